@@ -1,0 +1,174 @@
+"""One training loop for every family, deterministic and resumable bit for bit.
+
+Invariant: every random number is a function of (seed, purpose, step, shard) alone, so a run that continues from a
+checkpoint makes the same weights and samples as one that was never interrupted (same type of device).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from ganlab.families import Family
+from ganlab.randomness import generator_for
+
+SAMPLE_BATCH = 512  # images per forward pass when sampling; fixed, since some kernels round differently by batch size
+
+
+class TrainSettings(BaseModel):
+    """How a trial is trained: everything that changes its weights, beside the model itself."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    steps: Annotated[int, Field(ge=1, le=100_000_000)] = 3000
+    """Optimizer steps of the generator."""
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
+    """Training images per discriminator step, over all workers."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Arithmetic of the convolutions and matrix products; weights are float32 always."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of both networks; the default is the one published for the loss."""
+    discriminator_learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Of the discriminator alone; the default is `learning_rate`."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """Decay per step of the averaged generator weights that samples are drawn from; 0 samples from the last weights."""
+    log_every: Annotated[int, Field(ge=1)] = 50
+    """Steps between two rows of the history (each row holds the mean losses since the last)."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """CPU threads of each worker: part of the science, since sums split over threads round differently."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Data-parallel workers of one trial; each takes batch_size / workers images."""
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a weight became NaN or infinite: the trial ends, and says at which step."""
+
+
+class Interrupted(Exception):
+    """The loop was asked to stop and has saved a checkpoint: not a failure."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Images to draw at one step: the `shard` they fill and how many (`images`)."""
+
+    step: int
+    shard: int
+    images: int
+
+
+class Checkpoint(Protocol):
+    """Where a trial's state is kept between two lives of its process."""
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the last state saved, or None."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep the state durably; called only when every image handed to the sink so far may be relied on."""
+
+
+def train(
+    family: Family,
+    images: np.ndarray,
+    settings: TrainSettings,
+    seed: int,
+    requests: Iterable[Request],
+    *,
+    sink: Callable[[np.ndarray, int], None],
+    drain: Callable[[], None],
+    report: Callable[[Mapping[str, float]], None],
+    checkpoint: Checkpoint,
+    checkpoint_every_s: float = 30.0,
+    should_stop: Callable[[], bool] = lambda: False,
+    rank: int = 0,
+) -> None:
+    """Train `family` on `images` and hand the images asked for to `sink` on the way.
+
+    Parameters
+    ----------
+    family
+        Networks, optimizers and one training step, on their device.
+    images : uint8 array of shape (N, C, H, W)
+        The training set.
+    settings, seed
+        With the family's own settings they determine every number.
+    requests
+        What to draw and when; those already on disk are simply not asked for.
+    sink
+        Called with (images uint8 (n, C, H, W), shard); may return before they are on disk.
+    drain
+        Returns when everything given to `sink` is on disk.
+    report
+        Called at every logged step with `step`, mean losses since the last logged step, and rates per second.
+    checkpoint, checkpoint_every_s
+        State is saved at the first logged step after this many seconds, and when asked to stop.
+    should_stop
+        Asked at every logged step; True saves the state and raises Interrupted.
+    rank
+        Of this data-parallel worker; rank 0 alone samples, reports and saves.
+
+    Raises
+    ------
+    NonFiniteError
+        A loss or weight is NaN or infinite.
+    Interrupted
+        `should_stop` said so.
+    """
+    by_step: dict[int, list[Request]] = {}
+    for request in requests:
+        by_step.setdefault(request.step, []).append(request)
+    start = 0
+    if (state := checkpoint.load()) is not None:
+        family.load_state(state["family"])
+        start = int(state["step"])
+    dataset = family.prepare(images)
+    local_batch = settings.batch_size // settings.workers
+    sums: dict[str, torch.Tensor] = {}
+    logged_step, logged_at, saved_at = start, time.monotonic(), time.monotonic()
+
+    for step in range(start + 1, settings.steps + 1):
+        draws = generator_for(seed, "train", step, rank)
+        losses = family.step(lambda: dataset[torch.from_numpy(draws.integers(0, len(images), local_batch))], draws)
+        for name, value in losses.items():
+            sums[name] = sums[name] + value if name in sums else value
+        logging = step % settings.log_every == 0 or step == settings.steps
+        if (logging or step in by_step) and not _finite(sums, family):
+            raise NonFiniteError(f"a loss or weight was not finite at step {step}")
+        if rank == 0:
+            for request in by_step.get(step, ()):
+                sink(draw(family, seed, request), request.shard)
+        if not logging:
+            continue
+        stopping = should_stop()
+        now = time.monotonic()
+        if rank == 0:
+            means = {name: float(value) / (step - logged_step) for name, value in sums.items()}
+            rate = (step - logged_step) / max(now - logged_at, 1e-9)
+            report({"step": step, **means, "steps_per_second": rate,
+                    "images_per_second": rate * settings.batch_size})
+            if stopping or now - saved_at > checkpoint_every_s:
+                drain()
+                checkpoint.save({"step": step, "family": family.state()})
+                saved_at = time.monotonic()
+        sums, logged_step, logged_at = {}, step, time.monotonic()
+        if stopping and step < settings.steps:
+            raise Interrupted(f"stopped at step {step}")
+    drain()
+
+
+def draw(family: Family, seed: int, request: Request) -> np.ndarray:
+    """Images of one request, uint8 (images, C, H, W): a function of the weights, the seed and the request alone."""
+    noise = generator_for(seed, "sample", request.step, request.shard)
+    parts = [family.sample(min(SAMPLE_BATCH, request.images - first), noise)
+             for first in range(0, request.images, SAMPLE_BATCH)]
+    return np.concatenate(parts)
+
+
+def _finite(sums: Mapping[str, torch.Tensor], family: Family) -> bool:
+    weights = [parameter.detach() for parameter in family.networks.parameters()]
+    norms = torch._foreach_norm(weights) if weights else []
+    return all(bool(torch.isfinite(value).all()) for value in (*sums.values(), *norms))
