@@ -28,21 +28,21 @@ def initialise(network: nn.Module) -> None:
 class Generator(nn.Module):
     """Latent vectors (n, latent_dim) to images (n, channels, resolution, resolution) in [-1, 1].
 
-    A 4×4 block of ``width * 2**(stages - 1)`` maps, then one transposed convolution of stride 2 a stage, each halving the
-    maps. `refine` adds a 3×3 convolution at every size: at 8×8 there are too few layers without it.
+    A 4×4 block of maps, then one transposed convolution of stride 2 a stage, each halving the maps; the last hidden layer
+    has `width`. `refine` adds a 3×3 convolution at every size: at 8×8 there are too few layers without it.
     """
 
     def __init__(self, latent_dim: int, width: int, channels: int, resolution: int, kernel_size: int, refine: bool):
         super().__init__()
         depth = stages(resolution)
-        maps = width * 2 ** (depth - 1)
+        maps = width * 2 ** (depth if refine else depth - 1)
         layers: list[nn.Module] = [
             nn.ConvTranspose2d(latent_dim, maps, 4, bias=False), nn.BatchNorm2d(maps), nn.ReLU(inplace=True)]
         for stage in range(depth):
             if refine:
                 layers += [nn.Conv2d(maps, maps, 3, padding=1, bias=False), nn.BatchNorm2d(maps), nn.ReLU(inplace=True)]
             last = stage == depth - 1 and not refine
-            following = channels if last else max(maps // 2, width)
+            following = channels if last else maps // 2
             layers.append(_doubling(maps, following, kernel_size, bias=last))
             if not last:
                 layers += [nn.BatchNorm2d(following), nn.ReLU(inplace=True)]

@@ -5,7 +5,7 @@ checkpoint makes the same weights and samples as one that was never interrupted 
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
@@ -17,6 +17,7 @@ from ganlab.families import Family
 from ganlab.randomness import generator_for
 
 SAMPLE_BATCH = 512  # images per forward pass when sampling; fixed, since some kernels round differently by batch size
+PROBE_IMAGES = 500
 
 
 class TrainSettings(BaseModel):
@@ -78,12 +79,14 @@ def train(
     seed: int,
     requests: Iterable[Request],
     *,
+    snapshots: Collection[int],
     sink: Callable[[np.ndarray, int], None],
     drain: Callable[[], None],
     report: Callable[[Mapping[str, float]], None],
     checkpoint: Checkpoint,
     checkpoint_every_s: float = 30.0,
     should_stop: Callable[[], bool] = lambda: False,
+    probe: Callable[[np.ndarray], Mapping[str, float]] | None = None,
     rank: int = 0,
 ) -> None:
     """Train `family` on `images` and hand the images asked for to `sink` on the way.
@@ -98,6 +101,8 @@ def train(
         With the family's own settings they determine every number.
     requests
         What to draw and when; those already on disk are simply not asked for.
+    snapshots
+        Every step at which the trial draws images, whether asked for now or on disk already: they are logged steps.
     sink
         Called with (images uint8 (n, C, H, W), shard); may return before they are on disk.
     drain
@@ -108,6 +113,8 @@ def train(
         State is saved at the first logged step after this many seconds, and when asked to stop.
     should_stop
         Asked at every logged step; True saves the state and raises Interrupted.
+    probe
+        Judges PROBE_IMAGES images at each snapshot; what it returns is reported with the losses.
     rank
         Of this data-parallel worker; rank 0 alone samples, reports and saves.
 
@@ -135,21 +142,22 @@ def train(
         losses = family.step(lambda: dataset[torch.from_numpy(draws.integers(0, len(images), local_batch))], draws)
         for name, value in losses.items():
             sums[name] = sums[name] + value if name in sums else value
-        logging = step % settings.log_every == 0 or step == settings.steps
-        if (logging or step in by_step) and not _finite(sums, family):
+        if step % settings.log_every and step not in snapshots and step != settings.steps:
+            continue
+        if not _finite(sums, family):
             raise NonFiniteError(f"a loss or weight was not finite at step {step}")
         if rank == 0:
             for request in by_step.get(step, ()):
-                sink(draw(family, seed, request), request.shard)
-        if not logging:
-            continue
+                sink(draw(family, request.images, generator_for(seed, "sample", step, request.shard)), request.shard)
         stopping = should_stop()
         now = time.monotonic()
         if rank == 0:
             means = {name: float(value) / (step - logged_step) for name, value in sums.items()}
             rate = (step - logged_step) / max(now - logged_at, 1e-9)
-            report({"step": step, **means, "steps_per_second": rate,
-                    "images_per_second": rate * settings.batch_size})
+            judged = {}
+            if probe is not None and step in snapshots:
+                judged = probe(draw(family, PROBE_IMAGES, generator_for(seed, "probe", step)))
+            report({"step": step, **means, **judged, "steps_per_second": rate})
             if stopping or now - saved_at > checkpoint_every_s:
                 drain()
                 checkpoint.save({"step": step, "family": family.state()})
@@ -160,12 +168,27 @@ def train(
     drain()
 
 
-def draw(family: Family, seed: int, request: Request) -> np.ndarray:
-    """Images of one request, uint8 (images, C, H, W): a function of the weights, the seed and the request alone."""
-    noise = generator_for(seed, "sample", request.step, request.shard)
-    parts = [family.sample(min(SAMPLE_BATCH, request.images - first), noise)
-             for first in range(0, request.images, SAMPLE_BATCH)]
+def draw(family: Family, images: int, noise: np.random.Generator) -> np.ndarray:
+    """Independent images of the family, uint8 (images, C, H, W): a function of its weights and the noise alone."""
+    parts = [family.sample(min(SAMPLE_BATCH, images - first), noise) for first in range(0, images, SAMPLE_BATCH)]
     return np.concatenate(parts)
+
+
+def seconds_per_step(
+    family: Family, image_shape: tuple[int, int, int], settings: TrainSettings, steps: int = 5
+) -> float:
+    """Median wall time of a few steps on random images; the first, which warms up, is left out."""
+    draws = np.random.default_rng(0)
+    dataset = family.prepare(draws.integers(0, 256, (settings.batch_size, *image_shape), dtype=np.uint8))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(settings.threads)
+    seconds = []
+    for _ in range(steps + 1):
+        started = time.perf_counter()
+        family.step(lambda: dataset[torch.arange(settings.batch_size)], draws)
+        seconds.append(time.perf_counter() - started)
+    torch.set_num_threads(threads)
+    return float(np.median(seconds[1:]))
 
 
 def _finite(sums: Mapping[str, torch.Tensor], family: Family) -> bool:

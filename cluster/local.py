@@ -1,0 +1,124 @@
+"""Ray and Dask on this machine, private to one command.
+
+Invariant: whatever is started here ends with the command, also when that is killed; concurrent commands never meet.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
+
+
+@contextmanager
+def local_ray(cpus: int) -> Iterator[dict[str, float]]:
+    """Run Ray on this machine for the length of the context; yields its resources ("CPU", "GPU", …).
+
+    Ray has `cpus` and the GPUs it finds, a token and a session folder of its own, and no dashboard.
+    """
+    with _private_folder() as folder:
+        token = folder / "token"
+        token.touch(mode=0o600)
+        token.write_text(os.urandom(32).hex())
+        os.environ |= {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(token),
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without a GPU keeps its environment, and Ray its peace
+        }
+        import ray  # late: it reads the variables above when it is imported
+
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="ERROR",
+            object_store_memory=256 * 2**20,  # trials exchange nothing: images go to disk, not through Ray
+            _temp_dir=str(folder / "ray"),
+        )
+        try:
+            yield dict(ray.cluster_resources())
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def local_dask(workers: int, memory_limit_bytes: int) -> Iterator[Map[Any, Any]]:
+    """Run Dask on this machine for the length of the context; yields `map(function, items)`.
+
+    Each worker is a process with one thread and `memory_limit_bytes`. Results come as they are finished, in any order.
+    """
+    import dask
+    from distributed import Client, LocalCluster
+
+    with (
+        _private_folder() as folder,
+        dask.config.set({"distributed.worker.daemon": True, "distributed.scheduler.allowed-failures": 5}),
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=memory_limit_bytes,
+            dashboard_address=None,
+            local_directory=str(folder),
+            silence_logs="ERROR",
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield lambda function, items: dask_map(client, workers, function, items)
+
+
+def dask_map(
+    client: Any, threads: int, function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Yield ``function(item)`` of every item as it is finished, with two tasks per thread in flight.
+
+    A task whose worker dies runs again elsewhere; an exception of `function` is raised here.
+    """
+    from distributed import as_completed
+
+    waiting = iter(items)
+    finished = as_completed([], with_results=True)
+
+    def submit_next() -> None:
+        for item in waiting:
+            finished.add(client.submit(function, item, pure=False))
+            return
+
+    for _ in range(2 * threads):
+        submit_next()
+    for _, result in finished:
+        submit_next()
+        yield result
+
+
+def serial_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """The same in this process, one item after another: for small work that is done before a cluster has started."""
+    return map(function, items)
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A temporary folder that only this user can read; those left by commands that were killed go first.
+
+    Ray's socket paths must stay under 107 bytes, so a long TMPDIR is passed over for /tmp.
+    """
+    base = Path(tempfile.gettempdir())
+    if len(str(base)) > 30:
+        base = Path("/tmp")
+    prefix = f"ganlab-{os.getuid()}-"
+    for left in base.glob(f"{prefix}*"):
+        pid = left.name.removeprefix(prefix).split("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=base))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,249 @@
+"""Collisions: a mergeable summary of the duplicates among the pairs compared so far.
+
+Invariant: merging is associative and commutative, and the merged summary of any set of tiles is the summary of their
+pairs; counts and degrees are exact however many duplicates there are, and memory does not grow with their number.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganlab.exact import Array, Images, Index, check_finite, signed
+from ganlab.pairs import Closest, Pairs, check_threshold
+from ganlab.screen import Floats, Screen
+from ganlab.search import search
+from ganlab.tiles import Tile
+
+Read = Callable[[int, int], Array]
+
+LISTED = 100_000
+_ALL = int(np.iinfo(np.int64).max)
+_READ_BYTES = 2**25
+
+
+@dataclass(frozen=True, eq=False)
+class Collisions:
+    """The duplicates among some pairs of a sample.
+
+    Parameters
+    ----------
+    samples
+        Images seen: one more than the highest index compared.
+    pairs_compared
+        Number of pairs compared.
+    duplicates
+        Number of pairs within the threshold.
+    degree_index, degree_count
+        (k,) int64: the images that have duplicates, in order, and how many each has among the pairs compared.
+    closest
+        The closest pairs, at most `count`.
+    listed
+        The duplicates (i, j) with j < `listed_below`, sorted by j, then i.
+    count, limit
+        Most closest pairs and most listed duplicates to keep.
+    cut
+        The first j from which duplicates are no longer listed; above every index when all are listed.
+    """
+
+    samples: int
+    pairs_compared: int
+    duplicates: int
+    degree_index: Index
+    degree_count: Index
+    closest: Pairs
+    listed: Pairs
+    count: int = 20
+    limit: int = LISTED
+    cut: int = _ALL
+
+    @classmethod
+    def create(cls, samples: int = 0, count: int = 20, limit: int = LISTED) -> "Collisions":
+        """The summary of no pairs."""
+        nobody = np.empty(0, np.int64)
+        return cls(samples, 0, 0, nobody, nobody, Pairs.none(), Pairs.none(), count, limit)
+
+    @property
+    def degrees(self) -> Index:
+        """(samples,) int64: the number of duplicates of each image."""
+        degrees = np.zeros(self.samples, np.int64)
+        degrees[self.degree_index] = self.degree_count
+        return degrees
+
+    @property
+    def listed_below(self) -> int:
+        """All duplicates of two images below this index are listed. It is `samples` when nothing was left out."""
+        return min(self.cut, self.samples)
+
+    @property
+    def complete(self) -> bool:
+        """True when every pair of the samples was compared."""
+        return self.pairs_compared == self.samples * (self.samples - 1) // 2
+
+    def merge(self, other: "Collisions") -> "Collisions":
+        """The summary of the pairs of both, which must be different pairs of one sample.
+
+        Raises
+        ------
+        ValueError
+            The two keep different numbers of pairs.
+        """
+        if (self.count, self.limit) != (other.count, other.limit):
+            raise ValueError(f"merge: got (count, limit) {(self.count, self.limit)} and {(other.count, other.limit)}; "
+                             "allowed are equal ones; compare all tiles with the same settings")
+        index, place = np.unique(np.concatenate([self.degree_index, other.degree_index]), return_inverse=True)
+        degree = np.zeros(len(index), np.int64)
+        np.add.at(degree, place, np.concatenate([self.degree_count, other.degree_count]))
+        closest = self.closest.join(other.closest.index, other.closest.squared_distance).sorted()[:self.count]
+        listed = self.listed.join(other.listed.index, other.listed.squared_distance)
+        listed, cut = _first_listed(listed, min(self.cut, other.cut), self.limit)
+        return replace(self, samples=max(self.samples, other.samples), duplicates=self.duplicates + other.duplicates,
+                       pairs_compared=self.pairs_compared + other.pairs_compared, degree_index=index,
+                       degree_count=degree, closest=closest, listed=listed, cut=cut)
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Plain arrays by name, for example for numpy.savez."""
+        arrays: dict[str, Array] = {}
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Pairs):
+                arrays[field.name] = value.index
+                arrays[f"{field.name}_squared_distance"] = value.squared_distance
+            else:
+                arrays[field.name] = np.asarray(value)
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> "Collisions":
+        """What `to_arrays` gave."""
+        values = {name: arrays[name] if name.startswith("degree") else int(arrays[name])
+                  for name in (field.name for field in fields(cls)) if name not in ("closest", "listed")}
+        pairs = {name: Pairs(arrays[name], arrays[f"{name}_squared_distance"]) for name in ("closest", "listed")}
+        return cls(**values, **pairs)  # type: ignore[arg-type]
+
+
+def _first_listed(listed: Pairs, cut: int, limit: int) -> tuple[Pairs, int]:
+    """The duplicates of the images below the largest cut that leaves at most `limit` of them."""
+    listed = listed[listed.index[:, 1] < cut]
+    listed = listed[np.lexsort((listed.index[:, 0], listed.index[:, 1]))]
+    if len(listed) <= limit:
+        return listed, cut
+    cut = int(listed.index[limit, 1])
+    return listed[listed.index[:, 1] < cut], cut
+
+
+def compare_tile(read: Read, tile: Tile, screen: Screen | None, threshold_squared: float, count: int = 20,
+                 limit: int = LISTED, device: str = "cpu") -> Collisions:
+    """Compare all pairs of a tile: one task of a measurement.
+
+    Parameters
+    ----------
+    read
+        `read(start, stop)` gives the images [start, stop), uint8 or float32 of shape (stop - start, ...).
+    tile
+        The pairs to compare.
+    screen
+        What `ganlab.screen.learn` found in the whole sample, or None to compare every pair exactly.
+    threshold_squared
+        Pairs within this squared distance are duplicates.
+    count, limit
+        Closest pairs and duplicates to keep.
+    device
+        "cpu" or "cuda": where matrix products run. The result is the same.
+
+    Returns
+    -------
+    Collisions
+        With the degrees of the tile's images only.
+
+    Raises
+    ------
+    ValueError
+        A threshold below zero, or images that are not of one shape, not uint8 or float32, or not finite.
+    """
+    check_threshold("threshold_squared", threshold_squared)
+    rows = _load(read, tile.row_start, tile.row_stop)
+    same = (tile.row_start, tile.row_stop) == (tile.column_start, tile.column_stop)
+    columns = rows if same else _load(read, tile.column_start, tile.column_stop)
+    if rows.values.dtype != columns.values.dtype or rows.features != columns.features:
+        raise ValueError(f"tile {tuple(tile)}: got images of {rows.features} {rows.values.dtype} and "
+                         f"{columns.features} {columns.values.dtype} values; allowed is one kind; resize them")
+    bound = np.inf if screen is None else screen.bound_squared(count)
+    collector = _Collector(tile, threshold_squared, Closest(count, bound), limit)
+    search(rows, columns, screen, collector, row_start=tile.row_start, column_start=tile.column_start, device=device)
+    return collector.finish()
+
+
+def _load(read: Read, start: int, stop: int) -> Images:
+    """Images [start, stop), read in parts so that no second copy of all of them is ever held."""
+    values: Array | None = None
+    first = start
+    step = 256
+    while first < stop:
+        last = min(first + step, stop)
+        part = read(first, last)
+        if not isinstance(part, np.ndarray) or part.dtype not in (np.uint8, np.float32) or len(part) != last - first:
+            raise ValueError(f"read({first}, {last}): got {type(part).__name__} {getattr(part, 'dtype', '')} "
+                             f"{getattr(part, 'shape', '')}; allowed is a numpy array of {last - first} uint8 or "
+                             "float32 images; convert the stored array")
+        part = part.reshape(last - first, -1)
+        check_finite(part, f"images from {first}")
+        if values is None:
+            # int8, so that integer products need no copy
+            values = np.empty((stop - start, part.shape[1]), np.int8 if part.dtype == np.uint8 else np.float32)
+            step = max(1, _READ_BYTES // max(1, part[0].nbytes))
+        elif part.shape[1] != values.shape[1] or (part.dtype == np.float32) != (values.dtype == np.float32):
+            raise ValueError(f"read({first}, {last}): got {part.shape[1]} {part.dtype} values per image after "
+                             f"{values.shape[1]}; allowed is one shape and type; resize the images to one size")
+        values[first - start:last - start] = signed(part) if part.dtype == np.uint8 else part
+        first = last
+    assert values is not None, "a tile has images"
+    return Images(values)
+
+
+class _Collector:
+    """Counts duplicates and keeps the closest pairs and the first duplicates of one tile."""
+
+    def __init__(self, tile: Tile, threshold_squared: float, closest: Closest, limit: int) -> None:
+        self.sure_squared = threshold_squared
+        self._tile = tile
+        self._closest = closest
+        self._duplicates = 0
+        self._row_degrees = np.zeros(tile.row_stop - tile.row_start, np.int64)
+        self._column_degrees = np.zeros(tile.column_stop - tile.column_start, np.int64)
+        self._listed, self._cut, self._limit = Pairs.none(), _ALL, limit
+
+    def bounds(self, start: int, stop: int) -> Floats:
+        return np.maximum(self._closest.bounds(start, stop), self.sure_squared)
+
+    def add(self, i: Index, j: Index, squared: Array) -> None:
+        self._closest.add(i, j, squared)
+        duplicate = squared <= self.sure_squared
+        i, j, squared = i[duplicate], j[duplicate], squared[duplicate]
+        self.count(i, j)
+        early = j < self._cut
+        if early.any():
+            listed = self._listed.join(np.stack([i[early], j[early]], axis=1), squared[early])
+            self._listed, self._cut = (listed, self._cut) if len(listed) <= self._limit else \
+                _first_listed(listed, self._cut, self._limit)
+
+    def needs(self, i: Index, j: Index, low: Floats) -> NDArray[np.bool_]:
+        return self._closest.wants(i, j, low) | (j < self._cut)
+
+    def count(self, i: Index, j: Index) -> None:
+        self._duplicates += len(i)
+        self._row_degrees += np.bincount(i - self._tile.row_start, minlength=len(self._row_degrees))
+        self._column_degrees += np.bincount(j - self._tile.column_start, minlength=len(self._column_degrees))
+
+    def finish(self) -> Collisions:
+        """The summary of the tile."""
+        tile = self._tile
+        none = Collisions.create(max(tile.row_stop, tile.column_stop), self._closest.capacity, self._limit)
+        rows, columns = np.flatnonzero(self._row_degrees), np.flatnonzero(self._column_degrees)
+        listed, cut = _first_listed(self._listed, self._cut, self._limit)
+        by_row = replace(none, pairs_compared=tile.pairs, duplicates=self._duplicates, closest=self._closest.pairs,
+                         degree_index=rows + tile.row_start, degree_count=self._row_degrees[rows], listed=listed,
+                         cut=cut)
+        return by_row.merge(replace(none, degree_index=columns + tile.column_start,
+                                    degree_count=self._column_degrees[columns]))

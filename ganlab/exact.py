@@ -1,0 +1,228 @@
+"""Exact squared distances: of listed pairs, and of whole blocks by integer matrix products.
+
+Invariant: a squared distance depends on the two images alone. uint8 images give the integer itself; float32 images
+give numpy's sum over one row of squared float64 differences, whatever the block, the machine or the BLAS.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, cached_property
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Index = NDArray[np.int64]
+Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+_BATCH_BYTES = 2**19  # of differences at a time: they stay in the cache
+_INT32_FEATURES = 2**15 - 1  # so many squares of differences of uint8, or twice products of int8, fit in int32
+_INT32_COLUMNS = 2**17 - 1  # so many products of int8 fit in int32 (each is at most 2**14)
+_FLOAT32_COLUMNS = 512  # and so many in the 24 bits of float32, with a bit to spare for tensor cores
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """Images as rows, ready for exact comparison.
+
+    Parameters
+    ----------
+    values
+        (n, d) C-contiguous uint8 or float32; or int8: uint8 images shifted by -128, which have the same differences.
+    """
+
+    values: Array
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def features(self) -> int:
+        """The number of values of one image, d."""
+        return int(self.values.shape[1])
+
+    @property
+    def integer(self) -> bool:
+        """True when squared distances are integers."""
+        return bool(self.values.dtype != np.float32)
+
+    @cached_property
+    def signed(self) -> NDArray[np.int8]:
+        """(n, d) uint8 images shifted by -128: a copy, made when first needed and kept."""
+        assert self.integer
+        return signed(self.values)
+
+    @cached_property
+    def squared_lengths(self) -> Index:
+        """(n,) exact squared lengths of the shifted images."""
+        return squared_lengths(self.signed)
+
+
+def as_images(images: Array, what: str = "images", at_least: int = 1) -> Images:
+    """Anyone's array as checked rows.
+
+    Raises
+    ------
+    ValueError
+        Not an array of uint8 or float32 with one image per row, fewer images than `at_least`, images of no size, or
+        NaN or infinite values.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype == np.object_:
+        raise ValueError(f"{what}: got {type(images).__name__} of several shapes or kinds; allowed is one numpy array "
+                         "(n, ...) of images of one shape; resize the images to one size and stack them")
+    if images.dtype not in (np.uint8, np.float32):
+        raise ValueError(f"{what}: got dtype {images.dtype}; allowed are uint8 and float32; convert the array, "
+                         "for example with .astype(numpy.float32)")
+    if images.ndim < 2 or 0 in images.shape[1:]:
+        raise ValueError(f"{what}: got shape {images.shape}; allowed is (n, ...) with at least one value per image; "
+                         "put one image in each row")
+    if len(images) < at_least:
+        raise ValueError(f"{what}: got {len(images)} image(s); allowed are {at_least} or more; give a larger sample")
+    rows = np.ascontiguousarray(images.reshape(len(images), -1))
+    check_finite(rows, what)
+    return Images(rows)
+
+
+def check_finite(rows: Array, what: str) -> None:
+    """Raise ValueError naming the first row that holds NaN or infinite values."""
+    if rows.dtype != np.float32:
+        return
+    with np.errstate(invalid="ignore"):  # inf - inf on the way is what we look for
+        finite = np.isfinite(rows.sum(axis=1, dtype=np.float64))
+    if not finite.all():
+        raise ValueError(f"{what}: image {int(np.argmin(finite))} holds NaN or infinite values; allowed are finite "
+                         "values; leave such images out or check the network that made them")
+
+
+def signed(values: Array) -> NDArray[np.int8]:
+    """uint8 values shifted by -128 as int8; int8 values are returned as they are."""
+    return values if values.dtype == np.int8 else (values ^ np.uint8(128)).view(np.int8)
+
+
+def squared_lengths(values: NDArray[np.int8]) -> Index:
+    """(n,) exact squared lengths of int8 rows."""
+    return _in_batches(len(values), values.shape[1], lambda part: _square_sums(values[part].astype(np.int16)))
+
+
+def squared_distances(rows: Images, columns: Images, i: Index, j: Index) -> Array:
+    """Exact squared distances of the pairs of `rows[i]` and `columns[j]`.
+
+    Returns
+    -------
+    ndarray
+        (m,) int64 for uint8 images, float64 for float32 images.
+    """
+    a, b = rows.values, columns.values
+    assert a.dtype == b.dtype and a.shape[1] == b.shape[1]
+    wide = np.int16 if rows.integer else np.float64
+
+    def distances(part: slice) -> Array:
+        difference = a[i[part]].astype(wide)
+        difference -= b[j[part]]
+        return _square_sums(difference)
+
+    return _in_batches(len(i), rows.features, distances)
+
+
+def _in_batches(rows: int, features: int, function: Callable[[slice], Array]) -> Array:
+    step = max(1, _BATCH_BYTES // (4 * features))
+    parts = [function(slice(start, start + step)) for start in range(0, rows, step)]
+    return np.concatenate(parts) if parts else function(slice(0, 0))
+
+
+def _square_sums(difference: Array) -> Array:
+    if difference.dtype == np.float64:
+        np.square(difference, out=difference)
+        total: Array = difference.sum(axis=1)  # row by row and pairwise: an order that the shape alone decides
+        return total
+    wide = difference.astype(np.int32 if difference.shape[1] <= _INT32_FEATURES else np.int64)
+    return np.einsum("nd,nd->n", wide, wide).astype(np.int64)
+
+
+def block_distances(rows: Images, columns: Images, row: slice | Index, column: slice | Index,
+                    device: str = "cpu") -> Array:
+    """Exact squared distances of all pairs of a block of uint8 images, by one integer matrix product.
+
+    Returns
+    -------
+    ndarray
+        (len(rows[row]), len(columns[column])) int32, or int64 for images of so many values that int32 could overflow.
+    """
+    product = integer_product(torch.from_numpy(rows.signed[row]), torch.from_numpy(columns.signed[column]), device)
+    squared = product.numpy()
+    if rows.features > _INT32_FEATURES:
+        squared = squared.astype(np.int64)
+    squared *= -2
+    squared += rows.squared_lengths[row][:, None].astype(squared.dtype)
+    squared += columns.squared_lengths[column].astype(squared.dtype)
+    return squared
+
+
+def estimated_distances(rows: Images, columns: Images, row: slice | Index,
+                        column: slice | Index) -> tuple[Array, Array]:
+    """Squared distances of all pairs of a block of float32 images, and the most by which each can be wrong.
+
+    Returns
+    -------
+    tuple of ndarray
+        Both (len(rows[row]), len(columns[column])) float64. The error is against what `squared_distances` gives: see
+        docs/pairs.md.
+    """
+    a, b = rows.values[row].astype(np.float64), columns.values[column].astype(np.float64)
+    centre = a.mean(axis=0)  # the closer to the images, the smaller the error
+    a -= centre
+    b -= centre
+    a_length, b_length = np.einsum("nd,nd->n", a, a), np.einsum("nd,nd->n", b, b)
+    estimate = a @ b.T
+    estimate *= -2
+    lengths = a_length[:, None] + b_length
+    estimate += lengths
+    return estimate, lengths * (8 * (rows.features + 8) * 2.0**-53)
+
+
+def integer_product(a: torch.Tensor, b: torch.Tensor, device: str = "cpu") -> torch.Tensor:
+    """Exact product a @ b.T of int8 matrices (n, d) and (m, d): int32, or int64 where int32 could overflow."""
+    product = _product_int8 if device == "cpu" and _int8_is_best() else _product_float32
+    step = _INT32_COLUMNS
+    if a.shape[1] <= step:
+        return product(a.to(device), b.to(device)).cpu()
+    total = torch.zeros(len(a), len(b), dtype=torch.int64)
+    for start in range(0, a.shape[1], step):
+        part = slice(start, start + step)
+        total += product(a[:, part].contiguous().to(device), b[:, part].contiguous().to(device)).cpu()
+    return total
+
+
+def _product_int8(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return torch._int_mm(a, b.T)
+
+
+def _product_float32(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    total = torch.zeros(len(a), len(b), dtype=torch.int32, device=a.device)
+    for start in range(0, a.shape[1], _FLOAT32_COLUMNS):
+        part = slice(start, start + _FLOAT32_COLUMNS)
+        total += (a[:, part].float() @ b[:, part].float().T).to(torch.int32)
+    return total
+
+
+@cache
+def _int8_is_best() -> bool:
+    """Try both products once: some processors have no fast one for int8, and some old ones saturate inside it."""
+    rows = torch.tensor([-128, 127], dtype=torch.int8).repeat(64, 512)
+    rows[::3] = 127
+    rows[1::3] = -128
+    seconds = {}
+    results = {}
+    for product in (_product_int8, _product_float32):
+        try:
+            product(rows, rows)
+            start = perf_counter()
+            results[product] = product(rows, rows)
+            seconds[product] = perf_counter() - start
+        except (AttributeError, RuntimeError):  # a torch without this product
+            return False
+    same = torch.equal(results[_product_int8], results[_product_float32])
+    return same and seconds[_product_int8] < seconds[_product_float32]

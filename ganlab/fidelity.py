@@ -1,0 +1,72 @@
+"""Are the samples as near to the training images as held-out real images are? Without that, diversity means nothing.
+
+Invariant: every diversity figure can be set beside a fidelity figure computed from the same images.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ganlab.pairs import nearest
+
+MANIFOLD_QUANTILE = 0.95  # an image is realistic when it is nearer to the training images than 95 % of real ones are
+
+
+@dataclass(frozen=True)
+class RealNeighbours:
+    """Distances of real images to their nearest other real image: each real image held out in turn.
+
+    Attributes
+    ----------
+    distance : float64 (N,)
+        Euclidean, in units of the features (pixels: 0–255 per channel).
+    """
+
+    distance: npt.NDArray[np.float64]
+
+    @property
+    def median(self) -> float:
+        """Median distance, the unit of the fidelity ratio."""
+        return float(np.median(self.distance))
+
+    @property
+    def radius(self) -> float:
+        """Images farther than this from every training image are outside the real manifold."""
+        return float(np.quantile(self.distance, MANIFOLD_QUANTILE))
+
+    def threshold(self, quantile: float) -> float:
+        """The distance within which a share `quantile` of the real images have another one: distinct real images hardly
+        ever come closer, so generated ones that do are called duplicates."""
+        return float(np.quantile(self.distance, quantile))
+
+
+def real_neighbours(images: np.ndarray) -> RealNeighbours:
+    """Compare real images, (N, …) uint8 or float32, with one another."""
+    two = nearest(images, images, count=2)  # of the two nearest one is the image itself, or an equal one at distance 0
+    return RealNeighbours(np.sqrt(two.squared_distance[1::2].astype(np.float64)))
+
+
+def fidelity_ratio(distance: npt.NDArray[np.floating], real: RealNeighbours) -> float:
+    """Median distance of samples to their nearest training image over that of held-out real images; 1 is as near as real.
+
+    Much below 1 the model has memorised; much above 1 its samples are no such images, and their diversity has no meaning.
+    """
+    return float(np.median(distance) / real.median)
+
+
+def realistic(distance: npt.NDArray[np.floating], real: RealNeighbours) -> npt.NDArray[np.bool_]:
+    """Which samples lie inside the real manifold; their share is the precision."""
+    return np.asarray(distance <= real.radius)
+
+
+def fidelity_probe(images: np.ndarray) -> Callable[[np.ndarray], Mapping[str, float]]:
+    """A function that gives the `fidelity_ratio` of a few samples against these training images."""
+    real = real_neighbours(images)
+
+    def probe(samples: np.ndarray) -> Mapping[str, float]:
+        distance = np.sqrt(nearest(samples, images).squared_distance.astype(np.float64))
+        return {"fidelity_ratio": fidelity_ratio(distance, real)}
+
+    return probe

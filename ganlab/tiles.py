@@ -1,0 +1,105 @@
+"""Tiles: rectangles of image pairs that are compared in one task.
+
+Invariant: the tiles of a plan hold every unordered pair that the plan is for exactly once.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+_FIXED_BYTES = 256 * 2**20  # of one task, whatever its tile: block buffers and what the libraries take
+_SCREEN_BYTES = 600  # of one image's projection and lengths
+
+
+class Tile(NamedTuple):
+    """The pairs (i, j), i < j, of the rows i in [row_start, row_stop) and the columns j in [column_start, column_stop)."""
+
+    row_start: int
+    row_stop: int
+    column_start: int
+    column_stop: int
+
+    @property
+    def pairs(self) -> int:
+        """The number of pairs of the tile."""
+        rows = np.arange(self.row_start, self.row_stop)
+        return int(np.clip(self.column_stop - np.maximum(self.column_start, rows + 1), 0, None).sum())
+
+
+def plan_tiles(samples: int, tile_images: int) -> tuple[Tile, ...]:
+    """Tiles of all pairs of `samples` images: the upper triangle with its diagonal, by block row.
+
+    Parameters
+    ----------
+    samples
+        Number of images.
+    tile_images
+        Most rows, and most columns, of a tile.
+
+    Raises
+    ------
+    ValueError
+        A negative number of images, or a tile of no images.
+    """
+    return plan_new_tiles(0, samples, tile_images)
+
+
+def plan_new_tiles(compared: int, samples: int, tile_images: int) -> tuple[Tile, ...]:
+    """Tiles of the pairs that images [compared, samples) add to those of images [0, compared), by block row.
+
+    Merge their results with that of the pairs compared before.
+
+    Raises
+    ------
+    ValueError
+        Fewer images than were compared before, or a tile of no images.
+    """
+    if not 0 <= compared <= samples:
+        raise ValueError(f"compared, samples: got {compared} and {samples}; allowed is 0 <= compared <= samples; "
+                         "count the images of all committed shards")
+    if tile_images < 1:
+        raise ValueError(f"tile_images: got {tile_images}; allowed is 1 or more; see choose_tile_images")
+    blocks = [*_blocks(0, compared, tile_images), *_blocks(compared, samples, tile_images)]
+    return tuple(Tile(*row, *column) for index, row in enumerate(blocks) for column in blocks[index:]
+                 if column[0] >= compared)
+
+
+def _blocks(start: int, stop: int, size: int) -> list[tuple[int, int]]:
+    return [(first, min(first + size, stop)) for first in range(start, stop, size)]
+
+
+def choose_tile_images(samples: int, image_shape: tuple[int, ...], memory_bytes: int, value_bytes: int = 1,
+                       tasks: int = 1) -> int:
+    """The largest tile that one task can hold in `memory_bytes`, and that leaves at least `tasks` tiles.
+
+    Parameters
+    ----------
+    samples
+        Number of images to compare.
+    image_shape
+        Shape of one image, or of one feature vector.
+    memory_bytes
+        Memory that one task may use, in bytes, the libraries it loads included.
+    value_bytes
+        Bytes of one stored value: 1 for uint8, 4 for float32.
+    tasks
+        Fewest tiles wanted, for example four per worker, so that all workers finish together.
+
+    Raises
+    ------
+    ValueError
+        The limit does not hold tiles of 256 images.
+    """
+    features = int(np.prod(image_shape))
+    # Rows and columns: the values themselves, a second look at half precision for floats, the projection.
+    image_bytes = features * (value_bytes if value_bytes == 1 else value_bytes + 2) + _SCREEN_BYTES
+    largest = (memory_bytes - _FIXED_BYTES) // (2 * image_bytes)
+    if largest < 256:
+        least = _FIXED_BYTES + 2 * 256 * image_bytes
+        raise ValueError(f"memory_bytes: got {memory_bytes}; allowed is {least} or more for images of shape "
+                         f"{tuple(image_shape)}; raise the memory limit of a worker")
+    blocks = 1
+    while blocks * (blocks + 1) // 2 < tasks:
+        blocks += 1
+    even = -(-samples // max(blocks, -(-samples // largest)))  # blocks of one size, rather than a small last one
+    return max(1, min(largest, max(even, min(samples, 256))))

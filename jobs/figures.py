@@ -1,0 +1,366 @@
+"""The report's charts, as SVG to be put into a page.
+
+Invariant: the same numbers give the same bytes; colours are the page's own (``var(--…)``), so that the page decides about
+light and dark; nothing is drawn that the table does not say.
+"""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from ganlab.support import collision_probability
+from jobs.table import Measured, Row, Table, magnitude, setting_label, spaced, value_words
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Stand-ins that matplotlib can draw with; `_svg` puts the page's variables in their place.
+INK, FAINT, REAL, NONE = "#010101", "#020202", "#030303", "#040404"
+SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a")
+_VARIABLES = {INK: "--ink", FAINT: "--faint", REAL: "--real", NONE: "--muted"} | {
+    colour: f"--series-{number}" for number, colour in enumerate(SERIES)
+}
+FONT_PX = 13
+CATEGORIES = 24  # more settings than this do not fit on an axis without numbers
+PANELS = 6
+CURVE_POINTS = 160  # more points of a loss curve than a small chart shows are averaged
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One chart of support sizes: where each trial stands on the x axis, and which trials a line joins."""
+
+    label: str
+    series: Mapping[str, Sequence[Row]]
+    x: Mapping[str, float]
+    """By trial."""
+    ticks: Mapping[float, str]
+    log: bool
+    joined: bool
+
+
+def support_chart(table: Table, narrow: bool = False) -> str:
+    """Support size against what varies: a point per trial with its interval, a line through the means over seeds."""
+    panels = _panels(table)
+    width = 350 if narrow else 900
+    columns = 1 if narrow or len(panels) == 1 else 2
+    lines = -(-len(panels) // columns)
+    height = (410 if narrow else 430) if len(panels) == 1 else 290 * lines
+    with _style():
+        figure = _figure(width, height)
+        for place, panel in enumerate(panels):
+            axes = figure.add_subplot(lines, columns, place + 1)
+            _support_panel(axes, panel, table, width / columns, FONT_PX if len(panels) == 1 else FONT_PX - 1)
+        first = figure.axes[0]
+        handles, labels = first.get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside upper left", ncols=1 if narrow else 4, frameon=False)
+        return _svg(figure, f"support-{width}")
+
+
+def collision_chart(table: Table, rows: Sequence[Row], results: "xr.Dataset", name: str) -> str:
+    """P(a sample of s images holds a duplicate): counted, by the model, and of the real images."""
+    sizes = results["sample_size"].values
+    counted = {
+        row.trial: [results[f"collision_probability{end}"].values[place, row.snapshot] for end in ("", "_low", "_high")]
+        for place, row in enumerate(table.trials) if row in rows and row.snapshot is not None
+    }  # fmt: skip
+    with _style():
+        figure = _figure(330, 230, margins=True)
+        axes = figure.add_subplot()
+        smooth = np.unique(np.geomspace(2, max(float(sizes.max()) * 3, 4), 80).round())
+        axes.axhline(0.5, color=FAINT, linewidth=1)
+        if table.real is not None and not table.real.one_sided:
+            _curve(axes, smooth, table.real, REAL, "real images", linestyle=(0, (4, 2)))
+        for number, row in enumerate(row for row in rows if row.trial in counted):
+            colour = SERIES[0] if row.gate_passed else NONE
+            if row.support is not None and not row.support.one_sided:
+                _curve(axes, smooth, row.support, colour, None, linewidth=1.2)
+            middle, low, high = counted[row.trial]
+            shown = np.isfinite(middle)
+            spot = sizes[shown] * 1.03 ** (number - (len(counted) - 1) / 2)
+            axes.errorbar(
+                spot, middle[shown], [np.maximum(middle - low, 0)[shown], np.maximum(high - middle, 0)[shown]],
+                fmt="o", color=colour, markersize=4.5, elinewidth=1.1, markerfacecolor=_fill(row),
+            )  # fmt: skip
+        axes.set_xscale("log")
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
+        _log_ticks(axes.xaxis)
+        axes.set_xlabel("sample size s (images)")
+        axes.set_ylabel("P(duplicate)")
+        axes.yaxis.set_label_coords(-0.13, 0.5)
+        return _svg(figure, f"collisions-{name}")
+
+
+def training_chart(table: Table, rows: Sequence[Row], results: "xr.Dataset", name: str) -> str:
+    """Losses, support and fidelity over the steps, with the snapshots marked; on the same axes for every setting."""
+    places = [place for place, row in enumerate(table.trials) if row in rows]
+    measured = results["samples"].values >= 0
+    with _style():
+        figure = _figure(330, 400, margins=True)
+        losses, supports, fidelities = figure.subplots(3, 1, sharex=True, height_ratios=(1.2, 1, 0.8))
+        steps, logged = results["step"].values, results["logged_step"].values
+        for loss, colour in (("generator_loss", SERIES[0]), ("discriminator_loss", SERIES[1])):
+            for place in places:
+                losses.plot(*_thinned(logged, results[loss].values[place]), color=colour, linewidth=0.9, alpha=0.85)
+        for step in steps[measured[places].any(axis=0)]:
+            for axes in (losses, supports, fidelities):
+                axes.axvline(step, color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
+        for place in places:
+            passed = results["verdict_possible"].values[place]
+            for axes, variable in ((supports, "support_size"), (fidelities, "fidelity_ratio")):
+                value = results[variable].values[place]
+                axes.plot(steps[measured[place]], value[measured[place]], color=FAINT, linewidth=1)
+                for shown, style in ((passed, {"color": SERIES[0]}), (~passed, {"color": NONE, "markerfacecolor": "none"})):
+                    chosen = measured[place] & shown
+                    axes.plot(steps[chosen], value[chosen], "o", markersize=4.5, **style)
+        real = table.real.value if table.real is not None else math.nan
+        supports.axhline(real, color=REAL, linewidth=1.2, linestyle=(0, (4, 2)))
+        fidelities.axhline(table.gate, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
+        supports.set_yscale("log")
+        both = np.stack([results["generator_loss"].values, results["discriminator_loss"].values])
+        # A few steps of wild losses would flatten the rest.
+        _span(losses, np.nanquantile(both, (0.002, 0.998)) if np.isfinite(both).any() else both)
+        _span(supports, np.append(results["support_size"].values[measured], real))
+        _span(fidelities, np.append(results["fidelity_ratio"].values[measured], table.gate))
+        _log_ticks(supports.yaxis)
+        for axes, label in ((losses, "loss"), (supports, "support"), (fidelities, "fidelity")):
+            axes.set_ylabel(label)
+            axes.yaxis.set_label_coords(-0.13, 0.5)
+        fidelities.set_xlabel("generator step")
+        fidelities.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        fidelities.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+        return _svg(figure, f"training-{name}")
+
+
+def _panels(table: Table) -> list[_Panel]:
+    values = {name: [row.settings[name] for row in table.trials] for name in table.hyperparameters}
+    varying = [name for name in values if len(set(map(str, values[name]))) > 1]
+    numeric = [name for name in varying if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values[name])]
+    # The question is about the discriminator; after it, what was tried at the most values says the most.
+    numeric.sort(key=lambda name: (name != "discriminator_width", -len(set(values[name]))))
+    if not numeric:
+        return [_categories(table)]
+    series: dict[str, list[Row]] = {}
+    for row in table.trials:
+        others = {name: row.settings[name] for name in varying if name != numeric[0]}
+        series.setdefault(setting_label(others), []).append(row)
+    if len(series) <= len(SERIES):
+        return [_against(numeric[0], series)]
+    return [_against(name, {"": table.trials}, joined=False) for name in numeric[:PANELS]]
+
+
+def _against(name: str, series: Mapping[str, Sequence[Row]], joined: bool = True) -> _Panel:
+    rows = [row for each in series.values() for row in each]
+    x = {row.trial: float(row.settings[name]) for row in rows}
+    label, ticks = spaced(name), {x[row.trial]: value_words(row.settings[name]) for row in rows}
+    if name == "discriminator_width" and all(row.weights.get("discriminator", 0) > 0 for row in rows):
+        x = {row.trial: float(row.weights["discriminator"]) for row in rows}
+        label = "weights of the discriminator (below: its width)"
+        ticks = {x[row.trial]: f"{magnitude(x[row.trial])}\n{row.settings[name]}" for row in rows}
+    log = min(x.values()) > 0 and max(x.values()) >= 4 * min(x.values())
+    return _Panel(label, series, x, ticks if len(ticks) <= CATEGORIES else {}, log, joined)
+
+
+def _categories(table: Table) -> _Panel:
+    settings = table.settings[:CATEGORIES]
+    x = {row.trial: float(place) for place, setting in enumerate(settings) for row in setting.rows}
+    ticks = {float(place): ", ".join(map(value_words, setting.settings.values())) for place, setting in enumerate(settings)}
+    label = ", ".join(map(spaced, table.hyperparameters))
+    return _Panel(label, {"": [row for each in settings for row in each.rows]}, x, ticks, log=False, joined=False)
+
+
+def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: int) -> None:
+    if panel.log:
+        axes.set_xscale("log")
+    axes.set_yscale("log")
+    low, high = min(panel.x.values()), max(panel.x.values())
+    at = _Positions(low, high, panel.log)
+    axes.set_xlim(at.forward(-0.09), at.forward(1.09))
+    if table.real is not None:
+        if not table.real.one_sided:
+            axes.axhspan(table.real.low, table.real.high, color=REAL, alpha=0.18, linewidth=0)
+        label = f"real images: {magnitude(table.real.value)}"
+        axes.axhline(table.real.value, color=REAL, linewidth=1.4, linestyle=(0, (4, 2)), label=label)
+    seeds = sorted({row.seed for row in table.trials})
+    for number, (name, rows) in enumerate(panel.series.items()):
+        colour = SERIES[number % len(SERIES)]
+        means: dict[float, list[Row]] = {}
+        for row in rows:
+            if row.support is None:
+                continue
+            shift = (seeds.index(row.seed) - (len(seeds) - 1) / 2) * min(0.014, 0.05 / len(seeds))
+            spot = at.forward(at.backward(panel.x[row.trial]) + shift)
+            _point(axes, spot, row.support, colour if row.counts else NONE, hollow=not row.counts)
+            means.setdefault(panel.x[row.trial], []).append(row)
+        line = [(x, each.mean) for x, rows in sorted(means.items()) if (each := table.spread(rows)) is not None]
+        what = name or "geometric mean over seeds"
+        if line and (len(seeds) > 1 or name or panel.joined):
+            axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.6, marker="D", markersize=8, alpha=0.9,
+                      linestyle="-" if panel.joined else "none", label=what, markeredgecolor=colour)  # fmt: skip
+    _name_the_unverified(axes, panel, table)
+    if any(row.counts for row in table.trials):
+        axes.plot([], [], "o", color=SERIES[0], markersize=5.5, label=f"one trial, {table.confidence:.0%} interval")
+    if any(row.support is not None and not row.counts for row in table.trials):
+        axes.plot([], [], "o", color=NONE, markerfacecolor="none", markersize=5.5, label="no verdict, or not complete")
+    _log_ticks(axes.yaxis)
+    _x_ticks(axes, panel, at, width, font)
+    axes.set_xlabel(panel.label)
+    axes.set_ylabel("support size (distinct images)")
+
+
+def _point(axes: Any, x: float, support: Measured, colour: str, hollow: bool) -> None:
+    style: dict[str, Any] = {"color": colour, "markersize": 5.5, "elinewidth": 1.3}
+    style["markerfacecolor"] = "none" if hollow else colour
+    if support.one_sided:
+        axes.errorbar([x], [support.value], [[0], [support.value]], fmt="o", lolims=True, capsize=3, **style)
+    else:
+        ends = [[support.value - support.low], [max(support.high - support.value, 0)]]
+        axes.errorbar([x], [support.value], ends, fmt="o", **style)
+
+
+def _name_the_unverified(axes: Any, panel: _Panel, table: Table) -> None:
+    """Write "no verdict" once over each group of trials below the gate."""
+    tops: dict[float, float] = {}
+    for row in table.trials:
+        if row.support is not None and not row.gate_passed and row.trial in panel.x:
+            top = row.support.value if row.support.one_sided else row.support.high
+            tops[panel.x[row.trial]] = max(tops.get(panel.x[row.trial], 0.0), top)
+    if len(tops) > len(panel.ticks) or len(tops) > CATEGORIES / 2:
+        return
+    for x, top in tops.items():
+        axes.annotate("no verdict", (x, top), (0, 5), textcoords="offset points", ha="center", color=NONE,
+                      fontsize=FONT_PX - 2)  # fmt: skip
+
+
+class _Positions:
+    """Between values on an axis and the share of the way from its first point to its last."""
+
+    def __init__(self, low: float, high: float, log: bool) -> None:
+        if low == high:
+            low, high = low - 1, high + 1
+        self._log = log
+        self._low, self._high = (math.log(low), math.log(high)) if log else (low, high)
+
+    def forward(self, share: float) -> float:
+        value = self._low + share * (self._high - self._low)
+        return math.exp(value) if self._log else value
+
+    def backward(self, value: float) -> float:
+        return ((math.log(value) if self._log else value) - self._low) / (self._high - self._low)
+
+
+def _x_ticks(axes: Any, panel: _Panel, at: _Positions, width: float, font: int) -> None:
+    """A tick at every value that was tried, leaving out the words of those that would touch."""
+    if not panel.ticks:
+        if panel.log:
+            _log_ticks(axes.xaxis)
+        return
+    longest = max(len(line) for words in panel.ticks.values() for line in words.split("\n"))
+    upright = longest * font * 0.6 * len(panel.ticks) > width and not panel.log and longest > 6
+    room = font * 1.3 if upright else (longest * 0.62 + 0.8) * font
+    kept: list[float] = []
+    for x in sorted(panel.ticks):
+        if not kept or (at.backward(x) - at.backward(kept[-1])) * width * 0.74 >= room:
+            kept.append(x)
+    axes.set_xticks(kept, [panel.ticks[x] for x in kept], rotation=35 if upright else 0, ha="right" if upright else "center")
+    axes.set_xticks(sorted(panel.ticks), minor=True)
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _curve(axes: Any, sizes: np.ndarray, support: Measured, colour: str, label: str | None, **style: Any) -> None:
+    axes.plot(sizes, [collision_probability(1 / support.value, int(s)) for s in sizes], color=colour, label=label, **style)
+
+
+def _fill(row: Row) -> str:
+    return SERIES[0] if row.gate_passed else "none"
+
+
+def _thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The finite points, averaged over equal runs when they are many."""
+    shown = np.isfinite(values)
+    steps, values = steps[shown], values[shown]
+    if len(steps) <= CURVE_POINTS:
+        return steps, values
+    cuts = np.linspace(0, len(steps), CURVE_POINTS + 1).astype(int)
+    widths = np.diff(cuts)
+    return np.add.reduceat(steps, cuts[:-1]) / widths, np.add.reduceat(values, cuts[:-1]) / widths
+
+
+def _span(axes: Any, values: np.ndarray) -> None:
+    """Let the y axis reach a little beyond the finite ones of these values."""
+    finite = values[np.isfinite(values)]
+    if not finite.size:
+        return
+    low, high = float(finite.min()), float(finite.max())
+    if axes.get_yscale() == "log":
+        axes.set_ylim(low / 1.6, high * 1.6)
+    else:
+        room = 0.08 * (high - low) or 0.1 * max(abs(high), 1.0)
+        axes.set_ylim(low - room, high + room)
+
+
+def _tick(value: float) -> str:
+    return magnitude(value).replace(".0", "") if value > 0 else f"{value:g}"
+
+
+def _log_ticks(axis: Any) -> None:
+    """Ticks as people write numbers; between the powers of ten where there are few of them."""
+    low, high = sorted(axis.get_view_interval())
+    decades = math.log10(high / low)
+    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _style() -> AbstractContextManager[None]:
+    """Settings of the charts; matplotlib's own are as before when the context ends."""
+    context: AbstractContextManager[None] = matplotlib.rc_context({
+        "svg.fonttype": "none", "font.size": FONT_PX, "axes.labelsize": FONT_PX, "legend.fontsize": FONT_PX,
+        "xtick.labelsize": FONT_PX - 1, "ytick.labelsize": FONT_PX - 1, "text.color": INK, "axes.labelcolor": INK,
+        "axes.edgecolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK,
+        "ytick.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none",
+        "legend.labelcolor": INK, "axes.formatter.useoffset": False,
+    })  # fmt: skip
+    return context
+
+
+def _figure(width_px: float, height_px: float, margins: bool = False) -> Figure:
+    """A figure whose SVG units are the page's pixels: matplotlib writes 72 to the inch.
+
+    With `margins` they are fixed, so that charts side by side line up; else they are what the words need.
+    """
+    size = (width_px / 72, height_px / 72)
+    if not margins:
+        return Figure(size, layout="constrained", facecolor="none")
+    figure = Figure(size, facecolor="none")
+    figure.subplots_adjust(52 / width_px, 46 / height_px, 1 - 6 / width_px, 1 - 8 / height_px, hspace=0.12)
+    return figure
+
+
+def _svg(figure: Figure, name: str) -> str:
+    """The figure's ``<svg>`` element, scaled by the page; `name` keeps its ids apart from other figures'."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    width = re.search(r'width="([\d.]+)pt"', svg)
+    assert width is not None
+    svg = re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"', "", svg, count=2)
+    svg = svg.replace("<svg", f'<svg aria-hidden="true" style="max-width: {float(width[1]):.0f}px"', 1)
+    svg = re.sub(r"<g id=\"[^\"]*\">", "<g>", svg)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return re.sub(r"\n\s*", "\n", svg)

@@ -1,0 +1,148 @@
+"""The whole job on one machine: prepare the folder, train every trial, compare all pairs, write results and report.
+
+Invariant: any part may be killed at any moment; the same call keeps what is finished and does the rest.
+"""
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+import yaml
+from rich.console import Console
+
+from cluster.local import local_dask, local_ray
+from ganlab.fidelity import RealNeighbours
+from jobs.answers import write_answers
+from jobs.data import dataset_fingerprint, load_dataset
+from jobs.measure import Map, measure_snapshots, real_neighbours_of, threshold_of
+from jobs.plan import shard_plan
+from jobs.progress import Bar, SweepProgress, reading_bar
+from jobs.report import write_report
+from jobs.spec import Spec, SpecError, difference, load_spec
+from jobs.sweep import run_trials, sweep_trials, trial_state, unfinished
+from storage.atomic import write_bytes
+from storage.layout import SweepLayout
+from storage.lock import sweep_lock
+from storage.reference import read_reference, write_reference
+
+RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
+MEMORY_SHARE = 0.5  # of the machine's memory, for all measuring workers together
+
+
+def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
+    """Bring the sweep in this folder to its end, from wherever it stands; returns how many trials failed."""
+    dataset = check_folder(spec, layout, console)
+    with sweep_lock(layout, f"ganlab run {spec.source}"):
+        prepare_folder(spec, layout, dataset)
+        train_all(spec, layout, console)
+        measure_all(spec, layout, console)
+    states = [trial_state(layout, trial.id) for trial in sweep_trials(layout, spec)]
+    return sum(state is None or state.status == "failed" for state in states)
+
+
+def measure_folder(layout: SweepLayout, console: Console) -> None:
+    """Measure what is committed in a sweep so far."""
+    spec = load_spec(layout.spec)
+    with sweep_lock(layout, f"ganlab measure {layout.root}"):
+        measure_all(spec, layout, console)
+
+
+def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> object:
+    """Find every fault that can be known before anything is written, and read the training images.
+
+    Returns
+    -------
+    Dataset or None
+        The training images; None when the folder has them already.
+    """
+    if layout.spec.exists():
+        if differences := difference(load_spec(layout.spec), spec):
+            raise SpecError(f"{layout.root} was made by another sweep file: {'; '.join(differences)}; "
+                            "give another folder with --out", source=spec.source)  # fmt: skip
+    elif layout.root.exists() and (layout.root.is_file() or any(layout.root.iterdir())):
+        raise SpecError(f"{layout.root} is no sweep folder and not empty; give another folder with --out",
+                        source=spec.source)  # fmt: skip
+    if layout.reference.exists():
+        return None
+    with reading_bar(console, "Reading images") as progress:
+        dataset = load_dataset(spec.dataset, progress, spec.source)
+    for path in dataset.skipped:
+        console.print(f"left out, unreadable: {path}")
+    for trial in spec.trials():
+        try:
+            shard_plan(trial, dataset.images.shape[1:])
+        except ValueError as error:
+            raise SpecError(str(error), ("samples",), spec.source) from None
+    return dataset
+
+
+def prepare_folder(spec: Spec, layout: SweepLayout, dataset: object) -> None:
+    """Write the training images and the resolved spec, unless they are there."""
+    if dataset is not None:
+        write_reference(layout, dataset.images, dataset.labels, fingerprint=dataset_fingerprint(spec.dataset))
+    layout.logs.mkdir(exist_ok=True)
+    on_disk = load_spec(layout.spec) if layout.spec.exists() else None
+    if on_disk is None or on_disk.resolved({}) != spec.resolved({}):
+        content = yaml.safe_dump(spec.resolved(provenance()), sort_keys=False, allow_unicode=True)
+        write_bytes(layout.spec, content.encode())
+
+
+def train_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
+    """Run every trial that is not done."""
+    trials = sweep_trials(layout, spec)
+    if not unfinished(layout, trials) and len(trials) >= len(spec.trials()):
+        console.print(f"Training: all {len(trials)} trials are done")
+        return
+    steps = {trial.id: trial.train.steps for trial in trials}
+    ended = {trial.id: state.status for trial in trials
+             if (state := trial_state(layout, trial.id)) and state.status != "failed"}  # fmt: skip
+    cpus = len(os.sched_getaffinity(0))
+    with local_ray(cpus) as available:
+        _check_resources(spec, available)
+        with Bar(console, "Training", sum(steps.values())) as bar:
+            run_trials(layout, spec, SweepProgress(bar, steps, ended))
+
+
+def _check_resources(spec: Spec, available: dict[str, float]) -> None:
+    wanted = {"GPU": ("gpus_per_trial", spec.resources.gpus_per_trial),
+              "CPU": ("cpus_per_trial", spec.resources.cpus_per_trial)}  # fmt: skip
+    for kind, (key, amount) in wanted.items():
+        if amount > (have := available.get(kind, 0)):
+            raise SpecError(f"got {amount:g}, but this machine has {have:g} {kind}s; allowed: at most {have:g} "
+                            f"(--set resources.{key}={have:g})", ("resources", key), spec.source)  # fmt: skip
+
+
+def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
+    """Compare all pairs of what is committed, then write results and report."""
+    workers = spec.resources.measure_workers or len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE / workers
+    if spec.resources.measure_memory_gb is not None:
+        memory = spec.resources.measure_memory_gb * 1e9
+    with local_dask(workers, int(memory)) as map:
+        measure(spec, layout, console, map, int(memory))
+    write_report(layout)
+
+
+def measure(spec: Spec, layout: SweepLayout, console: Console, map: Map, memory_bytes: int) -> None:
+    """The part of `measure_all` that runs on any cluster."""
+    trials = sweep_trials(layout, spec)
+    real: RealNeighbours = real_neighbours_of(layout, map)
+    threshold_squared = threshold_of(spec.collisions, real)
+    with Bar(console, "Comparing pairs", 1.0) as bar:
+
+        def progress(done: float, total: float) -> None:
+            bar.update(done / total if total else 1.0, f"{done:.3g} of {total:.3g} pairs")
+
+        measure_snapshots(layout, trials, spec.collisions, threshold_squared, memory_bytes, map, progress)
+    write_answers(layout, spec, trials, real, threshold_squared)
+
+
+def provenance() -> dict[str, str]:
+    """Versions and commit that a sweep's own copy of its spec records."""
+    versions = {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS}
+    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
+                           check=False)  # fmt: skip
+    commit = {"commit": found.stdout.strip()} if found.returncode == 0 else {}
+    return versions | commit | {"python": platform.python_version()}

@@ -1,0 +1,104 @@
+"""What a sweep will do and cost, worked out without doing any of it.
+
+Invariant: nothing is written.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from ganlab.families import FAMILIES
+from ganlab.train import seconds_per_step
+from jobs.data import image_shape
+from jobs.spec import Spec, TrialSettings
+from storage.plan import ShardPlan
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep's trials and what they will take.
+
+    Attributes
+    ----------
+    trials : tuple of TrialSettings
+        Those of a model-based search stand for suggestions that are not known yet.
+    concurrency : int
+        Trials at a time on this machine.
+    weights : list of dict
+        Parameters of each network by name, for each trial.
+    shards, samples, sample_bytes : int
+        Over all trials.
+    pairs : int
+        Unordered pairs of samples to compare, over all trials and snapshots.
+    seconds : float or None
+        Estimated training time at the given concurrency, from a few timed steps on this machine; None when not timed.
+    """
+
+    trials: tuple[TrialSettings, ...]
+    concurrency: int
+    weights: list[dict[str, int]]
+    shards: int
+    samples: int
+    sample_bytes: int
+    pairs: int
+    seconds: float | None
+
+
+def shard_plan(trial: TrialSettings, shape: tuple[int, int, int]) -> ShardPlan:
+    """Every shard the trial will write, known before it starts."""
+    snapshots = [(step, trial.samples.images_per_snapshot) for step in trial.samples.snapshots]
+    return ShardPlan.make([*snapshots, (trial.train.steps, trial.samples.final_images)], shape)
+
+
+def plan_sweep(spec: Spec, *, timed: bool = True) -> Plan:
+    """Plan the sweep for this machine. Writes nothing."""
+    trials = spec.trials()
+    shape = image_shape(spec.dataset, spec.source)
+    shards = [shard_plan(trial, shape) for trial in trials]
+    concurrency = min(spec.resources.max_concurrent or len(trials), len(trials),
+                      max(1, len(os.sched_getaffinity(0)) // spec.resources.cpus_per_trial))  # fmt: skip
+    return Plan(
+        trials=trials,
+        concurrency=concurrency,
+        weights=[parameter_counts(trial, shape) for trial in trials],
+        shards=sum(len(plan.shards) for plan in shards),
+        samples=sum(plan.samples for plan in shards),
+        sample_bytes=sum(plan.bytes for plan in shards),
+        pairs=sum(images * (images - 1) // 2 for plan in shards for _, images in plan.snapshots),
+        seconds=training_seconds(trials, shape) / concurrency if timed else None,
+    )
+
+
+def parameter_counts(trial: TrialSettings, shape: tuple[int, ...]) -> dict[str, int]:
+    """Trained parameters of each network of the trial, by the network's name."""
+    return dict(_parameter_counts(trial.model, trial.train, tuple(shape)))
+
+
+@lru_cache(maxsize=256)
+def _parameter_counts(model: object, train: object, shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
+    networks = FAMILIES[model.family](model, shape, train, seed=0, device="meta").networks  # type: ignore[attr-defined]
+    return tuple((name, sum(parameter.numel() for parameter in network.parameters()))
+                 for name, network in networks.items())  # fmt: skip
+
+
+def training_seconds(trials: Sequence[TrialSettings], shape: tuple[int, int, int]) -> float:
+    """Seconds to train all trials one after another on this machine's CPU.
+
+    A few steps are timed for at most three of the models (the smallest, the largest and one between, by weights); the
+    others are interpolated.
+    """
+    weights = np.array([sum(parameter_counts(trial, shape).values()) for trial in trials])
+    order = np.argsort(weights, kind="stable")
+    chosen = sorted({int(order[place]) for place in (0, len(order) // 2, len(order) - 1)}, key=lambda i: weights[i])
+    chosen = [i for place, i in enumerate(chosen) if place == 0 or weights[i] > weights[chosen[place - 1]]]
+    timed = [_step_seconds(trials[i], shape) for i in chosen]
+    per_step = np.interp(weights, weights[chosen], timed)
+    return float(sum(seconds * trial.train.steps for seconds, trial in zip(per_step, trials, strict=True)))
+
+
+def _step_seconds(trial: TrialSettings, shape: tuple[int, int, int]) -> float:
+    family = FAMILIES[trial.model.family](trial.model, shape, trial.train, trial.seed)
+    return seconds_per_step(family, shape, trial.train)

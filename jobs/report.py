@@ -1,0 +1,325 @@
+"""The report of a sweep: one HTML file that needs nothing else, and the table of its trials.
+
+Invariant: the page is a function of the sweep's files; a trial that failed, or whose images can't be read, leaves a gap
+that says so and never a report that isn't written.
+"""
+
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import yaml
+
+from ganlab.support import Spread
+from jobs.mosaics import Picture, mosaic
+from jobs.strict import SpecError
+from jobs.table import COLLAPSED, Row, Setting, Table, build_table, magnitude
+from storage.atomic import write_bytes
+from storage.layout import SweepLayout
+from storage.reference import Reference, read_reference
+from storage.results import open_results
+from storage.samples import DamagedShardError, Samples
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["results_table", "write_report"]
+
+SETTINGS_SHOWN = 24  # charts of more settings than this are too many to look at
+GRID_BYTES = 7_000_000  # of all grids of samples, so that the page stays below about 20 MB
+PAIR_BYTES = 3_000_000  # of all flagged pairs
+PAIRS_SHOWN = 480  # over all trials
+GRID_COLUMNS = 20
+OPEN_TRIALS = 12  # of more trials the pairs are folded away
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Samples of one trial."""
+
+    row: Row
+    picture: Picture | None
+    images: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A flagged pair above the training image nearest to each of the two."""
+
+    picture: Picture
+    distance: float
+    reference_distance: tuple[float, float]
+    numbers: tuple[int, int]
+    duplicate: bool
+    decided: str
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Flagged pairs of one trial, closest first; `left_out` more were flagged."""
+
+    row: Row
+    shown: list[Pair]
+    left_out: int
+    problem: str
+
+
+def results_table(layout: SweepLayout) -> Table:
+    """The table of all trials; `columns`, `rows` and `notes` hold its words, `trials` the plain values.
+
+    Raises
+    ------
+    SpecError
+        If the sweep has no results yet.
+    """
+    return build_table(_results(layout))
+
+
+def write_report(layout: SweepLayout) -> Path:
+    """Write the report of a measured sweep, replacing an older one, and return its path.
+
+    Raises
+    ------
+    SpecError
+        If the sweep has no results yet.
+    OSError
+        If the disk is full, the folder is read-only, or the like; an older report stays.
+    """
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    from jobs.figures import collision_chart, support_chart, training_chart
+
+    results = _results(layout).load()
+    table = build_table(results)
+    reference = _reference(layout)
+    shown = _every_so_often(table.settings, SETTINGS_SHOWN)
+    charts = [
+        (setting, Markup(collision_chart(table, setting.rows, results, str(place))),
+         Markup(training_chart(table, setting.rows, results, str(place))))
+        for place, setting in enumerate(shown) if any(row.snapshot is not None for row in setting.rows)
+    ]  # fmt: skip
+    measured = [row for row in table.trials if row.snapshot is not None]
+    grids = list(_grids(layout, measured, reference))
+    real_grid = _real_grid(reference, max((grid.images for grid in grids), default=0))
+    pairs = list(_pairs(layout, measured, results, reference))
+    environment = Environment(
+        loader=PackageLoader("jobs"), autoescape=True, undefined=StrictUndefined, lstrip_blocks=True
+    )
+    page = environment.get_template("report.html.j2").render(
+        title=results.attrs.get("title", layout.root.name), answer=answer(table), table=table, layout=layout,
+        support_charts=[Markup(support_chart(table)), Markup(support_chart(table, narrow=True))],
+        charts=charts, settings_left_out=len(table.settings) - len(shown),
+        grids=grids, grids_left_out=len(measured) - len(grids), real_grid=real_grid, pairs=pairs,
+        pairs_left_out=len(measured) - len(pairs), open_pairs=len(pairs) <= OPEN_TRIALS,
+        sample_sizes=results["sample_size"].values.tolist(), attributes=results.attrs,
+        chosen_by=results["threshold"].attrs.get("chosen_by", "not recorded"), provenance=_provenance(layout),
+        version=importlib.metadata.version("ganlab"), magnitude=magnitude,
+    )  # fmt: skip
+    write_bytes(layout.report, page.encode())
+    return layout.report
+
+
+def answer(table: Table) -> list[str]:
+    """The answer in sentences, the main one first."""
+    settings = [(setting, setting.spread) for setting in table.settings if setting.spread is not None]
+    return [*_support_sentences(table, settings), *_count_sentences(table), *_comparison_sentences(table)]
+
+
+def _support_sentences(table: Table, settings: list[tuple[Setting, Spread]]) -> Iterator[str]:
+    if not settings:
+        yield "No trial has a verdict: none both ran to its end and made samples as realistic as the test needs."
+    elif len(settings) <= 4:
+        unit = [" distinct images", *[""] * len(settings)]
+        parts = [_spread_words(setting, each, unit[place]) + _at(setting) for place, (setting, each) in enumerate(settings)]
+        yield f"The generator makes {_listed(parts)}."
+    else:
+        ordered = sorted(settings, key=lambda each: each[1].mean)
+        least, most = ordered[0], ordered[-1]
+        yield (f"Over {len(settings)} settings, the generator makes from {_spread_words(*least, ' distinct images')}"
+               f"{_at(least[0])} to {_spread_words(*most)}{_at(most[0])}.")  # fmt: skip
+    if table.real is None:
+        return
+    sentence = f"The {table.real_samples:,} real images, measured in the same way, come to {table.real}"
+    if settings and not table.real.one_sided:
+        shares = sorted(each.mean / table.real.value for _, each in settings)
+        low, high = f"{shares[0]:.2g}", f"{shares[-1]:.2g}"
+        bound = "at least " if any(each.one_sided for _, each in settings) else ""
+        sentence += f"; the generators reach {bound}{low if low == high else f'{low} to {high}'} times that"
+    yield sentence + "."
+
+
+def _count_sentences(table: Table) -> Iterator[str]:
+    counted = sum(row.counts for row in table.trials)
+    reasons = [
+        (sum(row.status == "failed" for row in table.trials), "failed"),
+        (sum(row.status not in ("failed", "completed") for row in table.trials), "did not run to the end"),
+        (sum(row.status == "completed" and row.support is None for row in table.trials), "not measured"),
+        (sum(row.status == "completed" and row.support is not None and not row.gate_passed for row in table.trials),
+         "with samples too far from the real images, where diversity has no meaning"),
+    ]  # fmt: skip
+    others = _listed([f"{count} {reason}" for count, reason in reasons if count])
+    yield f"{counted} of {_trials(len(table.trials))} {'has' if counted == 1 else 'have'} a verdict" + (
+        f" (without one: {others})." if others else "."
+    )
+    collapsed = sum(row.largest_mode_mass is not None and row.largest_mode_mass >= COLLAPSED for row in table.trials)
+    if collapsed:
+        yield f"{_trials(collapsed).capitalize()} collapsed: more than {COLLAPSED:.0%} of the samples are one image."
+
+
+def _comparison_sentences(table: Table) -> Iterator[str]:
+    samples = sorted({row.samples for row in table.trials if row.samples is not None})
+    if samples:
+        pairs = sum(count * (count - 1) // 2 for count in (row.samples or 0 for row in table.trials))
+        each = f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
+        yield (f"Compared were all {magnitude(pairs)} pairs among the last {each} images of each trial; two images at most "
+               f"{table.threshold:.4g} apart are duplicates.")  # fmt: skip
+
+
+def _spread_words(setting: Setting, spread: Spread, unit: str = "") -> str:
+    """The geometric mean over seeds, and how far it can be trusted."""
+    bound = "at least" if spread.one_sided else "about"
+    if spread.seeds == 1:
+        (support,) = (row.support for row in setting.rows if row.counts)
+        assert support is not None
+        interval = "" if spread.one_sided else f" ({magnitude(support.low)} – {magnitude(support.high)})"
+        return f"{bound} {magnitude(spread.mean)}{unit}{interval}"
+    if spread.seeds == 2 or spread.one_sided:
+        how = f"{spread.seeds} seeds: {magnitude(spread.minimum)} to {magnitude(spread.maximum)}"
+    else:
+        how = f"{spread.seeds} seeds: {magnitude(spread.low)} – {magnitude(spread.high)}"
+    return f"{bound} {magnitude(spread.mean)}{unit} ({how})"
+
+
+def _at(setting: Setting) -> str:
+    return f" at {setting.label}" if setting.label else ""
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+
+
+def _trials(count: int) -> str:
+    return f"{count} trial" if count == 1 else f"{count} trials"
+
+
+def _grids(layout: SweepLayout, rows: Sequence[Row], reference: Reference | None) -> Iterator[Grid]:
+    cost = _image_bytes(reference)
+    counts = [count for count in (200, 100, 60, 40, 20) if count * cost * len(rows) <= GRID_BYTES]
+    count = counts[0] if counts else 20
+    for row in _one_seed_first(rows, max(1, GRID_BYTES // (count * cost))):
+        picture, problem, images = None, "", np.empty(0)
+        try:
+            samples = Samples(layout.trial(row.trial))
+            numbers = samples.steps[row.step or 0]
+            images = samples.read(numbers.start, min(numbers.stop, numbers.start + count))
+            picture = mosaic(list(images), _columns(images.shape), 24)
+        except KeyError:
+            problem = f"the samples of step {row.step} are no longer here"
+        except (ValueError, DamagedShardError) as error:
+            problem = str(error)
+        yield Grid(row, picture, len(images), problem)
+
+
+def _real_grid(reference: Reference | None, count: int) -> Picture | None:
+    """Real images, evenly from the whole set: neighbours may be of one writer or class."""
+    if reference is None or not count:
+        return None
+    numbers = np.linspace(0, reference.shape[0] - 1, min(count, reference.shape[0])).astype(np.int64)
+    try:
+        return mosaic(list(reference.take(numbers)), _columns(reference.shape), 24)
+    except DamagedShardError:
+        return None
+
+
+def _pairs(
+    layout: SweepLayout, rows: Sequence[Row], results: "xr.Dataset", reference: Reference | None
+) -> Iterator[Pairs]:
+    cost = 4 * _image_bytes(reference)
+    allowed = min(PAIR_BYTES // cost, PAIRS_SHOWN)
+    count = next((count for count in (20, 12, 8, 4) if count * len(rows) <= allowed), 4)
+    places = {str(trial): place for place, trial in enumerate(results["trial"].values)}
+    for row in _one_seed_first(rows, max(1, allowed // count)):
+        here = results.isel(trial=places[row.trial], snapshot=row.snapshot)
+        flagged = int(np.isfinite(here["flagged_distance"].values).sum())
+        try:
+            shown = _trial_pairs(layout, row, here, min(count, flagged), reference)
+            yield Pairs(row, shown, flagged - len(shown), "")
+        except (ValueError, DamagedShardError) as error:
+            yield Pairs(row, [], flagged, str(error))
+
+
+def _trial_pairs(
+    layout: SweepLayout, row: Row, here: "xr.Dataset", count: int, reference: Reference | None
+) -> list[Pair]:
+    numbers, nearest = here["flagged_index"].values[:count], here["reference_index"].values[:count]
+    images = Samples(layout.trial(row.trial)).take(numbers.ravel())
+    shape = images.shape[1:]
+    pairs = []
+    for place in range(count):
+        real: list[Any] = [None, None]
+        if reference is not None and nearest[place].min() >= 0:
+            real = list(reference.take(nearest[place]))
+        distance = float(here["flagged_distance"].values[place])
+        first, second = here["reference_distance"].values[place].tolist()
+        pairs.append(Pair(
+            picture=mosaic([*images[2 * place : 2 * place + 2], *real], 2, 48 if max(shape) < 48 else max(shape)),
+            distance=distance, reference_distance=(first, second),
+            numbers=(int(numbers[place][0]), int(numbers[place][1])),
+            duplicate=distance <= float(here["threshold"]), decided=str(here["flagged_verdict"].values[place]),
+        ))  # fmt: skip
+    return pairs
+
+
+def _one_seed_first(rows: Sequence[Row], limit: int) -> list[Row]:
+    """At most `limit` rows, in their order: a seed of every setting before a second one of any."""
+    seen: dict[tuple[Any, ...], int] = {}
+    turns = []
+    for place, row in enumerate(rows):
+        key = tuple(row.settings.values())
+        seen[key] = seen.get(key, -1) + 1
+        turns.append((seen[key], place))
+    return [rows[place] for place in sorted(place for _, place in sorted(turns)[:limit])]
+
+
+def _every_so_often(items: Sequence[Item], limit: int) -> Sequence[Item]:
+    """At most `limit` items, evenly spaced, the first and the last among them."""
+    if len(items) <= limit:
+        return items
+    return [items[round(place * (len(items) - 1) / (limit - 1))] for place in range(limit)]
+
+
+def _columns(shape: tuple[int, ...]) -> int:
+    return GRID_COLUMNS if max(shape[1:]) <= 32 else GRID_COLUMNS // 2
+
+
+def _image_bytes(reference: Reference | None) -> int:
+    """About what one image adds to the page; small ones are enlarged, which PNG makes up for in part."""
+    channels, height, width = reference.shape[1:] if reference is not None else (1, 8, 8)
+    return int(channels * height * width * (2 if max(height, width) <= 12 else 1)) + 30
+
+
+def _results(layout: SweepLayout) -> "xr.Dataset":
+    if not layout.results.is_dir():
+        raise SpecError(f"{layout.root}: no results here yet; run `ganlab measure {layout.root}` first")
+    return open_results(layout)
+
+
+def _reference(layout: SweepLayout) -> Reference | None:
+    try:
+        return read_reference(layout)
+    except ValueError:
+        return None
+
+
+def _provenance(layout: SweepLayout) -> dict[str, str]:
+    """Versions and commit that the sweep's own copy of its spec records."""
+    if not layout.spec.is_file():
+        return {}
+    found = yaml.safe_load(layout.spec.read_text(encoding="utf-8"))
+    return {str(key): str(value) for key, value in (found.get("provenance") or {}).items()}

@@ -1,0 +1,91 @@
+"""Sections of the sweep file that are the same for every dataset and family.
+
+Invariant: `SampleSettings` is science, part of a trial's id; the other sections change no image.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class Section(BaseModel):
+    """Base of the sections: unknown keys are refused, nothing can be changed afterwards."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class SampleSettings(Section):
+    """Images that a trial generates and stores."""
+
+    snapshots: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    """Steps at which images are drawn before the end, rising, below train.steps."""
+    images_per_snapshot: Annotated[int, Field(ge=2, le=1_000_000_000)] = 2000
+    """Images at each snapshot."""
+    final_images: Annotated[int, Field(ge=2, le=1_000_000_000)] = 20_000
+    """Images at the last step."""
+
+
+class CollisionSettings(Section):
+    """How images are compared."""
+
+    embedding: Literal["pixels"] = "pixels"
+    """Space of the distances: pixels, from 0 to 255."""
+    sample_sizes: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (50, 100, 200, 400)
+    """Sample sizes of the birthday test (images), rising."""
+    threshold: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    """Largest distance of a duplicate: Euclidean over all pixels, each from 0 to 255; auto: from the real images."""
+    real_neighbour_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """auto threshold: this quantile of the real images' distances to their nearest neighbours."""
+    flagged: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Closest pairs per snapshot that are kept for people to judge."""
+    fidelity_gate: Annotated[float, Field(gt=0)] = 1.25
+    """No verdict on samples that lie farther from the real images than this many times what held-out real images do."""
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    """Level of every interval."""
+
+
+class SearchSettings(Section):
+    """How the search words of `model` and `train` become trials."""
+
+    algorithm: Literal["grid", "random", "optuna"] = "grid"
+    """grid: every combination of grid_search; random: that, times draws of the other words; optuna: suggestions."""
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Draws (random) or suggestions (optuna); grid has none."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Of draws and suggestions."""
+    metric: Literal["fidelity_ratio", "generator_loss", "discriminator_loss"] = "fidelity_ratio"
+    """What optuna and asha compare trials by."""
+    mode: Literal["min", "max"] = "min"
+    """Whether a small or a large metric is good."""
+    scheduler: Literal["fifo", "asha"] = "fifo"
+    """asha ends trials early whose metric is behind."""
+    grace_steps: Annotated[int, Field(ge=1)] = 1000
+    """asha: steps that every trial is given."""
+    reduction_factor: Annotated[int, Field(ge=2)] = 4
+    """asha: one in so many trials goes on at each rung."""
+
+
+class ResourceSettings(Section):
+    """Where and how fast it runs; changes no number."""
+
+    gpus_per_trial: Annotated[float, Field(ge=0)] = 0
+    """GPUs of one trial: a whole number, or a fraction of one that several trials share."""
+    cpus_per_trial: Annotated[int, Field(ge=1)] = 1
+    """CPUs that one trial occupies."""
+    max_concurrent: Annotated[int, Field(ge=1)] | None = None
+    """Trials at a time; by default as many as fit."""
+    max_failures: Annotated[int, Field(ge=0)] = 2
+    """Times that a failed trial is tried again."""
+    checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds between two checkpoints of a trial: what an interruption can cost."""
+    measure_workers: Annotated[int, Field(ge=1)] | None = None
+    """Workers that compare images on this machine; by default one for each CPU."""
+    measure_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    """Memory of each of them, in gigabytes (10⁹ bytes); by default its share of the machine's."""
+
+    @field_validator("gpus_per_trial")
+    @classmethod
+    def _whole_or_shared(cls, gpus: float) -> float:
+        if gpus > 1 and gpus % 1:
+            raise ValueError(f"got {gpus}; allowed: a whole number, or a fraction below 1")
+        return gpus

@@ -1,0 +1,353 @@
+"""The sweep file: its sections, its trials, and what makes two sweeps the same.
+
+Invariant: a trial's id is a hash of its science (dataset, model, train, samples, seed, every default written out), so
+that more trials, another machine or another name recompute nothing.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, field_validator
+
+from ganlab.datasets import DATASETS, AnyDataset
+from jobs.checks import check_search, check_sections
+from jobs.data import science
+from jobs.search import KINDS, Word, combinations, fill, find_words
+from jobs.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
+from jobs.strict import KeyPath, SpecError, dotted, nearest, override, read_mapping, shown, validate
+
+__all__ = [
+    "CollisionSettings", "ResourceSettings", "SampleSettings", "SearchSettings", "Spec", "SpecError", "TrialSettings",
+    "check_spec", "difference", "load_spec", "shipped_sweeps",
+]  # fmt: skip
+
+RESERVED = {"family", "flagged", "reason", "sample_size", "seed", "snapshot", "status", "step", "trial"}
+"""Names that the results use for something else than a hyperparameter."""
+
+
+def _as_family_settings(value: Any) -> BaseModel:
+    return value if isinstance(value, BaseModel) else _families()[value["family"]].model_validate(value)
+
+
+def _as_train_settings(value: Any) -> BaseModel:
+    return value if isinstance(value, BaseModel) else _train_class().model_validate(value)
+
+
+if TYPE_CHECKING:
+    from ganlab.train import TrainSettings
+else:  # found when a trial is made, so that this module does not load torch: workers that only compare images need none
+    TrainSettings = Annotated[Any, BeforeValidator(_as_train_settings)]
+
+
+class TrialSettings(Section):
+    """One trial: all that it computes is a function of these settings."""
+
+    id: str
+    """Family, and ten hexadecimal digits of the hash of everything below."""
+    dataset: AnyDataset
+    """Training images."""
+    model: Annotated[Any, BeforeValidator(_as_family_settings)]
+    """The family's own settings; `model.family` is its name."""
+    train: TrainSettings
+    """Training settings."""
+    samples: SampleSettings
+    """Images to store."""
+    seed: int
+    """Of weights, batches and latent vectors."""
+
+
+class Spec(Section):
+    """A sweep file."""
+
+    name: str
+    """Name of the sweep, and of its folder."""
+    dataset: AnyDataset
+    """Training images."""
+    model: dict[str, Any]
+    """family, and the family's settings; may hold search words."""
+    train: dict[str, Any] = Field(default_factory=dict)
+    """Training settings; may hold search words."""
+    samples: SampleSettings = SampleSettings()
+    collisions: CollisionSettings = CollisionSettings()
+    seeds: Annotated[int, Field(ge=1, le=1_000_000)] | tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...] = 1
+    """Number of seeds (0, 1, …), or their list: each trial is trained with each."""
+    search: SearchSettings = SearchSettings()
+    resources: ResourceSettings = ResourceSettings()
+    provenance: dict[str, Any] = Field(default_factory=dict)
+    """Versions and commit, written by ganlab into a sweep's own copy; not read."""
+
+    _source: str = PrivateAttr("")
+
+    @field_validator("name")
+    @classmethod
+    def _file_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError(
+                f"got {shown(name)}; allowed: at most 100 letters, digits, '.', '_' and '-', the first a "
+                "letter or digit (it names the sweep's folder)"
+            )
+        return name
+
+    @property
+    def source(self) -> str:
+        """File that the spec came from, and what ``--set`` changed, for messages."""
+        return self._source
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """Every seed."""
+        return tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def workers_per_trial(self) -> int:
+        """Data-parallel workers of each trial, which have the trial's GPUs and CPUs among them."""
+        return self.trial(_first(self)).train.workers
+
+    @property
+    def longest_trial_steps(self) -> int:
+        """Largest number of steps of any trial."""
+        words = [word for word in self.space() if word.key == "train.steps"]
+        return max(words[0].values) if words else self.trial(_first(self)).train.steps
+
+    def space(self) -> tuple[Word, ...]:
+        """Return the search words, as plain descriptions."""
+        return (*find_words(self.model, ("model",)), *find_words(self.train, ("train",)))
+
+    def trials(self) -> tuple[TrialSettings, ...]:
+        """Return every trial, seeds innermost; equal draws are one trial.
+
+        With optuna none is known beforehand: as many as there will be suggestions, each at the first values.
+        """
+        if self.search.algorithm == "optuna":
+            return (self.trial(_first(self)),) * (self.search.trials or 0)
+        points = combinations(self.space(), self.search.trials or 1, self.search.seed)
+        trials = [self.trial(point, seed) for point in points for seed in self.seed_list]
+        return tuple({trial.id: trial for trial in trials}.values())
+
+    def trial(self, values: Mapping[str, Any], seed: int | None = None) -> TrialSettings:
+        """Make one trial.
+
+        Parameters
+        ----------
+        values
+            Of every search word, by its dotted key: ``{"model.discriminator_width": 16}``.
+        seed
+            By default the first one.
+
+        Raises
+        ------
+        SpecError
+            When the values do not fit the settings, or one another.
+        """
+        model, train = _resolve(self, values)
+        for index, step in enumerate(self.samples.snapshots):
+            if step >= train.steps:
+                raise SpecError(
+                    f"got {step}; allowed: steps below train.steps = {train.steps} (there the final images are drawn)",
+                    ("samples", "snapshots", index),
+                )
+        chosen = self.seed_list[0] if seed is None else seed
+        parts = {"dataset": science(self.dataset), "seed": chosen} | {
+            name: part.model_dump(mode="json") for name, part in
+            (("model", model), ("train", train), ("samples", self.samples))}  # fmt: skip
+        canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return TrialSettings(
+            id=f"{model.family}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}",
+            dataset=self.dataset, model=model, train=train, samples=self.samples, seed=chosen,
+        )  # fmt: skip
+
+    def hyperparameters(self, trials: Iterable[TrialSettings]) -> dict[str, dict[str, Any]]:
+        """Return each key that varies over the sweep, by its short name, with its value in each trial, by id.
+
+        The short name is the last part of the key; the whole key, joined by "_", where that would be ambiguous.
+        """
+        paths = [word.path for word in self.space() if word.key != "model.family"]
+        last = [path[-1] for path in paths]
+        dumps = {trial.id: trial.model_dump(mode="json") for trial in trials}
+        return {
+            "_".join(path) if last.count(path[-1]) > 1 or path[-1] in RESERVED else path[-1]:
+                {trial: _at(dump, path) for trial, dump in dumps.items()}
+            for path in paths
+        }  # fmt: skip
+
+    def resolved(self, provenance: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the spec as plain data with every default written out; `load_spec` reads it again."""
+        data = self.model_dump(mode="json") | {"provenance": dict(provenance or self.provenance)}
+        words = {word.key: {word.kind: list(word.values)} for word in self.space()}
+        model, train = _resolve(self, _first(self))
+        if "model.family" not in words:  # two families have different defaults
+            data["model"] = fill(model.model_dump(mode="json"), words, "model")
+        data["train"] = fill(train.model_dump(mode="json"), words, "train")
+        return data
+
+
+def shipped_sweeps() -> dict[str, Path]:
+    """Sweep files that come with ganlab, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "sweeps").glob("*.yaml"))}
+
+
+def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
+    """Read a sweep file.
+
+    Parameters
+    ----------
+    path
+        A file, or the name of a shipped sweep.
+    overrides
+        ``key=value`` each (``train.steps=100``), applied in order.
+
+    Raises
+    ------
+    SpecError
+        One line: file, key path, value, what is allowed.
+    """
+    shipped = shipped_sweeps()
+    file = Path(path) if Path(path).is_file() else shipped.get(str(path), Path(path))
+    if not file.is_file():
+        state = "is a folder" if file.is_dir() else "does not exist"
+        hint = nearest(Path(path).stem, list(shipped))
+        raise SpecError(f"{state}; allowed: a sweep file or one of {', '.join(shipped)}{hint}", source=str(path))
+    data = read_mapping(file, [name for name in Spec.model_fields if name != "provenance"])
+    applied = {override(data, assignment): assignment for assignment in overrides}
+    everything = " ".join([str(file), *(f"(with --set {assignment})" for assignment in applied.values())])
+    try:
+        return check_spec(data, everything)
+    except SpecError as error:
+        blamed = [f"--set {assignment}" for key, assignment in applied.items() if error.path[: len(key)] == key]
+        raise SpecError(error.text, error.path, blamed[-1] if blamed else everything) from error
+
+
+def check_spec(data: Mapping[str, Any], source: str = "") -> Spec:
+    """Make a spec of plain data and check every alternative it holds. Raises SpecError (without the source)."""
+    for section in (section for section in data if section not in ("model", "train", "provenance")):
+        for word in find_words(data[section], (section,)):
+            raise SpecError(
+                f"got the search word {word.kind}; allowed: a value (search words may stand in model and train alone)",
+                word.path,
+            )
+    spec = validate(Spec, data, (), _section_classes(data))
+    spec._source = source
+    check_sections(spec)
+    words, first = spec.space(), _first(spec)
+    check_search(spec, words)
+    try:
+        _resolve(spec, first)
+    except SpecError as error:
+        raise _at_alternative(error, next((word for word in words if _under(error, word)), None), 0) from error
+    for word in words:
+        for index in range(len(word.values)):
+            try:
+                _resolve(spec, first | {word.key: word.alternative(index)})
+            except SpecError as error:
+                raise _at_alternative(error, word, index) from error
+    spec.trials()
+    if spec.search.scheduler == "asha" and spec.search.grace_steps > spec.longest_trial_steps:
+        raise SpecError(
+            f"got {spec.search.grace_steps}; allowed: at most train.steps = {spec.longest_trial_steps}",
+            ("search", "grace_steps"),
+        )
+    return spec
+
+
+def difference(on_disk: Spec, spec: Spec) -> list[str]:
+    """Say in sentences why `spec` cannot go on in a sweep made by `on_disk`; empty when it can.
+
+    It can when it is the same sweep with the same trials or more: resources, and where the dataset lies, may change.
+    """
+    old, new = _flat(on_disk), _flat(spec)
+    changed = {key: f"{key} is {shown(old.get(key))} there and {shown(new.get(key))} here"
+               for key in {**old, **new} if old.get(key) != new.get(key)}  # fmt: skip
+    sections = ("name", "dataset", "samples", "collisions")
+    if fixed := [sentence for key, sentence in changed.items() if key.split(".")[0] in sections]:
+        return fixed
+    if "optuna" in (on_disk.search.algorithm, spec.search.algorithm):  # what it suggests depends on all of these
+        grown = (spec.search.trials or 0) > (on_disk.search.trials or 0)
+        return [sentence for key, sentence in changed.items() if key != "search.trials" or not grown]
+    lost = {trial.id for trial in on_disk.trials()} - {trial.id for trial in spec.trials()}
+    return [f"{len(lost)} of the trials there are not among those here: {'; '.join(changed.values())}"] if lost else []
+
+
+def _flat(spec: Spec) -> dict[str, Any]:
+    """Return the resolved spec by dotted key, without what may change freely."""
+
+    def leaves(data: Any, path: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(data, dict) or data.keys() & set(KINDS):
+            return {dotted(path): data}
+        return {key: leaf for part, value in data.items() for key, leaf in leaves(value, (*path, part)).items()}
+
+    resolved = spec.resolved() | {"dataset": science(spec.dataset)}
+    return leaves({key: value for key, value in resolved.items() if key not in ("resources", "provenance")}, ())
+
+
+def _families() -> dict[str, type[BaseModel]]:
+    from ganlab.families import FAMILIES
+
+    return {name: family.Settings for name, family in FAMILIES.items()}
+
+
+def _train_class() -> type[BaseModel]:
+    from ganlab.train import TrainSettings
+
+    return TrainSettings
+
+
+def _section_classes(data: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
+    """Settings of each section, as far as the data tells: where a key that stands in the wrong place may belong."""
+    datasets: dict[str, type[BaseModel]] = {name: settings for name, (settings, _) in DATASETS.items()}
+    classes: dict[str, type[BaseModel]] = {
+        "train": _train_class(), "samples": SampleSettings, "collisions": CollisionSettings, "search": SearchSettings,
+        "resources": ResourceSettings,
+    }  # fmt: skip
+    for section, tag, known in (("dataset", "name", datasets), ("model", "family", _families())):
+        chosen = data[section].get(tag) if isinstance(data.get(section), dict) else None
+        if isinstance(chosen, str) and chosen in known:
+            classes[section] = known[chosen]
+    return classes
+
+
+def _resolve(spec: Spec, values: Mapping[str, Any]) -> tuple[Any, "TrainSettings"]:
+    """Model and training settings with these values in place of the search words."""
+    families = _families()
+    model, train = fill(spec.model, values, "model"), fill(spec.train, values, "train")
+    path: KeyPath = ("model", "family")
+    if "family" not in model:
+        raise SpecError(f"is missing; allowed: {', '.join(families)}", path)
+    name = model["family"]
+    if not isinstance(name, str) or name not in families:
+        hint = nearest(name, list(families)) if isinstance(name, str) else ""
+        raise SpecError(f"got {shown(name)}; allowed: {', '.join(families)}{hint}", path)
+    elsewhere = _section_classes({"model": model})
+    from ganlab.train import TrainSettings
+
+    return validate(families[name], model, ("model",), elsewhere), validate(TrainSettings, train, ("train",), elsewhere)
+
+
+def _first(spec: Spec) -> dict[str, Any]:
+    """One value for each search word."""
+    return {word.key: word.alternative(0) for word in spec.space()}
+
+
+def _under(error: SpecError, word: Word) -> bool:
+    return error.path[: len(word.path)] == word.path
+
+
+def _at_alternative(error: SpecError, word: Word | None, index: int) -> SpecError:
+    """Put the fault of one alternative at its place in the file."""
+    if word is None or error.text.startswith("unknown key"):
+        return error
+    depth = len(word.path)
+    if not _under(error, word):
+        return SpecError(f"{error.text} (with {word.key} = {shown(word.values[index])})", error.path)
+    fraction = word.kind in ("uniform", "loguniform") and "a whole number" in error.text
+    hint = f"; {word.kind} draws fractions: use choice or grid_search" if fraction else ""
+    return SpecError(error.text + hint, (*word.path, word.kind, index, *error.path[depth:]))
+
+
+def _at(data: Any, path: Sequence[str]) -> Any:
+    for part in path:
+        data = data.get(part) if isinstance(data, dict) else None
+    return data

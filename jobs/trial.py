@@ -1,0 +1,191 @@
+"""One trial: train one family with one seed and stream its images into its shards.
+
+Invariant: started any number of times, on any worker, it goes on from what is durably there and ends with the same bits;
+its outcome is written last.
+"""
+
+import errno
+import io
+import time
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ganlab.families import FAMILIES
+from ganlab.fidelity import fidelity_probe
+from ganlab.train import Checkpoint, NonFiniteError, Request, train
+from jobs.plan import shard_plan
+from jobs.spec import TrialSettings
+from storage.atomic import write_bytes
+from storage.history import HistoryWriter
+from storage.layout import SweepLayout, TrialLayout
+from storage.outcome import Outcome, write_outcome
+from storage.reference import Reference, read_reference
+from storage.samples import committed_shards
+from storage.shards import BackgroundWriter, ShardWriter, create_samples
+
+Report = Callable[[Mapping[str, Any]], None]
+REPORT_EVERY_S = 2.0  # each report waits for Tune's driver, so a fast trial must not report every logged step
+# What no retry can mend: the disk is full, read-only or not ours.
+PERMANENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def run_trial(
+    sweep: Path,
+    trial: TrialSettings,
+    report: Report,
+    *,
+    checkpoint_every_s: float = 30.0,
+    use_gpu: bool = False,
+    probe: bool = False,
+    rank: int = 0,
+    average_gradients: Callable[[Any], None] | None = None,
+) -> Outcome:
+    """Train, sample and record the outcome of one trial of the sweep in folder `sweep`.
+
+    Parameters
+    ----------
+    report
+        Called every few seconds and at every snapshot with the newest metrics.
+    checkpoint_every_s
+        Longest work lost when the process is killed, about.
+    use_gpu
+        Train on CUDA.
+    probe
+        Also report `fidelity_ratio` of a probe sample at each snapshot, for a searcher or scheduler that asks for it.
+    rank, average_gradients
+        Of this data-parallel worker; rank 0 alone writes.
+
+    Returns
+    -------
+    Outcome
+        Also on disk. A failure that a retry can't mend is an outcome; any other error is raised.
+    """
+    layout = SweepLayout(sweep)
+    own = layout.trial(trial.id)
+    try:
+        _train(layout, own, trial, report, checkpoint_every_s, use_gpu, probe, rank, average_gradients)
+        outcome = Outcome("completed", step=trial.train.steps)
+    except NonFiniteError as error:
+        outcome = Outcome("failed", reason=str(error))
+    except OSError as error:
+        if error.errno not in PERMANENT_ERRORS:
+            raise
+        outcome = Outcome("failed", reason=f"{error.strerror}: {error.filename or own.root}")
+    except torch.cuda.OutOfMemoryError as error:
+        outcome = Outcome("failed", reason=f"out of GPU memory: {str(error).splitlines()[0]}")
+    if rank == 0:
+        try:
+            write_outcome(own, outcome)
+        except OSError:
+            if outcome.status == "completed":
+                raise
+            # A full or read-only disk takes no record of itself: the outcome still reaches the driver.
+    return outcome
+
+
+def _train(
+    layout: SweepLayout,
+    own: TrialLayout,
+    trial: TrialSettings,
+    report: Report,
+    checkpoint_every_s: float,
+    use_gpu: bool,
+    probe: bool,
+    rank: int,
+    average_gradients: Callable[[Any], None] | None,
+) -> None:
+    device = "cuda" if use_gpu else "cpu"
+    _make_deterministic(trial.train.threads)
+    reference = _reference(layout.root, layout.reference.stat().st_mtime_ns)
+    image_shape = reference.images.shape[1:]
+    plan = shard_plan(trial, image_shape)
+    family = FAMILIES[trial.model.family](trial.model, image_shape, trial.train, trial.seed, device, average_gradients)
+    committed = committed_shards(own, plan)
+    missing = [shard for shard in plan.shards if shard.index not in committed]
+    requests = [Request(shard.step, shard.index, shard.stop - shard.start) for shard in missing]
+    # Every rank comes to the same answer here: nothing is committed before all ranks have made a step together.
+    checkpoint = _FileCheckpoint(own, min((request.step for request in requests), default=trial.train.steps + 1))
+    loop = partial(train, family, reference.images, trial.train, trial.seed,
+                   snapshots=(*trial.samples.snapshots, trial.train.steps), checkpoint=checkpoint)
+    if rank > 0:
+        nothing = lambda *_: None  # noqa: E731
+        loop(requests=[], sink=nothing, drain=nothing, report=report, rank=rank)
+        return
+    create_samples(own, plan)
+    history = HistoryWriter(own)
+    throttled = _Throttle(report)
+
+    def log(row: Mapping[str, Any]) -> None:
+        history.append(row)
+        throttled(row)
+
+    with BackgroundWriter(ShardWriter(own, plan)) as background:
+
+        def drain() -> None:
+            background.drain()
+            history.sync()
+
+        loop(
+            requests=requests, sink=background.put, drain=drain, report=log, checkpoint_every_s=checkpoint_every_s,
+            probe=fidelity_probe(reference.images) if probe else None,
+        )  # fmt: skip
+    history.close()
+
+
+class _FileCheckpoint(Checkpoint):
+    """State in one file, replaced atomically. A state past the first missing shard is of no use and passed over."""
+
+    def __init__(self, trial: TrialLayout, first_missing: int) -> None:
+        self._path, self._first_missing = trial.checkpoint, first_missing
+
+    def load(self) -> dict[str, Any] | None:
+        if not self._path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
+        except Exception:  # damaged: the trial starts over and comes to the same bits
+            return None
+        return state if state["step"] < self._first_missing else None
+
+    def save(self, state: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self._path, buffer.getvalue())
+
+
+class _Throttle:
+    """Passes on at most one report every REPORT_EVERY_S, and every one that carries a probe's result."""
+
+    def __init__(self, report: Report) -> None:
+        self._report, self._last = report, 0.0
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        if "fidelity_ratio" in row or time.monotonic() - self._last > REPORT_EVERY_S:
+            self._report(row)
+            self._last = time.monotonic()
+
+
+def average_over_workers(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace each gradient by its mean over the data-parallel workers, in one message."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    flat = torch._utils._flatten_dense_tensors(gradients)
+    torch.distributed.all_reduce(flat)
+    flat /= torch.distributed.get_world_size()
+    torch._foreach_copy_(gradients, list(torch._utils._unflatten_dense_tensors(flat, gradients)))
+
+
+@lru_cache(maxsize=1)
+def _reference(sweep: Path, modified_ns: int) -> Reference:
+    """The training images; kept for the next trial of this process, `modified_ns` tells when they are other ones."""
+    return read_reference(SweepLayout(sweep))
+
+
+def _make_deterministic(threads: int) -> None:
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False

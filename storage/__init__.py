@@ -1,0 +1,1 @@
+"""Every path and name on disk: crash-safe writers, and readers that trust them."""

@@ -1,0 +1,56 @@
+"""A trial's history: one JSON line per logged step.
+
+Invariant: appending never harms earlier lines; a line cut off by a crash is passed over, and of two lines for one step the
+later counts, so a resumed trial reads like an unbroken one.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from storage.layout import TrialLayout
+
+
+class HistoryWriter:
+    """Appends rows to a trial's history."""
+
+    def __init__(self, trial: TrialLayout) -> None:
+        trial.history.parent.mkdir(parents=True, exist_ok=True)
+        self._file = trial.history.open("ab")
+        self._file.write(b"\n")  # ends a line that a crash cut off; readers pass over empty lines
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Add one row, which must hold `step`."""
+        self._file.write(json.dumps(dict(row)).encode() + b"\n")
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Return when every row is on disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Sync and close."""
+        self.sync()
+        self._file.close()
+
+
+def read_history(path: Path) -> dict[str, np.ndarray]:
+    """Columns by name, float64 (logged steps,), in order of `step`; empty when there is no history yet.
+
+    A quantity missing from a row is NaN there.
+    """
+    rows: dict[float, dict[str, float]] = {}
+    if path.exists():
+        for line in path.read_bytes().splitlines():
+            try:
+                row = json.loads(line)
+                rows[row["step"]] = row
+            except (ValueError, KeyError, TypeError):
+                continue  # empty, or cut off by a crash
+    names = sorted({name for row in rows.values() for name in row})
+    ordered = [rows[step] for step in sorted(rows)]
+    return {name: np.array([row.get(name, np.nan) for row in ordered], dtype=np.float64) for name in names}

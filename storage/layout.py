@@ -1,0 +1,165 @@
+"""Every path of a sweep on disk, spelled once.
+
+Invariant: no other module joins a file name of the sweep; names that begin with a dot are unfinished and mean nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class TrialLayout:
+    """Paths of one trial.
+
+    Attributes
+    ----------
+    root : Path
+        The trial's folder, ``<sweep>/trials/<trial>``.
+    """
+
+    root: Path
+
+    @property
+    def settings(self) -> Path:
+        """What this trial computes: its resolved parameters."""
+        return self.root / "trial.json"
+
+    @property
+    def samples(self) -> Path:
+        """The Zarr group of generated images."""
+        return self.root / "samples.zarr"
+
+    @property
+    def commits(self) -> Path:
+        """The folder of commit records, one per shard that is on disk."""
+        return self.root / "commits"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Everything needed to continue bit for bit."""
+        return self.root / "checkpoint" / "latest.pt"
+
+    @property
+    def history(self) -> Path:
+        """Losses and rates, one line per logged step."""
+        return self.root / "history.jsonl"
+
+    @property
+    def outcome(self) -> Path:
+        """How the trial ended."""
+        return self.root / "outcome.json"
+
+    def shard(self, index: int) -> Path:
+        """Return the file of shard number `index`: the name that Zarr gives it."""
+        return shard_file(self.samples / "images", index)
+
+    def commit(self, shard: int) -> Path:
+        """Return the commit record of shard number `shard`."""
+        return self.commits / f"{shard:06d}.json"
+
+
+@dataclass(frozen=True)
+class SweepLayout:
+    """Paths of one sweep.
+
+    Attributes
+    ----------
+    root : Path
+        The sweep's folder.
+    """
+
+    root: Path
+
+    @property
+    def spec(self) -> Path:
+        """The resolved spec, written once."""
+        return self.root / "sweep.yaml"
+
+    @property
+    def trials(self) -> Path:
+        """The folder of trials."""
+        return self.root / "trials"
+
+    @property
+    def reference(self) -> Path:
+        """The Zarr group of real images the trials were trained on."""
+        return self.root / "reference.zarr"
+
+    @property
+    def pairs(self) -> Path:
+        """The folder of duplicates and closest pairs."""
+        return self.root / "pairs"
+
+    @property
+    def real_neighbours(self) -> Path:
+        """Distances of the real images to one another's nearest."""
+        return self.pairs / "real_neighbours.npz"
+
+    @property
+    def verdicts(self) -> Path:
+        """What people decided about flagged pairs: append-only."""
+        return self.root / "verdicts.jsonl"
+
+    @property
+    def results(self) -> Path:
+        """The Zarr group of answers."""
+        return self.root / "results.zarr"
+
+    @property
+    def cluster(self) -> Path:
+        """The folder where processes of this sweep find one another."""
+        return self.root / "cluster"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one process that runs this sweep."""
+        return self.cluster / "lock"
+
+    @property
+    def logs(self) -> Path:
+        """The folder of log files."""
+        return self.root / "logs"
+
+    @property
+    def metrics(self) -> Path:
+        """The folder of scrape targets."""
+        return self.root / "metrics"
+
+    @property
+    def report(self) -> Path:
+        """The self-contained HTML report."""
+        return self.root / "report.html"
+
+    def trial(self, trial_id: str) -> TrialLayout:
+        """Return the paths of one trial, which need not exist yet.
+
+        Raises
+        ------
+        ValueError
+            If `trial_id` is not one plain folder name.
+        """
+        return TrialLayout(self.trials / plain_name(trial_id))
+
+    def trial_ids(self) -> list[str]:
+        """Return the ids of the trials that have a folder, sorted."""
+        if not self.trials.is_dir():
+            return []
+        return sorted(path.name for path in self.trials.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+    def pair_record(self, trial_id: str, step: int) -> Path:
+        """Return the file of duplicates and closest pairs of one trial's snapshot at generator step `step`."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.npz"
+
+
+def shard_file(array: Path, index: int) -> Path:
+    """Return the file of shard `index` of the images array in folder `array`."""
+    return array / f"c.{index}.0.0.0"
+
+
+def plain_name(trial_id: str) -> str:
+    """Return `trial_id`, or raise ValueError when it would leave the folder of trials or look unfinished."""
+    if not trial_id or trial_id.startswith(".") or "/" in trial_id or "\0" in trial_id:
+        raise ValueError(f"trial id {trial_id!r}: expected one folder name without '/' that does not begin with a dot")
+    return trial_id

@@ -1,0 +1,32 @@
+"""How a trial ended.
+
+Invariant: an outcome is written once the trial's shards are committed, whole or not at all; a trial is done when its
+outcome says so and every shard of its plan is committed.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from storage.atomic import read_json, write_json
+from storage.layout import TrialLayout
+
+Status = Literal["completed", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`completed`, `stopped` early by the scheduler, or `failed` with a reason; `step` is the last one reached."""
+
+    status: Status
+    step: int | None = None
+    reason: str | None = None
+
+
+def write_outcome(trial: TrialLayout, outcome: Outcome) -> None:
+    """Record how the trial ended."""
+    write_json(trial.outcome, asdict(outcome))
+
+
+def read_outcome(trial: TrialLayout) -> Outcome | None:
+    """The recorded outcome, or None while there is none."""
+    return Outcome(**read_json(trial.outcome)) if trial.outcome.exists() else None

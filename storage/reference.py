@@ -1,0 +1,161 @@
+"""The real images the trials were trained on, kept beside them in the same layout as samples.
+
+Invariant: ``reference.zarr`` is complete or absent, and never changes.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from storage.atomic import read_json, whole_folder
+from storage.layout import SweepLayout, shard_file
+from storage.plan import sizes_for
+from storage.samples import DamagedShardError, Images, open_images, read_numbers, read_shard
+from storage.shards import create_images
+
+
+class Reference:
+    """The real images of a sweep, read as they are asked for; cheap to send to another process.
+
+    Parameters
+    ----------
+    group : Path
+        A complete ``reference.zarr``.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Images, channels, height, width.
+    fingerprint : str
+        What `write_reference` was told the images are.
+    shard_images : int
+        Images in one file.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, group: Path) -> None:
+        self._group = group
+        try:
+            attributes = read_json(group / "zarr.json")["attributes"]
+            array = read_json(group / "images" / "zarr.json")
+            count, channels, height, width = (int(size) for size in array["shape"])
+            self.shard_images = int(array["chunk_grid"]["configuration"]["chunk_shape"][0])
+            self.fingerprint = str(attributes["fingerprint"])
+        except FileNotFoundError:
+            raise ValueError(f"{group}: no real images here yet; run the sweep first") from None
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{group}: damaged, expected images and their fingerprint: {error!r}") from error
+        self.shape = (count, channels, height, width)
+
+    @cached_property
+    def images(self) -> Images:
+        """All images, uint8 (N, C, H, W), in memory. Raises as `read` does."""
+        return self.read(0, self.shape[0])
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64] | None:
+        """The class of each image, int64 (N,), where the data set has classes."""
+        import zarr
+
+        if not (self._group / "label").exists():
+            return None
+        try:
+            return np.asarray(zarr.open_array(self._group / "label", mode="r")[:], dtype=np.int64)
+        except ValueError as error:
+            raise DamagedShardError(self._group / "label", str(error), self._group) from error
+
+    def read(self, start: int, stop: int) -> Images:
+        """Return images [start, stop) as uint8 (stop - start, C, H, W).
+
+        Raises
+        ------
+        ValueError
+            If some of them do not exist.
+        DamagedShardError
+            If a shard is missing or fails a checksum.
+        """
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise ValueError(f"images {start} to {stop}: {self._group} has 0 to {self.shape[0]}")
+        images = np.empty((stop - start, *self.shape[1:]), dtype=np.uint8)
+        size = self.shard_images
+        for index in range(start // size, -(-stop // size)) if start < stop else ():
+            first, last = max(start, index * size), min(stop, (index + 1) * size)
+            path = shard_file(self._group / "images", index)
+            images[first - start : last - start] = read_shard(self._array, path, None, slice(first, last), self._group)
+        return images
+
+    def take(self, numbers: ArrayLike) -> Images:
+        """Return the images of these numbers, in this order, as uint8 (n, C, H, W). Raises as `read` does."""
+        return read_numbers(self.read, np.asarray(numbers, dtype=np.int64))
+
+    @cached_property
+    def _array(self) -> Any:
+        return open_images(self._group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("images", "labels", "_array")}
+
+
+def write_reference(
+    layout: SweepLayout, images: Images, labels: NDArray[np.int64] | None = None, *, fingerprint: str
+) -> None:
+    """Write ``reference.zarr``, synced to disk; nothing to do when it already holds these images.
+
+    Parameters
+    ----------
+    layout : SweepLayout
+        Where.
+    images : uint8 (N, C, H, W)
+        At least one image.
+    labels : int64 (N,), optional
+        The class of each image.
+    fingerprint : str
+        Names the images: the data set, its settings, and whatever else decides their content.
+
+    Raises
+    ------
+    ValueError
+        If the shapes or types are wrong, or the sweep already has other real images.
+    OSError
+        If the disk is full, the folder is read-only, or the like.
+    """
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
+    if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
+        raise ValueError(f"real images: got {images.dtype} {images.shape}, expected uint8 (N, C, H, W), none of them 0")
+    if labels is not None and labels.shape != (len(images),):
+        raise ValueError(f"labels: got shape {labels.shape}, expected ({len(images)},), one for each image")
+    if layout.reference.exists():
+        found = Reference(layout.reference).fingerprint
+        if found != fingerprint:
+            raise ValueError(
+                f"{layout.reference} holds other real images (fingerprint {found}, now {fingerprint}); "
+                "the trials there were trained on them, so use another folder for this sweep"
+            )
+        return
+    shard, chunk = sizes_for(len(images), math.prod(images.shape[1:]))
+    with whole_folder(layout.reference) as folder:
+        group = zarr.create_group(folder, attributes={"fingerprint": fingerprint})
+        create_images(group, len(images), images.shape[1:], shard, chunk)[...] = images
+        if labels is not None:
+            data = labels.astype(np.int64)
+            group.create_array("label", data=data, compressors=[Crc32cCodec()], dimension_names=("sample",))
+
+
+def read_reference(layout: SweepLayout) -> Reference:
+    """Return the real images of a sweep.
+
+    Raises
+    ------
+    ValueError
+        If there are none yet, or their description is damaged.
+    """
+    return Reference(layout.reference)

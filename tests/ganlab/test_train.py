@@ -1,0 +1,121 @@
+"""The training loop: a function of settings and seed, whatever interrupts it."""
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ganlab.families import FAMILIES
+from ganlab.families.dcgan import DCGANSettings
+from ganlab.train import Interrupted, NonFiniteError, Request, TrainSettings, train
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (96, 1, 8, 8), dtype=np.uint8)
+SETTINGS = TrainSettings(steps=24, batch_size=8, log_every=4, learning_rate=1e-3)
+
+
+class MemoryCheckpoint:
+    """Keeps a state as bytes, as a file would."""
+
+    def __init__(self) -> None:
+        self.bytes: bytes | None = None
+
+    def load(self) -> dict[str, Any] | None:
+        return None if self.bytes is None else torch.load(io.BytesIO(self.bytes), weights_only=True)
+
+    def save(self, state: dict[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.bytes = buffer.getvalue()
+
+
+class Run:
+    """One life of a trial's process, and what it handed out."""
+
+    def __init__(self, model: DCGANSettings | None = None, settings: TrainSettings = SETTINGS, seed: int = 0) -> None:
+        self.model = model or DCGANSettings(latent_dim=4, generator_width=4, discriminator_width=4, refine=True)
+        self.settings, self.seed = settings, seed
+        self.checkpoint = MemoryCheckpoint()
+        self.shards: dict[int, np.ndarray] = {}
+        self.rows: dict[int, dict[str, float]] = {}
+
+    def live(self, stop_at: int | None = None, device: str = "cpu") -> "Run":
+        family = FAMILIES["dcgan"](self.model, IMAGES.shape[1:], self.settings, self.seed, device)
+        requests = [Request(step, shard, 10) for shard, step in enumerate((10, 10, 24)) if shard not in self.shards]
+
+        def report(row: Any) -> None:
+            self.rows[row["step"]] = {name: value for name, value in row.items() if "per_second" not in name}
+
+        train(
+            family, IMAGES, self.settings, self.seed, requests, snapshots=(10, 24),
+            sink=lambda images, shard: self.shards.__setitem__(shard, images), drain=lambda: None, report=report,
+            checkpoint=self.checkpoint, should_stop=lambda: stop_at is not None and max(self.rows, default=0) >= stop_at,
+        )  # fmt: skip
+        return self
+
+
+def assert_equal(one: Run, other: Run) -> None:
+    assert one.rows == other.rows
+    assert one.shards.keys() == other.shards.keys()
+    for shard in one.shards:
+        np.testing.assert_array_equal(one.shards[shard], other.shards[shard])
+
+
+@pytest.mark.parametrize("stop_at", [4, 8, 10, 16])
+@pytest.mark.parametrize("loss", ["non-saturating", "log", "wasserstein-clip", "wasserstein-gp"])
+def test_a_resumed_run_equals_an_unbroken_one(loss: str, stop_at: int) -> None:
+    model = DCGANSettings(latent_dim=4, generator_width=4, discriminator_width=4, loss=loss)
+    unbroken, broken = Run(model).live(), Run(model)
+    with pytest.raises(Interrupted):
+        broken.live(stop_at)
+    assert_equal(broken.live(), unbroken)
+
+
+def test_another_seed_gives_other_images() -> None:
+    assert not np.array_equal(Run(seed=0).live().shards[2], Run(seed=1).live().shards[2])
+
+
+def test_shards_of_one_snapshot_differ() -> None:
+    shards = Run(settings=SETTINGS.model_copy(update={"learning_rate": 0.03, "ema_decay": 0.0})).live().shards
+    assert not np.array_equal(shards[0], shards[1])
+
+
+def test_bfloat16_resumes_exactly_too() -> None:
+    settings = SETTINGS.model_copy(update={"precision": "bfloat16"})
+    unbroken, broken = Run(settings=settings).live(), Run(settings=settings)
+    with pytest.raises(Interrupted):
+        broken.live(8)
+    assert_equal(broken.live(), unbroken)
+
+
+def test_a_diverging_run_says_at_which_step() -> None:
+    settings = SETTINGS.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(NonFiniteError, match="step 4"):
+        Run(settings=settings).live()
+
+
+def test_random_state_of_the_process_does_not_matter() -> None:
+    torch.manual_seed(1)
+    first = Run().live()
+    torch.rand(7)
+    assert_equal(Run().live(), first)
+
+
+def test_the_average_follows_the_weights() -> None:
+    settings = SETTINGS.model_copy(update={"ema_decay": 0.0})
+    family = FAMILIES["dcgan"](Run().model, IMAGES.shape[1:], settings, 0)
+    dataset = family.prepare(IMAGES)
+    family.step(lambda: dataset[torch.arange(8)], np.random.default_rng(0))
+    for average, weight in zip(family.average.network.parameters(), family.generator.parameters(), strict=True):
+        torch.testing.assert_close(average, weight, rtol=0, atol=0)
+
+
+def test_images_of_one_batch_are_independent() -> None:
+    """Each image is a function of its own latent vector: in another batch it comes out the same, up to rounding."""
+    run = Run()
+    family = FAMILIES["dcgan"](run.model, IMAGES.shape[1:], SETTINGS, 0)
+    latent = torch.randn(6, 4)
+    together = family.average.network(latent)
+    alone = torch.cat([family.average.network(row[None]) for row in latent])
+    torch.testing.assert_close(together, alone)

@@ -1,0 +1,190 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from storage.layout import SweepLayout
+from storage.results import VARIABLES, build_dataset, open_results, write_results
+
+COORDS: dict[str, Any] = {
+    "trial": ["0a", "1b é", "2c"],
+    "family": ["dcgan", "dcgan", "mix"],
+    "status": ["completed", "failed", "stopped"],
+    "seed": [0, 1, 2],
+    "discriminator_width": [4, 8, 16],
+    "step": [100, 200],
+    "sample_size": [50, 100, 200, 400],
+    "logged_step": [10, 20, 30],
+}
+VALUES: dict[str, Any] = {
+    "support_size": np.array([[10.0, 20.5], [np.nan, np.nan], [np.inf, 3e9]]),
+    "duplicates": np.array([[0, 3], [-1, -1], [7, 10**12]]),
+    "one_sided": np.array([[True, False], [False, False], [True, True]]),
+    "threshold": 236.0,
+    "collision_probability": np.linspace(0, 1, 24).reshape(3, 2, 4),
+    "flagged_index": np.arange(60).reshape(3, 2, 5, 2),
+    "flagged_distance": np.ones((3, 2, 5), np.float32),
+    "flagged_verdict": np.full((3, 2, 5), "duplicate"),
+    "generator_loss": np.ones((3, 3)),
+    "real_duplicates": 150,
+}
+ATTRIBUTES: dict[str, Any] = {"title": "ü sweep", "confidence": 0.95, "threshold": {"chosen_by": "real images"}}
+
+
+def test_values_return_as_they_were(sweep: SweepLayout) -> None:
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    with open_results(sweep) as results:
+        for name, value in {**COORDS, **VALUES}.items():
+            np.testing.assert_array_equal(results[name].values, value)
+        assert results.sizes == {
+            "trial": 3,
+            "snapshot": 2,
+            "sample_size": 4,
+            "flagged": 5,
+            "member": 2,
+            "logged": 3,
+        }
+        assert results.sel(trial="1b é").status == "failed"
+        assert results.where(results.family == "mix", drop=True).trial.values.tolist() == ["2c"]
+        assert results.step.dims == ("snapshot",)
+        assert results.logged_step.dims == ("logged",)
+        assert results.attrs == {"title": "ü sweep", "confidence": 0.95}
+        assert results.threshold.attrs["chosen_by"] == "real images"
+
+
+def test_every_variable_is_there_and_says_what_it_is(sweep: SweepLayout) -> None:
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    with open_results(sweep) as results:
+        assert set(results.data_vars) == set(VARIABLES)
+        for name, about in VARIABLES.items():
+            found = results[name]
+            assert found.dims == about.dims
+            assert found.attrs["long_name"] == about.long_name
+            assert found.attrs["units"] == about.units
+            assert found.attrs["method"]
+            assert found.dtype.kind == {"float64": "f", "int64": "i", "bool": "b", "str": "U"}[about.kind]
+        for name in results.coords:
+            assert {"long_name", "units"} <= set(results[name].attrs)
+
+
+def test_what_is_left_out_is_marked_as_not_measured(sweep: SweepLayout) -> None:
+    write_results(sweep, COORDS, {}, {})
+    with open_results(sweep) as results:
+        assert np.isnan(results.support_size).all()
+        assert (results.pairs_compared == -1).all()
+        assert not results.verdict_possible.any()
+        assert results.real_samples == -1
+        assert results.sizes["flagged"] == 0
+        assert results.support_size.attrs["not_measured"] == "nan"
+        assert results.duplicates.attrs["not_measured"] == "-1"
+
+
+def test_the_contract_is_kept() -> None:
+    """Names that results of every version have."""
+    ts, tss = ("trial", "snapshot"), ("trial", "snapshot", "sample_size")
+    contract: dict[str, tuple[str, ...]] = {"collision_probability": tss, "support_size": ts, "sample_size_at_half": ts}
+    contract |= {f"{name}_{end}": dims for name, dims in list(contract.items()) for end in ("low", "high")}
+    contract |= dict.fromkeys(["duplicates", "pairs_compared", "largest_mode_mass", "nonuniformity"], ts)
+    contract |= dict.fromkeys(["diversity_ratio", "fidelity_ratio", "verdict_possible"], ts)
+    contract |= dict.fromkeys(["flagged_distance", "flagged_verdict"], (*ts, "flagged"))
+    contract |= dict.fromkeys(["flagged_index", "reference_index", "reference_distance"], (*ts, "flagged", "member"))
+    contract |= dict.fromkeys(["generator_loss", "discriminator_loss"], ("trial", "logged"))
+    contract |= {"threshold": ()}
+    assert {name: VARIABLES[name].dims for name in contract} == contract
+
+
+PLAIN_READER = """
+import os, sys
+sys.modules["storage"] = sys.modules["dask"] = None  # as where neither is installed
+import xarray as xr
+results = xr.open_zarr(sys.argv[1])
+print(results.load().support_size.sel(trial="0a").values.tolist(), len(str(results)) > 100)
+"""
+
+
+def test_plain_xarray_reads_it_without_a_warning(sweep: SweepLayout, tmp_path: Path) -> None:
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    command = [sys.executable, "-W", "error", "-c", PLAIN_READER, str(sweep.results)]
+    done = subprocess.run(command, text=True, capture_output=True, cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("[10.0, 20.5] True\n", "")
+    with xr.open_zarr(sweep.results) as results:  # with dask, if it is installed
+        results.load()
+
+
+def test_the_same_inputs_give_the_same_bytes_in_another_process(
+    sweep: SweepLayout, tmp_path: Path, tree: Callable[[Path], dict[str, bytes]]
+) -> None:
+    write_results(sweep, COORDS, {}, ATTRIBUTES)
+    first = tree(sweep.results)
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    other = SweepLayout(tmp_path / "other")
+    script = (
+        "import json, sys; from pathlib import Path; from storage.layout import SweepLayout;"
+        "from storage.results import write_results;"
+        "write_results(SweepLayout(Path(sys.argv[1])), json.loads(sys.argv[2]), {}, json.loads(sys.argv[3]))"
+    )
+    subprocess.run(
+        [sys.executable, "-c", script, other.root, json.dumps(COORDS), json.dumps(ATTRIBUTES)],
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": "77"},
+    )
+    assert tree(other.results) == first
+    assert tree(sweep.results) != first
+    write_results(sweep, COORDS, {}, ATTRIBUTES)
+    assert tree(sweep.results) == first
+    assert [path.name for path in sweep.root.iterdir()] == ["results.zarr"]
+
+
+def test_a_flipped_bit_does_not_go_unseen(sweep: SweepLayout) -> None:
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    chunk = sweep.results / "collision_probability" / "0.0.0"
+    content = chunk.read_bytes()
+    for position in range(len(content)):
+        chunk.write_bytes(content[:position] + bytes([content[position] ^ 16]) + content[position + 1 :])
+        with open_results(sweep) as results:
+            try:
+                found = results.collision_probability.values
+            except (RuntimeError, ValueError):
+                continue
+            np.testing.assert_array_equal(found, VALUES["collision_probability"])
+
+
+@pytest.mark.parametrize(
+    ("coords", "values", "message"),
+    [
+        ({}, {"suport_size": 1}, "'suport_size' is not one of VARIABLES; did you mean support_size?"),
+        ({}, {"support_size": np.zeros((2, 3))}, r"support_size: got shape \(2, 3\), expected \(3, 2\)"),
+        ({}, {"duplicates": np.full((3, 2), 0.5)}, "duplicates: got float64, expected int64"),
+        ({}, {"flagged_verdict": np.zeros((3, 2, 0))}, "flagged_verdict: got float64, expected str"),
+        ({"seed": [1, 2]}, {}, r"seed: got shape \(2,\), expected \(3,\), the trials"),
+        ({"width": [1, None, 2]}, {}, "width: got object, expected numbers, booleans or strings"),
+    ],
+)
+def test_what_does_not_fit_is_refused_and_the_old_results_stay(
+    sweep: SweepLayout, coords: dict[str, Any], values: dict[str, Any], message: str
+) -> None:
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    with pytest.raises(ValueError, match=message):
+        write_results(sweep, COORDS | coords, values, {})
+    with open_results(sweep) as results:
+        assert results.real_duplicates == 150
+
+
+def test_no_trial_at_all(sweep: SweepLayout) -> None:
+    write_results(sweep, {"trial": []}, {}, {})
+    with open_results(sweep) as results:
+        assert results.sizes["trial"] == 0
+
+
+def test_results_need_trials_and_must_exist(sweep: SweepLayout) -> None:
+    with pytest.raises(ValueError, match="coordinate trial"):
+        build_dataset({}, {}, {})
+    with pytest.raises(ValueError, match="no results here yet"):
+        open_results(sweep)
