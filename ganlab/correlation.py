@@ -74,8 +74,8 @@ def _check_distances(squared_distances: npt.ArrayLike, samples: int) -> npt.NDAr
 def _probability_within(
     squared: npt.NDArray[np.float64], samples: int, at_squared: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """p2 at each threshold; NaN beyond the last listed distance unless every pair is listed."""
+    """p2 at each threshold; NaN from the last listed distance on, where ties may be cut, unless every pair is listed."""
     pairs = samples * (samples - 1) // 2
     within = np.searchsorted(squared, at_squared, side="right") / pairs
-    known = at_squared <= squared[-1] if squared.size else np.zeros(at_squared.shape, dtype=bool)
+    known = at_squared < squared[-1] if squared.size else np.zeros(at_squared.shape, dtype=bool)
     return within if squared.size == pairs else np.where(known, within, np.nan)

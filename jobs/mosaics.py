@@ -52,5 +52,5 @@ def mosaic(images: Sequence[npt.NDArray[np.uint8] | None], columns: int, tile_px
         tile[..., :shown] = image[:shown].transpose(1, 2, 0).repeat(factor, axis=0).repeat(factor, axis=1)
         tile[..., shown] = 255
     buffer = io.BytesIO()
-    Image.fromarray(canvas, "RGBA" if shown == 3 else "LA").save(buffer, "PNG", optimize=True)
+    Image.fromarray(canvas, "RGBA" if shown == 3 else "LA").save(buffer, "PNG")
     return Picture(f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", size[1], size[0])

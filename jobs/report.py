@@ -150,7 +150,7 @@ def _support_sentences(table: Table, settings: list[tuple[Setting, Spread]]) -> 
         shares = sorted(each.mean / table.real.value for _, each in settings)
         low, high = f"{shares[0]:.2g}", f"{shares[-1]:.2g}"
         bound = "at least " if any(each.one_sided for _, each in settings) else ""
-        sentence += f"; the generators reach {bound}{low if low == high else f'{low} to {high}'} times that"
+        sentence += f"; the generator reaches {bound}{low if low == high else f'{low} to {high}'} times that"
     yield sentence + "."
 
 
@@ -159,14 +159,15 @@ def _count_sentences(table: Table) -> Iterator[str]:
     reasons = [
         (sum(row.status == "failed" for row in table.trials), "failed"),
         (sum(row.status not in ("failed", "completed") for row in table.trials), "did not run to the end"),
-        (sum(row.status == "completed" and row.support is None for row in table.trials), "not measured"),
+        (sum(row.status == "completed" and row.support is None for row in table.trials), "could not be measured"),
         (sum(row.status == "completed" and row.support is not None and not row.gate_passed for row in table.trials),
-         "with samples too far from the real images, where diversity has no meaning"),
+         "made samples too far from the real images, where diversity has no meaning"),
     ]  # fmt: skip
     others = _listed([f"{count} {reason}" for count, reason in reasons if count])
-    yield f"{counted} of {_trials(len(table.trials))} {'has' if counted == 1 else 'have'} a verdict" + (
-        f" (without one: {others})." if others else "."
-    )
+    if not others:
+        yield "The trial has a verdict." if counted == 1 else f"All {counted} trials have a verdict."
+    else:
+        yield f"Of {_trials(len(table.trials))}, {counted} {'has' if counted == 1 else 'have'} a verdict; {others}."
     collapsed = sum(row.largest_mode_mass is not None and row.largest_mode_mass >= COLLAPSED for row in table.trials)
     if collapsed:
         yield f"{_trials(collapsed).capitalize()} collapsed: more than {COLLAPSED:.0%} of the samples are one image."
@@ -259,16 +260,17 @@ def _trial_pairs(
 ) -> list[Pair]:
     numbers, nearest = here["flagged_index"].values[:count], here["reference_index"].values[:count]
     images = Samples(layout.trial(row.trial)).take(numbers.ravel())
-    shape = images.shape[1:]
+    tile = max(48, *images.shape[1:])
+    real: list[Any] = [None] * (2 * count)
+    if reference is not None and count and nearest.min() >= 0:
+        real = list(reference.take(nearest.ravel()))
     pairs = []
     for place in range(count):
-        real: list[Any] = [None, None]
-        if reference is not None and nearest[place].min() >= 0:
-            real = list(reference.take(nearest[place]))
+        both = slice(2 * place, 2 * place + 2)
         distance = float(here["flagged_distance"].values[place])
         first, second = here["reference_distance"].values[place].tolist()
         pairs.append(Pair(
-            picture=mosaic([*images[2 * place : 2 * place + 2], *real], 2, 48 if max(shape) < 48 else max(shape)),
+            picture=mosaic([*images[both], *real[both]], 2, tile),
             distance=distance, reference_distance=(first, second),
             numbers=(int(numbers[place][0]), int(numbers[place][1])),
             duplicate=distance <= float(here["threshold"]), decided=str(here["flagged_verdict"].values[place]),

@@ -242,7 +242,7 @@ def magnitude(value: float) -> str:
 
 def value_words(value: object) -> str:
     """A hyperparameter's value."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def spaced(name: str) -> str:
