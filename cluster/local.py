@@ -16,11 +16,18 @@ Result = TypeVar("Result")
 Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
 
 
-@contextmanager
-def local_ray(cpus: int) -> Iterator[dict[str, float]]:
-    """Run Ray on this machine for the length of the context; yields its resources ("CPU", "GPU", …).
+def local_resources() -> dict[str, int]:
+    """CPUs and NVIDIA GPUs that this process may use: {"CPU": …, "GPU": …}."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    gpus = Path("/proc/driver/nvidia/gpus").glob("*") if visible is None else filter(None, visible.split(","))
+    return {"CPU": len(os.sched_getaffinity(0)), "GPU": len(list(gpus))}
 
-    Ray has `cpus` and the GPUs it finds, a token and a session folder of its own, and no dashboard.
+
+@contextmanager
+def local_ray() -> Iterator[None]:
+    """Run Ray on this machine for the length of the context.
+
+    Ray has all of `local_resources`, a token and a session folder of its own, and no dashboard.
     """
     with _private_folder() as folder:
         token = folder / "token"
@@ -30,13 +37,15 @@ def local_ray(cpus: int) -> Iterator[dict[str, float]]:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # a worker without a GPU keeps its environment, and Ray its peace
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of its own default
         }
         import ray  # late: it reads the variables above when it is imported
 
+        resources = local_resources()
         ray.init(
             address="local",
-            num_cpus=cpus,
+            num_cpus=resources["CPU"],
+            num_gpus=resources["GPU"],
             include_dashboard=False,
             log_to_driver=False,
             logging_level="ERROR",
@@ -44,7 +53,7 @@ def local_ray(cpus: int) -> Iterator[dict[str, float]]:
             _temp_dir=str(folder / "ray"),
         )
         try:
-            yield dict(ray.cluster_resources())
+            yield
         finally:
             ray.shutdown()
 
@@ -96,11 +105,6 @@ def dask_map(
     for _, result in finished:
         submit_next()
         yield result
-
-
-def serial_map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The same in this process, one item after another: for small work that is done before a cluster has started."""
-    return map(function, items)
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def threshold_curve(
     Parameters
     ----------
     generated, real : array (m,)
-        Squared distances of the closest pairs of each set, ascending: all pairs, or all up to some distance.
+        Squared distances of the closest pairs of each set, ascending: all pairs, or as many of the closest as are known.
     generated_samples, real_samples : int
         Number of images in each set.
     thresholds : array (t,), optional
@@ -44,6 +44,11 @@ def threshold_curve(
     Returns
     -------
     ThresholdCurve
+
+    Raises
+    ------
+    ValueError
+        For distances that are not finite, not ascending, negative, or more than there are pairs.
     """
     squared = [_check_distances(generated, generated_samples), _check_distances(real, real_samples)]
     if thresholds is None:
@@ -74,7 +79,7 @@ def _check_distances(squared_distances: npt.ArrayLike, samples: int) -> npt.NDAr
 def _probability_within(
     squared: npt.NDArray[np.float64], samples: int, at_squared: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """p2 at each threshold; NaN from the last listed distance on, where ties may be cut, unless every pair is listed."""
+    """p2 at each threshold; NaN from the last listed distance on, whose ties may be cut, unless all pairs are listed."""
     pairs = samples * (samples - 1) // 2
     within = np.searchsorted(squared, at_squared, side="right") / pairs
     known = at_squared < squared[-1] if squared.size else np.zeros(at_squared.shape, dtype=bool)

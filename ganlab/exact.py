@@ -20,6 +20,7 @@ Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 _BATCH_BYTES = 2**19  # of differences at a time: they stay in the cache
 _INT32_FEATURES = 2**15 - 1  # so many squares of differences of uint8, or twice products of int8, fit in int32
+_INT8_COLUMNS = 16
 _INT32_COLUMNS = 2**17 - 1  # so many products of int8 fit in int32 (each is at most 2**14)
 _FLOAT32_COLUMNS = 512  # and so many in the 24 bits of float32, with a bit to spare for tensor cores
 
@@ -185,7 +186,9 @@ def estimated_distances(rows: Images, columns: Images, row: slice | Index,
 
 def integer_product(a: torch.Tensor, b: torch.Tensor, device: str = "cpu") -> torch.Tensor:
     """Exact product a @ b.T of int8 matrices (n, d) and (m, d): int32, or int64 where int32 could overflow."""
-    product = _product_int8 if device == "cpu" and _int8_is_best() else _product_float32
+    # torch 2.13 reads a matrix of one column wrongly, and short rows gain nothing
+    int8 = device == "cpu" and a.shape[1] >= _INT8_COLUMNS and _int8_is_best()
+    product = _product_int8 if int8 else _product_float32
     step = _INT32_COLUMNS
     if a.shape[1] <= step:
         return product(a.to(device), b.to(device)).cpu()

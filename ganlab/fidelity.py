@@ -42,10 +42,10 @@ class RealNeighbours:
         return float(np.quantile(self.distance, quantile))
 
 
-def real_neighbours(images: np.ndarray) -> RealNeighbours:
-    """Compare real images, (N, …) uint8 or float32, with one another."""
+def real_neighbours(images: np.ndarray) -> np.ndarray:
+    """Squared distance (N,) of each real image, of (N, …) uint8 or float32, to its nearest other one."""
     two = nearest(images, images, count=2)  # of the two nearest one is the image itself, or an equal one at distance 0
-    return RealNeighbours(np.sqrt(two.squared_distance[1::2].astype(np.float64)))
+    return two.squared_distance[1::2]
 
 
 def fidelity_ratio(distance: npt.NDArray[np.floating], real: RealNeighbours) -> float:
@@ -63,7 +63,7 @@ def realistic(distance: npt.NDArray[np.floating], real: RealNeighbours) -> npt.N
 
 def fidelity_probe(images: np.ndarray) -> Callable[[np.ndarray], Mapping[str, float]]:
     """A function that gives the `fidelity_ratio` of a few samples against these training images."""
-    real = real_neighbours(images)
+    real = RealNeighbours(np.sqrt(real_neighbours(images)))
 
     def probe(samples: np.ndarray) -> Mapping[str, float]:
         distance = np.sqrt(nearest(samples, images).squared_distance.astype(np.float64))

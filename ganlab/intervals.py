@@ -61,7 +61,7 @@ def pair_probability_interval(
         *(np.asarray(each, dtype=np.float64) for each in (samples, ordered_pairs, ordered_triples, largest_degree))
     )
     none_seen = pairs == 0
-    one_sided = stats.beta.ppf(confidence, 2, n - 1) ** 2
+    one_sided = special.betaincinv(2, n - 1, confidence) ** 2
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         low, high = _two_sided(n, pairs, triples, degree, 1 - confidence)
     return np.where(none_seen, 0.0, low), np.where(none_seen, one_sided, high)
@@ -87,7 +87,7 @@ def _two_sided(n: Float, pairs: Float, triples: Float, degree: Float, error: flo
 
     mass = np.sqrt(size * (size - 1) / all_pairs)
     tail = (error / 2) ** distinct * min(HIDDEN_MODE_TAIL * error, 0.5) ** (1 - distinct)
-    mass_low = stats.beta.ppf(LOWER_SHARE * error, size, n - size + 1)
+    mass_low = special.betaincinv(size, n - size + 1, LOWER_SHARE * error)
     mass_high = _mass_high(size, n, tail)
 
     centre = _joined(mass, rest_p2)
@@ -116,12 +116,12 @@ def _pooled(n: Float, pairs: Float, triples: Float, error: float) -> tuple[Float
     mass = np.minimum(p2**2 / p3, 1)
     inside = np.maximum(n * mass, 1e-9)
     count = pairs / 2 / np.clip(1 - p2 / mass**2, 1e-9, 1)
-    by_mass = 2 * np.log(stats.beta.ppf(LOWER_SHARE * error, inside, n - inside + 1) / mass)
-    by_count = np.log(stats.gamma.ppf(LOWER_SHARE * error, count) / count)
+    by_mass = 2 * np.log(special.betaincinv(inside, n - inside + 1, LOWER_SHARE * error) / mass)
+    by_count = np.log(special.gammaincinv(count, LOWER_SHARE * error) / count)
     low = np.where(pairs > 0, p2 * np.exp(-np.hypot(by_mass, by_count)), 0.0)
     by_mass = 2 * np.log(_mass_high(inside, n, error / 2) / mass)
-    by_count = np.log(stats.gamma.ppf(1 - error / 2, count + 1) / count)
-    none = 2 * stats.gamma.ppf(1 - error / 2, 1) / all_pairs
+    by_count = np.log(special.gammainccinv(count + 1, error / 2) / count)
+    none = 2 * special.gammainccinv(1, error / 2) / all_pairs
     return low, np.minimum(np.where(pairs > 0, p2 * np.exp(np.hypot(by_mass, by_count)), none), 1)
 
 
@@ -136,4 +136,4 @@ def _rate(pairs: Float, triples: Float) -> Float:
 
 def _mass_high(seen: Float, n: Float, tail: Float | float) -> Float:
     """Clopper–Pearson upper bound of a proportion, ``seen`` in ``n``."""
-    return np.where(seen >= n, 1.0, stats.beta.ppf(1 - tail, seen + 1, np.maximum(n - seen, 1e-9)))
+    return np.where(seen >= n, 1.0, special.betainccinv(seen + 1, np.maximum(n - seen, 1e-9), tail))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ganlab.exact import Array, Images, Index, as_images
 from ganlab.screen import Floats, learn
-from ganlab.search import search
+from ganlab.search import nearest_bounds, search
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +112,7 @@ def pairs_within(images: Array, threshold: float, device: str = "cpu") -> Pairs:
     check_threshold("threshold", threshold)
     rows = as_images(images, at_least=2)
     collector = _Within(float(threshold) ** 2)
-    search(rows, rows, learn(_reader(rows), len(rows), 1), collector, device=device)
+    search(rows, rows, learn(_reader(rows), len(rows), 1, float(threshold) ** 2), collector, device=device)
     return collector.pairs().of(rows)
 
 
@@ -148,10 +148,10 @@ def nearest(queries: Array, references: Array, count: int = 1, device: str = "cp
     if count > len(columns):
         raise ValueError(f"count: got {count}; allowed is 1 to {len(columns)}, the number of references; "
                          "ask for fewer or give more references")
-    collector = _Nearest(len(rows), count, columns.integer)
-    search(rows, columns, learn(_reader(columns), len(columns), count), collector, ordered=False,
-           device=device)
-    return collector.pairs()
+    screen = learn(_reader(columns), len(columns), count)
+    collector = _Nearest(nearest_bounds(rows, columns, screen, count, device), count)
+    search(rows, columns, screen, collector, ordered=False, device=device)
+    return collector.pairs().of(rows)
 
 
 def _check_count(count: int) -> None:
@@ -234,17 +234,17 @@ class _Within(_Exact):
 class _Nearest(_Exact):
     """Keeps the `count` nearest references of each query."""
 
-    def __init__(self, queries: int, count: int, integer: bool) -> None:
+    def __init__(self, bounds: Floats, count: int) -> None:
         self._count = count
-        self._squared = np.full((queries, count), np.inf)  # integer distances are exact in float64 too
-        self._reference = np.full((queries, count), np.iinfo(np.int64).max)
-        self._integer = integer
+        self._bounds = bounds
+        self._squared = np.full((len(bounds), count), np.inf)  # integer distances are exact in float64 too
+        self._reference = np.full((len(bounds), count), np.iinfo(np.int64).max)
 
     def bounds(self, start: int, stop: int) -> Floats:
-        return self._squared[start:stop, -1]
+        return self._bounds[start:stop]
 
     def add(self, i: Index, j: Index, squared: Array) -> None:
-        near = squared <= self._squared[i, -1]
+        near = squared <= self._bounds[i]
         if not near.any():
             return
         queries = np.unique(i[near])
@@ -255,12 +255,11 @@ class _Nearest(_Exact):
         first = np.searchsorted(query[order], queries)
         best = order[first[:, None] + np.arange(self._count)]
         self._squared[queries], self._reference[queries] = distance[best], reference[best]
+        self._bounds[queries] = np.minimum(self._bounds[queries], self._squared[queries, -1])
 
     def pairs(self) -> Pairs:
         query = np.repeat(np.arange(len(self._squared)), self._count)
-        squared = self._squared.ravel()
-        return Pairs(np.stack([query, self._reference.ravel()], axis=1),
-                     squared.astype(np.int64) if self._integer else squared)
+        return Pairs(np.stack([query, self._reference.ravel()], axis=1), self._squared.ravel())
 
 
 def _reader(images: Images):  # type: ignore[no-untyped-def]

@@ -24,13 +24,14 @@ _FIRST = 123  # directions of the first look: with the length of the rest and th
 _SECOND = 507  # and of depth 512
 _WHOLE = 124  # images so short are looked at whole
 _DEPTH = 32  # depths are multiples of what matrix units take at once
-_SAMPLE = 1024
+_SAMPLE = 1536
 _RUN = 32  # images of the sample read in one piece
 _PART_BYTES = 2**24  # of images lifted at a time
 _CHUNK = 512  # terms added in float32 before float64 takes over
 _CHUNK_ERROR = (_CHUNK + 2) * 2.0**-24
 _FLOOR = 2.0**-4  # taken from the length of the rest for float32 images: see `_rest`
 _FAR = 2.0**60  # squared length from which an image always survives
+_FEW = 2.0**-9  # of the pairs: settling them costs little
 PAIR_COST = 256  # settling one pair alone costs so many times its share of an exact look at a whole block
 _SURVIVES = -(2.0**100)
 _TINY = 2.0**-60  # makes a zero negative
@@ -269,43 +270,44 @@ def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 
     scale = 1.0 if sample.integer else _power_of_two(sample.values, centre)
     screen = Screen(centre, np.empty((0, sample.features), np.int8), np.empty(0), scale, np.empty(0))
     if sample.features <= _WHOLE:
-        return replace(screen, closest_squared=_closest_squared(screen, sample, place, count)[0])
+        return replace(screen, closest_squared=_closest_squared(sample, _estimates(screen, sample), place, count))
     centred = screen._lift_whole(sample.values)[0]
+    # Directions fit the images they were learnt from too well: the others judge them.
+    judge = np.arange(len(sample)) % (2 * _RUN) < _RUN // 2
+    between_judges = judge[:, None] & judge & (place[:, None] < place)
     for look in (_FIRST, _SECOND):
-        directions, weights = _directions(centred, look)
+        directions, weights = _directions(centred[~judge], look)
         screen = replace(screen, directions=directions, weights=weights)
+        estimates = _estimates(screen, sample)
         if look == _FIRST:
-            closest, estimate = _closest_squared(screen, sample, place, count)
-            screen = replace(screen, closest_squared=closest)
-            bound = max(threshold_squared, screen.bound_squared(count))
-        else:
-            estimate = _estimates(screen, sample)
-        left = np.mean(estimate <= bound * scale**2)
-        if left * PAIR_COST < 0.5 or look >= sample.features // 4:
+            screen = replace(screen, closest_squared=_closest_squared(sample, estimates, place, count))
+        bound = max(threshold_squared, screen.bound_squared(count)) * scale**2
+        judged = estimates[between_judges]
+        left = float(np.mean(judged <= bound))
+        # Enough, or as many directions as matter, or hopeless with four times as many.
+        if left < _FEW or 4 * look > sample.features or np.mean(judged) < bound / 4:
             break
-    # Where most pairs are left even so, looking costs more than it saves.
-    return screen if left < 0.5 else replace(screen, directions=screen.directions[:0], weights=screen.weights[:0])
+    if left < 0.5:
+        return screen
+    # Where most pairs are left even so, looking costs more than it saves, and only all values tell what is close.
+    screen = replace(screen, directions=screen.directions[:0], weights=screen.weights[:0])
+    return replace(screen, closest_squared=_closest_squared(sample, _estimates(screen, sample), place, count))
 
 
-def _estimates(screen: Screen, sample: Images) -> Floats:
-    """Squared distances of the vectors of all pairs of a sample: about the least that the images' can be."""
+def _estimates(screen: Screen, sample: Images) -> Singles:
+    """(m, m) squared distances of the vectors of a sample, scaled: about the least that the images' can be."""
     lifted = screen.lift(sample, len(screen.directions) or sample.features)
     vectors = lifted.vectors[:, :lifted.width].float()
     squared = torch.from_numpy(np.maximum(lifted.squared, 0)).float()
-    i, j = np.triu_indices(len(sample), 1)
-    estimates: Floats = (squared[:, None] + squared - 2 * vectors @ vectors.T).numpy()[i, j]
+    estimates: Singles = (squared[:, None] + squared - 2 * vectors @ vectors.T).numpy()
     return estimates
 
 
-def _closest_squared(screen: Screen, sample: Images, place: Index, count: int) -> tuple[Floats, Floats]:
-    """Exact squared distances of about the closest pairs of the sample, in order, and the estimates for all."""
-    estimates = _estimates(screen, sample)
-    i, j = np.triu_indices(len(sample), 1)
-    different = place[i] != place[j]
-    near = np.argpartition(np.where(different, estimates, np.inf), min(4 * count, len(i) - 1))[:4 * count]
-    near = near[different[near]]
-    exact = np.sort(squared_distances(sample, sample, i[near], j[near]).astype(np.float64))
-    return exact[:count], estimates
+def _closest_squared(sample: Images, estimates: Singles, place: Index, count: int) -> Floats:
+    """(count,) exact squared distances of about the closest pairs of the sample, in order."""
+    i, j = np.nonzero(place[:, None] < place)
+    near = np.argpartition(estimates[i, j], min(4 * count, len(i) - 1))[:4 * count]
+    return np.sort(squared_distances(sample, sample, i[near], j[near]).astype(np.float64))[:count]
 
 
 def _power_of_two(values: Array, centre: Array) -> float:
@@ -320,19 +322,21 @@ def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]
     """Principal directions in int8 and their weights, by subspace iteration; exactness is not needed, only the norm."""
     kind = torch.bfloat16 if _bfloat16_is_best() else torch.float32
     matrix = torch.from_numpy(centred).to(kind)
-    basis = torch.from_numpy(np.random.default_rng(0).standard_normal((len(centred), count + 5)))
+    transposed = matrix.T.contiguous()
+    start = np.random.default_rng(0).standard_normal((len(centred), min(count + 5, len(centred))), dtype=np.float32)
+    basis = torch.from_numpy(start)
     for _ in range(2):
-        basis = torch.linalg.qr((matrix @ (matrix.T @ basis.to(kind))).double())[0]
-    spanned = (matrix.T @ basis.to(kind)).double()
-    values, vectors = torch.linalg.eigh(spanned.T @ spanned)
+        basis = torch.linalg.qr((matrix @ (transposed @ basis.to(kind))).float())[0]
+    spanned = (transposed @ basis.to(kind)).float()
+    vectors = torch.linalg.eigh((spanned.T @ spanned).double())[1].float()
     directions = (spanned @ vectors[:, -count:]).T.flip(0)  # the largest first
-    largest = directions.abs().amax(dim=1)
-    used = largest > 0
-    ratio = 127 / largest[used]
-    rounded = torch.round(directions[used] * ratio[:, None]).to(torch.int8)
-    weights = 1 / rounded.double().norm(dim=1)
-    gram = integer_product(rounded, rounded).double() * weights[:, None] * weights
-    weights /= torch.linalg.eigvalsh(gram)[-1].sqrt() * (1 + 2.0**-30) if len(gram) else 1
+    largest = directions.abs().amax(dim=1, keepdim=True)
+    rounded = torch.round(directions[largest[:, 0] > 0] * (127 / largest[largest[:, 0] > 0])).to(torch.int8)
+    gram = integer_product(rounded, rounded).double()
+    weights = gram.diagonal().rsqrt()
+    if len(weights):
+        longest = torch.linalg.eigvalsh(gram * weights[:, None] * weights)[-1]
+        weights = weights / (longest.sqrt() * (1 + 2.0**-30))
     return rounded.numpy(), weights.numpy()
 
 

@@ -20,7 +20,6 @@ Some = slice | Index
 _ROWS = 512
 _COLUMNS = 4096
 _FLOAT64_PAIR_COST = 32  # of a float32 pair, against its share of a float64 product
-_KEEPS = 0.7  # a look that leaves so much of its blocks is not worth its time
 _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times as many
 
 
@@ -101,17 +100,11 @@ class _Search:
         self._row_start, self._column_start, self._ordered, self._device = row_start, column_start, ordered, device
         self._lifted: dict[int, tuple[Lifted, Lifted]] = {}
         self._looks = screen.looks if screen is not None else ()
-        self._seen = np.zeros(len(self._looks))
-        self._kept = np.zeros(len(self._looks))
 
     def look(self, depth: int, row: Some, column: Some) -> None:
         """Settle a block, by the look of this depth and, if it leaves many pairs, by closer ones."""
         if depth == len(self._looks):
             self._settle(row, column)
-            return
-        if self._kept[depth] > _KEEPS * self._seen[depth]:
-            self._kept[depth] *= 0.97  # so that it is tried again some blocks later
-            self.look(depth + 1, row, column)
             return
         assert self._screen is not None
         rows, columns = self._lift(self._looks[depth])
@@ -131,10 +124,7 @@ class _Search:
         hit_columns = torch.nonzero(hits.any(dim=0))[:, 0]
         area = len(hit_rows) * len(hit_columns)
         last = depth == len(self._looks) - 1 and not self._rows.integer
-        dense = found * (_FLOAT64_PAIR_COST if last else PAIR_COST) > area
-        self._seen[depth] += len(i) * len(j)
-        self._kept[depth] += area if dense else 0
-        if dense:
+        if found > _FIRST_PAIRS and found * (_FLOAT64_PAIR_COST if last else PAIR_COST) > area:
             some_rows = row if len(hit_rows) == len(i) else _pick(row, hit_rows)
             some_columns = column if len(hit_columns) == len(j) else _pick(column, hit_columns)
             self.look(depth + 1, some_rows, some_columns)
@@ -177,7 +167,9 @@ class _Search:
             near = squared - wrong <= bounds
         if self._ordered and i[-1] >= j[0]:
             near &= i[:, None] < j
-        a, b = np.nonzero(near)
+        hit = np.flatnonzero(near.any(axis=1))
+        a, b = np.nonzero(near[hit])
+        a = hit[a]
         i, j, squared = i[a], j[b], squared[a, b]
         if self._rows.integer:
             self._collector.add(i, j, squared.astype(np.int64))

@@ -82,7 +82,7 @@ class Estimate:
     @property
     def size(self) -> float:
         """Effective support 1 / p2 (distinct images, Rényi order 2); with no duplicate, the lower bound ``low``."""
-        return self.low if self.one_sided else 1 / self.p2
+        return self.low if self.one_sided else math.comb(self.samples, 2) / self.duplicates
 
     @property
     def low(self) -> float:
@@ -202,7 +202,7 @@ def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> E
     _check_confidence(confidence)
     samples = int(images.sum())
     duplicates = int(counts @ images) // 2
-    pairs = samples * (samples - 1) // 2
+    pairs = math.comb(samples, 2)
     weights = images.astype(np.float64)
     ordered_triples = float(weights @ (counts * (counts - 1.0)))
     largest = int(counts[-1])
@@ -259,6 +259,11 @@ def collision_frequency(
     Returns
     -------
     Frequency
+
+    Raises
+    ------
+    ValueError
+        As `estimate`, and for a sample size of less than 2 or more than ``samples``.
     """
     pairs = _check_duplicates(duplicates, samples)
     _check_confidence(confidence)
@@ -284,6 +289,11 @@ def spread(estimates: list[Estimate], confidence: float = 0.95) -> Spread:
     Returns
     -------
     Spread
+
+    Raises
+    ------
+    ValueError
+        Without estimates.
     """
     if not estimates:
         raise ValueError("no estimates; at least one seed is needed")

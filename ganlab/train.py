@@ -154,7 +154,7 @@ def train(
         if rank == 0:
             means = {name: float(value) / (step - logged_step) for name, value in sums.items()}
             rate = (step - logged_step) / max(now - logged_at, 1e-9)
-            judged = {}
+            judged: Mapping[str, float] = {}
             if probe is not None and step in snapshots:
                 judged = probe(draw(family, PROBE_IMAGES, generator_for(seed, "probe", step)))
             report({"step": step, **means, **judged, "steps_per_second": rate})

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -19,10 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from ganlab.support import collision_probability
-from jobs.table import Measured, Row, Table, magnitude, setting_label, spaced, value_words
-
-if TYPE_CHECKING:
-    import xarray as xr
+from jobs.table import Measured, Results, Row, Table, magnitude, setting_label, spaced, value_words
 
 # Stand-ins that matplotlib can draw with; `_svg` puts the page's variables in their place.
 INK, FAINT, REAL, NONE = "#010101", "#020202", "#030303", "#040404"
@@ -63,11 +60,12 @@ def support_chart(table: Table, narrow: bool = False) -> str:
             _support_panel(axes, panel, table, width / columns, FONT_PX if len(panels) == 1 else FONT_PX - 1)
         first = figure.axes[0]
         handles, labels = first.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside upper left", ncols=1 if narrow else 4, frameon=False)
+        beside = 1 if narrow else len(labels) if sum(map(len, labels)) + 6 * len(labels) < 120 else 3
+        figure.legend(handles, labels, loc="outside upper left", ncols=beside, frameon=False)
         return _svg(figure, f"support-{width}")
 
 
-def collision_chart(table: Table, rows: Sequence[Row], results: "xr.Dataset", name: str) -> str:
+def collision_chart(table: Table, rows: Sequence[Row], results: Results, name: str) -> str:
     """P(a sample of s images holds a duplicate): counted, by the model, and of the real images."""
     sizes = results["sample_size"].values
     counted = {
@@ -80,11 +78,11 @@ def collision_chart(table: Table, rows: Sequence[Row], results: "xr.Dataset", na
         smooth = np.unique(np.geomspace(2, max(float(sizes.max()) * 3, 4), 80).round())
         axes.axhline(0.5, color=FAINT, linewidth=1)
         if table.real is not None and not table.real.one_sided:
-            _curve(axes, smooth, table.real, REAL, "real images", linestyle=(0, (4, 2)))
+            _curve(axes, smooth, table.real, REAL, linestyle=(0, (4, 2)))
         for number, row in enumerate(row for row in rows if row.trial in counted):
             colour = SERIES[0] if row.gate_passed else NONE
             if row.support is not None and not row.support.one_sided:
-                _curve(axes, smooth, row.support, colour, None, linewidth=1.2)
+                _curve(axes, smooth, row.support, colour, linewidth=1.2)
             middle, low, high = counted[row.trial]
             shown = np.isfinite(middle)
             spot = sizes[shown] * 1.03 ** (number - (len(counted) - 1) / 2)
@@ -102,7 +100,7 @@ def collision_chart(table: Table, rows: Sequence[Row], results: "xr.Dataset", na
         return _svg(figure, f"collisions-{name}")
 
 
-def training_chart(table: Table, rows: Sequence[Row], results: "xr.Dataset", name: str) -> str:
+def training_chart(table: Table, rows: Sequence[Row], results: Results, name: str) -> str:
     """Losses, support and fidelity over the steps, with the snapshots marked; on the same axes for every setting."""
     places = [place for place, row in enumerate(table.trials) if row in rows]
     measured = results["samples"].values >= 0
@@ -121,9 +119,9 @@ def training_chart(table: Table, rows: Sequence[Row], results: "xr.Dataset", nam
             for axes, variable in ((supports, "support_size"), (fidelities, "fidelity_ratio")):
                 value = results[variable].values[place]
                 axes.plot(steps[measured[place]], value[measured[place]], color=FAINT, linewidth=1)
-                for shown, style in ((passed, {"color": SERIES[0]}), (~passed, {"color": NONE, "markerfacecolor": "none"})):
-                    chosen = measured[place] & shown
-                    axes.plot(steps[chosen], value[chosen], "o", markersize=4.5, **style)
+                for chosen, colour in ((measured[place] & passed, SERIES[0]), (measured[place] & ~passed, NONE)):
+                    fill = "none" if colour == NONE else colour
+                    axes.plot(steps[chosen], value[chosen], "o", markersize=4.5, color=colour, markerfacecolor=fill)
         real = table.real.value if table.real is not None else math.nan
         supports.axhline(real, color=REAL, linewidth=1.2, linestyle=(0, (4, 2)))
         fidelities.axhline(table.gate, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
@@ -146,7 +144,7 @@ def training_chart(table: Table, rows: Sequence[Row], results: "xr.Dataset", nam
 def _panels(table: Table) -> list[_Panel]:
     values = {name: [row.settings[name] for row in table.trials] for name in table.hyperparameters}
     varying = [name for name in values if len(set(map(str, values[name]))) > 1]
-    numeric = [name for name in varying if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values[name])]
+    numeric = [name for name in varying if all(type(value) in (int, float) for value in values[name])]
     # The question is about the discriminator; after it, what was tried at the most values says the most.
     numeric.sort(key=lambda name: (name != "discriminator_width", -len(set(values[name]))))
     if not numeric:
@@ -169,13 +167,15 @@ def _against(name: str, series: Mapping[str, Sequence[Row]], joined: bool = True
         label = "weights of the discriminator (below: its width)"
         ticks = {x[row.trial]: f"{magnitude(x[row.trial])}\n{row.settings[name]}" for row in rows}
     log = min(x.values()) > 0 and max(x.values()) >= 4 * min(x.values())
-    return _Panel(label, series, x, ticks if len(ticks) <= CATEGORIES else {}, log, joined)
+    # Values that were drawn at random differ from series to series, and a line between them means nothing.
+    grid = len(ticks) <= CATEGORIES and all({x[row.trial] for row in each} == ticks.keys() for each in series.values())
+    return _Panel(label, series, x, ticks if len(ticks) <= CATEGORIES else {}, log, joined and grid)
 
 
 def _categories(table: Table) -> _Panel:
     settings = table.settings[:CATEGORIES]
     x = {row.trial: float(place) for place, setting in enumerate(settings) for row in setting.rows}
-    ticks = {float(place): ", ".join(map(value_words, setting.settings.values())) for place, setting in enumerate(settings)}
+    ticks = {float(place): ", ".join(map(value_words, each.settings.values())) for place, each in enumerate(settings)}
     label = ", ".join(map(spaced, table.hyperparameters))
     return _Panel(label, {"": [row for each in settings for row in each.rows]}, x, ticks, log=False, joined=False)
 
@@ -193,21 +193,27 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
         label = f"real images: {magnitude(table.real.value)}"
         axes.axhline(table.real.value, color=REAL, linewidth=1.4, linestyle=(0, (4, 2)), label=label)
     seeds = sorted({row.seed for row in table.trials})
+    slots = len(seeds) * len(panel.series)
+    spacing = min(0.014, 0.06 / slots)
     for number, (name, rows) in enumerate(panel.series.items()):
         colour = SERIES[number % len(SERIES)]
-        means: dict[float, list[Row]] = {}
+        centre = (number - (len(panel.series) - 1) / 2) * len(seeds) * spacing
+        at_x: dict[float, list[Row]] = {}
         for row in rows:
             if row.support is None:
                 continue
-            shift = (seeds.index(row.seed) - (len(seeds) - 1) / 2) * min(0.014, 0.05 / len(seeds))
-            spot = at.forward(at.backward(panel.x[row.trial]) + shift)
-            _point(axes, spot, row.support, colour if row.counts else NONE, hollow=not row.counts)
-            means.setdefault(panel.x[row.trial], []).append(row)
-        line = [(x, each.mean) for x, rows in sorted(means.items()) if (each := table.spread(rows)) is not None]
-        what = name or "geometric mean over seeds"
+            spot = at.backward(panel.x[row.trial]) + centre
+            shift = (seeds.index(row.seed) - (len(seeds) - 1) / 2) * spacing
+            _point(axes, at.forward(spot + shift), row.support, colour if row.counts else NONE, hollow=not row.counts)
+            at_x.setdefault(at.forward(spot), []).append(row)
+        line = [(x, each.mean) for x, rows in sorted(at_x.items()) if (each := table.spread(rows)) is not None]
+        style: dict[str, Any] = (
+            {"marker": "D", "markersize": 8} if len(seeds) > 1 else {"marker": "o", "markersize": 5.5}
+        )
+        style["linestyle"] = "-" if panel.joined else "none"
         if line and (len(seeds) > 1 or name or panel.joined):
-            axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.6, marker="D", markersize=8, alpha=0.9,
-                      linestyle="-" if panel.joined else "none", label=what, markeredgecolor=colour)  # fmt: skip
+            label = name or ("geometric mean over seeds" if len(seeds) > 1 else "")
+            axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.6, alpha=0.9, label=label, **style)
     _name_the_unverified(axes, panel, table)
     if any(row.counts for row in table.trials):
         axes.plot([], [], "o", color=SERIES[0], markersize=5.5, label=f"one trial, {table.confidence:.0%} interval")
@@ -230,15 +236,17 @@ def _point(axes: Any, x: float, support: Measured, colour: str, hollow: bool) ->
 
 
 def _name_the_unverified(axes: Any, panel: _Panel, table: Table) -> None:
-    """Write "no verdict" once over each group of trials below the gate."""
-    tops: dict[float, float] = {}
+    """Write "no verdict" over each value of x at which every trial is below the gate."""
+    groups: dict[float, list[Row]] = {}
     for row in table.trials:
-        if row.support is not None and not row.gate_passed and row.trial in panel.x:
-            top = row.support.value if row.support.one_sided else row.support.high
-            tops[panel.x[row.trial]] = max(tops.get(panel.x[row.trial], 0.0), top)
-    if len(tops) > len(panel.ticks) or len(tops) > CATEGORIES / 2:
-        return
-    for x, top in tops.items():
+        if row.support is not None and row.trial in panel.x:
+            groups.setdefault(panel.x[row.trial], []).append(row)
+    unverified = {
+        x: rows for x, rows in groups.items() if x in panel.ticks and not any(row.gate_passed for row in rows)
+    }
+    for x, rows in unverified.items() if len(unverified) <= CATEGORIES / 2 else ():
+        ends = [row.support for row in rows if row.support is not None]
+        top = max(support.value if support.one_sided else support.high for support in ends)
         axes.annotate("no verdict", (x, top), (0, 5), textcoords="offset points", ha="center", color=NONE,
                       fontsize=FONT_PX - 2)  # fmt: skip
 
@@ -273,13 +281,14 @@ def _x_ticks(axes: Any, panel: _Panel, at: _Positions, width: float, font: int) 
     for x in sorted(panel.ticks):
         if not kept or (at.backward(x) - at.backward(kept[-1])) * width * 0.74 >= room:
             kept.append(x)
-    axes.set_xticks(kept, [panel.ticks[x] for x in kept], rotation=35 if upright else 0, ha="right" if upright else "center")
+    turned = {"rotation": 35, "ha": "right"} if upright else {}
+    axes.set_xticks(kept, [panel.ticks[x] for x in kept], **turned)
     axes.set_xticks(sorted(panel.ticks), minor=True)
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _curve(axes: Any, sizes: np.ndarray, support: Measured, colour: str, label: str | None, **style: Any) -> None:
-    axes.plot(sizes, [collision_probability(1 / support.value, int(s)) for s in sizes], color=colour, label=label, **style)
+def _curve(axes: Any, sizes: np.ndarray, support: Measured, colour: str, **style: Any) -> None:
+    axes.plot(sizes, [collision_probability(1 / support.value, int(s)) for s in sizes], color=colour, **style)
 
 
 def _fill(row: Row) -> str:
@@ -311,14 +320,16 @@ def _span(axes: Any, values: np.ndarray) -> None:
 
 
 def _tick(value: float) -> str:
-    return magnitude(value).replace(".0", "") if value > 0 else f"{value:g}"
+    return magnitude(value).replace(".0", "") if value >= 1 else f"{value:g}"
 
 
 def _log_ticks(axis: Any) -> None:
     """Ticks as people write numbers; between the powers of ten where there are few of them."""
     low, high = sorted(axis.get_view_interval())
     decades = math.log10(high / low)
-    axis.set_major_locator(LogLocator(subs=(1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0)))
+    axis.set_major_locator(
+        LogLocator(subs=(1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0))
+    )
     axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
     axis.set_minor_locator(NullLocator())
 
@@ -359,7 +370,8 @@ def _svg(figure: Figure, name: str) -> str:
     assert width is not None
     svg = re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"', "", svg, count=2)
     svg = svg.replace("<svg", f'<svg aria-hidden="true" style="max-width: {float(width[1]):.0f}px"', 1)
-    svg = re.sub(r"<g id=\"[^\"]*\">", "<g>", svg)
+    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', svg))
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")

@@ -6,7 +6,7 @@ by its fingerprint, so measuring again recomputes only what is new, and comes to
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ganlab.collisions import Collisions, compare_tile
-from ganlab.fidelity import RealNeighbours
+from ganlab.fidelity import RealNeighbours, real_neighbours
 from ganlab.pairs import nearest
 from ganlab.screen import Screen, learn
 from ganlab.tiles import Tile, choose_tile_images, plan_tiles
@@ -29,7 +29,7 @@ from storage.pair_records import (
     write_pair_record,
     write_real_neighbours,
 )
-from storage.reference import read_reference
+from storage.reference import Reference, read_reference
 from storage.samples import Samples
 
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
@@ -48,31 +48,40 @@ class Snapshot(NamedTuple):
 class SnapshotImages:
     """Reads the images of one snapshot, numbered from 0; cheap to send to a worker."""
 
-    sweep: Path
     snapshot: Snapshot
+    source: Samples | Reference
+    first: int
+    count: int
+
+    @classmethod
+    def open(cls, layout: SweepLayout, snapshot: Snapshot) -> "SnapshotImages":
+        """The images of a snapshot whose every shard is committed, or the real images."""
+        if snapshot.trial == REFERENCE:
+            reference = read_reference(layout)
+            return cls(snapshot, reference, 0, reference.shape[0])
+        samples = Samples(layout.trial(snapshot.trial))
+        numbers = samples.steps[snapshot.step]
+        return cls(snapshot, samples, numbers.start, len(numbers))
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Images [start, stop), uint8 (n, C, H, W)."""
-        if self.snapshot.trial == REFERENCE:
-            return _reference(self.sweep)[start:stop]
-        samples = Samples(SweepLayout(self.sweep).trial(self.snapshot.trial))
-        first = samples.steps[self.snapshot.step].start
-        return samples.read(first + start, first + stop)
+        return self.source.read(self.first + start, self.first + stop)
 
 
 class _TileTask(NamedTuple):
     images: SnapshotImages
     tile: Tile
-    screen: Screen
+    screen: Screen | None
     threshold_squared: int
     closest: int
 
 
 class _NeighbourTask(NamedTuple):
+    sweep: Path
     images: SnapshotImages
     start: int
     stop: int
-    count: int
+    wanted: int
 
 
 class _Result(NamedTuple):
@@ -88,8 +97,8 @@ def _work(task: _TileTask | _NeighbourTask) -> _Result:
     if isinstance(task, _TileTask):
         found = compare_tile(task.images.read, task.tile, task.screen, task.threshold_squared, task.closest)
         return _Result(task.images.snapshot, found.pairs_compared, collisions=found)
-    queries, reference = task.images.read(task.start, task.stop), _reference(task.images.sweep)
-    found_pairs = nearest(queries, reference, count=task.count)
+    queries, reference = task.images.read(task.start, task.stop), _reference(task.sweep)
+    found_pairs = nearest(queries, reference, count=task.wanted)
     arrays = (found_pairs.index[:, 1], found_pairs.squared_distance)
     return _Result(task.images.snapshot, len(queries) * len(reference), start=task.start, neighbours=arrays)
 
@@ -99,19 +108,12 @@ def _reference(sweep: Path) -> np.ndarray:
     return read_reference(SweepLayout(sweep)).images
 
 
-def real_neighbours_of(layout: SweepLayout, map: Map) -> RealNeighbours:
-    """Distance of every real image to its nearest other one, compared in blocks, once for all measurements."""
+def real_neighbours_of(layout: SweepLayout) -> RealNeighbours:
+    """Distance of every real image to its nearest other one; computed once for all measurements of a sweep."""
     reference = read_reference(layout)
     squared = read_real_neighbours(layout, reference.fingerprint)
     if squared is None:
-        count = reference.shape[0]
-        squared = np.empty(count, dtype=np.int64)
-        images = SnapshotImages(layout.root, Snapshot(REFERENCE, 0))
-        tasks = [_NeighbourTask(images, start, min(start + BLOCK, count), 2) for start in range(0, count, BLOCK)]
-        for result in map(_work, tasks):
-            assert result.neighbours is not None
-            second = result.neighbours[1][1::2]  # the first is the image itself, or its equal
-            squared[result.start : result.start + len(second)] = second
+        squared = real_neighbours(_reference(layout.root))
         write_real_neighbours(layout, reference.fingerprint, squared)
     return RealNeighbours(np.sqrt(squared))
 
@@ -125,35 +127,47 @@ def threshold_of(settings: CollisionSettings, real: RealNeighbours) -> int:
     return int(np.floor(float(distance) ** 2 + 1e-9))
 
 
+def unmeasured(
+    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, threshold_squared: int
+) -> dict[Snapshot, str]:
+    """Every committed snapshot that has no valid record yet, and the fingerprint that its record will have."""
+    return {
+        snapshot: fingerprint
+        for snapshot, fingerprint in fingerprints(layout, trials, settings, threshold_squared)
+        if read_pair_record(layout, snapshot.trial, snapshot.step, fingerprint) is None
+    }
+
+
 def measure_snapshots(
     layout: SweepLayout,
-    trials: Sequence[TrialSettings],
+    wanted: Mapping[Snapshot, str],
     settings: CollisionSettings,
     threshold_squared: int,
     memory_bytes: int,
     map: Map,
     progress: Progress,
 ) -> None:
-    """Compare all pairs of every committed snapshot that has no valid record yet, and write its record."""
-    wanted = {snapshot: fingerprint for snapshot, fingerprint in fingerprints(layout, trials, settings, threshold_squared)
-              if read_pair_record(layout, snapshot.trial, snapshot.step, fingerprint) is None}
-    if not wanted:
-        return
+    """Compare all pairs of the `wanted` snapshots, and write the record of each when it is complete."""
     reference = _reference(layout.root)
-    work = {snapshot: _Work(layout, snapshot, len(reference), reference.shape[1:], settings, threshold_squared,
-                            memory_bytes) for snapshot in wanted}
+    work = {
+        snapshot: _Work(
+            layout, snapshot, len(reference), reference.shape[1:], settings, threshold_squared, memory_bytes
+        )
+        for snapshot in wanted
+    }
     total = sum(each.pairs for each in work.values())
     done = 0.0
     progress(done, total)
     tasks = (task for each in list(work.values()) for task in each.tasks())
     for result in map(_work, tasks):
-        each = work[result.snapshot]
+        snapshot = result.snapshot
+        each = work[snapshot]
         each.add(result)
         done += result.pairs
         progress(done, total)
         if each.finished:
-            write_pair_record(layout, *result.snapshot, each.record(wanted[result.snapshot]))
-            del work[result.snapshot]
+            write_pair_record(layout, snapshot.trial, snapshot.step, each.record(wanted[snapshot]))
+            del work[snapshot]
     assert not work
 
 
@@ -165,11 +179,9 @@ class _Work:
         settings: CollisionSettings, threshold_squared: int, memory_bytes: int,
     ) -> None:  # fmt: skip
         self.snapshot, self.settings, self.threshold_squared = snapshot, settings, threshold_squared
-        self.images = SnapshotImages(layout.root, snapshot)
-        if snapshot.trial == REFERENCE:
-            self.samples = references
-        else:
-            self.samples = len(Samples(layout.trial(snapshot.trial)).steps[snapshot.step])
+        self.sweep = layout.root
+        self.images = SnapshotImages.open(layout, snapshot)
+        self.samples = self.images.count
         self.tiles = plan_tiles(self.samples, choose_tile_images(self.samples, image_shape, memory_bytes))
         self.blocks = range(0, self.samples, BLOCK)
         self.neighbour_count = 2 if snapshot.trial == REFERENCE else 1
@@ -184,7 +196,7 @@ class _Work:
         for tile in self.tiles:
             yield _TileTask(self.images, tile, screen, self.threshold_squared, self.settings.flagged)
         for start in self.blocks:
-            yield _NeighbourTask(self.images, start, min(start + BLOCK, self.samples), self.neighbour_count)
+            yield _NeighbourTask(self.sweep, self.images, start, min(start + BLOCK, self.samples), self.neighbour_count)
 
     def add(self, result: _Result) -> None:
         self.left -= 1

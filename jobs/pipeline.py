@@ -12,11 +12,11 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from cluster.local import local_dask, local_ray
-from ganlab.fidelity import RealNeighbours
+from cluster.local import local_dask, local_ray, local_resources
+from ganlab.datasets import Dataset
 from jobs.answers import write_answers
 from jobs.data import dataset_fingerprint, load_dataset
-from jobs.measure import Map, measure_snapshots, real_neighbours_of, threshold_of
+from jobs.measure import measure_snapshots, real_neighbours_of, threshold_of, unmeasured
 from jobs.plan import shard_plan
 from jobs.progress import Bar, SweepProgress, reading_bar
 from jobs.report import write_report
@@ -24,8 +24,8 @@ from jobs.spec import Spec, SpecError, difference, load_spec
 from jobs.sweep import run_trials, sweep_trials, trial_state, unfinished
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
-from storage.lock import sweep_lock
-from storage.reference import read_reference, write_reference
+from storage.lock import SweepBusyError, is_unused, lock_holder, sweep_lock
+from storage.reference import write_reference
 
 RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
 MEMORY_SHARE = 0.5  # of the machine's memory, for all measuring workers together
@@ -49,7 +49,7 @@ def measure_folder(layout: SweepLayout, console: Console) -> None:
         measure_all(spec, layout, console)
 
 
-def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> object:
+def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset | None:
     """Find every fault that can be known before anything is written, and read the training images.
 
     Returns
@@ -57,11 +57,14 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> object:
     Dataset or None
         The training images; None when the folder has them already.
     """
+    _check_resources(spec)
+    if (holder := lock_holder(layout)) is not None:
+        raise SweepBusyError(layout, holder)
     if layout.spec.exists():
         if differences := difference(load_spec(layout.spec), spec):
             raise SpecError(f"{layout.root} was made by another sweep file: {'; '.join(differences)}; "
                             "give another folder with --out", source=spec.source)  # fmt: skip
-    elif layout.root.exists() and (layout.root.is_file() or any(layout.root.iterdir())):
+    elif layout.root.exists() and not is_unused(layout):
         raise SpecError(f"{layout.root} is no sweep folder and not empty; give another folder with --out",
                         source=spec.source)  # fmt: skip
     if layout.reference.exists():
@@ -78,15 +81,15 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> object:
     return dataset
 
 
-def prepare_folder(spec: Spec, layout: SweepLayout, dataset: object) -> None:
-    """Write the training images and the resolved spec, unless they are there."""
-    if dataset is not None:
-        write_reference(layout, dataset.images, dataset.labels, fingerprint=dataset_fingerprint(spec.dataset))
-    layout.logs.mkdir(exist_ok=True)
+def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None) -> None:
+    """Write the resolved spec and the training images, unless they are there."""
+    layout.logs.mkdir(parents=True, exist_ok=True)
     on_disk = load_spec(layout.spec) if layout.spec.exists() else None
     if on_disk is None or on_disk.resolved({}) != spec.resolved({}):
         content = yaml.safe_dump(spec.resolved(provenance()), sort_keys=False, allow_unicode=True)
         write_bytes(layout.spec, content.encode())
+    if dataset is not None:
+        write_reference(layout, dataset.images, dataset.labels, fingerprint=dataset_fingerprint(spec.dataset))
 
 
 def train_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
@@ -98,45 +101,38 @@ def train_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     steps = {trial.id: trial.train.steps for trial in trials}
     ended = {trial.id: state.status for trial in trials
              if (state := trial_state(layout, trial.id)) and state.status != "failed"}  # fmt: skip
-    cpus = len(os.sched_getaffinity(0))
-    with local_ray(cpus) as available:
-        _check_resources(spec, available)
-        with Bar(console, "Training", sum(steps.values())) as bar:
-            run_trials(layout, spec, SweepProgress(bar, steps, ended))
+    with local_ray(), Bar(console, "Training", sum(steps.values())) as bar:
+        run_trials(layout, spec, SweepProgress(bar, steps, ended))
 
 
-def _check_resources(spec: Spec, available: dict[str, float]) -> None:
+def _check_resources(spec: Spec) -> None:
+    available = local_resources()
     wanted = {"GPU": ("gpus_per_trial", spec.resources.gpus_per_trial),
               "CPU": ("cpus_per_trial", spec.resources.cpus_per_trial)}  # fmt: skip
     for kind, (key, amount) in wanted.items():
-        if amount > (have := available.get(kind, 0)):
-            raise SpecError(f"got {amount:g}, but this machine has {have:g} {kind}s; allowed: at most {have:g} "
-                            f"(--set resources.{key}={have:g})", ("resources", key), spec.source)  # fmt: skip
+        if amount > (have := available[kind]):
+            raise SpecError(f"got {amount:g}, but this machine has {have} {kind}s; allowed: at most {have} "
+                            f"(--set resources.{key}={have})", ("resources", key), spec.source)  # fmt: skip
 
 
 def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     """Compare all pairs of what is committed, then write results and report."""
-    workers = spec.resources.measure_workers or len(os.sched_getaffinity(0))
+    workers = spec.resources.measure_workers or local_resources()["CPU"]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE / workers
     if spec.resources.measure_memory_gb is not None:
         memory = spec.resources.measure_memory_gb * 1e9
-    with local_dask(workers, int(memory)) as map:
-        measure(spec, layout, console, map, int(memory))
-    write_report(layout)
-
-
-def measure(spec: Spec, layout: SweepLayout, console: Console, map: Map, memory_bytes: int) -> None:
-    """The part of `measure_all` that runs on any cluster."""
     trials = sweep_trials(layout, spec)
-    real: RealNeighbours = real_neighbours_of(layout, map)
+    real = real_neighbours_of(layout)
     threshold_squared = threshold_of(spec.collisions, real)
-    with Bar(console, "Comparing pairs", 1.0) as bar:
+    if wanted := unmeasured(layout, trials, spec.collisions, threshold_squared):
+        with local_dask(workers, int(memory)) as map, Bar(console, "Comparing pairs", 1.0) as bar:
 
-        def progress(done: float, total: float) -> None:
-            bar.update(done / total if total else 1.0, f"{done:.3g} of {total:.3g} pairs")
+            def progress(done: float, total: float) -> None:
+                bar.update(done / total, f"{done:.3g} of {total:.3g} pairs")
 
-        measure_snapshots(layout, trials, spec.collisions, threshold_squared, memory_bytes, map, progress)
+            measure_snapshots(layout, wanted, spec.collisions, threshold_squared, int(memory), map, progress)
     write_answers(layout, spec, trials, real, threshold_squared)
+    write_report(layout)
 
 
 def provenance() -> dict[str, str]:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -78,8 +79,8 @@ def parameter_counts(trial: TrialSettings, shape: tuple[int, ...]) -> dict[str, 
 
 
 @lru_cache(maxsize=256)
-def _parameter_counts(model: object, train: object, shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
-    networks = FAMILIES[model.family](model, shape, train, seed=0, device="meta").networks  # type: ignore[attr-defined]
+def _parameter_counts(model: Any, train: Any, shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
+    networks = FAMILIES[model.family](model, shape, train, seed=0, device="meta").networks
     return tuple((name, sum(parameter.numel() for parameter in network.parameters()))
                  for name, network in networks.items())  # fmt: skip
 

@@ -8,7 +8,7 @@ import importlib.metadata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import yaml
@@ -16,24 +16,22 @@ import yaml
 from ganlab.support import Spread
 from jobs.mosaics import Picture, mosaic
 from jobs.strict import SpecError
-from jobs.table import COLLAPSED, Row, Setting, Table, build_table, magnitude
+from jobs.table import COLLAPSED, Results, Row, Setting, Table, build_table, magnitude, value_words
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
 from storage.reference import Reference, read_reference
 from storage.results import open_results
 from storage.samples import DamagedShardError, Samples
 
-if TYPE_CHECKING:
-    import xarray as xr
-
 __all__ = ["results_table", "write_report"]
 
 SETTINGS_SHOWN = 24  # charts of more settings than this are too many to look at
-GRID_BYTES = 7_000_000  # of all grids of samples, so that the page stays below about 20 MB
+GRID_BYTES = 9_000_000  # of all grids of samples, so that the page stays below about 20 MB
 PAIR_BYTES = 3_000_000  # of all flagged pairs
 PAIRS_SHOWN = 480  # over all trials
 GRID_COLUMNS = 20
 OPEN_TRIALS = 12  # of more trials the pairs are folded away
+NO_BREAK = "\u00a0–\u00a0"
 Item = TypeVar("Item")
 
 
@@ -112,14 +110,15 @@ def write_report(layout: SweepLayout) -> Path:
         loader=PackageLoader("jobs"), autoescape=True, undefined=StrictUndefined, lstrip_blocks=True
     )
     page = environment.get_template("report.html.j2").render(
-        title=results.attrs.get("title", layout.root.name), answer=answer(table), table=table, layout=layout,
+        title=results.attrs.get("title", layout.root.name),
+        answer=[sentence.replace(" – ", NO_BREAK) for sentence in answer(table)], table=table, layout=layout,
         support_charts=[Markup(support_chart(table)), Markup(support_chart(table, narrow=True))],
         charts=charts, settings_left_out=len(table.settings) - len(shown),
         grids=grids, grids_left_out=len(measured) - len(grids), real_grid=real_grid, pairs=pairs,
         pairs_left_out=len(measured) - len(pairs), open_pairs=len(pairs) <= OPEN_TRIALS,
-        sample_sizes=results["sample_size"].values.tolist(), attributes=results.attrs,
+        attributes=results.attrs,
         chosen_by=results["threshold"].attrs.get("chosen_by", "not recorded"), provenance=_provenance(layout),
-        version=importlib.metadata.version("ganlab"), magnitude=magnitude,
+        version=importlib.metadata.version("ganlab"),
     )  # fmt: skip
     write_bytes(layout.report, page.encode())
     return layout.report
@@ -136,7 +135,9 @@ def _support_sentences(table: Table, settings: list[tuple[Setting, Spread]]) -> 
         yield "No trial has a verdict: none both ran to its end and made samples as realistic as the test needs."
     elif len(settings) <= 4:
         unit = [" distinct images", *[""] * len(settings)]
-        parts = [_spread_words(setting, each, unit[place]) + _at(setting) for place, (setting, each) in enumerate(settings)]
+        short = len(table.hyperparameters) == 1
+        parts = [_spread_words(setting, each, unit[place]) + _at(setting, short and place > 0)
+                 for place, (setting, each) in enumerate(settings)]  # fmt: skip
         yield f"The generator makes {_listed(parts)}."
     else:
         ordered = sorted(settings, key=lambda each: each[1].mean)
@@ -167,7 +168,8 @@ def _count_sentences(table: Table) -> Iterator[str]:
     if not others:
         yield "The trial has a verdict." if counted == 1 else f"All {counted} trials have a verdict."
     else:
-        yield f"Of {_trials(len(table.trials))}, {counted} {'has' if counted == 1 else 'have'} a verdict; {others}."
+        number = f"{counted} {'has' if counted == 1 else 'have'}" if counted else "none has"
+        yield f"Of {_trials(len(table.trials))}, {number} a verdict; {others}."
     collapsed = sum(row.largest_mode_mass is not None and row.largest_mode_mass >= COLLAPSED for row in table.trials)
     if collapsed:
         yield f"{_trials(collapsed).capitalize()} collapsed: more than {COLLAPSED:.0%} of the samples are one image."
@@ -178,8 +180,8 @@ def _comparison_sentences(table: Table) -> Iterator[str]:
     if samples:
         pairs = sum(count * (count - 1) // 2 for count in (row.samples or 0 for row in table.trials))
         each = f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
-        yield (f"Compared were all {magnitude(pairs)} pairs among the last {each} images of each trial; two images at most "
-               f"{table.threshold:.4g} apart are duplicates.")  # fmt: skip
+        yield (f"Compared were all {magnitude(pairs)} pairs among the last {each} images of each trial; two images at "
+               f"most {table.threshold:.4g} apart are duplicates.")  # fmt: skip
 
 
 def _spread_words(setting: Setting, spread: Spread, unit: str = "") -> str:
@@ -197,7 +199,10 @@ def _spread_words(setting: Setting, spread: Spread, unit: str = "") -> str:
     return f"{bound} {magnitude(spread.mean)}{unit} ({how})"
 
 
-def _at(setting: Setting) -> str:
+def _at(setting: Setting, again: bool = False) -> str:
+    """Where; `again`, the name of the one hyperparameter was said before."""
+    if again:
+        return f" at {', '.join(map(value_words, setting.settings.values()))}"
     return f" at {setting.label}" if setting.label else ""
 
 
@@ -211,20 +216,20 @@ def _trials(count: int) -> str:
 
 def _grids(layout: SweepLayout, rows: Sequence[Row], reference: Reference | None) -> Iterator[Grid]:
     cost = _image_bytes(reference)
-    counts = [count for count in (200, 100, 60, 40, 20) if count * cost * len(rows) <= GRID_BYTES]
+    counts = [count for count in (200, 160, 120, 100, 80, 60, 40, 20) if count * cost * len(rows) <= GRID_BYTES]
     count = counts[0] if counts else 20
     for row in _one_seed_first(rows, max(1, GRID_BYTES // (count * cost))):
-        picture, problem, images = None, "", np.empty(0)
+        picture, problem, shown = None, "", 0
         try:
             samples = Samples(layout.trial(row.trial))
             numbers = samples.steps[row.step or 0]
             images = samples.read(numbers.start, min(numbers.stop, numbers.start + count))
-            picture = mosaic(list(images), _columns(images.shape), 24)
+            picture, shown = mosaic(list(images), _columns(images.shape), 24), len(images)
         except KeyError:
             problem = f"the samples of step {row.step} are no longer here"
         except (ValueError, DamagedShardError) as error:
             problem = str(error)
-        yield Grid(row, picture, len(images), problem)
+        yield Grid(row, picture, shown, problem)
 
 
 def _real_grid(reference: Reference | None, count: int) -> Picture | None:
@@ -238,9 +243,7 @@ def _real_grid(reference: Reference | None, count: int) -> Picture | None:
         return None
 
 
-def _pairs(
-    layout: SweepLayout, rows: Sequence[Row], results: "xr.Dataset", reference: Reference | None
-) -> Iterator[Pairs]:
+def _pairs(layout: SweepLayout, rows: Sequence[Row], results: Results, reference: Reference | None) -> Iterator[Pairs]:
     cost = 4 * _image_bytes(reference)
     allowed = min(PAIR_BYTES // cost, PAIRS_SHOWN)
     count = next((count for count in (20, 12, 8, 4) if count * len(rows) <= allowed), 4)
@@ -255,9 +258,7 @@ def _pairs(
             yield Pairs(row, [], flagged, str(error))
 
 
-def _trial_pairs(
-    layout: SweepLayout, row: Row, here: "xr.Dataset", count: int, reference: Reference | None
-) -> list[Pair]:
+def _trial_pairs(layout: SweepLayout, row: Row, here: Results, count: int, reference: Reference | None) -> list[Pair]:
     numbers, nearest = here["flagged_index"].values[:count], here["reference_index"].values[:count]
     images = Samples(layout.trial(row.trial)).take(numbers.ravel())
     tile = max(48, *images.shape[1:])
@@ -306,7 +307,7 @@ def _image_bytes(reference: Reference | None) -> int:
     return int(channels * height * width * (2 if max(height, width) <= 12 else 1)) + 30
 
 
-def _results(layout: SweepLayout) -> "xr.Dataset":
+def _results(layout: SweepLayout) -> Results:
     if not layout.results.is_dir():
         raise SpecError(f"{layout.root}: no results here yet; run `ganlab measure {layout.root}` first")
     return open_results(layout)

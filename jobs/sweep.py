@@ -10,7 +10,6 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +19,15 @@ from storage.atomic import read_json, write_bytes, write_json
 from storage.history import read_history
 from storage.layout import SweepLayout
 from storage.outcome import Outcome, read_outcome, write_outcome
-from storage.samples import Samples
+from storage.samples import all_committed
 
 
 def trial_state(layout: SweepLayout, trial_id: str) -> Outcome | None:
     """How the trial ended, or None while it is not done; completed counts only with every shard committed."""
     own = layout.trial(trial_id)
     outcome = read_outcome(own)
-    if outcome is not None and outcome.status == "completed":
-        samples = Samples(own)
-        if len(samples.committed) < len(samples.plan.shards):
-            return None
+    if outcome is not None and outcome.status == "completed" and not all_committed(own):
+        return None
     return outcome
 
 

@@ -6,13 +6,11 @@ Invariant: the terminal and the report say a number in the same words, because b
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ganlab.support import Estimate, Spread, spread
 
-if TYPE_CHECKING:
-    import xarray as xr
-
+Results = Any  # an xarray.Dataset, whose type only storage may name
 NOT_MEASURED = "–"
 COLLAPSED = 0.1  # share of the samples in one mode from which a trial is called collapsed
 _NOT_HYPERPARAMETERS = {"trial", "family", "seed", "status", "reason"}
@@ -144,10 +142,16 @@ class Table:
     ----------
     hyperparameters : tuple of str
         Names of what varies over the sweep.
-    rows : tuple of Row
-        One per trial, in the order of the sweep.
-    real : Measured
-        Support of the real images, at the same threshold.
+    trials : tuple of Row
+        In the order of the sweep.
+    real : Measured or None
+        Support of the `real_samples` real images, at the same threshold.
+    threshold : float
+        Distance up to which a pair is a duplicate.
+    confidence : float
+        Level of every interval.
+    gate : float
+        Fidelity ratio above which there is no verdict.
     """
 
     hyperparameters: tuple[str, ...]
@@ -206,7 +210,7 @@ class Table:
         return spread(estimates, self.confidence) if estimates else None
 
 
-def build_table(results: "xr.Dataset") -> Table:
+def build_table(results: Results) -> Table:
     """Make the table of a results Dataset."""
     names = [
         str(name) for name, coordinate in results.coords.items()
@@ -255,7 +259,7 @@ def setting_label(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{spaced(name)} {value_words(value)}" for name, value in settings.items())
 
 
-def _row(results: "xr.Dataset", place: int, names: list[str]) -> Row:
+def _row(results: Results, place: int, names: list[str]) -> Row:
     trial = results.isel(trial=place)
     measured = [index for index, count in enumerate(trial["samples"].values) if count >= 0]
     last = trial.isel(snapshot=measured[-1]) if measured else None
@@ -294,7 +298,7 @@ def _row(results: "xr.Dataset", place: int, names: list[str]) -> Row:
     )  # fmt: skip
 
 
-def _measured(results: "xr.Dataset", name: str, one_sided: bool) -> Measured | None:
+def _measured(results: Results, name: str, one_sided: bool) -> Measured | None:
     value, low, high = (float(results[f"{name}{end}"]) for end in ("", "_low", "_high"))
     return None if math.isnan(value) else Measured(value, low, high, one_sided)
 
@@ -306,9 +310,9 @@ def _estimate(row: Row, confidence: float) -> Estimate:
     assert row.samples is not None
     assert row.duplicates is not None
     return Estimate(
-        samples=row.samples, duplicates=row.duplicates, confidence=confidence, p2=0.0 if support.one_sided else 1 / support.value,
-        p3=math.nan, p2_low=1 / support.high, p2_high=1 / support.low, largest_mode_mass=math.nan,
-        size_without_largest_mode=math.nan,
+        samples=row.samples, duplicates=row.duplicates, confidence=confidence,
+        p2=0.0 if support.one_sided else 1 / support.value, p2_low=1 / support.high, p2_high=1 / support.low,
+        p3=math.nan, largest_mode_mass=math.nan, size_without_largest_mode=math.nan,
     )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from ganlab.families import FAMILIES
@@ -20,7 +19,7 @@ from ganlab.fidelity import fidelity_probe
 from ganlab.train import Checkpoint, NonFiniteError, Request, train
 from jobs.plan import shard_plan
 from jobs.spec import TrialSettings
-from storage.atomic import write_bytes
+from storage.atomic import make_folder, remove_partials, write_bytes
 from storage.history import HistoryWriter
 from storage.layout import SweepLayout, TrialLayout
 from storage.outcome import Outcome, write_outcome
@@ -117,8 +116,10 @@ def _train(
         loop(requests=[], sink=nothing, drain=nothing, report=report, rank=rank)
         return
     create_samples(own, plan)
+    make_folder(own.checkpoint.parent)
+    remove_partials(own.checkpoint.parent)
     history = HistoryWriter(own)
-    throttled = _Throttle(report)
+    throttled = _Throttle(report, probe)
 
     def log(row: Mapping[str, Any]) -> None:
         history.append(row)
@@ -159,13 +160,16 @@ class _FileCheckpoint(Checkpoint):
 
 
 class _Throttle:
-    """Passes on at most one report every REPORT_EVERY_S, and every one that carries a probe's result."""
+    """Passes on at most one report every REPORT_EVERY_S; with a probe just those that carry its result.
 
-    def __init__(self, report: Report) -> None:
-        self._report, self._last = report, 0.0
+    So a searcher or scheduler compares trials at the same steps, not at the same times.
+    """
+
+    def __init__(self, report: Report, probing: bool) -> None:
+        self._report, self._probing, self._last = report, probing, 0.0
 
     def __call__(self, row: Mapping[str, Any]) -> None:
-        if "fidelity_ratio" in row or time.monotonic() - self._last > REPORT_EVERY_S:
+        if "fidelity_ratio" in row or (not self._probing and time.monotonic() - self._last > REPORT_EVERY_S):
             self._report(row)
             self._last = time.monotonic()
 
@@ -173,10 +177,11 @@ class _Throttle:
 def average_over_workers(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Replace each gradient by its mean over the data-parallel workers, in one message."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    flat = torch._utils._flatten_dense_tensors(gradients)
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
     torch.distributed.all_reduce(flat)
     flat /= torch.distributed.get_world_size()
-    torch._foreach_copy_(gradients, list(torch._utils._unflatten_dense_tensors(flat, gradients)))
+    for gradient, mean in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
+        gradient.copy_(mean.view_as(gradient))
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """A trial's history: one JSON line per logged step.
 
-Invariant: appending never harms earlier lines; a line cut off by a crash is passed over, and of two lines for one step the
-later counts, so a resumed trial reads like an unbroken one.
+Invariant: appending never harms earlier lines; a line cut off by a crash is passed over, and of two lines for one step
+the later counts, so a resumed trial reads like an unbroken one.
 """
 
 import json

@@ -18,6 +18,9 @@ from storage.layout import SweepLayout
 class SweepBusyError(RuntimeError):
     """Another command works on this sweep; the message says where."""
 
+    def __init__(self, layout: SweepLayout, holder: str) -> None:
+        super().__init__(f"{layout.root}: in use by {holder}; wait for it or stop it first")
+
 
 @contextmanager
 def sweep_lock(layout: SweepLayout, command: str) -> Iterator[None]:
@@ -33,12 +36,17 @@ def sweep_lock(layout: SweepLayout, command: str) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SweepBusyError(f"{layout.root}: in use by {_holder(layout)}; wait for it or stop it first") from None
+            raise SweepBusyError(layout, _holder(layout)) from None
         file.truncate(0)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         json.dump({"command": command, "host": socket.gethostname(), "pid": os.getpid(), "since": started}, file)
         file.flush()
         yield
+
+
+def is_unused(layout: SweepLayout) -> bool:
+    """Whether the folder holds nothing but what taking the lock leaves there: a command was killed at its very start."""
+    return layout.root.is_dir() and {path.name for path in layout.root.iterdir()} <= {layout.cluster.name}
 
 
 def lock_holder(layout: SweepLayout) -> str | None:

@@ -3,13 +3,14 @@
 Invariant: a record is whole or absent, and belongs to exactly the images and settings that its fingerprint names.
 """
 
-import io
 from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from storage.atomic import read_json, write_bytes
+from storage.atomic import read_arrays, read_json, write_arrays
 from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
 
@@ -56,41 +57,36 @@ class PairRecord:
 
 def write_pair_record(layout: SweepLayout, trial_id: str, step: int, record: PairRecord) -> None:
     """Write the record of one snapshot, replacing an older one when it is safely on disk."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{field.name: getattr(record, field.name) for field in fields(PairRecord)})
-    write_bytes(layout.pair_record(trial_id, step), buffer.getvalue())
+    columns = {field.name: getattr(record, field.name) for field in fields(PairRecord)}
+    write_arrays(layout.pair_record(trial_id, step), **columns)
 
 
 def read_pair_record(layout: SweepLayout, trial_id: str, step: int, fingerprint: str) -> PairRecord | None:
     """The record of one snapshot; None when there is none, it is damaged, or it belongs to other images or settings."""
-    path = layout.pair_record(trial_id, step)
-    if not path.exists():
+    columns = _read(layout.pair_record(trial_id, step), fingerprint, {field.name for field in fields(PairRecord)})
+    if columns is None:
         return None
-    try:
-        with np.load(path) as stored:
-            columns = {field.name: stored[field.name] for field in fields(PairRecord)}
-    except (ValueError, KeyError, OSError, EOFError):
-        return None
-    scalars = {name: column.item() for name, column in columns.items() if column.ndim == 0}
-    record = PairRecord(**(columns | scalars))
-    return record if record.fingerprint == fingerprint else None
+    values: dict[str, Any] = {name: column.item() if column.ndim == 0 else column for name, column in columns.items()}
+    return PairRecord(**values)
 
 
 def write_real_neighbours(layout: SweepLayout, fingerprint: str, squared: Ints) -> None:
     """Keep the squared distance of every real image to its nearest other one, int64 (N,)."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, fingerprint=fingerprint, squared=squared)
-    write_bytes(layout.real_neighbours, buffer.getvalue())
+    write_arrays(layout.real_neighbours, fingerprint=fingerprint, squared=squared)
 
 
 def read_real_neighbours(layout: SweepLayout, fingerprint: str) -> Ints | None:
     """What `write_real_neighbours` kept for the same images; None when there is none or it is damaged."""
+    columns = _read(layout.real_neighbours, fingerprint, {"fingerprint", "squared"})
+    return None if columns is None else columns["squared"]
+
+
+def _read(path: Path, fingerprint: str, names: set[str]) -> dict[str, npt.NDArray[Any]] | None:
     try:
-        with np.load(layout.real_neighbours) as stored:
-            squared: Ints = stored["squared"]
-            return squared if stored["fingerprint"].item() == fingerprint else None
-    except (ValueError, KeyError, OSError, EOFError):
+        columns = read_arrays(path)
+    except (FileNotFoundError, ValueError):
         return None
+    return columns if columns.keys() == names and columns["fingerprint"].item() == fingerprint else None
 
 
 def snapshot_checksums(trial: TrialLayout, samples: Samples, step: int) -> list[int]:

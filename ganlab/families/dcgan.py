@@ -89,7 +89,8 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, mix: 
     """(‖∇D(x̂)‖ − 1)² averaged over x̂ = mix·real + (1 − mix)·fake (Gulrajani et al. 2017, equation 3)."""
     between = (mix * real + (1 - mix) * fake).requires_grad_()
     (gradient,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
-    return (gradient.float().flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (gradient.float().flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty
 
 
 class DCGAN(Family):
@@ -121,7 +122,7 @@ class DCGAN(Family):
             initialise(self.generator)
             initialise(self.discriminator)
         self.networks = nn.ModuleDict({"generator": self.generator, "discriminator": self.discriminator})
-        self.networks.to(self.device, memory_format=torch.channels_last)
+        self.networks.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = Average(self.generator, train.ema_decay)
         rate = train.learning_rate or self.published.learning_rate
         self.optimizers = {

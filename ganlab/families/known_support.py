@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ class KnownSupportSettings(BaseModel):
 
     family: Literal["known-support"] = "known-support"
     pool: Annotated[int, Field(ge=1, le=10_000_000)]
-    """Number of distinct images: real ones, and random ones when more are asked for than exist."""
+    """Number of distinct images: real ones, or random ones when more are asked for than exist."""
     law: Literal["uniform", "zipf", "geometric", "one-heavy"] = "uniform"
     """Probabilities of the pool's images."""
     heavy_mass: Annotated[float, Field(gt=0, lt=1)] = 0.1
@@ -67,7 +68,7 @@ class KnownSupport(Family):
 
     def sample(self, count: int, noise: np.random.Generator) -> np.ndarray:
         chosen = np.searchsorted(self.cumulative, noise.random(count) * self.cumulative[-1], side="right")
-        images = self.images[np.minimum(chosen, len(self.images) - 1)]
+        images: npt.NDArray[np.uint8] = self.images[np.minimum(chosen, len(self.images) - 1)]
         if (most := self.settings.pixel_noise) > 0:
             moved = images.astype(np.int16) + noise.integers(-most, most + 1, images.shape, dtype=np.int16)
             images = np.clip(moved, 0, 255).astype(np.uint8)

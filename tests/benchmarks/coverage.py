@@ -1,4 +1,4 @@
-"""Coverage of the support size's interval by simulation: python -m tests.benchmarks.coverage [--fast].
+"""Coverage of the support size's interval by simulation: python -m tests.benchmarks.coverage.
 
 Invariant: the intervals are those of ganlab.intervals, from the degrees of simulated samples; nothing is fitted here.
 """
@@ -52,20 +52,10 @@ class Support:
         return float((self.probabilities**2).sum())
 
     def draw(self, samples: int, replicates: int, rng: np.random.Generator) -> Counts:
-        edges = np.cumsum(self.probabilities)
-        images = np.searchsorted(edges, rng.random((replicates, samples)) * max(1.0, edges[-1]), side="right")
-        images = images + np.arange(replicates)[:, None] * (len(edges) + 1)
-        image, seen = np.unique(images, return_counts=True)
-        row, number = np.divmod(image, len(edges) + 1)
-        repeats = (seen > 1) & (number < len(edges))
-        row, count = row[repeats], seen[repeats].astype(float)
-        largest = np.ones(replicates)
-        np.maximum.at(largest, row, count)
-        return Counts(
-            np.bincount(row, count * (count - 1), replicates),
-            np.bincount(row, count * (count - 1) * (count - 2), replicates),
-            largest - 1,
-        )
+        others = max(0.0, 1 - self.probabilities.sum())
+        counts = rng.multinomial(samples, np.append(self.probabilities, others), replicates)[:, :-1].astype(float)
+        ordered_pairs = counts * (counts - 1)
+        return Counts(ordered_pairs.sum(1), (ordered_pairs * (counts - 2)).sum(1), np.maximum(counts.max(1) - 1, 0))
 
 
 @dataclass(frozen=True)
@@ -100,7 +90,7 @@ def normalised(weights: Float) -> Support:
 
 SUPPORTS: dict[str, Support | Line] = {
     "uniform, 1,000": normalised(np.ones(1000)),
-    "uniform, 100,000": normalised(np.ones(100_000)),
+    "uniform, 10,000": normalised(np.ones(10_000)),
     "Zipf, exponent 1, 1,000": normalised(1 / np.arange(1.0, 1001)),
     "Zipf, exponent 2, 1,000": normalised(1 / np.arange(1.0, 1001) ** 2),
     "geometric, ratio 0.9": normalised(0.9 ** np.arange(150.0)),
@@ -130,10 +120,10 @@ def gamma_law(samples: int, counts: Counts, confidence: float) -> tuple[Float, F
 
 
 def measure(name: str, expected: float, replicates: int, rng: np.random.Generator, confidence: float = 0.95) -> Cell:
-    """Simulate one cell: samples so large that ``expected`` duplicates are expected, at least two images."""
+    """Simulate samples of the size at which this many duplicates are expected (two images at least)."""
     support = SUPPORTS[name]
     samples = max(2, round((1 + math.sqrt(1 + 8 * expected / support.p2)) / 2))
-    chunk = max(1, min(replicates, 4_000_000 // samples))
+    chunk = min(replicates, 200)  # keeps the arrays below some 20 MB
     parts = [support.draw(samples, min(chunk, replicates - done), rng) for done in range(0, replicates, chunk)]
     fields = ("ordered_pairs", "ordered_triples", "largest_degree")
     counts = Counts(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
@@ -173,7 +163,7 @@ def summary(cells: list[Cell], title: str, coverage: Callable[[Cell], float]) ->
     worst = cells[int(values.argmin())]
     return (
         f"{title}: {len(values)} cells, least {values.min():.3f} ({worst.support}, {worst.expected:g} expected), "
-        f"mean {values.mean():.3f}, below {LEAST}: {(values < LEAST).sum()}"
+        f"mean {values.mean():.3f}"
     )
 
 
@@ -187,16 +177,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--fast", action="store_true", help="fewer cells and replicates, under a minute")
     parser.add_argument("--replicates", type=int, help="simulated samples per cell (default 5000, fast 1000)")
+    parser.add_argument("--confidence", type=float, default=0.95)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     replicates = options.replicates or (1000 if options.fast else 5000)
     rng = np.random.default_rng(options.seed)
     started = time.monotonic()
     grid = FAST_EXPECTED if options.fast else EXPECTED
-    cells = [measure(name, expected, replicates, rng) for name in SUPPORTS for expected in grid]
+    cells = [measure(name, expected, replicates, rng, options.confidence) for name in SUPPORTS for expected in grid]
     many = [cell for cell in cells if cell.expected >= 5]
     few = [cell for cell in cells if cell.expected < 5]
-    print(f"Coverage of the 95 % interval, {replicates:,} samples a cell, by expected duplicates:\n")
+    print(
+        f"Coverage of the {options.confidence:.0%} interval, {replicates:,} samples a cell, by expected duplicates:\n"
+    )
     print(table(cells, lambda cell: f"{cell.coverage:.3f}"))
     print("\nMedian width, upper over lower end (∞: most samples hold no duplicate):\n")
     print(table(cells, show_width))
@@ -206,7 +199,7 @@ def main() -> None:
     print(summary(many, "gamma law, 5 and more", lambda cell: cell.gamma_coverage))
     print(f"{time.monotonic() - started:.0f} s")
     mean = float(np.mean([cell.coverage for cell in many]))
-    if min(cell.coverage for cell in cells) < LEAST or mean > MOST:
+    if options.confidence == 0.95 and (min(cell.coverage for cell in cells) < LEAST or mean > MOST):
         raise SystemExit(f"coverage must be at least {LEAST} in every cell and at most {MOST} on average")
 
 

@@ -41,7 +41,7 @@ spec = check_spec({{
 layout = SweepLayout(Path(sys.argv[1]))
 prepare_folder(spec, layout, Dataset(np.zeros((20, 1, 8, 8), np.uint8)))
 console = Console(quiet=True)
-with local_ray(2), Bar(console, "", 1) as bar:
+with local_ray(), Bar(console, "", 1) as bar:
     started = time.perf_counter()
     run_trials(layout, spec, SweepProgress(bar, {{}}, {{}}))
     print("SECONDS", time.perf_counter() - started)

@@ -29,7 +29,9 @@ GATE = 1.25
 class Sweep:
     """Writes a sweep of trials whose samples are drawn from pools of known sizes."""
 
-    def __init__(self, root: Path, shape: tuple[int, int, int] = (1, 8, 8), samples: int = 400, real: int = 300) -> None:
+    def __init__(
+        self, root: Path, shape: tuple[int, int, int] = (1, 8, 8), samples: int = 400, real: int = 300
+    ) -> None:
         self.layout, self.shape, self.samples, self.random = SweepLayout(root), shape, samples, np.random.default_rng(5)
         self.real = self._pictures(real)
         self.coordinates: dict[str, list[Any]] = {}
@@ -42,7 +44,8 @@ class Sweep:
         channels, height, width = self.shape
         y, x = np.mgrid[:height, :width] / height
         at = self.random.random((4, count, 1, 1))
-        blob = np.exp(-(((y - at[0]) / 0.3) ** 2) - ((x - at[1]) / 0.3) ** 2) + np.exp(-(((x - at[2]) / 0.2) ** 2)) * at[3]
+        blob = np.exp(-(((y - at[0]) / 0.3) ** 2) - ((x - at[1]) / 0.3) ** 2)
+        blob += np.exp(-(((x - at[2]) / 0.2) ** 2)) * at[3]
         return np.repeat((blob.clip(0, 1) * 255).astype(np.uint8)[:, None], channels, axis=1)
 
     def trial(
@@ -97,9 +100,9 @@ class Sweep:
 
     def write(self) -> SweepLayout:
         trials = len(self.coordinates["trial"])
+        stacked = {name: np.array([cell[name] for cell in self.cells]) for name in self.cells[0]}
         variables: dict[str, Any] = {
-            name: np.array([cell[name] for cell in self.cells]).reshape(trials, len(self.steps), *np.shape(self.cells[0][name]))
-            for name in self.cells[0]
+            name: values.reshape(trials, len(self.steps), *values.shape[1:]) for name, values in stacked.items()
         }
         noise = self.random.normal(0, 0.1, (2, trials, len(self.logged)))
         variables |= {
@@ -113,3 +116,284 @@ class Sweep:
         self.layout.spec.write_text("provenance: {ganlab: 9.8.7, torch: '<script>'}\n", encoding="utf-8")
         write_results(self.layout, coordinates, variables, attributes)
         return self.layout
+
+
+class Page(HTMLParser):
+    """What a browser would be told to load and show."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.text, self.images, self.loads, self.open, self.tags = "", [], [], [], set()
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.text = " ".join(self.text.split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.add(tag)
+        if tag not in {"meta", "img", "br"}:
+            self.open.append(tag)
+        loading = {"src", "srcset", "href", "xlink:href", "data", "action"}
+        self.loads += [value or "" for name, value in attrs if name in loading]
+        if tag == "img":
+            self.images.append(given)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open[-1:] != ["style"]:
+            self.text += data
+
+    def picture(self, alt: str) -> np.ndarray:
+        """The pixels of the first image whose alternative text begins so."""
+        address = next(image["src"] for image in self.images if image["alt"].startswith(alt))
+        return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))))
+
+
+def discriminator(width: int) -> dict[str, int]:
+    return {"discriminator_width": width, "discriminator_weights": 60 * width**2, "generator_weights": 30_000}
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> SweepLayout:
+    """Trials of every kind: below the gate, diverse, without a duplicate, failed, stopped, without samples on disk."""
+    sweep = Sweep(tmp_path_factory.mktemp("sweep (1) é") / "digits <i>")
+    for seed in (0, 1):
+        sweep.trial(f"noise-{seed}", 40, fidelity=1.69, seed=seed, **discriminator(2))
+        sweep.trial(f"good-{seed}", 300 + 300 * seed, seed=seed, **discriminator(8))
+    sweep.trial("unique", 10**6, seed=0, **discriminator(32))
+    sweep.trial("gone", 500, seed=1, stored=False, **discriminator(32))
+    sweep.trial("failed", 500, status="failed", reason="<script>alert(1)</script>", measured=0, stored=False, seed=2,
+                **discriminator(8))  # fmt: skip
+    sweep.trial("stopped", 500, status="stopped", measured=1, seed=2, **discriminator(32))
+    sweep.trial("running", 500, status="unfinished", measured=0, seed=3, **discriminator(32))
+    return sweep.write()
+
+
+@pytest.fixture(scope="module")
+def page(layout: SweepLayout) -> Page:
+    return Page(write_report(layout))
+
+
+@pytest.fixture(scope="module")
+def table(layout: SweepLayout) -> Table:
+    return results_table(layout)
+
+
+def test_the_page_is_whole_and_loads_nothing(page: Page) -> None:
+    assert not page.open
+    assert page.loads
+    assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.loads)
+    assert not re.search(r"url\((?!#)|@import", page.source)
+    assert not page.tags & {"script", "link", "iframe", "object", "embed"}
+    assert all(image["alt"] for image in page.images)
+
+
+def test_text_from_the_sweep_is_escaped(page: Page) -> None:
+    assert "a <b>sweep</b> & more" in page.text
+    assert "failed: <script>alert(1)</script>" in page.text
+    assert {"b", "i"} & page.tags <= {"b"}
+    assert "<script" not in page.source
+    assert "torch <script>" in page.text
+
+
+def test_ids_are_unique_so_that_no_chart_borrows_from_another(page: Page) -> None:
+    ids = re.findall(r'\bid="([^"]*)"', page.source)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:url\(|href=")#([^")]+)', page.source)) <= set(ids)
+
+
+def test_the_same_sweep_gives_the_same_bytes(layout: SweepLayout, page: Page) -> None:
+    assert write_report(layout).read_text(encoding="utf-8") == page.source
+    assert [path.name for path in layout.root.iterdir() if path.name.startswith(".")] == []
+
+
+def test_page_and_terminal_say_the_same(page: Page, table: Table) -> None:
+    for row in table.rows:
+        for cell in row:
+            assert cell in page.text
+    for note in table.notes:
+        assert note in page.text
+    for sentence in answer(table):
+        assert sentence in page.text.replace("\u00a0", " ")
+
+
+def test_rows_say_what_happened(table: Table) -> None:
+    rows = {row.trial: dict(zip(table.columns, row.cells(), strict=True)) for row in table.trials}
+    assert {rows["noise-0"][name] for name in ("support size", "sample size at ½", "verdict")} == {"no verdict"}
+    assert rows["good-0"]["verdict"] == "yes"
+    assert re.fullmatch(r"\d+ \(\d+ – \d+\)", rows["good-0"]["support size"])
+    assert rows["unique"]["support size"].startswith("≥ ")
+    assert rows["failed"]["verdict"] == "failed: <script>alert(1)</script>"
+    assert rows["failed"]["support size"] == "–"
+    assert rows["stopped"]["verdict"] == "yes, stopped at step 100"
+    assert rows["running"]["verdict"] == "not measured"
+    assert rows["good-1"]["discriminator width"] == "8"
+
+
+def test_rows_hold_plain_values(table: Table) -> None:
+    good = next(row for row in table.trials if row.trial == "good-1")
+    assert good.settings == {"discriminator_width": 8}
+    assert good.support is not None
+    assert 400 < good.support.low < good.support.value < good.support.high < 900
+    assert (good.step, good.samples, good.weights["discriminator"]) == (200, 400, 3840)
+    assert {row.trial for row in table.trials if row.counts} == {"good-0", "good-1", "unique", "gone"}
+
+
+def test_trials_without_a_verdict_count_for_nothing(table: Table) -> None:
+    spreads = {setting.settings["discriminator_width"]: setting.spread for setting in table.settings}
+    assert spreads[2] is None
+    assert spreads[8] is not None
+    assert spreads[8].seeds == 2
+    assert spreads[32] is not None
+    assert (spreads[32].seeds, spreads[32].one_sided) == (2, True)
+    sentences = answer(table)
+    assert "discriminator width 2 " not in sentences[0]
+    assert re.search(
+        r"about \d+ distinct images \(2 seeds: \d+ to \d+\) at discriminator width 8 and at least", sentences[0]
+    )
+    counted = "Of 9 trials, 4 have a verdict; 1 failed, 2 did not run to the end and 2 made samples too far"
+    assert counted in " ".join(sentences)
+
+
+def test_grids_show_the_last_snapshot(layout: SweepLayout, page: Page) -> None:
+    samples = Samples(layout.trial("good-1"))
+    first = samples.read(samples.steps[200].start, samples.steps[200].start + 2)
+    shown = page.picture("A grid of 200 generated images, discriminator width 8, seed 1")
+    assert (shown[:24, :24, 0] == first[0, 0].repeat(3, 0).repeat(3, 1)).all()
+    assert (shown[:24, 27:51, 0] == first[1, 0].repeat(3, 0).repeat(3, 1)).all()
+    assert shown.shape == (10 * 27 - 3, 20 * 27 - 3, 2)
+    assert (shown[..., 1] == 255).mean() > 0.7
+    assert "discriminator width 32, seed 1" in page.text
+    assert "The images can't be shown" in page.text
+
+
+def test_pairs_stand_above_their_nearest_training_images(layout: SweepLayout, page: Page) -> None:
+    samples, numbers = Samples(layout.trial("good-0")), results_numbers(layout, "good-0")
+    shown = page.picture(f"Samples {numbers[0]} and {numbers[1]}, 100 apart")
+    pair = samples.take(numbers)
+    assert (shown[:48, 51:, 0] == pair[1, 0].repeat(6, 0).repeat(6, 1)).all()
+    real = np.asarray(Image.open(io.BytesIO(base64.b64decode(page.images[0]["src"].split(",")[1]))))
+    assert real.shape[1] == 20 * 27 - 3
+    assert (shown[51:, :48, 0][::6, ::6] == reference_image(layout, 3)).all()
+    assert (shown[51:, 51:, 0][::6, ::6] == reference_image(layout, 7)).all()
+    assert "104, no duplicate" in page.text
+
+
+def results_numbers(layout: SweepLayout, trial: str) -> np.ndarray:
+    from storage.results import open_results
+
+    return open_results(layout)["flagged_index"].sel(trial=trial).isel(snapshot=-1, flagged=0).values
+
+
+def reference_image(layout: SweepLayout, number: int) -> np.ndarray:
+    from storage.reference import read_reference
+
+    return read_reference(layout).read(number, number + 1)[0, 0]
+
+
+def test_charts_name_what_they_show(page: Page) -> None:
+    drawn = page.source[page.source.index('id="support"') : page.source.index('id="trials"')]
+    assert drawn.count("<svg") == 2
+    assert drawn.count(">no verdict<") == 2
+    label = "weights of the discriminator (below: its width)"
+    for words in ("real images: 2.2k", "geometric mean over seeds", label, "3.8k", "61k"):
+        assert f">{words}<" in drawn
+    assert "#0" not in re.sub(
+        r"url\(#[^)]*\)|href=\"#[^\"]*\"", "", drawn
+    )  # every stand-in colour became the page's own
+
+
+@pytest.mark.parametrize("kind", ["one trial", "words", "two numbers", "drawn at random", "nothing has a verdict"])
+def test_any_sweep_gets_a_report(tmp_path: Path, kind: str) -> None:
+    sweep = Sweep(tmp_path / "sweep", shape=(3, 8, 8), samples=100, real=50)
+    if kind == "one trial":
+        sweep.trial("only", 60, seed=0)
+        expected = ["The generator makes about", "The trial has a verdict."]
+    elif kind == "words":
+        for loss in ("log", "wasserstein-gp"):
+            sweep.trial(loss, 60, seed=0, loss=loss)
+        expected = ["at loss log and about", "Support size against loss"]
+    elif kind == "two numbers":
+        for place in range(4):
+            sweep.trial(f"t{place}", 60, seed=0, discriminator_width=[8, 16][place % 2], latent_dim=[2, 4][place // 2])
+        expected = ["at discriminator width 8, latent dim 2", "latent dim 4", "All 4 trials have a verdict."]
+    elif kind == "drawn at random":
+        for place in range(7):
+            sweep.trial(f"t{place}", 30 + 10 * place, seed=0, learning_rate=10.0 ** (-place / 2), batch_size=16 + place)
+        expected = ["Over 7 settings, the generator makes from about", "learning rate 0.1"]
+    else:
+        sweep.trial("noise", 60, seed=0, fidelity=2.0)
+        expected = ["No trial has a verdict", "Of 1 trial, none has a verdict; 1 made samples too far"]
+    page = Page(write_report(sweep.write()))
+    for words in expected:
+        assert words in page.text
+    assert page.loads
+
+
+def test_a_damaged_shard_leaves_a_gap_that_names_it(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "sweep", samples=100)
+    sweep.trial("good", 60, seed=0)
+    sweep.trial("bad", 60, seed=1)
+    layout = sweep.write()
+    shard = layout.trial("bad").shard(1)
+    shard.write_bytes(shard.read_bytes()[:-1])
+    page = Page(write_report(layout))
+    assert page.text.count(f"damaged shard {shard}") == 2
+    assert "A grid of 100 generated images, seed 0" in [image["alt"] for image in page.images]
+
+
+def test_a_report_needs_no_training_images(tmp_path: Path) -> None:
+    import shutil
+
+    sweep = Sweep(tmp_path / "sweep", samples=100)
+    sweep.trial("good", 60, seed=0)
+    layout = sweep.write()
+    shutil.rmtree(layout.reference)
+    page = Page(write_report(layout))
+    assert "The real images can't be read here." in page.text
+    assert page.picture("Samples")[51:].max() == 0
+
+
+def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.report.GRID_BYTES", 3 * 20 * (2 * 64 + 30))
+    monkeypatch.setattr("jobs.report.PAIRS_SHOWN", 8)
+    monkeypatch.setattr("jobs.report.SETTINGS_SHOWN", 2)
+    sweep = Sweep(tmp_path / "sweep", samples=100)
+    for width in (2, 4, 8):
+        for seed in (0, 1):
+            sweep.trial(f"t{width}-{seed}", 60, seed=seed, discriminator_width=width)
+    page = Page(write_report(sweep.write()))
+    grids = [image["alt"] for image in page.images if image["alt"].startswith("A grid of 20")]
+    assert [re.search(r"width (\d), seed (\d)", alt).groups() for alt in grids] == [("2", "0"), ("4", "0"), ("8", "0")]  # type: ignore[union-attr]
+    assert "3 more trials are left out here" in page.text
+    assert "2 more pairs are left out here" in page.text
+    assert "4 more trials are left out here" in page.text
+    assert page.text.count("1 more setting is left out here") == 2
+
+
+def test_a_sweep_without_results_is_the_users_to_measure(tmp_path: Path) -> None:
+    for ask in (write_report, results_table):
+        with pytest.raises(SpecError, match=r"no results here yet; run `ganlab measure"):
+            ask(SweepLayout(tmp_path))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(3, "3"), (3.44, "3.4"), (9.97, "10"), (42.4, "42"), (999.4, "999"), (999.6, "1.0k"), (2_130, "2.1k"),
+     (9_960, "10k"), (40_400, "40k"), (999_600, "1.0M"), (12_345_678, "12M"), (3.1e9, "3.1G"),
+     (float("inf"), "∞"), (float("nan"), "–")],
+)  # fmt: skip
+def test_magnitudes(value: float, words: str) -> None:
+    assert magnitude(value) == words
+
+
+def test_measured_in_words() -> None:
+    assert str(Measured(2130, 1790, 2510)) == "2.1k (1.8k – 2.5k)"
+    assert str(Measured(40_400, 40_400, float("inf"), one_sided=True)) == "≥ 40k"

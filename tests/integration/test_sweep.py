@@ -1,0 +1,182 @@
+"""Whole sweeps through the command line: answers, resuming, extending, failing."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+import yaml
+
+from storage.layout import SweepLayout
+from storage.samples import Samples
+
+TINY = {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4}
+
+
+def modified(folder: Path) -> dict[str, int]:
+    """Time of the last change of every file of samples, by relative name."""
+    return {str(p.relative_to(folder)): p.stat().st_mtime_ns for p in sorted(folder.glob("trials/*/samples.zarr/**/*"))}
+
+
+def rewrite(path: Path, **sections: object) -> None:
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
+
+
+def test_known_support_is_found(ganlab, sweep_file, folder) -> None:
+    """The whole pipeline on generators whose number of images is known: the interval holds it."""
+    spec = sweep_file(
+        "known", model={"family": "known-support", "pool": {"grid_search": [100, 1000, 10000]}},
+        samples={"final_images": 6144}, collisions={"sample_sizes": [10, 50, 100, 400], "threshold": 32, "fidelity_gate": 10},
+    )  # fmt: skip
+    done = ganlab("run", spec, "--out", folder / "known")
+    assert done.returncode == 0, done.stderr
+    results = xr.open_zarr(folder / "known" / "results.zarr").isel(snapshot=-1).load()
+    for trial in results.trial.values:
+        one = results.sel(trial=trial)
+        assert one.support_size_low <= one.pool <= one.support_size_high, str(one.support_size)
+        assert int(one.samples) == 6144
+        assert int(one.pairs_compared) == 6144 * 6143 // 2
+        # The published test and the model must tell the same story.
+        model = one.collision_probability_model.values
+        assert (one.collision_probability_low.values <= model + 0.05).all()
+        assert (one.collision_probability_high.values >= model - 0.05).all()
+        # Flagged pairs are what they say: read them back.
+        layout = SweepLayout(folder / "known")
+        first, second = Samples(layout.trial(str(trial))).take(one.flagged_index.values[0]).astype(float)
+        assert np.isclose(np.linalg.norm(first - second), one.flagged_distance.values[0])
+    assert "Report:" in done.stdout
+    assert (folder / "known" / "report.html").stat().st_size > 10_000
+
+
+def test_extending_computes_the_new_trials_only(ganlab, sweep_file, folder) -> None:
+    spec = sweep_file(seeds=2)
+    assert ganlab("run", spec, "--out", folder / "grown").returncode == 0
+    before = modified(folder / "grown")
+    rewrite(spec, seeds=4)
+    again = ganlab("run", spec, "--out", folder / "grown")
+    assert again.returncode == 0, again.stderr
+    after = modified(folder / "grown")
+    assert {name: after[name] for name in before} == before
+    assert len(xr.open_zarr(folder / "grown" / "results.zarr").trial) == 4
+    assert "all 4 trials are done" in ganlab("run", spec, "--out", folder / "grown").stderr
+
+
+def test_a_failed_trial_fails_alone_says_why_and_reruns_alone(ganlab, sweep_file, folder) -> None:
+    out = folder / "failing"
+    spec = sweep_file(
+        model={**TINY, "loss": {"grid_search": ["non-saturating", "wasserstein-gp"]}, "gradient_penalty": 1e38},
+        train={"steps": 20, "log_every": 5}, collisions={"sample_sizes": [10]},
+    )  # fmt: skip
+    run = ganlab("run", spec, "--out", out)
+    assert run.returncode == 1
+    assert re.search(r"trial dcgan-\w+ failed: a loss or weight was not finite at step \d+", run.stderr), run.stderr
+    assert "Traceback" not in run.stderr
+    status = json.loads(ganlab("status", out, "--json").stdout)
+    states = {row["loss"]: row for row in status["trials"]}
+    assert states["non-saturating"]["state"] == "completed"
+    assert states["wasserstein-gp"]["state"] == "failed"
+    assert "not finite" in states["wasserstein-gp"]["reason"]
+    results = xr.open_zarr(out / "results.zarr")
+    assert dict(zip(results.loss.values, results.status.values, strict=True))["wasserstein-gp"] == "failed"
+    before = modified(out)
+    assert ganlab("run", spec, "--out", out).returncode == 1
+    completed = f"trials/{states['non-saturating']['trial']}/"
+    after = modified(out)
+    assert {n: t for n, t in after.items() if n.startswith(completed)} == {
+        n: t for n, t in before.items() if n.startswith(completed)
+    }
+
+
+def test_two_commands_on_one_sweep(ganlab, sweep_file, folder) -> None:
+    from storage.lock import sweep_lock
+
+    spec = sweep_file()
+    with sweep_lock(SweepLayout(folder / "busy"), "ganlab run elsewhere.yaml"):
+        # An empty folder with a lock is a sweep that has just been started.
+        busy = ganlab("run", spec, "--out", folder / "busy")
+    assert busy.returncode == 2
+    assert "in use by `ganlab run elsewhere.yaml` on" in busy.stderr
+    assert len(busy.stderr.strip().splitlines()) == 1
+
+
+def test_another_spec_is_refused_and_says_what_differs(ganlab, sweep_file, folder) -> None:
+    spec = sweep_file()
+    assert ganlab("run", spec, "--out", folder / "one").returncode == 0
+    rewrite(spec, samples={"final_images": 1024})
+    refused = ganlab("run", spec, "--out", folder / "one")
+    assert refused.returncode == 2
+    assert "samples.final_images is 512 there and 1024 here" in refused.stderr
+
+
+@pytest.mark.parametrize("scheduler", ["fifo", "asha"])
+def test_optuna_searches_and_resumes(ganlab, sweep_file, folder, scheduler) -> None:
+    search = {"algorithm": "optuna", "trials": 3, "scheduler": scheduler, "grace_steps": 10}
+    spec = sweep_file(
+        model={**TINY, "discriminator_width": {"choice": [2, 4, 8]}},
+        train={"steps": 20, "log_every": 5, "learning_rate": {"loguniform": [1e-4, 1e-2]}}, search=search,
+        samples={"snapshots": [10], "images_per_snapshot": 512, "final_images": 512}, collisions={"sample_sizes": [10]},
+    )  # fmt: skip
+    assert ganlab("run", spec, "--out", folder / "searched").returncode == 0
+    before = modified(folder / "searched")
+    rewrite(spec, search={**search, "trials": 5})
+    again = ganlab("run", spec, "--out", folder / "searched")
+    assert again.returncode == 0, again.stderr
+    results = xr.open_zarr(folder / "searched" / "results.zarr")
+    assert len(results.trial) == 5
+    assert len(set(results.learning_rate.values)) == 5
+    assert set(results.status.values) <= {"completed", "stopped"}
+    assert before.items() <= modified(folder / "searched").items()
+
+
+def test_two_data_parallel_workers(ganlab, sweep_file, folder) -> None:
+    """Through Ray Train and gloo; an interrupted run continues to the same samples."""
+    spec = sweep_file(model=TINY, train={"steps": 30, "log_every": 5, "batch_size": 16, "workers": 2},
+                      collisions={"sample_sizes": [10]})  # fmt: skip
+    samples = []
+    for name in ("first", "second"):
+        run = ganlab("run", spec, "--out", folder / name)
+        assert run.returncode == 0, run.stderr
+        layout = SweepLayout(folder / name)
+        (trial,) = layout.trial_ids()
+        samples.append(Samples(layout.trial(trial)).read(0, 512))
+    np.testing.assert_array_equal(*samples)
+
+
+def test_plan_writes_nothing_and_counts_what_run_makes(ganlab, sweep_file, folder) -> None:
+    spec = sweep_file(model=TINY, train={"steps": 10}, seeds=2, collisions={"sample_sizes": [10]},
+                      samples={"snapshots": [5], "images_per_snapshot": 256, "final_images": 1024})  # fmt: skip
+    before = sorted(folder.rglob("*"))
+    plan = json.loads(ganlab("plan", spec, "--json").stdout)
+    assert sorted(folder.rglob("*")) == before
+    out = folder / "planned"
+    assert ganlab("run", spec, "--out", out).returncode == 0
+    shards = [path for path in out.glob("trials/*/samples.zarr/images/c*") if path.is_file()]
+    assert len(shards) == plan["shards"]
+    assert sum(path.stat().st_size for path in shards) == plan["sample_bytes"]
+    results = xr.open_zarr(out / "results.zarr")
+    assert int(results.pairs_compared.sum()) == plan["pairs"]
+    assert {trial["id"] for trial in plan["trials"]} == set(results.trial.values)
+    assert plan["trials"][0]["weights"]["discriminator"] == int(results.discriminator_weights[0])
+
+
+def test_errors_of_the_user_are_one_line_and_write_nothing(ganlab, sweep_file, folder) -> None:
+    cases = {
+        "unknown key": dict(train={"stps": 5}),
+        "width 0": dict(model={**TINY, "discriminator_width": 0}),
+        "resolution 48": dict(dataset={"name": "digits", "resolution": 48}),
+        "missing path": dict(dataset={"name": "images", "path": "nowhere", "resolution": 8}),
+        "awkward counts": dict(train={"steps": 9}, model=TINY,
+                               samples={"snapshots": [5], "images_per_snapshot": 1999, "final_images": 20011}),
+        "no GPU": dict(resources={"gpus_per_trial": 1}),
+    }  # fmt: skip
+    for name, sections in cases.items():
+        spec = sweep_file(**sections)
+        out = folder / "out"
+        run = ganlab("run", spec, "--out", out)
+        assert run.returncode == 2, (name, run.stderr)
+        assert len(run.stderr.strip().splitlines()) == 1, (name, run.stderr)
+        assert str(spec) in run.stderr, name
+        assert not out.exists(), name
+
