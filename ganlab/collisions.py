@@ -221,20 +221,23 @@ class _Collector:
         self._closest.add(i, j, squared)
         duplicate = squared <= self.sure_squared
         i, j, squared = i[duplicate], j[duplicate], squared[duplicate]
-        self.count(i, j)
+        self._duplicates += len(i)
+        self._row_degrees += np.bincount(i - self._tile.row_start, minlength=len(self._row_degrees))
+        self._column_degrees += np.bincount(j - self._tile.column_start, minlength=len(self._column_degrees))
         early = j < self._cut
         if early.any():
             listed = self._listed.join(np.stack([i[early], j[early]], axis=1), squared[early])
             self._listed, self._cut = (listed, self._cut) if len(listed) <= self._limit else \
                 _first_listed(listed, self._cut, self._limit)
 
-    def needs(self, i: Index, j: Index, low: Floats) -> NDArray[np.bool_]:
+    def needs(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
         return self._closest.wants(i, j, low) | (j < self._cut)
 
-    def count(self, i: Index, j: Index) -> None:
-        self._duplicates += len(i)
-        self._row_degrees += np.bincount(i - self._tile.row_start, minlength=len(self._row_degrees))
-        self._column_degrees += np.bincount(j - self._tile.column_start, minlength=len(self._column_degrees))
+    def count(self, i: Index, j: Index, sure: NDArray[np.bool_]) -> None:
+        by_row = sure.sum(axis=1)
+        self._duplicates += int(by_row.sum())
+        self._row_degrees[i - self._tile.row_start] += by_row
+        self._column_degrees[j - self._tile.column_start] += sure.sum(axis=0)
 
     def finish(self) -> Collisions:
         """The summary of the tile."""

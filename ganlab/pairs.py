@@ -170,12 +170,11 @@ class _Exact:
 
     sure_squared = -np.inf
 
-    def needs(self, i: Index, j: Index, low: Floats) -> NDArray[np.bool_]:
-        assert not len(i), "nothing is sure"
-        return np.zeros(0, np.bool_)
+    def needs(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
+        raise AssertionError("nothing is sure")
 
-    def count(self, i: Index, j: Index) -> None:
-        assert not len(i), "nothing is sure"
+    def count(self, i: Index, j: Index, sure: NDArray[np.bool_]) -> None:
+        raise AssertionError("nothing is sure")
 
 
 class Closest(_Exact):
@@ -192,10 +191,12 @@ class Closest(_Exact):
     def wants(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
         """Which pairs, no nearer than `low`, may be among the closest."""
         if len(self.pairs) < self.capacity:
-            return low <= self.bound_squared
+            return np.asarray(low <= self.bound_squared)
         (last_i, last_j), last = self.pairs.index[-1], self.pairs.squared_distance[-1]
-        earlier = (i < last_i) | ((i == last_i) & (j < last_j))
-        return (low < last) | ((low == last) & earlier)
+        tied = low == last
+        if tied.any():
+            tied &= (i < last_i) | ((i == last_i) & (j < last_j))
+        return np.asarray(tied | (low < last))
 
     def add(self, i: Index, j: Index, squared: Array) -> None:
         if len(squared) > self.capacity:  # ties at the last place stay in: their order is settled below

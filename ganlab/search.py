@@ -34,11 +34,11 @@ class Collector(Protocol):
     def add(self, i: Index, j: Index, squared: Array) -> None:
         """Take pairs with their exact squared distances, and ignore those out of bounds."""
 
-    def needs(self, i: Index, j: Index, low: Floats) -> Mask:
-        """Which of these pairs, within `sure_squared` and no nearer than `low`, must come with exact distances."""
+    def needs(self, i: Index, j: Index, low: Array) -> Mask:
+        """Which of these pairs, (r, 1) by (c,) and no nearer than `low` (r, c), must come with exact distances."""
 
-    def count(self, i: Index, j: Index) -> None:
-        """Take pairs that are within `sure_squared` and were not needed."""
+    def count(self, i: Index, j: Index, sure: Mask) -> None:
+        """Take the pairs of the mask (r, c): they are within `sure_squared`, and were not needed."""
 
 
 def search(rows: Images, columns: Images, screen: Screen | None, collector: Collector, *, row_start: int = 0,
@@ -156,31 +156,32 @@ class _Search:
         return np.minimum(fallen * (self._screen.scale**2 / 2 * (1 - 2.0**-7)), 2.0**99)
 
     def _settle(self, row: Some, column: Some) -> None:
-        """Settle all pairs of a block exactly."""
+        """Settle all pairs of a block exactly; those that only need counting are counted without being listed."""
         i, j = self._places(row, column)
-        bounds = self._collector.bounds(int(i[0]), int(i[-1]) + 1)[i - i[0]][:, None]
+        collector = self._collector
+        bounds = collector.bounds(int(i[0]), int(i[-1]) + 1)[i - i[0]][:, None]
+        low = high = squared = None
         if self._rows.integer:
-            squared = block_distances(self._rows, self._columns, row, column, self._device)
-            near = squared <= np.minimum(np.floor(bounds), np.iinfo(squared.dtype).max).astype(squared.dtype)
+            low = high = squared = block_distances(self._rows, self._columns, row, column, self._device)
+            bounds = np.minimum(np.floor(bounds), np.iinfo(squared.dtype).max).astype(squared.dtype)
         else:
-            squared, wrong = estimated_distances(self._rows, self._columns, row, column)
-            near = squared - wrong <= bounds
+            estimate, wrong = estimated_distances(self._rows, self._columns, row, column)
+            low, high = np.maximum(estimate - wrong, 0), estimate + wrong
+        near = low <= bounds
         if self._ordered and i[-1] >= j[0]:
             near &= i[:, None] < j
+        if collector.sure_squared >= 0:
+            sure = near & (high <= min(collector.sure_squared, np.iinfo(np.int64).max))
+            if sure.any():
+                sure &= ~collector.needs(i[:, None], j, low)
+                collector.count(i, j, sure)
+                near ^= sure
         hit = np.flatnonzero(near.any(axis=1))
         a, b = np.nonzero(near[hit])
         a = hit[a]
-        i, j, squared = i[a], j[b], squared[a, b]
-        if self._rows.integer:
-            self._collector.add(i, j, squared.astype(np.int64))
-            return
-        wrong = wrong[a, b]
-        sure = squared + wrong <= self._collector.sure_squared
-        sure[sure] = ~self._collector.needs(i[sure], j[sure], np.maximum(squared - wrong, 0)[sure])
-        self._collector.count(i[sure], j[sure])
-        i, j = i[~sure], j[~sure]
-        self._collector.add(i, j, squared_distances(self._rows, self._columns, i - self._row_start,
-                                                    j - self._column_start))
+        i, j = i[a], j[b]
+        collector.add(i, j, squared[a, b].astype(np.int64) if squared is not None else squared_distances(
+            self._rows, self._columns, i - self._row_start, j - self._column_start))
 
     def _places(self, row: Some, column: Some) -> tuple[Index, Index]:
         """Indices of a block's rows and columns in the whole set."""

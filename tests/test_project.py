@@ -1,0 +1,42 @@
+"""The project as a distribution: its five packages are its own, and what it says of itself holds."""
+
+import importlib.metadata
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGES = {"cluster", "ganlab", "jobs", "monitoring", "storage"}
+ROOT = Path(__file__).parents[1]
+
+
+def test_no_dependency_ships_one_of_our_names() -> None:
+    for distribution in importlib.metadata.distributions():
+        if distribution.metadata["Name"] == "ganlab":
+            continue
+        clash = {path.parts[0] for path in distribution.files or () if len(path.parts) > 1} & PACKAGES
+        assert not clash, f"{distribution.metadata['Name']} ships {clash}"
+
+
+def test_the_distribution_cannot_be_uploaded() -> None:
+    assert "Private :: Do Not Upload" in importlib.metadata.metadata("ganlab").get_all("Classifier")
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_every_module_says_its_purpose_and_invariant(package: str) -> None:
+    for module in sorted((ROOT / package).rglob("*.py")):
+        docstring = compile(module.read_text("utf-8"), module, "exec").co_consts[0]
+        assert isinstance(docstring, str), module
+        assert "Invariant:" in docstring, module
+
+
+def test_help_is_quick_to_load() -> None:
+    """No heavy library is imported for --help."""
+    program = "import sys, jobs.cli; print({'torch', 'ray', 'dask', 'zarr', 'numpy'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_the_architecture_names_every_folder() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
+    assert all(f"`{package}/`" in text for package in PACKAGES)
