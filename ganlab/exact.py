@@ -121,8 +121,8 @@ def squared_distances(rows: Images, columns: Images, i: Index, j: Index) -> Arra
     wide = np.int16 if rows.integer else np.float64
 
     def distances(part: slice) -> Array:
-        difference = a[i[part]].astype(wide)
-        difference -= b[j[part]]
+        difference: Array = a[i[part]].astype(wide)
+        np.subtract(difference, b[j[part]], out=difference)
         return _square_sums(difference)
 
     return _in_batches(len(i), rows.features, distances)
@@ -139,8 +139,9 @@ def _square_sums(difference: Array) -> Array:
         np.square(difference, out=difference)
         total: Array = difference.sum(axis=1)  # row by row and pairwise: an order that the shape alone decides
         return total
-    wide = difference.astype(np.int32 if difference.shape[1] <= _INT32_FEATURES else np.int64)
-    return np.einsum("nd,nd->n", wide, wide).astype(np.int64)
+    wide: Array = difference.astype(np.int32 if difference.shape[1] <= _INT32_FEATURES else np.int64)
+    sums: Index = np.einsum("nd,nd->n", wide, wide).astype(np.int64)  # type: ignore[arg-type]
+    return sums
 
 
 def block_distances(rows: Images, columns: Images, row: slice | Index, column: slice | Index,

@@ -166,14 +166,16 @@ def check_threshold(name: str, value: float) -> None:
 
 
 class _Exact:
-    """A collector that needs the distance of every pair."""
+    """The part of a collector that needs the distance of every pair."""
 
     sure_squared = -np.inf
 
     def needs(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
+        """All, so that none is counted without its distance."""
         raise AssertionError("nothing is sure")
 
     def count(self, i: Index, j: Index, sure: NDArray[np.bool_]) -> None:
+        """Nothing."""
         raise AssertionError("nothing is sure")
 
 
@@ -186,6 +188,7 @@ class Closest(_Exact):
         self.capacity = count
 
     def bounds(self, start: int, stop: int) -> Floats:
+        """The squared distance of the last pair kept, for every row."""
         return np.full(stop - start, self.bound_squared)
 
     def wants(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
@@ -199,6 +202,7 @@ class Closest(_Exact):
         return np.asarray(tied | (low < last))
 
     def add(self, i: Index, j: Index, squared: Array) -> None:
+        """Keep those of the pairs that are among the closest so far."""
         if len(squared) > self.capacity:  # ties at the last place stay in: their order is settled below
             kth = np.partition(squared, self.capacity - 1)[self.capacity - 1]
             near = squared <= min(kth, self.bound_squared)

@@ -139,7 +139,7 @@ class Screen:
     def _centred(self, values: Array) -> tuple[Singles, Floats, Floats]:
         """Scaled float32 images less the centre, their squared lengths, and by how much they are wrong."""
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is far out
-            centred = values * np.float32(self.scale) - self.centre * np.float32(self.scale)
+            centred: Singles = values * np.float32(self.scale) - self.centre * np.float32(self.scale)
             squared = _squared(centred)
         far = ~(squared < _FAR)
         centred[far], squared[far] = 0, 0

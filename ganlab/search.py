@@ -171,7 +171,7 @@ class _Search:
         if self._ordered and i[-1] >= j[0]:
             near &= i[:, None] < j
         if collector.sure_squared >= 0:
-            sure = near & (high <= min(collector.sure_squared, np.iinfo(np.int64).max))
+            sure = near & (high <= collector.sure_squared)
             if sure.any():
                 sure &= ~collector.needs(i[:, None], j, low)
                 collector.count(i, j, sure)

@@ -12,7 +12,7 @@ _SCREEN_BYTES = 600  # of one image's projection and lengths
 
 
 class Tile(NamedTuple):
-    """The pairs (i, j), i < j, of the rows i in [row_start, row_stop) and the columns j in [column_start, column_stop)."""
+    """The pairs (i, j), i < j, with i in [row_start, row_stop) and j in [column_start, column_stop)."""
 
     row_start: int
     row_stop: int

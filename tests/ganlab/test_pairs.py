@@ -1,6 +1,6 @@
 """Pairs against brute force, over the images that are hardest for a screen with rounded vectors."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,7 @@ FLOATS = {f"{name}*{scale:g}+{offset:g}": float_images(name, scale, offset)
 
 
 @pytest.fixture(params=["tiny looks", "float32 products", "looks of release"])
-def looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every look and many blocks happen with few images, with either kind of matrix product."""
     if request.param != "looks of release":
         monkeypatch.setattr(screen, "_SAMPLE", 128)
@@ -96,7 +96,6 @@ def looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     if request.param == "float32 products":
         monkeypatch.setattr(screen, "_bfloat16_is_best", lambda: False)
         monkeypatch.setattr(exact, "_int8_is_best", lambda: False)
-    yield
 
 
 def brute(images: Array, others: Array | None = None) -> Array:
