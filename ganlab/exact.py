@@ -51,15 +51,18 @@ class Images:
         return bool(self.values.dtype != np.float32)
 
     @cached_property
-    def signed(self) -> NDArray[np.int8]:
-        """(n, d) uint8 images shifted by -128: a copy, made when first needed and kept."""
-        assert self.integer
-        return signed(self.values)
+    def _shifted(self) -> tuple[NDArray[np.int8], Index]:
+        shifted = signed(self.values)
+        return shifted, squared_lengths(shifted)
 
-    @cached_property
-    def squared_lengths(self) -> Index:
-        """(n,) exact squared lengths of the shifted images."""
-        return squared_lengths(self.signed)
+    def shifted(self, which: slice | Index) -> tuple[NDArray[np.int8], Index]:
+        """Some uint8 images shifted by -128, and their exact squared lengths; all are kept once many are needed."""
+        some = self.values[which]
+        if "_shifted" not in self.__dict__ and 4 * len(some) < len(self):
+            some = signed(some)
+            return some, squared_lengths(some)
+        shifted, lengths = self._shifted
+        return shifted[which], lengths[which]
 
 
 def as_images(images: Array, what: str = "images", at_least: int = 1) -> Images:
@@ -105,7 +108,15 @@ def signed(values: Array) -> NDArray[np.int8]:
 
 def squared_lengths(values: NDArray[np.int8]) -> Index:
     """(n,) exact squared lengths of int8 rows."""
-    return _in_batches(len(values), values.shape[1], lambda part: _square_sums(values[part].astype(np.int16)))
+
+    def lengths(part: slice) -> Array:
+        total = np.zeros(len(values[part]))
+        for start in range(0, values.shape[1], _FLOAT32_COLUMNS):
+            single = values[part, start:start + _FLOAT32_COLUMNS].astype(np.float32)  # its sums are exact
+            total += np.einsum("nd,nd->n", single, single)
+        return total.astype(np.int64)
+
+    return _in_batches(len(values), _FLOAT32_COLUMNS, lengths)
 
 
 def squared_distances(rows: Images, columns: Images, i: Index, j: Index) -> Array:
@@ -117,7 +128,7 @@ def squared_distances(rows: Images, columns: Images, i: Index, j: Index) -> Arra
         (m,) int64 for uint8 images, float64 for float32 images.
     """
     a, b = rows.values, columns.values
-    assert a.dtype == b.dtype and a.shape[1] == b.shape[1]
+    assert (a.dtype, a.shape[1]) == (b.dtype, b.shape[1])
     wide = np.int16 if rows.integer else np.float64
 
     def distances(part: slice) -> Array:
@@ -140,7 +151,7 @@ def _square_sums(difference: Array) -> Array:
         total: Array = difference.sum(axis=1)  # row by row and pairwise: an order that the shape alone decides
         return total
     wide: Array = difference.astype(np.int32 if difference.shape[1] <= _INT32_FEATURES else np.int64)
-    sums: Index = np.einsum("nd,nd->n", wide, wide).astype(np.int64)  # type: ignore[arg-type]
+    sums: Index = np.einsum("nd,nd->n", wide, wide).astype(np.int64)
     return sums
 
 
@@ -153,13 +164,13 @@ def block_distances(rows: Images, columns: Images, row: slice | Index, column: s
     ndarray
         (len(rows[row]), len(columns[column])) int32, or int64 for images of so many values that int32 could overflow.
     """
-    product = integer_product(torch.from_numpy(rows.signed[row]), torch.from_numpy(columns.signed[column]), device)
-    squared = product.numpy()
+    (a, a_lengths), (b, b_lengths) = rows.shifted(row), columns.shifted(column)
+    squared = integer_product(torch.from_numpy(a), torch.from_numpy(b), device).numpy()
     if rows.features > _INT32_FEATURES:
         squared = squared.astype(np.int64)
     squared *= -2
-    squared += rows.squared_lengths[row][:, None].astype(squared.dtype)
-    squared += columns.squared_lengths[column].astype(squared.dtype)
+    squared += a_lengths[:, None].astype(squared.dtype)
+    squared += b_lengths.astype(squared.dtype)
     return squared
 
 

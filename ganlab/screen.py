@@ -139,7 +139,8 @@ class Screen:
     def _centred(self, values: Array) -> tuple[Singles, Floats, Floats]:
         """Scaled float32 images less the centre, their squared lengths, and by how much they are wrong."""
         with np.errstate(over="ignore", invalid="ignore"):  # what overflows is far out
-            centred: Singles = values * np.float32(self.scale) - self.centre * np.float32(self.scale)
+            centred = values * np.float32(self.scale)
+            centred -= self.centre * np.float32(self.scale)
             squared = _squared(centred)
         far = ~(squared < _FAR)
         centred[far], squared[far] = 0, 0
@@ -260,27 +261,26 @@ def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 
     """
     if samples <= _SAMPLE:
         return None
-    starts = np.linspace(0, samples - _RUN, _SAMPLE // _RUN).astype(int)
+    starts = np.linspace(0, samples - _RUN, _SAMPLE // _RUN).astype(int)  # so many images that no two runs overlap
     parts = [np.asarray(read(int(start), int(start) + _RUN)) for start in starts]
     values = np.concatenate([part.reshape(_RUN, -1) for part in parts])
     sample = Images(signed(values) if values.dtype == np.uint8 else values)
-    place = (starts[:, None] + np.arange(_RUN)).ravel()  # runs overlap when there are few images
     mean = sample.values.mean(axis=0, dtype=np.float64)
     centre = np.rint(mean).astype(np.int8) if sample.integer else mean.astype(np.float32)
     scale = 1.0 if sample.integer else _power_of_two(sample.values, centre)
     screen = Screen(centre, np.empty((0, sample.features), np.int8), np.empty(0), scale, np.empty(0))
     if sample.features <= _WHOLE:
-        return replace(screen, closest_squared=_closest_squared(sample, _estimates(screen, sample), place, count))
+        return replace(screen, closest_squared=_closest_squared(sample, _estimates(screen, sample), count))
     centred = screen._lift_whole(sample.values)[0]
     # Directions fit the images they were learnt from too well: the others judge them.
     judge = np.arange(len(sample)) % (2 * _RUN) < _RUN // 2
-    between_judges = judge[:, None] & judge & (place[:, None] < place)
+    between_judges = np.triu(judge[:, None] & judge, 1)
     for look in (_FIRST, _SECOND):
         directions, weights = _directions(centred[~judge], look)
         screen = replace(screen, directions=directions, weights=weights)
         estimates = _estimates(screen, sample)
         if look == _FIRST:
-            screen = replace(screen, closest_squared=_closest_squared(sample, estimates, place, count))
+            screen = replace(screen, closest_squared=_closest_squared(sample, estimates, count))
         bound = max(threshold_squared, screen.bound_squared(count)) * scale**2
         judged = estimates[between_judges]
         left = float(np.mean(judged <= bound))
@@ -291,7 +291,7 @@ def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 
         return screen
     # Where most pairs are left even so, looking costs more than it saves, and only all values tell what is close.
     screen = replace(screen, directions=screen.directions[:0], weights=screen.weights[:0])
-    return replace(screen, closest_squared=_closest_squared(sample, _estimates(screen, sample), place, count))
+    return replace(screen, closest_squared=_closest_squared(sample, _estimates(screen, sample), count))
 
 
 def _estimates(screen: Screen, sample: Images) -> Singles:
@@ -303,9 +303,9 @@ def _estimates(screen: Screen, sample: Images) -> Singles:
     return estimates
 
 
-def _closest_squared(sample: Images, estimates: Singles, place: Index, count: int) -> Floats:
+def _closest_squared(sample: Images, estimates: Singles, count: int) -> Floats:
     """(count,) exact squared distances of about the closest pairs of the sample, in order."""
-    i, j = np.nonzero(place[:, None] < place)
+    i, j = np.triu_indices(len(sample), 1)
     near = np.argpartition(estimates[i, j], min(4 * count, len(i) - 1))[:4 * count]
     return np.sort(squared_distances(sample, sample, i[near], j[near]).astype(np.float64))[:count]
 
@@ -322,20 +322,20 @@ def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]
     """Principal directions in int8 and their weights, by subspace iteration; exactness is not needed, only the norm."""
     kind = torch.bfloat16 if _bfloat16_is_best() else torch.float32
     matrix = torch.from_numpy(centred).to(kind)
-    transposed = matrix.T.contiguous()
-    start = np.random.default_rng(0).standard_normal((len(centred), min(count + 5, len(centred))), dtype=np.float32)
+    gram = (matrix @ matrix.T).float()
+    start = np.random.default_rng(0).standard_normal((len(gram), min(count + 5, len(gram))), dtype=np.float32)
     basis = torch.from_numpy(start)
-    for _ in range(2):
-        basis = torch.linalg.qr((matrix @ (transposed @ basis.to(kind))).float())[0]
-    spanned = (transposed @ basis.to(kind)).float()
-    vectors = torch.linalg.eigh((spanned.T @ spanned).double())[1].float()
-    directions = (spanned @ vectors[:, -count:]).T.flip(0)  # the largest first
+    for _ in range(3):
+        basis = torch.linalg.qr(gram @ basis)[0]
+    spanned = (basis.T.contiguous().to(kind) @ matrix).float()
+    vectors = torch.linalg.eigh((spanned @ spanned.T).double())[1].float()
+    directions = vectors[:, -count:].flip(1).T @ spanned  # the largest first
     largest = directions.abs().amax(dim=1, keepdim=True)
     rounded = torch.round(directions[largest[:, 0] > 0] * (127 / largest[largest[:, 0] > 0])).to(torch.int8)
-    gram = integer_product(rounded, rounded).double()
-    weights = gram.diagonal().rsqrt()
+    products = integer_product(rounded, rounded).double()
+    weights = products.diagonal().rsqrt()
     if len(weights):
-        longest = torch.linalg.eigvalsh(gram * weights[:, None] * weights)[-1]
+        longest = torch.linalg.eigvalsh(products * weights[:, None] * weights)[-1]
         weights = weights / (longest.sqrt() * (1 + 2.0**-30))
     return rounded.numpy(), weights.numpy()
 

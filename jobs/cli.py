@@ -111,16 +111,30 @@ def report(folder: Path) -> None:
 
 
 @main.command()
-@FOLDER
-def measure(folder: Path) -> None:
-    """Compare what is committed in a sweep so far, and write its results and report."""
-    from jobs.pipeline import measure_folder
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--threshold", type=click.FloatRange(min=0), help="Largest distance of a duplicate.")
+@click.option("--reference", type=click.Path(path_type=Path), help="Real images, to take the threshold and fidelity from.")
+@click.option("--resize", type=click.IntRange(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
+@JSON
+def measure(path: Path, threshold: float | None, reference: Path | None, resize: int | None, as_json: bool) -> None:
+    """Compare all pairs: of a sweep so far, or of anyone's samples (.npy, .npz, Zarr, a folder of pictures)."""
     from jobs.progress import stderr_console
-    from jobs.show import show_results
+    from jobs.show import show_results, show_samples
+    from storage.layout import SweepLayout
 
-    layout = _sweep_folder(folder)
-    measure_folder(layout, stderr_console())
-    show_results(layout)
+    console = stderr_console()
+    if SweepLayout(path).spec.is_file():
+        from jobs.pipeline import measure_folder
+
+        if threshold is not None or reference is not None or resize is not None:
+            raise click.UsageError("--threshold, --reference and --resize are for sample files; a sweep has its own settings")
+        layout = _sweep_folder(path)
+        measure_folder(layout, console)
+        show_results(layout, as_json)
+        return
+    from jobs.pipeline import measure_path
+
+    show_samples(measure_path(path, threshold, reference, resize, console), as_json)
 
 
 def _sweep_folder(folder: Path) -> Any:

@@ -18,11 +18,16 @@ LOOK_EVERY_S = 2.0
 
 
 def run_data_parallel(
-    sweep: Path, trial: TrialSettings, report: Callable[[Mapping[str, Any]], None], **options: Any
+    sweep: Path,
+    trial: TrialSettings,
+    report: Callable[[Mapping[str, Any]], None],
+    *,
+    resources: Mapping[str, float],
+    **options: Any,
 ) -> Outcome:
     """Train the trial on ``train.workers`` workers of the Ray cluster; see `jobs.trial.run_trial`.
 
-    The workers are processes of Ray Train, on any node; what this one reports it reads from the trial's history.
+    `resources` ("CPU", "GPU") are the trial's: each worker holds its share. The workers are processes of Ray Train, on any node; what this one reports it reads from the trial's history.
     """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
@@ -34,7 +39,11 @@ def run_data_parallel(
             TorchTrainer(
                 _worker,
                 train_loop_config={"sweep": sweep, "trial": trial, "options": options},
-                scaling_config=ScalingConfig(num_workers=trial.train.workers, use_gpu=options["use_gpu"]),
+                scaling_config=ScalingConfig(
+                    num_workers=trial.train.workers,
+                    use_gpu=options["use_gpu"],
+                    resources_per_worker={kind: held / trial.train.workers for kind, held in resources.items() if held},
+                ),
                 run_config=RunConfig(storage_path=scratch, name=trial.id),
             ).fit()
 

@@ -4,9 +4,11 @@ Invariant: any part may be killed at any moment; the same call keeps what is fin
 """
 
 import importlib.metadata
+import math
 import os
 import platform
 import subprocess
+from contextlib import ExitStack
 from pathlib import Path
 
 import yaml
@@ -20,6 +22,7 @@ from jobs.measure import measure_snapshots, real_neighbours_of, threshold_of, un
 from jobs.plan import shard_plan
 from jobs.progress import Bar, SweepProgress, reading_bar
 from jobs.report import write_report
+from jobs.samples import InMemory, Map, SampleAnswer, measure_samples, open_samples
 from jobs.spec import Spec, SpecError, difference, load_spec
 from jobs.sweep import run_trials, sweep_trials, trial_state, unfinished
 from storage.atomic import write_bytes
@@ -28,6 +31,7 @@ from storage.lock import SweepBusyError, is_unused, lock_holder, sweep_lock
 from storage.reference import write_reference
 
 RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
+DASK_FROM_PRODUCTS = 1e12  # products of two values below which starting workers takes longer than comparing
 MEMORY_SHARE = 0.5  # of the machine's memory, for all measuring workers together
 
 
@@ -102,7 +106,7 @@ def train_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     ended = {trial.id: state.status for trial in trials
              if (state := trial_state(layout, trial.id)) and state.status != "failed"}  # fmt: skip
     with local_ray(), Bar(console, "Training", sum(steps.values())) as bar:
-        run_trials(layout, spec, SweepProgress(bar, steps, ended))
+        run_trials(layout, spec, SweepProgress(bar, steps, ended), local_resources())
 
 
 def _check_resources(spec: Spec) -> None:
@@ -133,6 +137,31 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
             measure_snapshots(layout, wanted, spec.collisions, threshold_squared, int(memory), map, progress)
     write_answers(layout, spec, trials, real, threshold_squared)
     write_report(layout)
+
+
+def measure_path(
+    path: Path, threshold: float | None, reference: Path | None, resize: int | None, console: Console
+) -> SampleAnswer:
+    """Measure anyone's samples; Dask's workers share the work when it is long and the samples lie in a file."""
+    with reading_bar(console, "Reading pictures") as reading:
+        source = open_samples(path, resize, reading)
+        real = None if reference is None else open_samples(reference, resize, reading)
+    workers = local_resources()["CPU"]
+    memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE / workers)
+    products = source.shape[0] ** 2 / 2 * math.prod(source.shape[1:])
+    with ExitStack() as stack:
+        map_tiles: Map = map
+        if products > DASK_FROM_PRODUCTS and not isinstance(source, InMemory):
+            map_tiles = stack.enter_context(local_dask(workers, memory))
+        bar = stack.enter_context(Bar(console, "Comparing pairs", 1.0))
+
+        def progress(done: float, total: float) -> None:
+            bar.update(done / total, f"{done:.3g} of {total:.3g} pairs")
+
+        try:
+            return measure_samples(path, source, real, threshold, memory, map_tiles, progress)
+        except ValueError as error:  # values that can't be compared, found while reading
+            raise error if isinstance(error, SpecError) else SpecError(f"{path}: {error}") from error
 
 
 def provenance() -> dict[str, str]:

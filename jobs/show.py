@@ -14,6 +14,7 @@ from rich.table import Table
 
 from jobs.plan import Plan
 from jobs.progress import duration
+from jobs.samples import SampleAnswer
 from jobs.spec import Spec, TrialSettings, load_spec
 from jobs.sweep import sweep_trials, trial_state
 from storage.history import read_history
@@ -99,11 +100,15 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
         console.print(f"{len(rows) - len(interesting[:TABLE_ROWS])} more trials are not shown; --json shows all")
 
 
-def show_results(layout: SweepLayout) -> None:
+def show_results(layout: SweepLayout, as_json: bool = False) -> None:
     """Print the answer of a sweep, where its report is, and how to open its results."""
     from jobs.report import results_table  # late: plotting libraries
 
     results = results_table(layout)
+    if as_json:
+        rows = [dict(zip(results.columns, row, strict=True)) for row in results.rows]
+        click.echo(json.dumps({"results": str(layout.results), "report": str(layout.report), "trials": rows}, indent=2))
+        return
     console = Console(highlight=False)
     table = Table(*results.columns)
     for row in results.rows[:TABLE_ROWS]:
@@ -117,6 +122,32 @@ def show_results(layout: SweepLayout) -> None:
     console.print("  import xarray as xr", soft_wrap=True)
     console.print(f"  results = xr.open_zarr({str(layout.results)!r})", soft_wrap=True)
     console.print('  print(results[["support_size", "fidelity_ratio"]].isel(snapshot=-1).to_dataframe())', soft_wrap=True)
+
+
+def show_samples(answer: SampleAnswer, as_json: bool) -> None:
+    """Print what a set of samples says."""
+    content = answer.as_json()
+    if as_json:
+        click.echo(json.dumps(content, indent=2))
+        return
+    support = answer.support
+    console = Console(highlight=False, soft_wrap=True)
+    size_words = f"at least {support.low:,.0f}" if support.one_sided else f"{support.size:,.0f}"
+    interval = "" if support.one_sided else f" ({support.low:,.0f} – {support.high:,.0f})"
+    console.print(f"support size: [bold]{size_words}[/]{interval} distinct images, {support.confidence:.0%} confidence")
+    console.print(f"  {support.duplicates:,} duplicates among {content['pairs_compared']:,} pairs of {support.samples:,} images")
+    console.print(f"  a duplicate is a pair at most {answer.threshold:.6g} apart ({answer.threshold_from})")
+    if not support.one_sided:
+        console.print(f"  half of all samples of {support.sample_size_at_half:,.0f} images hold a duplicate")
+        console.print(f"  largest mode: {support.largest_mode_mass:.2%} of the images; nonuniformity {support.nonuniformity:.3g}")
+    if answer.real_support is None:
+        console.print("  no fidelity figure: bad samples look diverse; give --reference PATH with real images")
+        return
+    real = answer.real_support
+    real_words = f"at least {real.low:,.0f}" if real.one_sided else f"{real.size:,.0f}"
+    console.print(f"  real images, measured the same way: {real_words}")
+    console.print(f"  fidelity ratio {answer.fidelity:.2f} (1 is as near to the real images as held-out ones), "
+                  f"precision {answer.precision:.1%}")  # fmt: skip
 
 
 def size(count: float) -> str:

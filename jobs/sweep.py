@@ -10,6 +10,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,12 +68,14 @@ class _Work:
             latest.update(row)
             tune.report(dict(latest))
 
-        run = run_trial if trial.train.workers == 1 else run_data_parallel
+        resources = self.spec.resources
+        held = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+        run = run_trial if trial.train.workers == 1 else partial(run_data_parallel, resources=held)
         try:
             outcome = run(
                 self.sweep, trial, report,
-                checkpoint_every_s=self.spec.resources.checkpoint_every_s,
-                use_gpu=self.spec.resources.gpus_per_trial > 0,
+                checkpoint_every_s=resources.checkpoint_every_s,
+                use_gpu=resources.gpus_per_trial > 0,
                 probe=self.spec.search.algorithm == "optuna" or self.spec.search.scheduler == "asha",
             )  # fmt: skip
         except Exception:
@@ -95,8 +98,11 @@ def register(layout: SweepLayout, trial: TrialSettings, content: Mapping[str, An
     own.outcome.unlink(missing_ok=True)
 
 
-def run_trials(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> None:
-    """Run every trial that is not done on the Ray cluster that is up; returns when there is none left to try."""
+def run_trials(layout: SweepLayout, spec: Spec, progress: SweepProgress, available: Mapping[str, int]) -> None:
+    """Run every trial that is not done on the Ray cluster that is up; returns when there is none left to try.
+
+    `available` are the cluster's resources, "CPU" and "GPU".
+    """
     todo = unfinished(layout, sweep_trials(layout, spec))
     if todo:
         from ray import tune
@@ -104,15 +110,15 @@ def run_trials(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> None
         if spec.search.algorithm != "optuna":
             for trial in todo:
                 register(layout, trial, {"seed": trial.seed})
-        _tune(layout, spec, progress, param_space={"trial": tune.grid_search(todo)})
+        _tune(layout, spec, progress, available, param_space={"trial": tune.grid_search(todo)})
     if spec.search.algorithm == "optuna":
         known = sweep_trials(layout, spec)
         if (left := len(spec.trials()) - len(known)) > 0:
-            _tune(layout, spec, progress, searcher=_optuna(layout, spec, known), samples=left)
+            _tune(layout, spec, progress, available, searcher=_optuna(layout, spec, known), samples=left)
 
 
 def _tune(
-    layout: SweepLayout, spec: Spec, progress: SweepProgress, *,
+    layout: SweepLayout, spec: Spec, progress: SweepProgress, available: Mapping[str, int], *,
     param_space: Mapping[str, Any] | None = None, searcher: Any = None, samples: int = 1,
 ) -> None:  # fmt: skip
     # Quiet and cheap: our own records and display stand in for Tune's loggers, tables and snapshots of its state.
@@ -128,8 +134,10 @@ def _tune(
     resources = spec.resources
     work = _Work(spec, layout.root)
     one_worker = spec.workers_per_trial == 1
-    # Of a data-parallel trial only the coordinator is placed here: Ray Train places its workers itself.
-    bundle = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial} if one_worker else {"CPU": 0}
+    # Of a data-parallel trial only the coordinator is placed here, at no cost: Ray Train places the workers itself.
+    held = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    bundle = held if one_worker else {"node:__internal_head__": 0.001}
+    fitting = min(int(available[kind] // amount) for kind, amount in held.items() if amount)
     with tempfile.TemporaryDirectory(prefix="ganlab-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(_named("trial", work.run), tune.PlacementGroupFactory([bundle])),
@@ -138,7 +146,7 @@ def _tune(
                 search_alg=searcher,
                 scheduler=_scheduler(spec),
                 num_samples=samples,
-                max_concurrent_trials=resources.max_concurrent,
+                max_concurrent_trials=min(resources.max_concurrent or fitting, fitting),
                 reuse_actors=one_worker,
             ),
             run_config=tune.RunConfig(

@@ -72,7 +72,7 @@ class ArrayFile:
         return {key: value for key, value in self.__dict__.items() if key != "_array"}
 
 
-def open_array(path: Path, rank: int = 4) -> ArrayFile | Samples:
+def open_array(path: Path, rank: int | None = 4) -> ArrayFile | Samples:
     """Open an array of images, or of anything else of a given rank.
 
     Parameters
@@ -80,8 +80,8 @@ def open_array(path: Path, rank: int = 4) -> ArrayFile | Samples:
     path : Path
         ``.npy`` (memory-mapped); ``.npz`` (its array `images`, or its only or first one); a Zarr array, or a group
         with the array `images`; or the ``samples.zarr`` of a trial that has committed all its samples.
-    rank : int
-        Number of axes it must have; 4 for images (N, C, H, W).
+    rank : int or None
+        Number of axes it must have; 4 for images (N, C, H, W); None for any from 2.
 
     Returns
     -------
@@ -103,7 +103,9 @@ def open_array(path: Path, rank: int = 4) -> ArrayFile | Samples:
             raise ValueError(f"{path}: only {done} of {planned} shards are committed; finish the trial first")
     else:
         array = ArrayFile(path)
-    if len(array.shape) != rank:
+    if rank is None and len(array.shape) < 2:
+        raise ValueError(f"{path}: got shape {array.shape}, expected items along the first of two or more axes")
+    if rank is not None and len(array.shape) != rank:
         axes = " (images, channels, height, width)" if rank == 4 else ""
         raise ValueError(f"{path}: got shape {array.shape}, expected {rank} axes{axes}")
     if 0 in array.shape:

@@ -27,7 +27,7 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from rich.console import Console
-from cluster.local import local_ray
+from cluster.local import local_ray, local_resources
 from jobs.pipeline import prepare_folder
 from jobs.progress import Bar, SweepProgress
 from jobs.spec import check_spec
@@ -43,7 +43,7 @@ prepare_folder(spec, layout, Dataset(np.zeros((20, 1, 8, 8), np.uint8)))
 console = Console(quiet=True)
 with local_ray(), Bar(console, "", 1) as bar:
     started = time.perf_counter()
-    run_trials(layout, spec, SweepProgress(bar, {{}}, {{}}))
+    run_trials(layout, spec, SweepProgress(bar, {{}}, {{}}), local_resources())
     print("SECONDS", time.perf_counter() - started)
 """
 

@@ -188,6 +188,29 @@ def test_a_look_never_loses_a_pair(name: str, looks: None) -> None:
             assert not np.any((squared <= bounds[:, None]) & (values >= 0))
 
 
+@pytest.mark.parametrize("name", [*IMAGES, *FLOATS])
+@pytest.mark.parametrize("looks", ["tiny looks", "float32 products"], indirect=True)
+def test_vectors_are_as_exact_as_they_say(name: str, looks: None) -> None:
+    images = as_images({**IMAGES, **FLOATS}[name](np.random.default_rng(13), 400))
+    learnt = learn(lambda start, stop: images.values[start:stop], len(images))
+    assert learnt is not None
+    shift = 128 if images.integer else 0
+    centred = learnt.scale * (images.values.astype(np.longdouble) - (learnt.centre.astype(np.longdouble) + shift))
+    floor = 0 if images.integer else screen._FLOOR
+    for look in {*learnt.looks, len(learnt.directions)} - {0}:
+        exactly = centred
+        if look != images.features:
+            along = centred @ learnt.directions[:look].T.astype(np.longdouble) * learnt.weights[:look]
+            rest = np.sqrt(np.maximum(np.square(centred).sum(axis=1) - np.square(along).sum(axis=1), 0))
+            exactly = np.column_stack([along, np.maximum(rest - floor, 0)])
+        lifted = learnt.lift(images, look)
+        vectors = lifted.vectors[:, :lifted.width].float().numpy()
+        near = np.isfinite(lifted.squared)
+        wrong = np.sqrt(np.square(vectors - exactly).sum(axis=1))
+        assert np.all(wrong[near] <= lifted.error[near])
+        assert np.all(vectors[~near] == 0)
+
+
 def test_directions_lengthen_no_vector() -> None:
     rng = np.random.default_rng(0)
     images = Images(rng.integers(0, 256, (2000, 300), dtype=np.uint8) // 2 + rng.integers(0, 128, (2000, 1)).astype("u1"))
