@@ -83,9 +83,7 @@ def local_dask(workers: int, memory_limit_bytes: int) -> Iterator[Map[Any, Any]]
         yield lambda function, items: dask_map(client, workers, function, items)
 
 
-def dask_map(
-    client: Any, threads: int, function: Callable[[Item], Result], items: Iterable[Item]
-) -> Iterator[Result]:
+def dask_map(client: Any, threads: int, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """Yield ``function(item)`` of every item as it is finished, with two tasks per thread in flight.
 
     A task whose worker dies runs again elsewhere; an exception of `function` is raised here.

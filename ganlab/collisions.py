@@ -4,19 +4,17 @@ Invariant: merging is associative and commutative, and the merged summary of any
 pairs; counts and degrees are exact however many duplicates there are, and memory does not grow with their number.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ganlab.exact import Array, Images, Index, check_finite, signed
+from ganlab.exact import Array, Images, Index, Read, read_rows, signed
 from ganlab.pairs import Closest, Pairs, check_threshold
 from ganlab.screen import Floats, Screen
 from ganlab.search import search
 from ganlab.tiles import Tile
-
-Read = Callable[[int, int], Array]
 
 LISTED = 100_000
 _ALL = int(np.iinfo(np.int64).max)
@@ -166,9 +164,9 @@ def compare_tile(read: Read, tile: Tile, screen: Screen | None, threshold_square
     rows = _load(read, tile.row_start, tile.row_stop)
     same = (tile.row_start, tile.row_stop) == (tile.column_start, tile.column_stop)
     columns = rows if same else _load(read, tile.column_start, tile.column_stop)
-    if rows.values.dtype != columns.values.dtype or rows.features != columns.features:
-        raise ValueError(f"tile {tuple(tile)}: got images of {rows.features} {rows.values.dtype} and "
-                         f"{columns.features} {columns.values.dtype} values; allowed is one kind; resize them")
+    if (rows.features, rows.values.dtype) != (columns.features, columns.values.dtype):
+        raise ValueError(f"tile {tuple(tile)}: got images of {rows.features} {rows.values.dtype} and of "
+                         f"{columns.features} {columns.values.dtype} values; allowed is one shape and type; resize them")
     bound = np.inf if screen is None else screen.bound_squared(count)
     collector = _Collector(tile, threshold_squared, Closest(count, bound), limit)
     search(rows, columns, screen, collector, row_start=tile.row_start, column_start=tile.column_start, device=device)
@@ -177,28 +175,13 @@ def compare_tile(read: Read, tile: Tile, screen: Screen | None, threshold_square
 
 def _load(read: Read, start: int, stop: int) -> Images:
     """Images [start, stop), read in parts so that no second copy of all of them is ever held."""
-    values: Array | None = None
-    first = start
-    step = 256
-    while first < stop:
-        last = min(first + step, stop)
-        part = read(first, last)
-        if not isinstance(part, np.ndarray) or part.dtype not in (np.uint8, np.float32) or len(part) != last - first:
-            raise ValueError(f"read({first}, {last}): got {type(part).__name__} {getattr(part, 'dtype', '')} "
-                             f"{getattr(part, 'shape', '')}; allowed is a numpy array of {last - first} uint8 or "
-                             "float32 images; convert the stored array")
-        part = part.reshape(last - first, -1)
-        check_finite(part, f"images from {first}")
-        if values is None:
-            # int8, so that integer products need no copy
-            values = np.empty((stop - start, part.shape[1]), np.int8 if part.dtype == np.uint8 else np.float32)
-            step = max(1, _READ_BYTES // max(1, part[0].nbytes))
-        elif part.shape[1] != values.shape[1] or (part.dtype == np.float32) != (values.dtype == np.float32):
-            raise ValueError(f"read({first}, {last}): got {part.shape[1]} {part.dtype} values per image after "
-                             f"{values.shape[1]}; allowed is one shape and type; resize the images to one size")
-        values[first - start:last - start] = signed(part) if part.dtype == np.uint8 else part
-        first = last
-    assert values is not None, "a tile has images"
+    first = read_rows(read, start, min(start + 1, stop))
+    step = max(1, _READ_BYTES // first.nbytes)
+    # int8, so that integer products need no copy
+    values = np.empty((stop - start, first.shape[1]), np.int8 if first.dtype == np.uint8 else np.float32)
+    for place in range(start, stop, step):
+        part = read_rows(read, place, min(place + step, stop), first)
+        values[place - start:place - start + len(part)] = signed(part) if part.dtype == np.uint8 else part
     return Images(values)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 Index = NDArray[np.int64]
+Read = Callable[[int, int], Array]  # read(start, stop) gives the images [start, stop)
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 _BATCH_BYTES = 2**19  # of differences at a time: they stay in the cache
@@ -86,12 +87,28 @@ def as_images(images: Array, what: str = "images", at_least: int = 1) -> Images:
     if len(images) < at_least:
         raise ValueError(f"{what}: got {len(images)} image(s); allowed are {at_least} or more; give a larger sample")
     rows = np.ascontiguousarray(images.reshape(len(images), -1))
-    check_finite(rows, what)
+    _check_finite(rows, what)
     return Images(rows)
 
 
-def check_finite(rows: Array, what: str) -> None:
-    """Raise ValueError naming the first row that holds NaN or infinite values."""
+def read_rows(read: Read, start: int, stop: int, like: Array | None = None) -> Array:
+    """Images [start, stop) as checked rows, with as many values of the same type as those of `like`.
+
+    Raises
+    ------
+    ValueError
+        As for `as_images`, or another number of images, or of values per image, than wanted.
+    """
+    what = f"images {start} to {stop - 1}"
+    rows = as_images(read(start, stop), what).values
+    like = rows if like is None else like
+    if (len(rows), rows.shape[1], rows.dtype) != (stop - start, like.shape[1], like.dtype):
+        raise ValueError(f"{what}: got {len(rows)} images of {rows.shape[1]} {rows.dtype} values; allowed are "
+                         f"{stop - start} images of {like.shape[1]} {like.dtype} values; bring all to one shape and type")
+    return rows
+
+
+def _check_finite(rows: Array, what: str) -> None:
     if rows.dtype != np.float32:
         return
     with np.errstate(invalid="ignore"):  # inf - inf on the way is what we look for

@@ -37,7 +37,10 @@ class Generator(nn.Module):
         depth = stages(resolution)
         maps = width * 2 ** (depth if refine else depth - 1)
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(latent_dim, maps, 4, bias=False), nn.BatchNorm2d(maps), nn.ReLU(inplace=True)]
+            nn.ConvTranspose2d(latent_dim, maps, 4, bias=False),
+            nn.BatchNorm2d(maps),
+            nn.ReLU(inplace=True),
+        ]
         for stage in range(depth):
             if refine:
                 layers += [nn.Conv2d(maps, maps, 3, padding=1, bias=False), nn.BatchNorm2d(maps), nn.ReLU(inplace=True)]
@@ -91,10 +94,14 @@ def _block(maps: int, following: int, kernel_size: int, stride: int, normalise: 
     padding = (kernel_size - 1) // 2
     convolution = nn.Conv2d(maps, following, kernel_size, stride, padding, bias=normalise == "none")
     norms: dict[str, list[nn.Module]] = {
-        "none": [], "batch": [nn.BatchNorm2d(following)], "layer": [nn.GroupNorm(1, following)]}
+        "none": [],
+        "batch": [nn.BatchNorm2d(following)],
+        "layer": [nn.GroupNorm(1, following)],
+    }
     return [convolution, *norms[normalise], nn.LeakyReLU(0.2, inplace=True)]
 
 
 def _doubling(maps: int, following: int, kernel_size: int, bias: bool) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(maps, following, kernel_size, 2, padding=(kernel_size - 1) // 2,
-                              output_padding=kernel_size % 2, bias=bias)
+    return nn.ConvTranspose2d(
+        maps, following, kernel_size, 2, padding=(kernel_size - 1) // 2, output_padding=kernel_size % 2, bias=bias
+    )

@@ -13,9 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganlab.exact import Array, Images, Index, integer_product, signed, squared_distances, squared_lengths
+from ganlab.exact import (
+    Array,
+    Images,
+    Index,
+    Read,
+    integer_product,
+    read_rows,
+    signed,
+    squared_distances,
+    squared_lengths,
+)
 
-Read = Callable[[int, int], Array]
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
@@ -258,12 +267,17 @@ def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 
         Closest pairs that will be asked for.
     threshold_squared
         Squared distance within which all pairs will be asked for.
+
+    Raises
+    ------
+    ValueError
+        Images that are not of one shape, not uint8 or float32, or not finite.
     """
     if samples <= _SAMPLE:
         return None
     starts = np.linspace(0, samples - _RUN, _SAMPLE // _RUN).astype(int)  # so many images that no two runs overlap
-    parts = [np.asarray(read(int(start), int(start) + _RUN)) for start in starts]
-    values = np.concatenate([part.reshape(_RUN, -1) for part in parts])
+    first = read_rows(read, 0, 1)
+    values = np.concatenate([read_rows(read, int(start), int(start) + _RUN, first) for start in starts])
     sample = Images(signed(values) if values.dtype == np.uint8 else values)
     mean = sample.values.mean(axis=0, dtype=np.float64)
     centre = np.rint(mean).astype(np.int8) if sample.integer else mean.astype(np.float32)

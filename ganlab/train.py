@@ -7,6 +7,7 @@ checkpoint makes the same weights and samples as one that was never interrupted 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ganlab.families import Family
+from ganlab.families.base import Dataset
 from ganlab.randomness import generator_for
 
 SAMPLE_BATCH = 512  # images per forward pass when sampling; fixed, since some kernels round differently by batch size
@@ -139,7 +141,7 @@ def train(
 
     for step in range(start + 1, settings.steps + 1):
         draws = generator_for(seed, "train", step, rank)
-        losses = family.step(lambda: dataset[torch.from_numpy(draws.integers(0, len(images), local_batch))], draws)
+        losses = family.step(partial(_batch, dataset, len(images), local_batch, draws), draws)
         for name, value in losses.items():
             sums[name] = sums[name] + value if name in sums else value
         if step % settings.log_every and step not in snapshots and step != settings.steps:
@@ -189,6 +191,10 @@ def seconds_per_step(
         seconds.append(time.perf_counter() - started)
     torch.set_num_threads(threads)
     return float(np.median(seconds[1:]))
+
+
+def _batch(dataset: Dataset, images: int, size: int, draws: np.random.Generator) -> torch.Tensor:
+    return dataset[torch.from_numpy(draws.integers(0, images, size))]
 
 
 def _finite(sums: Mapping[str, torch.Tensor], family: Family) -> bool:

@@ -102,8 +102,7 @@ def _snapshot(
             continue
         cell["collision_probability_model"][place] = collision_probability(support.p2, size)
         # When duplicates are too many to list, the first images stand for all: they are as independent as any.
-        frequency = collision_frequency(
-            record.listed_index, max(record.listed_below, size), size, settings.confidence)
+        frequency = collision_frequency(record.listed_index, max(record.listed_below, size), size, settings.confidence)
         for name, value in (("", frequency.probability), ("_low", frequency.low), ("_high", frequency.high)):
             cell[f"collision_probability{name}"][place] = value
         cell["collision_repeats"][place] = frequency.repeats
@@ -181,6 +180,6 @@ def _attributes(spec: Spec, threshold_squared: int) -> Mapping[str, Any]:
         "embedding": settings.embedding,
         "confidence": settings.confidence,
         "fidelity_gate": settings.fidelity_gate,
-        "manifold": f"within the {MANIFOLD_QUANTILE} quantile of held-out real images' distances to the nearest other one",
+        "manifold": f"within the {MANIFOLD_QUANTILE} quantile of held-out real images' distances to the nearest other",
         "threshold": {"chosen_by": how, "squared": threshold_squared},
     }

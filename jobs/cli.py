@@ -113,7 +113,9 @@ def report(folder: Path) -> None:
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--threshold", type=click.FloatRange(min=0), help="Largest distance of a duplicate.")
-@click.option("--reference", type=click.Path(path_type=Path), help="Real images, to take the threshold and fidelity from.")
+@click.option(
+    "--reference", type=click.Path(path_type=Path), help="Real images, to take the threshold and fidelity from."
+)
 @click.option("--resize", type=click.IntRange(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
 @JSON
 def measure(path: Path, threshold: float | None, reference: Path | None, resize: int | None, as_json: bool) -> None:
@@ -127,7 +129,9 @@ def measure(path: Path, threshold: float | None, reference: Path | None, resize:
         from jobs.pipeline import measure_folder
 
         if threshold is not None or reference is not None or resize is not None:
-            raise click.UsageError("--threshold, --reference and --resize are for sample files; a sweep has its own settings")
+            raise click.UsageError(
+                "--threshold, --reference and --resize are for sample files; a sweep has its own settings"
+            )
         layout = _sweep_folder(path)
         measure_folder(layout, console)
         show_results(layout, as_json)
@@ -145,5 +149,3 @@ def _sweep_folder(folder: Path) -> Any:
     if not layout.spec.is_file():
         raise SpecError(f"{folder}: no sweep here (no sweep.yaml); allowed: a folder made by `ganlab run`")
     return layout
-
-

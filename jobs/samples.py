@@ -33,10 +33,12 @@ class Source(Protocol):
     """A set of images that is read by ranges."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole array."""
 
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """Of its values."""
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Images [start, stop)."""
@@ -127,8 +129,8 @@ class SampleAnswer:
             "nonuniformity": _finite(self.support.nonuniformity),
             "largest_mode_mass": self.support.largest_mode_mass,
             "collision_probability": [
-                {"sample_size": size, "seen": each.probability, "low": each.low, "high": each.high, "samples": each.repeats,
-                 "model": self.support.collision_probability(size)}
+                {"sample_size": size, "seen": each.probability, "low": each.low, "high": each.high,
+                 "samples": each.repeats, "model": self.support.collision_probability(size)}
                 for size, each in seen.items()
             ],
             "closest": [
@@ -181,8 +183,10 @@ def measure_samples(
     real: RealNeighbours | None = None
     if reference is not None:
         if reference.shape[1:] != source.shape[1:] or reference.dtype != source.dtype:
-            raise SpecError(f"--reference holds {reference.dtype} of shape {reference.shape[1:]}, the samples {source.dtype} of "
-                            f"shape {source.shape[1:]}; allowed: the same")  # fmt: skip
+            raise SpecError(
+                f"--reference holds {reference.dtype} of shape {reference.shape[1:]}, the samples {source.dtype} of shape "
+                f"{source.shape[1:]}; allowed: the same"
+            )
         real_images = reference.read(0, reference.shape[0])
         real = RealNeighbours(np.sqrt(real_neighbours(real_images)))
     chosen = "--threshold"

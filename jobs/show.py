@@ -42,7 +42,7 @@ def show_plan(spec: Spec, plan: Plan, as_json: bool) -> None:
     facts = [
         ("shards", f"{plan.shards:,}"), ("images to store", f"{plan.samples:,} ({size(plan.sample_bytes)})"),
         ("pairs to compare", f"{plan.pairs:,}"),
-        ("training time", "not timed" if plan.seconds is None else f"about {duration(plan.seconds)} on this machine's CPU"),
+        ("training time", "not timed" if plan.seconds is None else f"about {duration(plan.seconds)} on this CPU"),
     ]  # fmt: skip
     for name, value in facts:
         console.print(f"  {name:<18} {value}")
@@ -121,7 +121,9 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
     console.print(f"\nReport: {layout.report}\n\nIn Python:\n", soft_wrap=True)
     console.print("  import xarray as xr", soft_wrap=True)
     console.print(f"  results = xr.open_zarr({str(layout.results)!r})", soft_wrap=True)
-    console.print('  print(results[["support_size", "fidelity_ratio"]].isel(snapshot=-1).to_dataframe())', soft_wrap=True)
+    console.print(
+        '  print(results[["support_size", "fidelity_ratio"]].isel(snapshot=-1).to_dataframe())', soft_wrap=True
+    )
 
 
 def show_samples(answer: SampleAnswer, as_json: bool) -> None:
@@ -135,11 +137,15 @@ def show_samples(answer: SampleAnswer, as_json: bool) -> None:
     size_words = f"at least {support.low:,.0f}" if support.one_sided else f"{support.size:,.0f}"
     interval = "" if support.one_sided else f" ({support.low:,.0f} – {support.high:,.0f})"
     console.print(f"support size: [bold]{size_words}[/]{interval} distinct images, {support.confidence:.0%} confidence")
-    console.print(f"  {support.duplicates:,} duplicates among {content['pairs_compared']:,} pairs of {support.samples:,} images")
+    console.print(
+        f"  {support.duplicates:,} duplicates among {content['pairs_compared']:,} pairs of {support.samples:,} images"
+    )
     console.print(f"  a duplicate is a pair at most {answer.threshold:.6g} apart ({answer.threshold_from})")
     if not support.one_sided:
         console.print(f"  half of all samples of {support.sample_size_at_half:,.0f} images hold a duplicate")
-        console.print(f"  largest mode: {support.largest_mode_mass:.2%} of the images; nonuniformity {support.nonuniformity:.3g}")
+        console.print(
+            f"  largest mode: {support.largest_mode_mass:.2%} of the images; nonuniformity {support.nonuniformity:.3g}"
+        )
     if answer.real_support is None:
         console.print("  no fidelity figure: bad samples look diverse; give --reference PATH with real images")
         return

@@ -109,8 +109,15 @@ def _train(
     requests = [Request(shard.step, shard.index, shard.stop - shard.start) for shard in missing]
     # Every rank comes to the same answer here: nothing is committed before all ranks have made a step together.
     checkpoint = _FileCheckpoint(own, min((request.step for request in requests), default=trial.train.steps + 1))
-    loop = partial(train, family, reference.images, trial.train, trial.seed,
-                   snapshots=(*trial.samples.snapshots, trial.train.steps), checkpoint=checkpoint)
+    loop = partial(
+        train,
+        family,
+        reference.images,
+        trial.train,
+        trial.seed,
+        snapshots=(*trial.samples.snapshots, trial.train.steps),
+        checkpoint=checkpoint,
+    )
     if rank > 0:
         nothing = lambda *_: None  # noqa: E731
         loop(requests=[], sink=nothing, drain=nothing, report=report, rank=rank)
@@ -118,14 +125,13 @@ def _train(
     create_samples(own, plan)
     make_folder(own.checkpoint.parent)
     remove_partials(own.checkpoint.parent)
-    history = HistoryWriter(own)
     throttled = _Throttle(report, probe)
 
-    def log(row: Mapping[str, Any]) -> None:
-        history.append(row)
-        throttled(row)
+    with HistoryWriter(own) as history, BackgroundWriter(ShardWriter(own, plan)) as background:
 
-    with BackgroundWriter(ShardWriter(own, plan)) as background:
+        def log(row: Mapping[str, Any]) -> None:
+            history.append(row)
+            throttled(row)
 
         def drain() -> None:
             background.drain()
@@ -135,7 +141,6 @@ def _train(
             requests=requests, sink=background.put, drain=drain, report=log, checkpoint_every_s=checkpoint_every_s,
             probe=fidelity_probe(reference.images) if probe else None,
         )  # fmt: skip
-    history.close()
 
 
 class _FileCheckpoint(Checkpoint):

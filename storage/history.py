@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -15,26 +16,25 @@ from storage.layout import TrialLayout
 
 
 class HistoryWriter:
-    """Appends rows to a trial's history."""
+    """Appends rows to a trial's history; as a context manager it closes itself."""
 
     def __init__(self, trial: TrialLayout) -> None:
         trial.history.parent.mkdir(parents=True, exist_ok=True)
-        self._file = trial.history.open("ab")
+        self._file = trial.history.open("ab", buffering=0)  # nothing is left to write when it is closed
         self._file.write(b"\n")  # ends a line that a crash cut off; readers pass over empty lines
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add one row, which must hold `step`."""
         self._file.write(json.dumps(dict(row)).encode() + b"\n")
-        self._file.flush()
 
     def sync(self) -> None:
         """Return when every row is on disk."""
-        self._file.flush()
         os.fsync(self._file.fileno())
 
-    def close(self) -> None:
-        """Sync and close."""
-        self.sync()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
         self._file.close()
 
 

@@ -17,7 +17,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kill-seed", type=int, default=None, help="seed of the moments at which it kills")
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder whose name breaks careless quoting."""
     odd = tmp_path / "a sweep's  ünïcode folder"
@@ -25,7 +25,7 @@ def folder(tmp_path: Path) -> Path:
     return odd
 
 
-@pytest.fixture()
+@pytest.fixture
 def scratch() -> Iterator[Path]:
     """A folder in memory-backed or ordinary temporary space, removed afterwards."""
     place = Path("/tmp", f"ganlab-test-{uuid.uuid4().hex[:8]}")
@@ -37,7 +37,7 @@ def scratch() -> Iterator[Path]:
 Ganlab = Callable[..., subprocess.CompletedProcess[str]]
 
 
-@pytest.fixture()
+@pytest.fixture
 def ganlab(folder: Path) -> Ganlab:
     """Run the command line in a process of its own: ganlab("run", "digits-demo") → CompletedProcess."""
 
@@ -50,7 +50,7 @@ def ganlab(folder: Path) -> Ganlab:
     return call
 
 
-@pytest.fixture()
+@pytest.fixture
 def sweep_file(folder: Path) -> Callable[..., Path]:
     """Write a small sweep file: sweep_file(train={"steps": 10}) → its path."""
 

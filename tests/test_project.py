@@ -34,7 +34,9 @@ def test_every_module_says_its_purpose_and_invariant(package: str) -> None:
 def test_help_is_quick_to_load() -> None:
     """No heavy library is imported for --help."""
     program = "import sys, jobs.cli; print({'torch', 'ray', 'dask', 'zarr', 'numpy'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "set()\n"
+    assert (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "set()\n"
+    )
 
 
 def test_the_architecture_names_every_folder() -> None:

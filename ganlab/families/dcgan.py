@@ -115,10 +115,17 @@ class DCGAN(Family):
         normalise = "layer" if settings.loss == "wasserstein-gp" else "batch"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(generator_for(seed, "weights").integers(2**63)))
-            self.generator = Generator(settings.latent_dim, settings.generator_width, channels, resolution,
-                                       settings.kernel_size, settings.refine)
-            self.discriminator = Discriminator(settings.discriminator_width, channels, resolution,
-                                               settings.kernel_size, settings.refine, normalise)
+            self.generator = Generator(
+                settings.latent_dim,
+                settings.generator_width,
+                channels,
+                resolution,
+                settings.kernel_size,
+                settings.refine,
+            )
+            self.discriminator = Discriminator(
+                settings.discriminator_width, channels, resolution, settings.kernel_size, settings.refine, normalise
+            )
             initialise(self.generator)
             initialise(self.discriminator)
         self.networks = nn.ModuleDict({"generator": self.generator, "discriminator": self.discriminator})
@@ -127,7 +134,8 @@ class DCGAN(Family):
         rate = train.learning_rate or self.published.learning_rate
         self.optimizers = {
             "generator": self._optimizer(self.generator, rate),
-            "discriminator": self._optimizer(self.discriminator, train.discriminator_learning_rate or rate)}
+            "discriminator": self._optimizer(self.discriminator, train.discriminator_learning_rate or rate),
+        }
 
     def _optimizer(self, network: nn.Module, rate: float) -> torch.optim.Optimizer:
         if self.published.optimizer == "rmsprop":
@@ -151,7 +159,8 @@ class DCGAN(Family):
             with self._arithmetic():
                 fake = self.generator(self._latent(len(real), draws))
                 on_discriminator = discriminator_loss(
-                    loss, self.discriminator(real).float(), self.discriminator(fake.detach()).float())
+                    loss, self.discriminator(real).float(), self.discriminator(fake.detach()).float()
+                )
                 if loss == "wasserstein-gp":
                     mix = torch.from_numpy(draws.random((len(real), 1, 1, 1), dtype=np.float32)).to(self.device)
                     penalty = gradient_penalty(self.discriminator, real, fake.detach(), mix)
@@ -186,7 +195,8 @@ class DCGAN(Family):
         return {
             "networks": self.networks.state_dict(),
             "average": self.average.network.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}}
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+        }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.networks.load_state_dict(state["networks"])

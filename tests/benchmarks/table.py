@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-
 Target = str | float | None  # a number is the least that is wanted
 
 

@@ -1,7 +1,7 @@
 """Training steps per second against a plain PyTorch DCGAN loop, and what streaming samples costs a trial.
 
 `python -m tests.benchmarks.training` prints the table. The baseline is the loop of the textbook: contiguous float32,
-torch.optim.Adam with its defaults, one generator pass per step, no averaging of weights; same networks, batch and threads.
+torch.optim.Adam with its defaults, one generator pass a step, no averaging of weights; same networks, batch and threads.
 """
 
 import statistics

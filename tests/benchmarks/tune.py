@@ -1,7 +1,7 @@
 """Seconds per trial that does nothing, against Ray Tune as it comes.
 
-`python -m tests.benchmarks.tune` prints the table. Both sides run the same number of trials through the same local Ray; ours
-runs a real `known-support` trial of one step and 256 images, with its records, where Tune's function only returns.
+`python -m tests.benchmarks.tune` prints the table. Both sides run the same number of trials through a local Ray; ours runs a
+real `known-support` trial of one step and 256 images, with its records, where Tune's function only returns.
 """
 
 import os
@@ -18,7 +18,8 @@ import ray
 from ray import tune
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
 started = time.perf_counter()
-tune.Tuner(lambda config: tune.report({{"done": 1}}), param_space={{"number": tune.grid_search(list(range({TRIALS})))}}).fit()
+numbers = {{"number": tune.grid_search(list(range({TRIALS})))}}
+tune.Tuner(lambda config: tune.report({{"done": 1}}), param_space=numbers).fit()
 print("SECONDS", time.perf_counter() - started)
 """
 
@@ -35,8 +36,8 @@ from jobs.sweep import run_trials
 from ganlab.datasets import Dataset
 from storage.layout import SweepLayout
 spec = check_spec({{
-    "name": "no-op", "dataset": {{"name": "digits"}}, "model": {{"family": "known-support", "pool": 10}}, "seeds": {TRIALS},
-    "train": {{"steps": 1}}, "samples": {{"final_images": 256}}, "collisions": {{"sample_sizes": [10]}},
+    "name": "no-op", "dataset": {{"name": "digits"}}, "model": {{"family": "known-support", "pool": 10}},
+    "seeds": {TRIALS}, "train": {{"steps": 1}}, "samples": {{"final_images": 256}}, "collisions": {{"sample_sizes": [10]}},
 }})
 layout = SweepLayout(Path(sys.argv[1]))
 prepare_folder(spec, layout, Dataset(np.zeros((20, 1, 8, 8), np.uint8)))
@@ -51,7 +52,11 @@ with local_ray(), Bar(console, "", 1) as bar:
 def seconds_per_trial(program: str, *arguments: str) -> float:
     """Run a program that prints SECONDS and return them per trial."""
     run = subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
     )
     (line,) = [line for line in run.stdout.splitlines() if line.startswith("SECONDS")]
     return float(line.split()[1]) / TRIALS

@@ -37,7 +37,9 @@ def test_dask_maps_survives_a_killed_worker_and_leaves_nothing(folder: Path) -> 
             list(map(fail, [3]))
         assert list(map(square, [])) == []
     deadline = time.monotonic() + 10
-    while left := [p for p in set(psutil.Process().children(recursive=True)) - before if "resource_tracker" not in str(p.cmdline())]:
+    while left := [
+        p for p in set(psutil.Process().children(recursive=True)) - before if "resource_tracker" not in str(p.cmdline())
+    ]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
 

@@ -28,7 +28,8 @@ def test_known_support_is_found(ganlab, sweep_file, folder) -> None:
     """The whole pipeline on generators whose number of images is known: the interval holds it."""
     spec = sweep_file(
         "known", model={"family": "known-support", "pool": {"grid_search": [100, 1000, 10000]}},
-        samples={"final_images": 6144}, collisions={"sample_sizes": [10, 50, 100, 400], "threshold": 32, "fidelity_gate": 10},
+        samples={"final_images": 6144},
+        collisions={"sample_sizes": [10, 50, 100, 400], "threshold": 32, "fidelity_gate": 10},
     )  # fmt: skip
     done = ganlab("run", spec, "--out", folder / "known")
     assert done.returncode == 0, done.stderr
@@ -179,4 +180,3 @@ def test_errors_of_the_user_are_one_line_and_write_nothing(ganlab, sweep_file, f
         assert len(run.stderr.strip().splitlines()) == 1, (name, run.stderr)
         assert str(spec) in run.stderr, name
         assert not out.exists(), name
-

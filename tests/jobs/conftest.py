@@ -1,0 +1,37 @@
+"""A small sweep prepared on disk, for tests that need no cluster."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ganlab.datasets import Dataset
+from jobs.pipeline import prepare_folder
+from jobs.spec import Spec, check_spec
+from storage.layout import SweepLayout
+
+Prepared = tuple[SweepLayout, Spec]
+TINY = {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "refine": True}
+
+
+@pytest.fixture
+def prepared(folder: Path) -> Callable[..., Prepared]:
+    """Write sweep.yaml and reference.zarr of a small sweep on digits: prepared("name", train={...})."""
+    from sklearn.datasets import load_digits
+
+    images = np.rint(load_digits().images[:300, None] * (255 / 16)).astype(np.uint8)
+
+    def make(name: str = "sweep", **sections: Any) -> Prepared:
+        spec = check_spec({
+            "name": name, "dataset": {"name": "digits"}, "model": TINY,
+            "train": {"steps": 12, "batch_size": 8, "log_every": 3, "learning_rate": 0.03, "ema_decay": 0.0},
+            "samples": {"snapshots": [5], "images_per_snapshot": 300, "final_images": 600},
+            "collisions": {"sample_sizes": [10, 100]}, **sections,
+        })  # fmt: skip
+        layout = SweepLayout(folder / name)
+        prepare_folder(spec, layout, Dataset(images))
+        return layout, spec
+
+    return make
