@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+# One thread each, set before numpy and torch are loaded: tests share the machine with the sweeps they start.
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="how often the kill test kills a running sweep")
