@@ -27,8 +27,8 @@ def run_data_parallel(
 ) -> Outcome:
     """Train the trial on ``train.workers`` workers of the Ray cluster; see `jobs.trial.run_trial`.
 
-    `resources` ("CPU", "GPU") are the trial's: each worker holds its share. The workers are processes of Ray Train, on any
-    node; what this one reports it reads from the trial's history.
+    `resources` ("CPU", "GPU") are the trial's: each worker holds its share. The workers are processes of Ray Train, on
+    any node; what this one reports it reads from the trial's history.
     """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer

@@ -184,8 +184,8 @@ def measure_samples(
     if reference is not None:
         if reference.shape[1:] != source.shape[1:] or reference.dtype != source.dtype:
             raise SpecError(
-                f"--reference holds {reference.dtype} of shape {reference.shape[1:]}, the samples {source.dtype} of shape "
-                f"{source.shape[1:]}; allowed: the same"
+                f"--reference holds {reference.dtype} of shape {reference.shape[1:]}, the samples {source.dtype} of "
+                f"shape {source.shape[1:]}; allowed: the same"
             )
         real_images = reference.read(0, reference.shape[0])
         real = RealNeighbours(np.sqrt(real_neighbours(real_images)))

@@ -1,7 +1,7 @@
 """Seconds per trial that does nothing, against Ray Tune as it comes.
 
-`python -m tests.benchmarks.tune` prints the table. Both sides run the same number of trials through a local Ray; ours runs a
-real `known-support` trial of one step and 256 images, with its records, where Tune's function only returns.
+`python -m tests.benchmarks.tune` prints the table. Both sides run as many trials through a local Ray; ours runs
+a real `known-support` trial of one step and 256 images, with its records, where Tune's function only returns.
 """
 
 import os
@@ -37,7 +37,8 @@ from ganlab.datasets import Dataset
 from storage.layout import SweepLayout
 spec = check_spec({{
     "name": "no-op", "dataset": {{"name": "digits"}}, "model": {{"family": "known-support", "pool": 10}},
-    "seeds": {TRIALS}, "train": {{"steps": 1}}, "samples": {{"final_images": 256}}, "collisions": {{"sample_sizes": [10]}},
+    "seeds": {TRIALS}, "train": {{"steps": 1}}, "samples": {{"final_images": 256}},
+    "collisions": {{"sample_sizes": [10]}},
 }})
 layout = SweepLayout(Path(sys.argv[1]))
 prepare_folder(spec, layout, Dataset(np.zeros((20, 1, 8, 8), np.uint8)))
