@@ -88,17 +88,27 @@ class Collisions:
             The two keep different numbers of pairs.
         """
         if (self.count, self.limit) != (other.count, other.limit):
-            raise ValueError(f"merge: got (count, limit) {(self.count, self.limit)} and {(other.count, other.limit)}; "
-                             "allowed are equal ones; compare all tiles with the same settings")
+            raise ValueError(
+                f"merge: got (count, limit) {(self.count, self.limit)} and {(other.count, other.limit)}; "
+                "allowed are equal ones; compare all tiles with the same settings"
+            )
         index, place = np.unique(np.concatenate([self.degree_index, other.degree_index]), return_inverse=True)
         degree = np.zeros(len(index), np.int64)
         np.add.at(degree, place, np.concatenate([self.degree_count, other.degree_count]))
-        closest = self.closest.join(other.closest.index, other.closest.squared_distance).sorted()[:self.count]
+        closest = self.closest.join(other.closest.index, other.closest.squared_distance).sorted()[: self.count]
         listed = self.listed.join(other.listed.index, other.listed.squared_distance)
         listed, cut = _first_listed(listed, min(self.cut, other.cut), self.limit)
-        return replace(self, samples=max(self.samples, other.samples), duplicates=self.duplicates + other.duplicates,
-                       pairs_compared=self.pairs_compared + other.pairs_compared, degree_index=index,
-                       degree_count=degree, closest=closest, listed=listed, cut=cut)
+        return replace(
+            self,
+            samples=max(self.samples, other.samples),
+            duplicates=self.duplicates + other.duplicates,
+            pairs_compared=self.pairs_compared + other.pairs_compared,
+            degree_index=index,
+            degree_count=degree,
+            closest=closest,
+            listed=listed,
+            cut=cut,
+        )
 
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays by name, for example for numpy.savez."""
@@ -115,8 +125,11 @@ class Collisions:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Collisions":
         """What `to_arrays` gave."""
-        values = {name: arrays[name] if name.startswith("degree") else int(arrays[name])
-                  for name in (field.name for field in fields(cls)) if name not in ("closest", "listed")}
+        values = {
+            name: arrays[name] if name.startswith("degree") else int(arrays[name])
+            for name in (field.name for field in fields(cls))
+            if name not in ("closest", "listed")
+        }
         pairs = {name: Pairs(arrays[name], arrays[f"{name}_squared_distance"]) for name in ("closest", "listed")}
         return cls(**values, **pairs)  # type: ignore[arg-type]
 
@@ -131,8 +144,15 @@ def _first_listed(listed: Pairs, cut: int, limit: int) -> tuple[Pairs, int]:
     return listed[listed.index[:, 1] < cut], cut
 
 
-def compare_tile(read: Read, tile: Tile, screen: Screen | None, threshold_squared: float, count: int = 20,
-                 limit: int = LISTED, device: str = "cpu") -> Collisions:
+def compare_tile(
+    read: Read,
+    tile: Tile,
+    screen: Screen | None,
+    threshold_squared: float,
+    count: int = 20,
+    limit: int = LISTED,
+    device: str = "cpu",
+) -> Collisions:
     """Compare all pairs of a tile: one task of a measurement.
 
     Parameters
@@ -165,8 +185,10 @@ def compare_tile(read: Read, tile: Tile, screen: Screen | None, threshold_square
     same = (tile.row_start, tile.row_stop) == (tile.column_start, tile.column_stop)
     columns = rows if same else _load(read, tile.column_start, tile.column_stop)
     if (rows.features, rows.values.dtype) != (columns.features, columns.values.dtype):
-        raise ValueError(f"tile {tuple(tile)}: got images of {rows.features} {rows.values.dtype} and of "
-                         f"{columns.features} {columns.values.dtype} values; allowed is one shape and type; resize them")
+        raise ValueError(
+            f"tile {tuple(tile)}: got images of {rows.features} {rows.values.dtype} and of "
+            f"{columns.features} {columns.values.dtype} values; allowed is one shape and type; resize them"
+        )
     bound = np.inf if screen is None else screen.bound_squared(count)
     collector = _Collector(tile, threshold_squared, Closest(count, bound), limit)
     search(rows, columns, screen, collector, row_start=tile.row_start, column_start=tile.column_start, device=device)
@@ -181,7 +203,7 @@ def _load(read: Read, start: int, stop: int) -> Images:
     values = np.empty((stop - start, first.shape[1]), np.int8 if first.dtype == np.uint8 else np.float32)
     for place in range(start, stop, step):
         part = read_rows(read, place, min(place + step, stop), first)
-        values[place - start:place - start + len(part)] = signed(part) if part.dtype == np.uint8 else part
+        values[place - start : place - start + len(part)] = signed(part) if part.dtype == np.uint8 else part
     return Images(values)
 
 
@@ -210,8 +232,9 @@ class _Collector:
         early = j < self._cut
         if early.any():
             listed = self._listed.join(np.stack([i[early], j[early]], axis=1), squared[early])
-            self._listed, self._cut = (listed, self._cut) if len(listed) <= self._limit else \
-                _first_listed(listed, self._cut, self._limit)
+            self._listed, self._cut = (
+                (listed, self._cut) if len(listed) <= self._limit else _first_listed(listed, self._cut, self._limit)
+            )
 
     def needs(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
         return self._closest.wants(i, j, low) | (j < self._cut)
@@ -228,8 +251,16 @@ class _Collector:
         none = Collisions.create(max(tile.row_stop, tile.column_stop), self._closest.capacity, self._limit)
         rows, columns = np.flatnonzero(self._row_degrees), np.flatnonzero(self._column_degrees)
         listed, cut = _first_listed(self._listed, self._cut, self._limit)
-        by_row = replace(none, pairs_compared=tile.pairs, duplicates=self._duplicates, closest=self._closest.pairs,
-                         degree_index=rows + tile.row_start, degree_count=self._row_degrees[rows], listed=listed,
-                         cut=cut)
-        return by_row.merge(replace(none, degree_index=columns + tile.column_start,
-                                    degree_count=self._column_degrees[columns]))
+        by_row = replace(
+            none,
+            pairs_compared=tile.pairs,
+            duplicates=self._duplicates,
+            closest=self._closest.pairs,
+            degree_index=rows + tile.row_start,
+            degree_count=self._row_degrees[rows],
+            listed=listed,
+            cut=cut,
+        )
+        return by_row.merge(
+            replace(none, degree_index=columns + tile.column_start, degree_count=self._column_degrees[columns])
+        )

@@ -76,14 +76,20 @@ def as_images(images: Array, what: str = "images", at_least: int = 1) -> Images:
         NaN or infinite values.
     """
     if not isinstance(images, np.ndarray) or images.dtype == np.object_:
-        raise ValueError(f"{what}: got {type(images).__name__} of several shapes or kinds; allowed is one numpy array "
-                         "(n, ...) of images of one shape; resize the images to one size and stack them")
+        raise ValueError(
+            f"{what}: got {type(images).__name__} of several shapes or kinds; allowed is one numpy array "
+            "(n, ...) of images of one shape; resize the images to one size and stack them"
+        )
     if images.dtype not in (np.uint8, np.float32):
-        raise ValueError(f"{what}: got dtype {images.dtype}; allowed are uint8 and float32; convert the array, "
-                         "for example with .astype(numpy.float32)")
+        raise ValueError(
+            f"{what}: got dtype {images.dtype}; allowed are uint8 and float32; convert the array, "
+            "for example with .astype(numpy.float32)"
+        )
     if images.ndim < 2 or 0 in images.shape[1:]:
-        raise ValueError(f"{what}: got shape {images.shape}; allowed is (n, ...) with at least one value per image; "
-                         "put one image in each row")
+        raise ValueError(
+            f"{what}: got shape {images.shape}; allowed is (n, ...) with at least one value per image; "
+            "put one image in each row"
+        )
     if len(images) < at_least:
         raise ValueError(f"{what}: got {len(images)} image(s); allowed are {at_least} or more; give a larger sample")
     rows = np.ascontiguousarray(images.reshape(len(images), -1))
@@ -103,8 +109,10 @@ def read_rows(read: Read, start: int, stop: int, like: Array | None = None) -> A
     rows = as_images(read(start, stop), what).values
     like = rows if like is None else like
     if (len(rows), rows.shape[1], rows.dtype) != (stop - start, like.shape[1], like.dtype):
-        raise ValueError(f"{what}: got {len(rows)} images of {rows.shape[1]} {rows.dtype} values; allowed are "
-                         f"{stop - start} images of {like.shape[1]} {like.dtype} values; bring all to one shape and type")
+        raise ValueError(
+            f"{what}: got {len(rows)} images of {rows.shape[1]} {rows.dtype} values; allowed are "
+            f"{stop - start} images of {like.shape[1]} {like.dtype} values; bring all to one shape and type"
+        )
     return rows
 
 
@@ -114,8 +122,10 @@ def _check_finite(rows: Array, what: str) -> None:
     with np.errstate(invalid="ignore"):  # inf - inf on the way is what we look for
         finite = np.isfinite(rows.sum(axis=1, dtype=np.float64))
     if not finite.all():
-        raise ValueError(f"{what}: image {int(np.argmin(finite))} holds NaN or infinite values; allowed are finite "
-                         "values; leave such images out or check the network that made them")
+        raise ValueError(
+            f"{what}: image {int(np.argmin(finite))} holds NaN or infinite values; allowed are finite "
+            "values; leave such images out or check the network that made them"
+        )
 
 
 def signed(values: Array) -> NDArray[np.int8]:
@@ -129,7 +139,7 @@ def squared_lengths(values: NDArray[np.int8]) -> Index:
     def lengths(part: slice) -> Array:
         total = np.zeros(len(values[part]))
         for start in range(0, values.shape[1], _FLOAT32_COLUMNS):
-            single = values[part, start:start + _FLOAT32_COLUMNS].astype(np.float32)  # its sums are exact
+            single = values[part, start : start + _FLOAT32_COLUMNS].astype(np.float32)  # its sums are exact
             total += np.einsum("nd,nd->n", single, single)
         return total.astype(np.int64)
 
@@ -172,8 +182,9 @@ def _square_sums(difference: Array) -> Array:
     return sums
 
 
-def block_distances(rows: Images, columns: Images, row: slice | Index, column: slice | Index,
-                    device: str = "cpu") -> Array:
+def block_distances(
+    rows: Images, columns: Images, row: slice | Index, column: slice | Index, device: str = "cpu"
+) -> Array:
     """Exact squared distances of all pairs of a block of uint8 images, by one integer matrix product.
 
     Returns
@@ -191,8 +202,9 @@ def block_distances(rows: Images, columns: Images, row: slice | Index, column: s
     return squared
 
 
-def estimated_distances(rows: Images, columns: Images, row: slice | Index,
-                        column: slice | Index) -> tuple[Array, Array]:
+def estimated_distances(
+    rows: Images, columns: Images, row: slice | Index, column: slice | Index
+) -> tuple[Array, Array]:
     """Squared distances of all pairs of a block of float32 images, and the most by which each can be wrong.
 
     Returns

@@ -143,11 +143,15 @@ def nearest(queries: Array, references: Array, count: int = 1, device: str = "cp
     _check_count(count)
     rows, columns = as_images(queries, "queries"), as_images(references, "references")
     if queries.dtype != references.dtype or queries.shape[1:] != references.shape[1:]:
-        raise ValueError(f"queries, references: got {queries.dtype} {queries.shape[1:]} and {references.dtype} "
-                         f"{references.shape[1:]}; allowed are one type and one shape; convert or resize one of them")
+        raise ValueError(
+            f"queries, references: got {queries.dtype} {queries.shape[1:]} and {references.dtype} "
+            f"{references.shape[1:]}; allowed are one type and one shape; convert or resize one of them"
+        )
     if count > len(columns):
-        raise ValueError(f"count: got {count}; allowed is 1 to {len(columns)}, the number of references; "
-                         "ask for fewer or give more references")
+        raise ValueError(
+            f"count: got {count}; allowed is 1 to {len(columns)}, the number of references; "
+            "ask for fewer or give more references"
+        )
     screen = learn(_reader(columns), len(columns), count)
     collector = _Nearest(nearest_bounds(rows, columns, screen, count, device), count)
     search(rows, columns, screen, collector, ordered=False, device=device)
@@ -210,7 +214,7 @@ class Closest(_Exact):
         wanted = self.wants(i, j, squared)
         if wanted.any():
             index = np.stack([i[wanted], j[wanted]], axis=1)
-            self.pairs = self.pairs.join(index, squared[wanted]).sorted()[:self.capacity]
+            self.pairs = self.pairs.join(index, squared[wanted]).sorted()[: self.capacity]
             if len(self.pairs) == self.capacity:
                 self.bound_squared = min(self.bound_squared, float(self.pairs.squared_distance[-1]))
 
@@ -232,8 +236,10 @@ class _Within(_Exact):
 
     def pairs(self) -> Pairs:
         found = self._found[1:] or self._found
-        return Pairs(np.concatenate([pairs.index for pairs in found]),
-                     np.concatenate([pairs.squared_distance for pairs in found])).sorted()
+        return Pairs(
+            np.concatenate([pairs.index for pairs in found]),
+            np.concatenate([pairs.squared_distance for pairs in found]),
+        ).sorted()
 
 
 class _Nearest(_Exact):

@@ -113,8 +113,10 @@ class Screen:
             Images of another type or size than those of the sample.
         """
         if images.features != len(self.centre) or images.integer != (self.centre.dtype == np.int8):
-            raise ValueError(f"images: got {images.features} {images.values.dtype} values per image; allowed are "
-                             f"{len(self.centre)} like those the screen was learnt from; learn it from this sample")
+            raise ValueError(
+                f"images: got {images.features} {images.values.dtype} values per image; allowed are "
+                f"{len(self.centre)} like those the screen was learnt from; learn it from this sample"
+            )
         whole = look == images.features
         vectors_of = self._lift_whole if whole else self._lifter(look)
         width = look if whole else look + 1
@@ -134,8 +136,8 @@ class Screen:
             far = np.isinf(wrong)  # its vector is zero
             error[part] = np.where(far, 0, wrong + 1.01 * np.sqrt(_squared(z)) + 2.0**-20 * np.sqrt(length))
             squared[part] = np.where(far, -np.inf, length)
-        vectors[:, width:width + 2] = 1
-        vectors[:, width + 2:width + 4] = _two_parts(_half(squared, 0, depth))
+        vectors[:, width : width + 2] = 1
+        vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth))
         return Lifted(vectors.to(device), squared, error, width)
 
     def _lift_whole(self, values: Array) -> tuple[Singles, Floats]:
@@ -179,7 +181,7 @@ class Screen:
             centred, squared, wrong = self._centred(values)
             along = np.zeros((len(values), len(weights)))
             for start in range(0, len(self.centre), _CHUNK):
-                along += centred[:, start:start + _CHUNK] @ columns[start:start + _CHUNK]
+                along += centred[:, start : start + _CHUNK] @ columns[start : start + _CHUNK]
             along *= weights
             length = np.sqrt(squared)
             along_wrong = 1.1 * _CHUNK_ERROR * frobenius * length
@@ -190,8 +192,9 @@ class Screen:
         return lift_floats
 
 
-def below(rows: Lifted, row: slice | Index, columns: Lifted, column: slice | Index, bounds: Floats,
-          scale: float) -> torch.Tensor:
+def below(
+    rows: Lifted, row: slice | Index, columns: Lifted, column: slice | Index, bounds: Floats, scale: float
+) -> torch.Tensor:
     """Negative for every pair that may be within the squared bound of its row.
 
     Parameters
@@ -216,8 +219,8 @@ def below(rows: Lifted, row: slice | Index, columns: Lifted, column: slice | Ind
     slack = rows.error[row] + columns.error[column].max()
     reach = np.square(np.sqrt(bounds) * (scale * (1 + 2.0**-20)) + slack)
     left[:, :width].neg_()
-    left[:, width:width + 2] = _two_parts(_half(rows.squared[row], reach, left.shape[1]))
-    left[:, width + 2:width + 4] = 1
+    left[:, width : width + 2] = _two_parts(_half(rows.squared[row], reach, left.shape[1]))
+    left[:, width + 2 : width + 4] = 1
     return left @ columns.vectors[column].T
 
 
@@ -239,7 +242,7 @@ def _two_parts(numbers: Floats) -> torch.Tensor:
 
 def _squared(rows: Singles) -> Floats:
     """(n,) squared lengths, each within a relative error of _CHUNK_ERROR."""
-    parts = (rows[:, start:start + _CHUNK] for start in range(0, rows.shape[1], _CHUNK))
+    parts = (rows[:, start : start + _CHUNK] for start in range(0, rows.shape[1], _CHUNK))
     return sum((np.einsum("nd,nd->n", part, part).astype(np.float64) for part in parts), np.zeros(len(rows)))
 
 
@@ -311,7 +314,7 @@ def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 
 def _estimates(screen: Screen, sample: Images) -> Singles:
     """(m, m) squared distances of the vectors of a sample, scaled: about the least that the images' can be."""
     lifted = screen.lift(sample, len(screen.directions) or sample.features)
-    vectors = lifted.vectors[:, :lifted.width].float()
+    vectors = lifted.vectors[:, : lifted.width].float()
     squared = torch.from_numpy(np.maximum(lifted.squared, 0)).float()
     estimates: Singles = (squared[:, None] + squared - 2 * vectors @ vectors.T).numpy()
     return estimates
@@ -320,7 +323,7 @@ def _estimates(screen: Screen, sample: Images) -> Singles:
 def _closest_squared(sample: Images, estimates: Singles, count: int) -> Floats:
     """(count,) exact squared distances of about the closest pairs of the sample, in order."""
     i, j = np.triu_indices(len(sample), 1)
-    near = np.argpartition(estimates[i, j], min(4 * count, len(i) - 1))[:4 * count]
+    near = np.argpartition(estimates[i, j], min(4 * count, len(i) - 1))[: 4 * count]
     return np.sort(squared_distances(sample, sample, i[near], j[near]).astype(np.float64))[:count]
 
 

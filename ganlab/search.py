@@ -41,8 +41,17 @@ class Collector(Protocol):
         """Take the pairs of the mask (r, c): they are within `sure_squared`, and were not needed."""
 
 
-def search(rows: Images, columns: Images, screen: Screen | None, collector: Collector, *, row_start: int = 0,
-           column_start: int = 0, ordered: bool = True, device: str = "cpu") -> None:
+def search(
+    rows: Images,
+    columns: Images,
+    screen: Screen | None,
+    collector: Collector,
+    *,
+    row_start: int = 0,
+    column_start: int = 0,
+    ordered: bool = True,
+    device: str = "cpu",
+) -> None:
     """Give the collector every pair of a row and a column that is within its bounds.
 
     Parameters
@@ -94,8 +103,17 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
 class _Search:
     """The looks at a block: each is closer and dearer than the one before; the last is exact."""
 
-    def __init__(self, rows: Images, columns: Images, screen: Screen | None, collector: Collector, row_start: int,
-                 column_start: int, ordered: bool, device: str) -> None:
+    def __init__(
+        self,
+        rows: Images,
+        columns: Images,
+        screen: Screen | None,
+        collector: Collector,
+        row_start: int,
+        column_start: int,
+        ordered: bool,
+        device: str,
+    ) -> None:
         self._rows, self._columns, self._screen, self._collector = rows, columns, screen, collector
         self._row_start, self._column_start, self._ordered, self._device = row_start, column_start, ordered, device
         self._lifted: dict[int, tuple[Lifted, Lifted]] = {}
@@ -180,8 +198,13 @@ class _Search:
         a, b = np.nonzero(near[hit])
         a = hit[a]
         i, j = i[a], j[b]
-        collector.add(i, j, squared[a, b].astype(np.int64) if squared is not None else squared_distances(
-            self._rows, self._columns, i - self._row_start, j - self._column_start))
+        collector.add(
+            i,
+            j,
+            squared[a, b].astype(np.int64)
+            if squared is not None
+            else squared_distances(self._rows, self._columns, i - self._row_start, j - self._column_start),
+        )
 
     def _places(self, row: Some, column: Some) -> tuple[Index, Index]:
         """Indices of a block's rows and columns in the whole set."""

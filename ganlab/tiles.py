@@ -55,21 +55,25 @@ def plan_new_tiles(compared: int, samples: int, tile_images: int) -> tuple[Tile,
         Fewer images than were compared before, or a tile of no images.
     """
     if not 0 <= compared <= samples:
-        raise ValueError(f"compared, samples: got {compared} and {samples}; allowed is 0 <= compared <= samples; "
-                         "count the images of all committed shards")
+        raise ValueError(
+            f"compared, samples: got {compared} and {samples}; allowed is 0 <= compared <= samples; "
+            "count the images of all committed shards"
+        )
     if tile_images < 1:
         raise ValueError(f"tile_images: got {tile_images}; allowed is 1 or more; see choose_tile_images")
     blocks = [*_blocks(0, compared, tile_images), *_blocks(compared, samples, tile_images)]
-    return tuple(Tile(*row, *column) for index, row in enumerate(blocks) for column in blocks[index:]
-                 if column[0] >= compared)
+    return tuple(
+        Tile(*row, *column) for index, row in enumerate(blocks) for column in blocks[index:] if column[0] >= compared
+    )
 
 
 def _blocks(start: int, stop: int, size: int) -> list[tuple[int, int]]:
     return [(first, min(first + size, stop)) for first in range(start, stop, size)]
 
 
-def choose_tile_images(samples: int, image_shape: tuple[int, ...], memory_bytes: int, value_bytes: int = 1,
-                       tasks: int = 1) -> int:
+def choose_tile_images(
+    samples: int, image_shape: tuple[int, ...], memory_bytes: int, value_bytes: int = 1, tasks: int = 1
+) -> int:
     """The largest tile that one task can hold in `memory_bytes`, and that leaves at least `tasks` tiles.
 
     Parameters
@@ -96,8 +100,10 @@ def choose_tile_images(samples: int, image_shape: tuple[int, ...], memory_bytes:
     largest = (memory_bytes - _FIXED_BYTES) // (2 * image_bytes)
     if largest < 256:
         least = _FIXED_BYTES + 2 * 256 * image_bytes
-        raise ValueError(f"memory_bytes: got {memory_bytes}; allowed is {least} or more for images of shape "
-                         f"{tuple(image_shape)}; raise the memory limit of a worker")
+        raise ValueError(
+            f"memory_bytes: got {memory_bytes}; allowed is {least} or more for images of shape "
+            f"{tuple(image_shape)}; raise the memory limit of a worker"
+        )
     blocks = 1
     while blocks * (blocks + 1) // 2 < tasks:
         blocks += 1

@@ -118,6 +118,7 @@ def real_neighbours_of(layout: SweepLayout) -> RealNeighbours:
     return RealNeighbours(np.sqrt(squared))
 
 
+TASKS, SPLIT_FROM = 16, 50_000  # tiles at least, of snapshots of so many images, so that workers end together
 BLOCK = 4096  # queries per nearest-neighbour task
 
 
@@ -182,7 +183,8 @@ class _Work:
         self.sweep = layout.root
         self.images = SnapshotImages.open(layout, snapshot)
         self.samples = self.images.count
-        self.tiles = plan_tiles(self.samples, choose_tile_images(self.samples, image_shape, memory_bytes))
+        tasks = TASKS if self.samples >= SPLIT_FROM else 1
+        self.tiles = plan_tiles(self.samples, choose_tile_images(self.samples, image_shape, memory_bytes, tasks=tasks))
         self.blocks = range(0, self.samples, BLOCK)
         self.neighbour_count = 2 if snapshot.trial == REFERENCE else 1
         self.pairs = self.samples * (self.samples - 1) / 2 + self.samples * references

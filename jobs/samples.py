@@ -218,7 +218,7 @@ def _compare_all(
 ) -> Collisions:
     samples, shape = source.shape[0], source.shape[1:]
     screen = learn(source.read, samples, CLOSEST, squared)
-    tiles = plan_tiles(samples, choose_tile_images(samples, shape, memory_bytes, source.dtype.itemsize))
+    tiles = plan_tiles(samples, choose_tile_images(samples, shape, memory_bytes, source.dtype.itemsize, tasks=16))
     total = samples * (samples - 1) / 2
     found = Collisions.create(samples, CLOSEST)
     compare = partial(_compare, source=source, screen=screen, squared=squared)

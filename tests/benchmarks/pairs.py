@@ -49,7 +49,7 @@ def generator(image_shape: tuple[int, int, int], latent: int = 128) -> Callable[
     def generate(count: int) -> Array:
         images = np.empty((count, channels * height * width), np.uint8)
         for start in range(0, count, 1000):
-            part = images[start:start + 1000]
+            part = images[start : start + 1000]
             values = np.tanh(0.7 * rng.standard_normal((len(part), latent), dtype=np.float32) @ basis)
             values = 127.5 + 127.5 * values + 2 * rng.standard_normal(values.shape, dtype=np.float32)
             part[:] = np.clip(np.rint(values), 0, 255)
@@ -95,7 +95,7 @@ def numpy_products(x: Array) -> Nearest:
 def torch_cdist(x: Array) -> Nearest:
     """torch.cdist in blocks, then topk."""
     images = torch.from_numpy(x)
-    found = [torch.cdist(images[a:a + 1000], images).topk(2, largest=False) for a in range(0, len(x), 1000)]
+    found = [torch.cdist(images[a : a + 1000], images).topk(2, largest=False) for a in range(0, len(x), 1000)]
     distance, where = (torch.cat([getattr(f, name) for f in found]).numpy() for name in ("values", "indices"))
     other = np.where(where[:, 0] == np.arange(len(x)), 1, 0)
     return where[np.arange(len(x)), other], distance[np.arange(len(x)), other] ** 2
@@ -138,8 +138,10 @@ PEERS: dict[str, tuple[Callable[[Array], Nearest], int]] = {  # with the most im
 def rows(images: int = 10_000, large: bool = False) -> list[Row]:
     """Return (name, value, unit, target); a ratio is a peer's time over ours."""
     shape = (3, 64, 64)
-    found = [*_compare(f"{images:,} generated", generator(shape)(images), list(PEERS), 5.0),
-             *_compare(f"{images:,} noise", noise(shape)(images), ["faiss IndexFlatL2"], 2.5)]
+    found = [
+        *_compare(f"{images:,} generated", generator(shape)(images), list(PEERS), 5.0),
+        *_compare(f"{images:,} noise", noise(shape)(images), ["faiss IndexFlatL2"], 2.5),
+    ]
     if large:
         found += _compare("100,000 generated", generator(shape)(100_000), list(PEERS)[:2], 30.0)
     return found
@@ -158,8 +160,10 @@ def _compare(name: str, images: Array, peers: list[str], target: float) -> list[
         _check(part, nearest, ours if len(part) == len(images) else closest_pairs(part))
         scaled = (len(images) / len(part)) ** 2
         how = "" if scaled == 1 else f", scaled from {len(part):,}"
-        found += [(f"{name}: {peer}{how}", peer_s * scaled, "s", None),
-                  (f"{name}: {peer} over ganlab", peer_s * scaled / ours_s, "ratio", target)]
+        found += [
+            (f"{name}: {peer}{how}", peer_s * scaled, "s", None),
+            (f"{name}: {peer} over ganlab", peer_s * scaled / ours_s, "ratio", target),
+        ]
     return found
 
 
@@ -191,18 +195,25 @@ def million(samples: int = 1_000_000, memory_bytes: int = 4 * 2**30, workers: in
         start = time.perf_counter()
         reader = Samples(trial)
         learnt = learn(reader.read, samples)
-        tiles = plan_tiles(samples, choose_tile_images(samples, shape, memory_bytes // (workers + 1), tasks=4 * workers))
+        tiles = plan_tiles(
+            samples, choose_tile_images(samples, shape, memory_bytes // (workers + 1), tasks=4 * workers)
+        )
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, context, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             tasks = [pool.submit(_compare_tile, trial, tile, learnt) for tile in tiles]
             found = reduce(Collisions.merge, (task.result() for task in tasks))
         seconds = time.perf_counter() - start
         assert found.complete
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss + workers * resource.getrusage(
-        resource.RUSAGE_CHILDREN).ru_maxrss
+    kib = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        + workers * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    )
     name = f"{samples:,} x 3x32x32 from Zarr, all pairs, {workers} processes of one thread"
-    return [(name, seconds, "s", "≤ 900"), (f"{name}: pairs", found.pairs_compared / seconds, "/s", None),
-            (f"{name}: peak memory, all processes", kib / 2**20, "GiB", "≤ 4")]
+    return [
+        (name, seconds, "s", "≤ 900"),
+        (f"{name}: pairs", found.pairs_compared / seconds, "/s", None),
+        (f"{name}: peak memory, all processes", kib / 2**20, "GiB", "≤ 4"),
+    ]
 
 
 def _compare_tile(trial: TrialLayout, tile: Tile, learnt: Screen) -> Collisions:

@@ -40,8 +40,14 @@ def small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search, "_COLUMNS", 50)
 
 
-def compare(images: Array, tiles: tuple[Tile, ...], learnt: Screen | None, threshold_squared: float, count: int = 7,
-            limit: int = 100_000) -> list[Collisions]:
+def compare(
+    images: Array,
+    tiles: tuple[Tile, ...],
+    learnt: Screen | None,
+    threshold_squared: float,
+    count: int = 7,
+    limit: int = 100_000,
+) -> list[Collisions]:
     return [compare_tile(Reader(images), tile, learnt, threshold_squared, count, limit) for tile in tiles]
 
 
@@ -171,11 +177,11 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="uint8 and float32"):
         compare_tile(Reader(good.astype(np.float64)), tile, None, 1)
     with pytest.raises(ValueError, match="one shape"):
-        compare_tile(lambda start, stop: good[start:stop, :1 + (stop > 1)], tile, None, 1)
+        compare_tile(lambda start, stop: good[start:stop, : 1 + (stop > 1)], tile, None, 1)
     many = np.concatenate([broken] * 6)
     with pytest.raises(ValueError, match="NaN or infinite"):
         learn(Reader(many), len(many))
     with pytest.raises(ValueError, match="one shape"):
-        learn(lambda start, stop: many[start:stop, :1 + (start > 0), :1, :1], len(many))
+        learn(lambda start, stop: many[start:stop, : 1 + (start > 0), :1, :1], len(many))
     with pytest.raises(ValueError, match="same settings"):
         Collisions.create(5, count=3).merge(Collisions.create(5, count=4))

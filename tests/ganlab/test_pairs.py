@@ -58,8 +58,17 @@ def one_outlier(rng: np.random.Generator, n: int) -> Array:
     return images
 
 
-IMAGES = {"noise": noise, "equal": equal, "black": constant(0), "white": constant(255), "one_pixel": one_pixel,
-          "clusters": clusters, "black_and_white": black_and_white, "low_rank": low_rank, "one_outlier": one_outlier}
+IMAGES = {
+    "noise": noise,
+    "equal": equal,
+    "black": constant(0),
+    "white": constant(255),
+    "one_pixel": one_pixel,
+    "clusters": clusters,
+    "black_and_white": black_and_white,
+    "low_rank": low_rank,
+    "one_outlier": one_outlier,
+}
 
 
 def float_images(name: str, scale: float, offset: float) -> Callable[[np.random.Generator, int], Array]:
@@ -76,9 +85,11 @@ def far_apart(rng: np.random.Generator, n: int) -> Array:
     return images
 
 
-FLOATS = {f"{name}*{scale:g}+{offset:g}": float_images(name, scale, offset)
-          for name in ("noise", "equal", "one_pixel", "clusters", "low_rank")
-          for scale, offset in ((1, 0), (1e-30, 0), (1e-42, 0), (1e33, 0), (1e-3, 1e4))} | {"far_apart": far_apart}
+FLOATS = {
+    f"{name}*{scale:g}+{offset:g}": float_images(name, scale, offset)
+    for name in ("noise", "equal", "one_pixel", "clusters", "low_rank")
+    for scale, offset in ((1, 0), (1e-30, 0), (1e-42, 0), (1e33, 0), (1e-3, 1e4))
+} | {"far_apart": far_apart}
 
 
 @pytest.fixture(params=["tiny looks", "float32 products", "looks of release"])
@@ -204,7 +215,7 @@ def test_vectors_are_as_exact_as_they_say(name: str, looks: None) -> None:
             rest = np.sqrt(np.maximum(np.square(centred).sum(axis=1) - np.square(along).sum(axis=1), 0))
             exactly = np.column_stack([along, np.maximum(rest - floor, 0)])
         lifted = learnt.lift(images, look)
-        vectors = lifted.vectors[:, :lifted.width].float().numpy()
+        vectors = lifted.vectors[:, : lifted.width].float().numpy()
         near = np.isfinite(lifted.squared)
         wrong = np.sqrt(np.square(vectors - exactly).sum(axis=1))
         assert np.all(wrong[near] <= lifted.error[near])
@@ -213,7 +224,9 @@ def test_vectors_are_as_exact_as_they_say(name: str, looks: None) -> None:
 
 def test_directions_lengthen_no_vector() -> None:
     rng = np.random.default_rng(0)
-    images = Images(rng.integers(0, 256, (2000, 300), dtype=np.uint8) // 2 + rng.integers(0, 128, (2000, 1)).astype("u1"))
+    images = Images(
+        rng.integers(0, 256, (2000, 300), dtype=np.uint8) // 2 + rng.integers(0, 128, (2000, 1)).astype("u1")
+    )
     learnt = learn(lambda start, stop: images.values[start:stop], 2000)
     assert learnt is not None
     longest = np.linalg.svd(learnt.weights[:, None] * learnt.directions, compute_uv=False)[0]
@@ -225,8 +238,9 @@ def test_directions_lengthen_no_vector() -> None:
 def test_integer_products_are_exact_at_the_extremes(features: int, int8: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not int8:
         monkeypatch.setattr(exact, "_int8_is_best", lambda: False)
-    images = Images(np.stack([np.zeros(features, np.uint8), np.full(features, 255, np.uint8),
-                              np.arange(features).astype(np.uint8)]))
+    images = Images(
+        np.stack([np.zeros(features, np.uint8), np.full(features, 255, np.uint8), np.arange(features).astype(np.uint8)])
+    )
     every = slice(0, 3)
     expected = brute(images.values)
     np.testing.assert_array_equal(block_distances(images, images, every, every), expected)
@@ -260,24 +274,27 @@ INFINITE[2] = [np.inf, -np.inf, 0]
 GOOD = np.zeros((5, 3), np.uint8)
 
 
-@pytest.mark.parametrize(("call", "message"), [
-    (lambda: closest_pairs(NAN), "image 3 holds NaN"),
-    (lambda: pairs_within(INFINITE, 1), "image 2 holds NaN or infinite"),
-    (lambda: closest_pairs(GOOD[:1]), "got 1 image"),
-    (lambda: closest_pairs(GOOD[:0]), "got 0 image"),
-    (lambda: closest_pairs(np.zeros((5, 0), np.uint8)), "at least one value"),
-    (lambda: closest_pairs(np.zeros(5, np.uint8)), "one image in each row"),
-    (lambda: closest_pairs(GOOD.astype(np.int64)), "uint8 and float32"),
-    (lambda: closest_pairs([GOOD, GOOD]), "one numpy array"),
-    (lambda: closest_pairs(np.array([GOOD, GOOD[:2]], dtype=object)), "several shapes"),
-    (lambda: closest_pairs(GOOD, 0), "count: got 0"),
-    (lambda: pairs_within(GOOD, -1), "threshold: got -1"),
-    (lambda: pairs_within(GOOD, float("nan")), "threshold: got nan"),
-    (lambda: nearest(GOOD, GOOD.astype(np.float32)), "one type and one shape"),
-    (lambda: nearest(GOOD, GOOD[:, :2]), "one type and one shape"),
-    (lambda: nearest(GOOD, GOOD, 6), "allowed is 1 to 5"),
-    (lambda: nearest(GOOD[:0], GOOD), "queries: got 0"),
-])
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: closest_pairs(NAN), "image 3 holds NaN"),
+        (lambda: pairs_within(INFINITE, 1), "image 2 holds NaN or infinite"),
+        (lambda: closest_pairs(GOOD[:1]), "got 1 image"),
+        (lambda: closest_pairs(GOOD[:0]), "got 0 image"),
+        (lambda: closest_pairs(np.zeros((5, 0), np.uint8)), "at least one value"),
+        (lambda: closest_pairs(np.zeros(5, np.uint8)), "one image in each row"),
+        (lambda: closest_pairs(GOOD.astype(np.int64)), "uint8 and float32"),
+        (lambda: closest_pairs([GOOD, GOOD]), "one numpy array"),
+        (lambda: closest_pairs(np.array([GOOD, GOOD[:2]], dtype=object)), "several shapes"),
+        (lambda: closest_pairs(GOOD, 0), "count: got 0"),
+        (lambda: pairs_within(GOOD, -1), "threshold: got -1"),
+        (lambda: pairs_within(GOOD, float("nan")), "threshold: got nan"),
+        (lambda: nearest(GOOD, GOOD.astype(np.float32)), "one type and one shape"),
+        (lambda: nearest(GOOD, GOOD[:, :2]), "one type and one shape"),
+        (lambda: nearest(GOOD, GOOD, 6), "allowed is 1 to 5"),
+        (lambda: nearest(GOOD[:0], GOOD), "queries: got 0"),
+    ],
+)
 def test_bad_input(call: Callable[[], Pairs], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
