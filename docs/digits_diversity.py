@@ -1,0 +1,76 @@
+"""Table, fit and figure of docs/digits-diversity.md, from a finished sweep.
+
+`ganlab run digits-diversity` first, then `python docs/digits_diversity.py sweeps/digits-diversity`.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy.stats import linregress, t
+
+
+def slope(weights: np.ndarray, support: np.ndarray) -> tuple[float, float, float]:
+    """Exponent of support ∝ weights^exponent over trials, with its 95 % Student interval."""
+    fit = linregress(np.log(weights), np.log(support))
+    half = t.ppf(0.975, len(weights) - 2) * fit.stderr
+    return fit.slope, fit.slope - half, fit.slope + half
+
+
+def main(folder: Path) -> None:
+    """Print the table and the fits; write the figure beside this file."""
+    results = xr.open_zarr(folder / "results.zarr").load()
+    last = results.isel(snapshot=-1)
+    print("| width | weights | passed the gate | support, geometric mean (least – most) | realistic only | fidelity |")
+    print("|---|---|---|---|---|---|")
+    for width, group in last.groupby("discriminator_width"):
+        passed = group.isel(trial=group.verdict_possible.values)
+        sizes, realistic = passed.support_size.values, passed.support_size_realistic.values
+        said = "no verdict" if not len(sizes) else (
+            f"{np.exp(np.log(sizes).mean()):,.0f} ({sizes.min():,.0f} – {sizes.max():,.0f})")  # fmt: skip
+        only = "" if not len(sizes) else f"{np.exp(np.log(realistic).mean()):,.0f}"
+        gate = f"{len(sizes)} of {group.sizes['trial']}"
+        fidelity = f"{float(group.fidelity_ratio.mean()):.2f}"
+        print(f"| {int(width)} | {int(group.discriminator_weights[0]):,} | {gate} | {said} | {only} | {fidelity} |")
+    print(f"| real digits | | | {float(last.real_support_size):,.0f} ({float(last.real_support_size_low):,.0f} – "
+          f"{float(last.real_support_size_high):,.0f}, 95 % interval) | | 1 |\n")  # fmt: skip
+    kept = last.isel(trial=last.verdict_possible.values)
+    for name in ("support_size", "support_size_realistic"):
+        for words, least, most in (("all widths", 0, 99), ("widths 4 to 16", 4, 16), ("widths 16 to 32", 16, 32)):
+            width = kept.discriminator_width.values
+            some = kept.isel(trial=(least <= width) & (width <= most))
+            exponent, low, high = slope(some.discriminator_weights.values, some[name].values)
+            print(f"{name} ∝ weights^{exponent:.2f} ({low:.2f} to {high:.2f}), {words}, {some.sizes['trial']} trials")
+    across = np.corrcoef(kept.fidelity_ratio, np.log(kept.support_size))[0, 1]
+    print(f"correlation of log support with the fidelity ratio over these trials: {across:.2f}")
+
+    figure = Figure(figsize=(8, 4.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.axhspan(
+        float(last.real_support_size_low), float(last.real_support_size_high), color="#c8553d", alpha=0.18, lw=0
+    )
+    axes.axhline(float(last.real_support_size), color="#c8553d", ls="--", label="real digits, measured the same way")
+    passed = last.verdict_possible.values
+    jitter = np.exp(np.linspace(-0.02, 0.02, 5))[last.seed.values % 5]
+    verdict = {"color": "#1f5fa8", "label": "one GAN, 95 % interval"}
+    none = {"color": "#888888", "mfc": "none", "label": "no verdict: too far from real digits"}
+    for chosen, style in ((passed, verdict), (~passed, none)):
+        if chosen.any():
+            x, y = (last.discriminator_weights.values * jitter)[chosen], last.support_size.values[chosen]
+            error = np.abs([y - last.support_size_low.values[chosen], last.support_size_high.values[chosen] - y])
+            axes.errorbar(x, y, error, fmt="o", ms=4, lw=1, **style)
+    means = [(float(g.discriminator_weights[0]), float(np.exp(np.log(g.support_size).mean())))
+             for _, g in kept.groupby("discriminator_width")]  # fmt: skip
+    axes.plot(*np.array(means).T, color="#1f5fa8", lw=1.5, label="geometric mean of the seeds")
+    axes.set(xscale="log", yscale="log", xlabel="weights of the discriminator", ylabel="support size (distinct images)")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(Path(__file__).with_name("digits-diversity.png"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
