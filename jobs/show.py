@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -110,9 +111,15 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
         click.echo(json.dumps({"results": str(layout.results), "report": str(layout.report), "trials": rows}, indent=2))
         return
     console = Console(highlight=False)
-    table = Table(*results.columns)
-    for row in results.rows[:TABLE_ROWS]:
-        table.add_row(*map(str, row))
+    shown = results.rows[:TABLE_ROWS]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    # That all are completed goes without saying: the table then fits a terminal of 80 columns.
+    told = [place for place, name in enumerate(results.columns)
+            if name != "status" or {row[place] for row in results.rows} != {"completed"}]  # fmt: skip
+    for place in told:
+        table.add_column(results.columns[place].replace(" ", "\n"), no_wrap=True)
+    for row in shown:
+        table.add_row(*(str(row[place]) for place in told))
     console.print(table)
     if len(results.rows) > TABLE_ROWS:
         console.print(f"{len(results.rows) - TABLE_ROWS} more trials are in the report")
