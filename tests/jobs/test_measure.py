@@ -64,7 +64,7 @@ def test_tiles_of_any_size_give_the_same_record(sampled, monkeypatch) -> None:
     wanted = measure(layout, spec)
     path = layout.pair_record(trial.id, 6)
     whole = path.read_bytes()
-    monkeypatch.setattr(measuring, "choose_tile_images", lambda *arguments: 70)
+    monkeypatch.setattr(measuring, "choose_tile_images", lambda *arguments, **options: 70)
     monkeypatch.setattr(measuring, "BLOCK", 50)
     path.unlink()
     assert set(measure(layout, spec)) == {Snapshot(trial.id, 6)}
