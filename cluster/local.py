@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cluster.guardian import guarded
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
@@ -29,7 +31,7 @@ def local_ray() -> Iterator[None]:
 
     Ray has all of `local_resources`, a token and a session folder of its own, and no dashboard.
     """
-    with _private_folder() as folder:
+    with _private_folder() as folder, guarded():
         token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(os.urandom(32).hex())
@@ -69,6 +71,7 @@ def local_dask(workers: int, memory_limit_bytes: int) -> Iterator[Map[Any, Any]]
 
     with (
         _private_folder() as folder,
+        guarded(),
         dask.config.set({"distributed.worker.daemon": True, "distributed.scheduler.allowed-failures": 5}),
         LocalCluster(
             n_workers=workers,
