@@ -14,6 +14,7 @@ Row = tuple[str, float, str, str]
 TRIALS = 16
 
 DEFAULT = f"""
+import time
 import ray
 from ray import tune
 ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
