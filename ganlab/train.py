@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ganlab.families import Family
 from ganlab.families.base import Dataset
@@ -45,6 +45,14 @@ class TrainSettings(BaseModel):
     """CPU threads of each worker: part of the science, since sums split over threads round differently."""
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """Data-parallel workers of one trial; each takes batch_size / workers images."""
+
+    @field_validator("workers")
+    @classmethod
+    def _shares(cls, workers: int, others: ValidationInfo) -> int:
+        batch_size = others.data.get("batch_size", workers)
+        if batch_size % workers:
+            raise ValueError(f"got {workers}; allowed: a divisor of batch_size = {batch_size}")
+        return workers
 
 
 class NonFiniteError(RuntimeError):
