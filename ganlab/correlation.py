@@ -1,6 +1,7 @@
 """Duplicate probability at every threshold, generated beside real images: diversity without a choice of threshold.
 
-Invariant: a value is given only where the list of closest pairs is complete, NaN elsewhere.
+Invariant: counts of pairs within each distance are exact; each probability comes with the number of pairs it was
+counted over.
 """
 
 from dataclasses import dataclass
@@ -8,79 +9,128 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ganlab.exact import Array, Images, as_images, block_distances, estimated_distances, squared_distances
 
-@dataclass(frozen=True)
-class ThresholdCurve:
-    """Duplicate probability of generated and real images at each threshold.
+POINTS = 100
+_ROWS, _COLUMNS = 512, 4096
+Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.int64]
 
-    ``diversity_ratio`` is real over generated p2: the generator's effective support in units of the real data's. It is
-    NaN where either set has no pair within the threshold, or where a list of closest pairs stops short of it.
+
+@dataclass(frozen=True, eq=False)
+class CorrelationCurve:
+    """Pairs of one set within each distance: the correlation integral (Grassberger & Procaccia 1983).
+
+    Attributes
+    ----------
+    distances : float64 (t,)
+        Rising.
+    within, pairs : int64 (t,)
+        Pairs at most so far apart, of how many that were counted.
     """
 
-    thresholds: npt.NDArray[np.float64]
-    generated: npt.NDArray[np.float64]
-    real: npt.NDArray[np.float64]
-    diversity_ratio: npt.NDArray[np.float64]
+    distances: Floats
+    within: Counts
+    pairs: Counts
+
+    @property
+    def probability(self) -> Floats:
+        """(t,) P(two images are at most so far apart): p2 at every threshold."""
+        return self.within / self.pairs
+
+    def sharpened(self, squared: npt.ArrayLike, samples: int, complete_to: float) -> "CorrelationCurve":
+        """With the counts over all pairs of a larger sample, as far as its close pairs are known.
+
+        Parameters
+        ----------
+        squared : array (m,)
+            Squared distances of every pair of the sample that is at most `complete_to` apart.
+        samples : int
+            Images of the sample.
+        complete_to : float
+            Distance (not squared).
+        """
+        known = self.distances <= complete_to * (1 + 1e-12)
+        counts = np.searchsorted(np.sort(np.asarray(squared)), _up_to(self.distances), side="right")
+        within = np.where(known, counts, self.within).astype(np.int64)
+        pairs = np.where(known, samples * (samples - 1) // 2, self.pairs).astype(np.int64)
+        return CorrelationCurve(self.distances, within, pairs)
 
 
-def threshold_curve(
-    generated: npt.ArrayLike,
-    generated_samples: int,
-    real: npt.ArrayLike,
-    real_samples: int,
-    thresholds: npt.ArrayLike | None = None,
-) -> ThresholdCurve:
-    """Compare the duplicate probability of generated and real images at every threshold (the correlation integral).
+def choose_distances(images: Array, threshold: float) -> Floats:
+    """(t,) distances to draw a curve at: evenly up to the median distance of these images, and the threshold.
+
+    Beyond the median distance of two images nothing is learnt about duplicates. Raises ValueError as `correlation_curve`.
+    """
+    rows = as_images(images, at_least=2)
+    some = Images(rows.values[:: -(-len(rows) // 1000)])
+    i, j = np.triu_indices(len(some), 1)
+    top = max(float(np.sqrt(np.median(squared_distances(some, some, i, j)))), 2 * threshold) if len(i) else threshold
+    return np.unique(np.append(np.linspace(0, top, POINTS + 1)[1:], threshold))
+
+
+def correlation_curve(images: Array, distances: npt.ArrayLike) -> CorrelationCurve:
+    """Count the pairs of a set within each distance, by looking at all of them.
 
     Parameters
     ----------
-    generated, real : array (m,)
-        Squared distances of the closest pairs of each set, ascending: all pairs, or as many of the closest as are known.
-    generated_samples, real_samples : int
-        Number of images in each set.
-    thresholds : array (t,), optional
-        Distances (not squared). By default every distance that occurs in either list.
-
-    Returns
-    -------
-    ThresholdCurve
+    images
+        (n, ...) uint8 or float32, n >= 2; time grows as n², about as for a matrix product of all pairs.
+    distances : array (t,)
+        Distances (not squared), rising.
 
     Raises
     ------
     ValueError
-        For distances that are not finite, not ascending, negative, or more than there are pairs.
+        Images that cannot be compared, or distances that are not rising, negative or not finite.
     """
-    squared = [_check_distances(generated, generated_samples), _check_distances(real, real_samples)]
-    if thresholds is None:
-        at_squared = np.unique(np.concatenate(squared))
-        at = np.sqrt(at_squared)
-    else:
-        at = np.asarray(thresholds, dtype=np.float64)
-        at_squared = at**2
-    curves = [
-        _probability_within(each, samples, at_squared)
-        for each, samples in zip(squared, (generated_samples, real_samples), strict=True)
-    ]
-    positive = (curves[0] > 0) & (curves[1] > 0)
-    ratio = np.full(at.shape, np.nan)
-    np.divide(curves[1], curves[0], out=ratio, where=positive)
-    return ThresholdCurve(at, curves[0], curves[1], ratio)
+    rows = as_images(images, at_least=2)
+    at = np.asarray(distances, dtype=np.float64)
+    if at.ndim != 1 or not np.isfinite(at).all() or (at < 0).any() or (np.diff(at) <= 0).any():
+        raise ValueError(f"distances: got {at}; allowed are finite numbers of at least 0, rising")
+    limits = _up_to(at)
+    histogram = np.zeros(len(at) + 1, np.int64)
+    for start in range(0, len(rows), _ROWS):
+        stop = min(start + _ROWS, len(rows))
+        for first in range(start, len(rows), _COLUMNS):
+            last = min(first + _COLUMNS, len(rows))
+            later = np.arange(start, stop)[:, None] < np.arange(first, last)
+            histogram += _histogram(rows, slice(start, stop), slice(first, last), later, limits)
+    pairs = len(rows) * (len(rows) - 1) // 2
+    return CorrelationCurve(at, np.cumsum(histogram[:-1]), np.full(len(at), pairs))
 
 
-def _check_distances(squared_distances: npt.ArrayLike, samples: int) -> npt.NDArray[np.float64]:
-    array = np.asarray(squared_distances, dtype=np.float64)
-    if samples < 2 or array.ndim != 1 or array.size > samples * (samples - 1) // 2:
-        raise ValueError(f"{array.size} distances for {samples} images; allowed: one axis, at most one for each pair")
-    if not np.isfinite(array).all() or (array < 0).any() or (np.diff(array) < 0).any():
-        raise ValueError("squared distances must be finite, not negative and ascending")
-    return array
+def diversity_ratio(generated: CorrelationCurve, real: CorrelationCurve) -> Floats:
+    """(t,) real over generated p2 at each distance: the generator's support in units of the data's.
+
+    NaN where either set has no pair so close. ValueError for curves at different distances.
+    """
+    if not np.array_equal(generated.distances, real.distances):
+        raise ValueError("got curves at different distances; allowed is one set of distances for both")
+    ratio = np.full(len(real.distances), np.nan)
+    both = (generated.within > 0) & (real.within > 0)
+    np.divide(real.probability, generated.probability, out=ratio, where=both)
+    return ratio
 
 
-def _probability_within(
-    squared: npt.NDArray[np.float64], samples: int, at_squared: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """p2 at each threshold; NaN from the last listed distance on, whose ties may be cut, unless all pairs are listed."""
-    pairs = samples * (samples - 1) // 2
-    within = np.searchsorted(squared, at_squared, side="right") / pairs
-    known = at_squared < squared[-1] if squared.size else np.zeros(at_squared.shape, dtype=bool)
-    return within if squared.size == pairs else np.where(known, within, np.nan)
+def _histogram(rows: Images, row: slice, column: slice, wanted: npt.NDArray[np.bool_], limits: Floats) -> Counts:
+    """(t + 1,) pairs of a block by the first limit that they do not exceed."""
+    if rows.integer:
+        return _counted(block_distances(rows, rows, row, column)[wanted], limits)
+    estimate, wrong = estimated_distances(rows, rows, row, column)
+    low, high = (estimate - wrong)[wanted], (estimate + wrong)[wanted]
+    place, highest = np.searchsorted(limits, low), np.searchsorted(limits, high)
+    doubtful = np.flatnonzero(place != highest)
+    i, j = (part[doubtful] for part in np.nonzero(wanted))
+    place[doubtful] = np.searchsorted(limits, squared_distances(rows, rows, i + row.start, j + column.start))
+    return np.bincount(place, minlength=len(limits) + 1)
+
+
+def _counted(squared: Array, limits: Floats) -> Counts:
+    return np.bincount(np.searchsorted(limits, squared), minlength=len(limits) + 1)
+
+
+def _up_to(distances: Floats) -> Floats:
+    """Squares, a little more than the square root's rounding may have taken from a whole number."""
+    squares: Floats = distances**2 * (1 + 4 * np.finfo(np.float64).eps)
+    return squares
