@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ganlab.exact import Array, Images, Index, Read, read_rows, signed
+from ganlab.exact import Array, Images, Index, Read, check_same_kind, load_rows
 from ganlab.pairs import Closest, Pairs, check_threshold
 from ganlab.screen import Floats, Screen
 from ganlab.search import search
@@ -18,7 +18,6 @@ from ganlab.tiles import Tile
 
 LISTED = 100_000
 _ALL = int(np.iinfo(np.int64).max)
-_READ_BYTES = 2**25
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +151,8 @@ def compare_tile(
     count: int = 20,
     limit: int = LISTED,
     device: str = "cpu",
+    bound_squared: float = np.inf,
+    rows: Images | None = None,
 ) -> Collisions:
     """Compare all pairs of a tile: one task of a measurement.
 
@@ -169,6 +170,10 @@ def compare_tile(
         Closest pairs and duplicates to keep.
     device
         "cpu" or "cuda": where matrix products run. The result is the same.
+    bound_squared
+        A squared distance that `count` pairs of the sample are known not to exceed: those above it are not kept.
+    rows
+        What `load_rows` gave for the rows, when they are at hand.
 
     Returns
     -------
@@ -181,30 +186,15 @@ def compare_tile(
         A threshold below zero, or images that are not of one shape, not uint8 or float32, or not finite.
     """
     check_threshold("threshold_squared", threshold_squared)
-    rows = _load(read, tile.row_start, tile.row_stop)
+    if rows is None:
+        rows = load_rows(read, tile.row_start, tile.row_stop)
     same = (tile.row_start, tile.row_stop) == (tile.column_start, tile.column_stop)
-    columns = rows if same else _load(read, tile.column_start, tile.column_stop)
-    if (rows.features, rows.values.dtype) != (columns.features, columns.values.dtype):
-        raise ValueError(
-            f"tile {tuple(tile)}: got images of {rows.features} {rows.values.dtype} and of "
-            f"{columns.features} {columns.values.dtype} values; allowed is one shape and type; resize them"
-        )
-    bound = np.inf if screen is None else screen.bound_squared(count)
+    columns = rows if same else load_rows(read, tile.column_start, tile.column_stop)
+    check_same_kind(rows, columns, f"tile {tuple(tile)}")
+    bound = min(bound_squared, np.inf if screen is None else screen.bound_squared(count))
     collector = _Collector(tile, threshold_squared, Closest(count, bound), limit)
     search(rows, columns, screen, collector, row_start=tile.row_start, column_start=tile.column_start, device=device)
     return collector.finish()
-
-
-def _load(read: Read, start: int, stop: int) -> Images:
-    """Images [start, stop), read in parts so that no second copy of all of them is ever held."""
-    first = read_rows(read, start, min(start + 1, stop))
-    step = max(1, _READ_BYTES // first.nbytes)
-    # int8, so that integer products need no copy
-    values = np.empty((stop - start, first.shape[1]), np.int8 if first.dtype == np.uint8 else np.float32)
-    for place in range(start, stop, step):
-        part = read_rows(read, place, min(place + step, stop), first)
-        values[place - start : place - start + len(part)] = signed(part) if part.dtype == np.uint8 else part
-    return Images(values)
 
 
 class _Collector:
@@ -219,8 +209,8 @@ class _Collector:
         self._column_degrees = np.zeros(tile.column_stop - tile.column_start, np.int64)
         self._listed, self._cut, self._limit = Pairs.none(), _ALL, limit
 
-    def bounds(self, start: int, stop: int) -> Floats:
-        return np.maximum(self._closest.bounds(start, stop), self.sure_squared)
+    def bounds(self, i: Index) -> Floats:
+        return np.maximum(self._closest.bounds(i), self.sure_squared)
 
     def add(self, i: Index, j: Index, squared: Array) -> None:
         self._closest.add(i, j, squared)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Index = NDArray[np.int64]
 Read = Callable[[int, int], Array]  # read(start, stop) gives the images [start, stop)
+Result = TypeVar("Result")
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
+_READ_BYTES = 2**25  # of images read at a time
 _BATCH_BYTES = 2**19  # of differences at a time: they stay in the cache
 _INT32_FEATURES = 2**15 - 1  # so many squares of differences of uint8, or twice products of int8, fit in int32
 _INT8_COLUMNS = 16
@@ -50,6 +52,11 @@ class Images:
     def integer(self) -> bool:
         """True when squared distances are integers."""
         return bool(self.values.dtype != np.float32)
+
+    @cached_property
+    def kept(self) -> dict[Any, Any]:
+        """What was computed from these images and is wanted again, by whoever computed it."""
+        return {}
 
     @cached_property
     def _shifted(self) -> tuple[NDArray[np.int8], Index]:
@@ -97,6 +104,16 @@ def as_images(images: Array, what: str = "images", at_least: int = 1) -> Images:
     return Images(rows)
 
 
+def on_best_device(compute: Callable[[str], Result]) -> Result:
+    """Call `compute` with "cuda" where this process has a GPU with room for it, else with "cpu"."""
+    if torch.cuda.is_available():
+        try:
+            return compute("cuda")
+        except torch.cuda.OutOfMemoryError:  # trials may be training on it
+            torch.cuda.empty_cache()
+    return compute("cpu")
+
+
 def read_rows(read: Read, start: int, stop: int, like: Array | None = None) -> Array:
     """Images [start, stop) as checked rows, with as many values of the same type as those of `like`.
 
@@ -114,6 +131,29 @@ def read_rows(read: Read, start: int, stop: int, like: Array | None = None) -> A
             f"{stop - start} images of {like.shape[1]} {like.dtype} values; bring all to one shape and type"
         )
     return rows
+
+
+def load_rows(read: Read, start: int, stop: int) -> Images:
+    """Images [start, stop) as checked rows, read in parts so that no second copy of all of them is ever held.
+
+    uint8 images are shifted to int8, so that integer products need no copy. Raises as `read_rows` does.
+    """
+    first = read_rows(read, start, min(start + 1, stop))
+    step = max(1, _READ_BYTES // first.nbytes)
+    values = np.empty((stop - start, first.shape[1]), np.int8 if first.dtype == np.uint8 else np.float32)
+    for place in range(start, stop, step):
+        part = read_rows(read, place, min(place + step, stop), first)
+        values[place - start : place - start + len(part)] = signed(part) if part.dtype == np.uint8 else part
+    return Images(values)
+
+
+def check_same_kind(rows: Images, columns: Images, what: str) -> None:
+    """Raise ValueError unless both hold as many values of one type for each image."""
+    if (rows.features, rows.values.dtype) != (columns.features, columns.values.dtype):
+        raise ValueError(
+            f"{what}: got images of {rows.features} {rows.values.dtype} and of {columns.features} "
+            f"{columns.values.dtype} values; allowed is one shape and type; resize them"
+        )
 
 
 def _check_finite(rows: Array, what: str) -> None:

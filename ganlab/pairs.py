@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganlab.exact import Array, Images, Index, as_images
+from ganlab.neighbours import nearest_images
 from ganlab.screen import Floats, learn
-from ganlab.search import nearest_bounds, search
+from ganlab.search import search
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,10 +153,9 @@ def nearest(queries: Array, references: Array, count: int = 1, device: str = "cp
             f"count: got {count}; allowed is 1 to {len(columns)}, the number of references; "
             "ask for fewer or give more references"
         )
-    screen = learn(_reader(columns), len(columns), count)
-    collector = _Nearest(nearest_bounds(rows, columns, screen, count, device), count)
-    search(rows, columns, screen, collector, ordered=False, device=device)
-    return collector.pairs().of(rows)
+    found = nearest_images(rows, columns, learn(_reader(columns), len(columns), count), count, device=device)
+    query = np.repeat(np.arange(len(rows)), count)
+    return Pairs(np.stack([query, found.index.ravel()], axis=1), found.squared_distance.ravel()).of(rows)
 
 
 def _check_count(count: int) -> None:
@@ -191,9 +191,9 @@ class Closest(_Exact):
         self.bound_squared = bound_squared
         self.capacity = count
 
-    def bounds(self, start: int, stop: int) -> Floats:
+    def bounds(self, i: Index) -> Floats:
         """The squared distance of the last pair kept, for every row."""
-        return np.full(stop - start, self.bound_squared)
+        return np.full(len(i), self.bound_squared)
 
     def wants(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
         """Which pairs, no nearer than `low`, may be among the closest."""
@@ -226,8 +226,8 @@ class _Within(_Exact):
         self._threshold_squared = threshold_squared
         self._found: list[Pairs] = [Pairs.none()]
 
-    def bounds(self, start: int, stop: int) -> Floats:
-        return np.full(stop - start, self._threshold_squared)
+    def bounds(self, i: Index) -> Floats:
+        return np.full(len(i), self._threshold_squared)
 
     def add(self, i: Index, j: Index, squared: Array) -> None:
         near = squared <= self._threshold_squared
@@ -240,37 +240,6 @@ class _Within(_Exact):
             np.concatenate([pairs.index for pairs in found]),
             np.concatenate([pairs.squared_distance for pairs in found]),
         ).sorted()
-
-
-class _Nearest(_Exact):
-    """Keeps the `count` nearest references of each query."""
-
-    def __init__(self, bounds: Floats, count: int) -> None:
-        self._count = count
-        self._bounds = bounds
-        self._squared = np.full((len(bounds), count), np.inf)  # integer distances are exact in float64 too
-        self._reference = np.full((len(bounds), count), np.iinfo(np.int64).max)
-
-    def bounds(self, start: int, stop: int) -> Floats:
-        return self._bounds[start:stop]
-
-    def add(self, i: Index, j: Index, squared: Array) -> None:
-        near = squared <= self._bounds[i]
-        if not near.any():
-            return
-        queries = np.unique(i[near])
-        query = np.concatenate([np.repeat(queries, self._count), i[near]])
-        reference = np.concatenate([self._reference[queries].ravel(), j[near]])
-        distance = np.concatenate([self._squared[queries].ravel(), squared[near]])
-        order = np.lexsort((reference, distance, query))
-        first = np.searchsorted(query[order], queries)
-        best = order[first[:, None] + np.arange(self._count)]
-        self._squared[queries], self._reference[queries] = distance[best], reference[best]
-        self._bounds[queries] = np.minimum(self._bounds[queries], self._squared[queries, -1])
-
-    def pairs(self) -> Pairs:
-        query = np.repeat(np.arange(len(self._squared)), self._count)
-        return Pairs(np.stack([query, self._reference.ravel()], axis=1), self._squared.ravel())
 
 
 def _reader(images: Images):  # type: ignore[no-untyped-def]

@@ -6,7 +6,7 @@ the rounding. The derivation is in docs/pairs.md.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from time import perf_counter
 
 import numpy as np
@@ -67,6 +67,16 @@ class Lifted:
     error: Floats
     width: int
 
+    @cached_property
+    def first_coordinate(self) -> Floats:
+        """(n,) the first value of each vector: for a look along directions, that along which images differ most."""
+        return self.vectors[:, 0].double().cpu().numpy()
+
+    def take(self, which: Index) -> "Lifted":
+        """The vectors of some of the images, in this order."""
+        some = self.vectors[torch.from_numpy(which).to(self.vectors.device)]
+        return Lifted(some, self.squared[which], self.error[which], self.width)
+
 
 @dataclass(frozen=True, eq=False)
 class Screen:
@@ -104,8 +114,12 @@ class Screen:
         """A squared distance that at least `count` pairs of the whole set do not exceed."""
         return float(self.closest_squared[count - 1]) if count <= len(self.closest_squared) else np.inf
 
+    def reach(self, row_error: Floats, column_error: Floats, bounds: Floats) -> Floats:
+        """(r,) the most by which the vectors of a pair within the squared bound of its row can differ."""
+        return _reach(row_error, column_error, bounds, self.scale)
+
     def lift(self, images: Images, look: int, device: str = "cpu") -> Lifted:
-        """The vectors of images for one of the looks.
+        """The vectors of images for one of the looks; they are kept with the images.
 
         Raises
         ------
@@ -117,8 +131,15 @@ class Screen:
                 f"images: got {images.features} {images.values.dtype} values per image; allowed are "
                 f"{len(self.centre)} like those the screen was learnt from; learn it from this sample"
             )
+        name = (self, look, device)
+        if name not in images.kept:
+            images.kept[name] = self._lift(images, look, device)
+        lifted: Lifted = images.kept[name]
+        return lifted
+
+    def _lift(self, images: Images, look: int, device: str) -> Lifted:
         whole = look == images.features
-        vectors_of = self._lift_whole if whole else self._lifter(look)
+        vectors_of = self._lift_whole if whole else self._lifter(look, device)
         width = look if whole else look + 1
         depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
         kind = torch.bfloat16 if device == "cpu" and _bfloat16_is_best() else torch.float32
@@ -157,7 +178,7 @@ class Screen:
         centred[far], squared[far] = 0, 0
         return centred, squared, np.where(far, np.inf, 2.0**-22 * np.sqrt(squared) + 2.0**-100)
 
-    def _lifter(self, look: int) -> Callable[[Array], tuple[Singles, Floats]]:
+    def _lifter(self, look: int, device: str) -> Callable[[Array], tuple[Singles, Floats]]:
         """What gives the vectors of some images before they are rounded, and the most by which each is wrong."""
         directions, weights = self.directions[:look], self.weights[:look]
         if self.centre.dtype == np.int8:
@@ -167,7 +188,7 @@ class Screen:
 
             def lift_integers(values: Array) -> tuple[Singles, Floats]:
                 shifted = signed(values)
-                product = integer_product(torch.from_numpy(shifted), stacked).numpy().astype(np.int64)
+                product = integer_product(torch.from_numpy(shifted), stacked, device).numpy().astype(np.int64)
                 along = (product[:, :-1] - offset) * weights
                 squared = (squared_lengths(shifted) - 2 * product[:, -1] + centre_squared).astype(np.float64)
                 rest, wrong = _rest(squared, along, 2.0**-40 * squared, 0)
@@ -216,12 +237,17 @@ def below(
     """
     width = rows.width
     left = rows.vectors[row].clone()
-    slack = rows.error[row] + columns.error[column].max()
-    reach = np.square(np.sqrt(bounds) * (scale * (1 + 2.0**-20)) + slack)
+    reach = np.square(_reach(rows.error[row], columns.error[column], bounds, scale))
     left[:, :width].neg_()
     left[:, width : width + 2] = _two_parts(_half(rows.squared[row], reach, left.shape[1]))
     left[:, width + 2 : width + 4] = 1
     return left @ columns.vectors[column].T
+
+
+def _reach(row_error: Floats, column_error: Floats, bounds: Floats, scale: float) -> Floats:
+    """(r,) the most by which the vectors of a pair within the squared bound of its row can differ."""
+    reach: Floats = np.sqrt(bounds) * (scale * (1 + 2.0**-20)) + (row_error + column_error.max())
+    return reach
 
 
 def _half(squared: Floats, reach: Floats | float, depth: int) -> Floats:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 _FIXED_BYTES = 256 * 2**20  # of one task, whatever its tile: block buffers and what the libraries take
-_SCREEN_BYTES = 600  # of one image's projection and lengths
+_SCREEN_BYTES = 1700  # of one image's two projections, one of them in two orders, and of lengths
 
 
 class Tile(NamedTuple):
@@ -64,6 +64,20 @@ def plan_new_tiles(compared: int, samples: int, tile_images: int) -> tuple[Tile,
     blocks = [*_blocks(0, compared, tile_images), *_blocks(compared, samples, tile_images)]
     return tuple(
         Tile(*row, *column) for index, row in enumerate(blocks) for column in blocks[index:] if column[0] >= compared
+    )
+
+
+def plan_rectangle(row_start: int, rows: int, columns: int, tile_images: int) -> tuple[Tile, ...]:
+    """Tiles of every row in [row_start, rows) with every one of `columns` columns of another set, by block row."""
+    return split(Tile(row_start, rows, 0, columns), tile_images)
+
+
+def split(tile: Tile, tile_images: int) -> tuple[Tile, ...]:
+    """The same rectangle as tiles of at most `tile_images` rows and columns; some may hold no pair i < j."""
+    return tuple(
+        Tile(*row, *column)
+        for row in _blocks(tile.row_start, tile.row_stop, tile_images)
+        for column in _blocks(tile.column_start, tile.column_stop, tile_images)
     )
 
 

@@ -6,22 +6,24 @@ by its fingerprint, so measuring again recomputes only what is new, and comes to
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ganlab.collisions import Collisions, compare_tile
-from ganlab.fidelity import RealNeighbours, real_neighbours
-from ganlab.pairs import nearest
-from ganlab.screen import Screen, learn
-from ganlab.tiles import Tile, choose_tile_images, plan_tiles
+from ganlab.fidelity import RealNeighbours
+from jobs.comparison import Comparison, Found, Map, Progress, Source, compare
+from jobs.scoring import Progress as ScoreProgress
+from jobs.scoring import Wanted as WantedScores
+from jobs.scoring import read_scores, scores_name, write_scores
+from jobs.space import PIXELS, Space, embed, sweep_space
+from jobs.space import Wanted as WantedFeatures
 from jobs.spec import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import (
+    NearestReal,
     PairRecord,
     read_pair_record,
     read_real_neighbours,
@@ -29,12 +31,15 @@ from storage.pair_records import (
     write_pair_record,
     write_real_neighbours,
 )
+from storage.partial_pairs import PartialPairs
+from storage.progress import recorded
 from storage.reference import Reference, read_reference
-from storage.samples import Samples
+from storage.samples import DamagedShardError, Samples
 
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
-Progress = Callable[[float, float], None]
+Stage = Callable[[str, float, float], None]
 REFERENCE = "reference"  # stands for the real images where a trial's id may stand
+# A snapshot that is still being drawn is compared from so many images on, and again when there are so many times as many.
+BEGIN_IMAGES, BEGIN_GROWTH = 50_000, 1.5
 
 
 class Snapshot(NamedTuple):
@@ -48,198 +53,308 @@ class Snapshot(NamedTuple):
 class SnapshotImages:
     """Reads the images of one snapshot, numbered from 0; cheap to send to a worker."""
 
-    snapshot: Snapshot
     source: Samples | Reference
     first: int
     count: int
 
-    @classmethod
-    def open(cls, layout: SweepLayout, snapshot: Snapshot) -> "SnapshotImages":
-        """The images of a snapshot whose every shard is committed, or the real images."""
-        if snapshot.trial == REFERENCE:
-            reference = read_reference(layout)
-            return cls(snapshot, reference, 0, reference.shape[0])
-        samples = Samples(layout.trial(snapshot.trial))
-        numbers = samples.steps[snapshot.step]
-        return cls(snapshot, samples, numbers.start, len(numbers))
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Images, channels, height, width."""
+        return (self.count, *self.source.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """uint8."""
+        return self.source.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Images [start, stop), uint8 (n, C, H, W)."""
         return self.source.read(self.first + start, self.first + stop)
 
 
-class _TileTask(NamedTuple):
-    images: SnapshotImages
-    tile: Tile
-    screen: Screen | None
-    threshold_squared: int
-    closest: int
+@dataclass(frozen=True)
+class Committed:
+    """A snapshot as far as its shards are committed, in order from the first.
 
+    Parameters
+    ----------
+    snapshot, images
+        Which, and its images so far, not yet in the space they are compared in.
+    complete
+        Every shard is committed.
+    made
+        What a record depends on beside the images.
+    checksums, shard_images
+        Of each of its shards, and how many images each holds.
+    """
 
-class _NeighbourTask(NamedTuple):
-    sweep: Path
-    images: SnapshotImages
-    start: int
-    stop: int
-    wanted: int
-
-
-class _Result(NamedTuple):
     snapshot: Snapshot
-    pairs: float  # compared
-    collisions: Collisions | None = None
-    start: int = 0
-    neighbours: tuple[np.ndarray, np.ndarray] | None = None
+    images: Source
+    complete: bool
+    made: tuple[Any, ...]
+    checksums: tuple[Any, ...]
+    shard_images: int
+
+    def fingerprint(self, images: int) -> str | None:
+        """Names the first so many images, the training images and the settings."""
+        shards, rest = divmod(images, self.shard_images)
+        if rest or shards > len(self.checksums):
+            return None
+        content = json.dumps([*self.made, self.checksums[:shards]])
+        return hashlib.sha256(content.encode()).hexdigest()[:16]
+
+    @property
+    def whole(self) -> str:
+        """The fingerprint of all its images."""
+        name = self.fingerprint(self.images.shape[0])
+        assert name is not None
+        return name
 
 
-def _work(task: _TileTask | _NeighbourTask) -> _Result:
-    """Run one task, on whatever worker it lands."""
-    if isinstance(task, _TileTask):
-        found = compare_tile(task.images.read, task.tile, task.screen, task.threshold_squared, task.closest)
-        return _Result(task.images.snapshot, found.pairs_compared, collisions=found)
-    queries, reference = task.images.read(task.start, task.stop), _reference(task.sweep)
-    found_pairs = nearest(queries, reference, count=task.wanted)
-    arrays = (found_pairs.index[:, 1], found_pairs.squared_distance)
-    return _Result(task.images.snapshot, len(queries) * len(reference), start=task.start, neighbours=arrays)
+class Measured(NamedTuple):
+    """What `measure_sweep` leaves for the answers, beside the records."""
+
+    real: RealNeighbours
+    threshold_squared: float
+    damaged: dict[Snapshot, DamagedShardError]
 
 
-@lru_cache(maxsize=1)
-def _reference(sweep: Path) -> np.ndarray:
-    return read_reference(SweepLayout(sweep)).images
+def measure_sweep(
+    layout: SweepLayout,
+    trials: Sequence[TrialSettings],
+    settings: CollisionSettings,
+    memory_bytes: int,
+    map: Map,
+    progress: Progress,
+    stage: Stage = lambda name, done, total: None,
+) -> Measured:
+    """Bring the records of a sweep up to what is committed; cheap when nothing is new, so it may be called in a loop.
+
+    Parameters
+    ----------
+    memory_bytes
+        Of one worker.
+    map
+        `map(function, items)` of some cluster, or Python's own; it is not called when there is nothing to compare.
+    stage
+        Called with (name, done, total) of what is done beside comparing pairs.
+
+    Returns
+    -------
+    Measured
+        With the snapshots that can't be read; all others have their records.
+
+    Raises
+    ------
+    DamagedShardError
+        If the real images can't be read.
+    SpecError
+        If the embedding can't be had for these real images.
+    """
+    progress = recorded(layout, progress)
+    space = sweep_space(layout, settings.embedding, partial(stage, "Training the classifier"))
+    layout = layout.in_space(space.name)
+    real = real_neighbours_of(layout, memory_bytes, map, progress, space)
+    threshold_squared = threshold_of(settings, real, space.integer(read_reference(layout)))
+    found = list(committed(layout, trials, settings, threshold_squared, space))
+    wanted = [each for each in found if _unmeasured(layout, each)]
+    damaged = measure_snapshots(layout, wanted, settings, threshold_squared, memory_bytes, map, progress, space)
+    complete = [each for each in found if each.complete and each.snapshot not in damaged]
+    damaged |= score_snapshots(layout, complete, threshold_squared, map, partial(stage, "Scoring"), space)
+    return Measured(real, threshold_squared, damaged)
 
 
-def real_neighbours_of(layout: SweepLayout) -> RealNeighbours:
+def real_neighbours_of(
+    layout: SweepLayout, memory_bytes: int, map: Map, progress: Progress, space: Space = PIXELS
+) -> RealNeighbours:
     """Distance of every real image to its nearest other one; computed once for all measurements of a sweep."""
-    reference = read_reference(layout)
-    squared = read_real_neighbours(layout, reference.fingerprint)
-    if squared is None:
-        squared = real_neighbours(_reference(layout.root))
-        write_real_neighbours(layout, reference.fingerprint, squared)
-    return RealNeighbours(np.sqrt(squared))
+    return RealNeighbours(np.sqrt(_nearest_real(layout, memory_bytes, map, progress, space).squared))
 
 
-TASKS, SPLIT_FROM = 16, 50_000  # tiles at least, of snapshots of so many images, so that workers end together
-BLOCK = 4096  # queries per nearest-neighbour task
+def _nearest_real(layout: SweepLayout, memory_bytes: int, map: Map, progress: Progress, space: Space) -> NearestReal:
+    name = space.name_of(read_reference(layout).fingerprint)
+    known = read_real_neighbours(layout, name)
+    if known is not None:
+        return known
+    images = reference_in(layout, space, map)
+    keep = PartialPairs(layout.partial_real_neighbours, lambda count: name)
+    wanted = Comparison(images, name, reference=images, itself=True)
+    for _, found in compare({REFERENCE: (wanted, keep)}, memory_bytes, map, progress):
+        if isinstance(found, DamagedShardError):
+            raise found
+        known = _nearest(found, images)
+        write_real_neighbours(layout, name, known)
+    assert known is not None
+    return known
 
 
-def threshold_of(settings: CollisionSettings, real: RealNeighbours) -> int:
-    """Squared distance within which two images are duplicates: as set, or where real images hardly ever pair."""
+def _nearest(found: Found, images: Source) -> NearestReal:
+    assert found.neighbours is not None
+    kind = np.int64 if images.dtype == np.uint8 else np.float64
+    return NearestReal(found.neighbours.index[:, 0], found.neighbours.squared_distance[:, 0].astype(kind))
+
+
+def reference_in(layout: SweepLayout, space: Space, map: Map) -> Source:
+    """The real images in the space. Raises DamagedShardError if they can't be read."""
+    (images,) = in_space(layout, [_real(layout, ())], space, map).values()
+    if isinstance(images, DamagedShardError):
+        raise images
+    return images
+
+
+def in_space(
+    layout: SweepLayout, wanted: Sequence[Committed], space: Space, map: Map
+) -> dict[Snapshot, Source | DamagedShardError]:
+    """The images of complete snapshots in the space: as they are, or their features, computed where they are not kept."""
+    if space.classifier is None:
+        return {each.snapshot: each.images for each in wanted}
+    features = {
+        each.snapshot: WantedFeatures(each.images, layout.features(*each.snapshot), space.name_of(each.checksums))
+        for each in wanted
+    }
+    return dict(embed(space, features, map))
+
+
+def threshold_of(settings: CollisionSettings, real: RealNeighbours, integer: bool = True) -> float:
+    """Squared distance within which two images are duplicates: as set, or where real images hardly ever pair.
+
+    `integer`: squared distances are whole numbers, and so is this.
+    """
     distance = real.threshold(settings.real_neighbour_quantile) if settings.threshold == "auto" else settings.threshold
-    return int(np.floor(float(distance) ** 2 + 1e-9))
+    squared = float(distance) ** 2
+    return int(np.floor(squared + 1e-9)) if integer else squared
 
 
 def unmeasured(
-    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, threshold_squared: int
-) -> dict[Snapshot, str]:
-    """Every committed snapshot that has no valid record yet, and the fingerprint that its record will have."""
-    return {
-        snapshot: fingerprint
-        for snapshot, fingerprint in fingerprints(layout, trials, settings, threshold_squared)
-        if read_pair_record(layout, snapshot.trial, snapshot.step, fingerprint) is None
-    }
+    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, threshold_squared: float
+) -> list[Committed]:
+    """Every snapshot that has no valid record yet, and is complete, or large and still being drawn."""
+    return [each for each in committed(layout, trials, settings, threshold_squared) if _unmeasured(layout, each)]
+
+
+def _unmeasured(layout: SweepLayout, each: Committed) -> bool:
+    ready = each.complete or each.images.shape[0] >= BEGIN_IMAGES
+    return ready and read_pair_record(layout, *each.snapshot, each.whole) is None
 
 
 def measure_snapshots(
     layout: SweepLayout,
-    wanted: Mapping[Snapshot, str],
+    wanted: Sequence[Committed],
     settings: CollisionSettings,
-    threshold_squared: int,
+    threshold_squared: float,
     memory_bytes: int,
     map: Map,
     progress: Progress,
-) -> None:
-    """Compare all pairs of the `wanted` snapshots, and write the record of each when it is complete."""
-    reference = _reference(layout.root)
-    work = {
-        snapshot: _Work(
-            layout, snapshot, len(reference), reference.shape[1:], settings, threshold_squared, memory_bytes
-        )
-        for snapshot in wanted
-    }
-    total = sum(each.pairs for each in work.values())
-    done = 0.0
-    progress(done, total)
-    tasks = (task for each in list(work.values()) for task in each.tasks())
-    for result in map(_work, tasks):
-        snapshot = result.snapshot
-        each = work[snapshot]
-        each.add(result)
-        done += result.pairs
-        progress(done, total)
-        if each.finished:
-            write_pair_record(layout, snapshot.trial, snapshot.step, each.record(wanted[snapshot]))
-            del work[snapshot]
-    assert not work
+    space: Space = PIXELS,
+) -> dict[Snapshot, DamagedShardError]:
+    """Compare all pairs of the `wanted` snapshots, and write the record of each when it is complete.
+
+    Returns
+    -------
+    dict
+        The snapshots with a damaged shard; their records are missing.
+    """
+    if not wanted:
+        return {}
+    # Features are computed of whole snapshots: those still being drawn wait.
+    wanted = [each for each in wanted if each.complete or space.classifier is None]
+    images = in_space(layout, wanted, space, map)
+    reference = reference_in(layout, space, map)
+    damaged = {snapshot: each for snapshot, each in images.items() if isinstance(each, DamagedShardError)}
+    snapshots = {each.snapshot: each for each in wanted if each.snapshot not in damaged}
+    comparisons = {}
+    for snapshot, each in snapshots.items():
+        keep = PartialPairs(layout.partial_pairs(*snapshot), each.fingerprint, keep_finished=not each.complete)
+        if not each.complete and _enough_for_now(keep, each.images.shape[0]):
+            continue
+        others = None if snapshot.trial == REFERENCE else reference
+        own = images[snapshot]
+        assert not isinstance(own, DamagedShardError)
+        comparisons[snapshot] = Comparison(own, each.whole, threshold_squared, settings.flagged, others), keep
+    for snapshot, found in compare(comparisons, memory_bytes, map, progress):
+        each = snapshots[snapshot]
+        if isinstance(found, DamagedShardError):
+            damaged[snapshot] = found
+        elif each.complete:
+            if snapshot.trial == REFERENCE:
+                nearest = _nearest_real(layout, memory_bytes, map, progress, space)
+            else:
+                nearest = _nearest(found, reference)
+            write_pair_record(layout, *snapshot, _record(each.whole, threshold_squared, found, nearest))
+    return damaged
 
 
-class _Work:
-    """What is left to do for one snapshot, and what was found so far."""
+def score_snapshots(
+    layout: SweepLayout, wanted: Sequence[Committed], threshold_squared: float, map: Map, progress: ScoreProgress,
+    space: Space = PIXELS,
+) -> dict[Snapshot, DamagedShardError]:  # fmt: skip
+    """Score complete snapshots, the real images among them, that are not scored yet; returns those that can't be read."""
+    missing = [each for each in wanted if read_scores(layout.scores(*each.snapshot), scores_name(each.whole)) is None]
+    if not missing:
+        return {}
+    images = in_space(layout, missing, space, map)
+    damaged = {snapshot: each for snapshot, each in images.items() if isinstance(each, DamagedShardError)}
+    scores = {
+        each.snapshot: WantedScores(own, layout.scores(*each.snapshot), scores_name(each.whole),
+                                    each.snapshot.trial == REFERENCE)
+        for each in missing if not isinstance(own := images[each.snapshot], DamagedShardError)
+    }  # fmt: skip
+    name = space.name_of(read_reference(layout).fingerprint)
+    threshold = float(np.sqrt(threshold_squared))
+    return damaged | write_scores(scores, reference_in(layout, space, map), name, threshold, map, progress)
 
-    def __init__(
-        self, layout: SweepLayout, snapshot: Snapshot, references: int, image_shape: tuple[int, ...],
-        settings: CollisionSettings, threshold_squared: int, memory_bytes: int,
-    ) -> None:  # fmt: skip
-        self.snapshot, self.settings, self.threshold_squared = snapshot, settings, threshold_squared
-        self.sweep = layout.root
-        self.images = SnapshotImages.open(layout, snapshot)
-        self.samples = self.images.count
-        tasks = TASKS if self.samples >= SPLIT_FROM else 1
-        self.tiles = plan_tiles(self.samples, choose_tile_images(self.samples, image_shape, memory_bytes, tasks=tasks))
-        self.blocks = range(0, self.samples, BLOCK)
-        self.neighbour_count = 2 if snapshot.trial == REFERENCE else 1
-        self.pairs = self.samples * (self.samples - 1) / 2 + self.samples * references
-        self.left = len(self.tiles) + len(self.blocks)
-        self.collisions: Collisions | None = None
-        self.neighbour = np.empty(self.samples, dtype=np.int64)
-        self.neighbour_squared = np.empty(self.samples, dtype=np.int64)
 
-    def tasks(self) -> Iterator[_TileTask | _NeighbourTask]:
-        screen = learn(self.images.read, self.samples, self.settings.flagged, self.threshold_squared)
-        for tile in self.tiles:
-            yield _TileTask(self.images, tile, screen, self.threshold_squared, self.settings.flagged)
-        for start in self.blocks:
-            yield _NeighbourTask(self.sweep, self.images, start, min(start + BLOCK, self.samples), self.neighbour_count)
+def _enough_for_now(keep: PartialPairs, images: int) -> bool:
+    """A snapshot that is still being drawn has not grown much since it was last compared."""
+    before = keep.load()
+    return before is not None and not len(before["left"]) and images < BEGIN_GROWTH * int(before["compared"])
 
-    def add(self, result: _Result) -> None:
-        self.left -= 1
-        if result.collisions is not None:
-            self.collisions = result.collisions if self.collisions is None else self.collisions.merge(result.collisions)
-        if result.neighbours is not None:
-            index, squared = (column[self.neighbour_count - 1 :: self.neighbour_count] for column in result.neighbours)
-            place = slice(result.start, result.start + len(index))
-            self.neighbour[place], self.neighbour_squared[place] = index, squared
 
-    @property
-    def finished(self) -> bool:
-        return self.left == 0
-
-    def record(self, fingerprint: str) -> PairRecord:
-        found = self.collisions
-        assert found is not None
-        return PairRecord(
-            fingerprint=fingerprint, samples=self.samples, pairs_compared=found.pairs_compared,
-            threshold_squared=self.threshold_squared, degrees=found.degrees,
-            closest_index=found.closest.index, closest_squared=found.closest.squared_distance,
-            listed_index=found.listed.index, listed_squared=found.listed.squared_distance,
-            listed_below=found.listed_below, neighbour=self.neighbour, neighbour_squared=self.neighbour_squared,
-        )  # fmt: skip
+def _record(fingerprint: str, threshold_squared: float, found: Found, nearest: NearestReal) -> PairRecord:
+    among = found.collisions
+    assert among is not None
+    return PairRecord(
+        fingerprint=fingerprint, samples=among.samples, pairs_compared=among.pairs_compared,
+        threshold_squared=threshold_squared, degrees=among.degrees,
+        closest_index=among.closest.index, closest_squared=among.closest.squared_distance,
+        listed_index=among.listed.index, listed_squared=among.listed.squared_distance,
+        listed_below=among.listed_below, neighbour=nearest.neighbour, neighbour_squared=nearest.squared,
+    )  # fmt: skip
 
 
 def fingerprints(
-    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, threshold_squared: int
-) -> Iterator[tuple[Snapshot, str]]:
-    """Every snapshot that can be measured now, the real images first, and the fingerprint of its record."""
+    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, threshold_squared: float,
+    space: Space = PIXELS,
+) -> Iterator[tuple[Snapshot, str]]:  # fmt: skip
+    """Every snapshot that is complete, the real images first, and the fingerprint of its record."""
+    for each in committed(layout, trials, settings, threshold_squared, space):
+        if each.complete:
+            yield each.snapshot, each.whole
 
-    def digest(content: object) -> str:
-        made = [content, settings.embedding, settings.flagged, threshold_squared, reference]
-        return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
 
-    reference = read_reference(layout).fingerprint
-    yield Snapshot(REFERENCE, 0), digest("real images")
+def committed(
+    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, threshold_squared: float,
+    space: Space = PIXELS,
+) -> Iterator[Committed]:  # fmt: skip
+    """Every snapshot that has images, the real images first; images as they are, fingerprints those of the space."""
+    made = (space.fingerprint, settings.flagged, threshold_squared, read_reference(layout).fingerprint)
+    yield _real(layout, made)
     for trial in trials:
         own = layout.trial(trial.id)
         if not own.samples.exists():
             continue
         samples = Samples(own)
-        for step in samples.steps:
-            yield Snapshot(trial.id, step), digest(snapshot_checksums(own, samples, step))
+        for step, numbers in samples.begun.items():
+            if numbers:
+                yield Committed(
+                    Snapshot(trial.id, step), SnapshotImages(samples, numbers.start, len(numbers)),
+                    step in samples.steps, made, tuple(snapshot_checksums(own, samples, step)), samples.plan.shard_images,
+                )  # fmt: skip
+
+
+def _real(layout: SweepLayout, made: tuple[Any, ...]) -> Committed:
+    """The real images, as if they were a snapshot of one shard."""
+    reference = read_reference(layout)
+    images = reference.shape[0]
+    checksums = ("real images", reference.fingerprint)
+    return Committed(Snapshot(REFERENCE, 0), SnapshotImages(reference, 0, images), True, made, checksums, images)

@@ -1,47 +1,30 @@
-"""Anyone's samples, from a file or a folder of pictures: how many distinct images does their maker have?
+"""Anyone's samples, from a file or a folder of pictures: opened, put into an embedding, their unfinished work kept.
 
-Invariant: every unordered pair is compared exactly once; a file is read in pieces and never whole.
+Invariant: a file is read in pieces and never whole; what is kept is bound to the values it came from.
 """
 
+import hashlib
+import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from ganlab.collisions import Collisions, compare_tile
-from ganlab.fidelity import RealNeighbours, fidelity_ratio, real_neighbours, realistic
-from ganlab.pairs import nearest
+from ganlab.embedding import embedding_key
 from ganlab.pictures import read_pictures
-from ganlab.screen import learn
-from ganlab.support import Estimate, collision_frequency, estimate_from_degrees
-from ganlab.tiles import choose_tile_images, plan_tiles
+from jobs.comparison import SPLIT_FROM, Comparison, Keep, Map, Source
+from jobs.space import PIXELS, Progress, Space, Wanted, classifier_space, embed
 from jobs.strict import SpecError
-from storage.arrays import open_array
+from storage.arrays import open_array, open_labels
+from storage.partial_pairs import PartialPairs, cache_folder
+from storage.samples import DamagedShardError
 
-SAMPLE_SIZES = (10, 20, 50, 100, 200, 400, 1000, 2000, 5000)
-CLOSEST = 20
-NEIGHBOUR_QUANTILE = 0.1  # as `collisions.real_neighbour_quantile` in a sweep file
-BLOCK = 4096
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
-
-
-class Source(Protocol):
-    """A set of images that is read by ranges."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the whole array."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Of its values."""
-
-    def read(self, start: int, stop: int) -> np.ndarray:
-        """Images [start, stop)."""
+READ_BYTES = 2**24  # of a file, at a time
+FORMAT = 1  # of what is kept
+Keeper = Callable[[str, Comparison], Keep]
 
 
 @dataclass(frozen=True)
@@ -65,9 +48,61 @@ class InMemory:
         return self.images[start:stop]
 
 
+@dataclass(frozen=True)
+class Pictures:
+    """Images that lie with their channels last, or have none, as (n, C, H, W)."""
+
+    source: Source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole array."""
+        count, height, width, *channels = self.source.shape
+        return (count, *(channels or [1]), height, width)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its values."""
+        return self.source.dtype
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Images [start, stop)."""
+        images = self.source.read(start, stop)
+        return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """Anyone's images.
+
+    Attributes
+    ----------
+    path : Path
+        Where they came from.
+    source : Source
+        uint8 images or float32 features, one per item of the first axis.
+    labels : int64 (n,) or None
+        The class of each, where the file says so.
+    """
+
+    path: Path
+    source: Source
+    labels: np.ndarray | None
+
+    @property
+    def pictures(self) -> Source | None:
+        """The images as uint8 (n, C, H, W), so that they can be shown; None for what is no picture."""
+        source, shape = self.source, self.source.shape
+        if source.dtype != np.uint8 or len(shape) not in (3, 4):
+            return None
+        if len(shape) == 4 and shape[1] in (1, 3):
+            return source
+        return Pictures(source) if len(shape) == 3 or shape[3] in (1, 3) else None
+
+
 def open_samples(
     path: Path, resize: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
-) -> Source:
+) -> Opened:
     """Open an array file (.npy, .npz, Zarr) or read a folder of pictures.
 
     Parameters
@@ -82,151 +117,134 @@ def open_samples(
     SpecError
         Naming the path, what was found and what is allowed.
     """
+    labels = None
     try:
         if path.is_dir() and not any((path / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
             images, _ = read_pictures(path, resolution=resize, progress=progress)
             source: Source = InMemory(images)
         else:
             source = open_array(path, rank=None)
+            labels = open_labels(path, source.shape[0])
     except ValueError as error:
-        raise SpecError(str(error)) from error
+        raise SpecError(_in_options(str(error), path)) from error
     if source.dtype not in (np.uint8, np.float32):
         raise SpecError(f"{path}: got {source.dtype}; allowed: uint8 images or float32 features (convert the array)")
     if source.shape[0] < 2:
         raise SpecError(f"{path}: got {source.shape[0]} image; allowed: two or more")
-    return source
+    return Opened(path, source, labels)
 
 
-@dataclass(frozen=True)
-class SampleAnswer:
-    """What all pairs of one set of samples say, with what real images say at the same threshold where there are any."""
-
-    path: str
-    threshold: float
-    threshold_from: str
-    support: Estimate
-    collisions: Collisions
-    fidelity: float | None = None
-    precision: float | None = None
-    real_support: Estimate | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain data; what is not finite is null."""
-        sizes = [size for size in SAMPLE_SIZES if size <= self.support.samples]
-        listed, below = self.collisions.listed, self.collisions.listed_below
-        seen = {
-            size: collision_frequency(listed.index, max(below, size), size, self.support.confidence) for size in sizes
-        }
-        answer = {
-            "path": self.path,
-            "samples": self.support.samples,
-            "pairs_compared": self.collisions.pairs_compared,
-            "threshold": self.threshold,
-            "threshold_from": self.threshold_from,
-            "duplicates": self.support.duplicates,
-            **_support_json(self.support),
-            "sample_size_at_half": _finite(self.support.sample_size_at_half),
-            "nonuniformity": _finite(self.support.nonuniformity),
-            "largest_mode_mass": self.support.largest_mode_mass,
-            "collision_probability": [
-                {"sample_size": size, "seen": each.probability, "low": each.low, "high": each.high,
-                 "samples": each.repeats, "model": self.support.collision_probability(size)}
-                for size, each in seen.items()
-            ],
-            "closest": [
-                {"images": [int(i), int(j)], "distance": math.sqrt(squared)}
-                for (i, j), squared in zip(
-                    self.collisions.closest.index, self.collisions.closest.squared_distance, strict=True)
-            ],
-        }  # fmt: skip
-        if self.real_support is not None:
-            answer["fidelity_ratio"], answer["precision"] = self.fidelity, self.precision
-            answer["diversity_ratio"] = self.support.size / self.real_support.size
-            answer["real"] = {"samples": self.real_support.samples, **_support_json(self.real_support)}
-        return answer
+def _in_options(text: str, path: Path) -> str:
+    """What is wrong with a folder of pictures, in the words of the command line instead of the sweep file's."""
+    text = text.replace(" (skip_unreadable: true goes on without it)", "")
+    if ", the first is " in text:
+        text = f"{text.removesuffix('readable pictures')}pictures of one size, or --resize PIXELS"
+    return f"{path}: {text.removeprefix('path: ')}" if text.startswith("path: ") else text
 
 
-def _support_json(support: Estimate) -> dict[str, Any]:
-    return {
-        "support_size": support.size, "support_size_low": support.low, "support_size_high": _finite(support.high),
-        "one_sided": support.one_sided, "confidence": support.confidence,
-    }  # fmt: skip
+def check_alike(samples: Opened, reference: Opened) -> None:
+    """Raise SpecError unless the real images are of the samples' type and shape."""
+    theirs, ours = reference.source, samples.source
+    if theirs.shape[1:] != ours.shape[1:] or theirs.dtype != ours.dtype:
+        raise SpecError(
+            f"--reference holds {theirs.dtype} of shape {theirs.shape[1:]}, the samples {ours.dtype} of shape "
+            f"{ours.shape[1:]}; allowed: the same"
+        )
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def in_embedding(
+    name: str, samples: Opened, reference: Opened | None, map: Map, stage: Callable[[str, float, float], None]
+) -> tuple[Space, Source, Source | None]:
+    """The samples and the real images in an embedding; a classifier is trained on the labelled real images.
 
-
-def measure_samples(
-    path: Path,
-    source: Source,
-    reference: Source | None,
-    threshold: float | None,
-    memory_bytes: int,
-    map: Map,
-    progress: Callable[[float, float], None],
-) -> SampleAnswer:
-    """Compare all pairs of the samples, and of the reference where there is one.
-
-    Parameters
-    ----------
-    source, reference
-        Samples, and real images of the same shape and type.
-    threshold
-        Largest distance of a duplicate; by default from the reference (see `ganlab.fidelity.RealNeighbours.threshold`).
+    Classifier and features are kept in this user's cache under the content of the images.
 
     Raises
     ------
     SpecError
-        Neither threshold nor reference, or a reference of another shape or type.
+        No real images, or none with labels, or images that no classifier takes.
     """
-    real: RealNeighbours | None = None
-    if reference is not None:
-        if reference.shape[1:] != source.shape[1:] or reference.dtype != source.dtype:
-            raise SpecError(
-                f"--reference holds {reference.dtype} of shape {reference.shape[1:]}, the samples {source.dtype} of "
-                f"shape {source.shape[1:]}; allowed: the same"
-            )
-        real_images = reference.read(0, reference.shape[0])
-        real = RealNeighbours(np.sqrt(real_neighbours(real_images)))
-    chosen = "--threshold"
-    if threshold is None:
-        if real is None:
-            raise SpecError("what is a duplicate? give --threshold DISTANCE (Euclidean, over all values of an image), or "
-                            "--reference PATH with real images to take it from")  # fmt: skip
-        threshold = real.threshold(NEIGHBOUR_QUANTILE)
-        chosen = f"the {NEIGHBOUR_QUANTILE} quantile of real images' distances to their nearest other one"
-    squared = threshold**2 if source.dtype == np.float32 else math.floor(threshold**2 + 1e-9)
-    collisions = _compare_all(source, squared, memory_bytes, map, progress)
-    support = estimate_from_degrees(collisions.degrees)
-    if reference is None or real is None:
-        return SampleAnswer(str(path), threshold, chosen, support, collisions)
-    distance = np.sqrt(np.concatenate([
-        nearest(source.read(start, min(start + BLOCK, source.shape[0])), real_images).squared_distance
-        for start in range(0, source.shape[0], BLOCK)
-    ]))  # fmt: skip
-    of_real = _compare_all(reference, squared, memory_bytes, map, lambda done, total: None)
-    return SampleAnswer(
-        str(path), threshold, chosen, support, collisions,
-        fidelity=fidelity_ratio(distance, real), precision=float(realistic(distance, real).mean()),
-        real_support=estimate_from_degrees(of_real.degrees),
-    )  # fmt: skip
+    if name == PIXELS.name:
+        return PIXELS, samples.source, None if reference is None else reference.source
+    own, real = samples.pictures, None if reference is None else reference.pictures
+    if reference is None or real is None or own is None or reference.labels is None:
+        found = "nothing" if reference is None else f"no labels beside {reference.source.dtype} images"
+        raise SpecError(
+            f"--embedding classifier: got {found} to train it on; allowed: --reference with labelled pictures (uint8, an "
+            ".npz or Zarr group with the arrays images and labels), or --embedding pixels"
+        )
+
+    def reading(done: int, total: int) -> None:
+        stage("Reading images", done, total)
+
+    labels, contents = reference.labels, [_Content(each, reading).digest(each.shape[0]) for each in (own, real)]
+    key = embedding_key(f"{contents[1]} {hashlib.sha256(labels.tobytes()).hexdigest()}")
+    train: Progress = lambda done, total: stage("Training the classifier", done, total)  # noqa: E731
+    folder = cache_folder()
+    space = classifier_space(
+        folder / f"classifier-{key}.npz", key, lambda: (real.read(0, real.shape[0]), labels), train, "--embedding"
+    )
+    names = [space.name_of(content) for content in contents]
+    wanted = {
+        number: Wanted(images, folder / "features" / f"{names[number]}.zarr", names[number])
+        for number, images in enumerate((own, real))
+    }
+    try:
+        features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
+    except ValueError as error:
+        raise SpecError(f"--embedding classifier: {error}") from error
+    for each in features.values():
+        if isinstance(each, DamagedShardError):
+            raise each
+    return space, features[0], features[1]  # type: ignore[return-value]
 
 
-def _compare_all(
-    source: Source, squared: float, memory_bytes: int, map: Map, progress: Callable[[float, float], None]
-) -> Collisions:
-    samples, shape = source.shape[0], source.shape[1:]
-    screen = learn(source.read, samples, CLOSEST, squared)
-    tiles = plan_tiles(samples, choose_tile_images(samples, shape, memory_bytes, source.dtype.itemsize, tasks=16))
-    total = samples * (samples - 1) / 2
-    found = Collisions.create(samples, CLOSEST)
-    compare = partial(_compare, source=source, screen=screen, squared=squared)
-    for part in map(compare, tiles):
-        found = found.merge(part)
-        progress(found.pairs_compared, total)
-    return found
+def is_long(source: Source, reference: Source | None) -> bool:
+    """Whether comparing takes so long that starting workers, and reading all images once to name them, is nothing."""
+    work = Comparison(source, "", 0.0, reference=reference).work
+    real = 0.0 if reference is None else Comparison(reference, "", 0.0, reference=reference).work
+    return work + real >= SPLIT_FROM
 
 
-def _compare(tile: Any, source: Source, screen: Any, squared: float) -> Collisions:
-    return compare_tile(source.read, tile, screen, squared, CLOSEST)
+def keep_in_cache(path: Path, source: Source, reference: Source | None, progress: Callable[[int, int], None]) -> Keeper:
+    """Keep work on a file in this user's cache (see `cache_folder`), finished or not, bound to what the images are.
+
+    So the same command goes on after it was killed, and of a file that has grown compares the new images only.
+    """
+    content = {id(each): _Content(each, progress) for each in (source, reference) if each is not None}
+
+    def keeper(part: str, wanted: Comparison) -> PartialPairs:
+        others = None if wanted.reference is None else content[id(wanted.reference)].digest(wanted.reference.shape[0])
+        made = [FORMAT, part, others, wanted.threshold_squared, wanted.closest, wanted.neighbours]
+
+        def fingerprint(images: int) -> str | None:
+            own = content[id(wanted.images)].digest(images)
+            return own and hashlib.sha256(json.dumps([*made, own]).encode()).hexdigest()
+
+        name = hashlib.sha256(json.dumps([str(path.absolute()), part, wanted.threshold_squared]).encode()).hexdigest()
+        return PartialPairs(cache_folder() / "pairs" / f"{name[:24]}.npz", fingerprint, keep_finished=True)
+
+    return keeper
+
+
+class _Content:
+    """Names the first images of a source by a digest of their values."""
+
+    def __init__(self, source: Source, progress: Callable[[int, int], None]) -> None:
+        self._source, self._progress = source, progress
+        self._known: dict[int, str] = {}
+
+    def digest(self, images: int) -> str | None:
+        """Of the first so many images; None when there are fewer."""
+        samples, *shape = self._source.shape
+        if images > samples:
+            return None
+        if images not in self._known:
+            state = hashlib.blake2b(json.dumps([shape, str(self._source.dtype)]).encode())
+            step = max(1, READ_BYTES // (self._source.dtype.itemsize * math.prod(shape)))
+            for start in range(0, images, step):
+                stop = min(start + step, images)
+                state.update(np.ascontiguousarray(self._source.read(start, stop)).data)
+                self._progress(stop, images)
+            self._known[images] = state.hexdigest()
+        return self._known[images]

@@ -5,7 +5,7 @@ Invariant: a record is whole or absent, and belongs to exactly the images and se
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
 
 Ints = npt.NDArray[np.int64]
+Squares = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ class PairRecord:
         Of the images, the training images and the settings.
     samples, pairs_compared : int
         Images, and the unordered pairs of them, each compared once.
-    threshold_squared : int
-        Squared distance up to which a pair is a duplicate.
+    threshold_squared : int or float
+        Squared distance up to which a pair is a duplicate. As all squared distances here, whole of uint8 images and
+        float64 of features.
     degrees : int64 (samples,)
         Duplicates of each image.
     closest_index, closest_squared : int64 (m, 2), (m,)
@@ -44,15 +46,15 @@ class PairRecord:
     fingerprint: str
     samples: int
     pairs_compared: int
-    threshold_squared: int
+    threshold_squared: float
     degrees: Ints
     closest_index: Ints
-    closest_squared: Ints
+    closest_squared: Squares
     listed_index: Ints
-    listed_squared: Ints
+    listed_squared: Squares
     listed_below: int
     neighbour: Ints
-    neighbour_squared: Ints
+    neighbour_squared: Squares
 
 
 def write_pair_record(layout: SweepLayout, trial_id: str, step: int, record: PairRecord) -> None:
@@ -70,15 +72,28 @@ def read_pair_record(layout: SweepLayout, trial_id: str, step: int, fingerprint:
     return PairRecord(**values)
 
 
-def write_real_neighbours(layout: SweepLayout, fingerprint: str, squared: Ints) -> None:
-    """Keep the squared distance of every real image to its nearest other one, int64 (N,)."""
-    write_arrays(layout.real_neighbours, fingerprint=fingerprint, squared=squared)
+class NearestReal(NamedTuple):
+    """The nearest other real image of every real image.
+
+    Attributes
+    ----------
+    neighbour, squared : int64 (N,)
+        Its number, and its squared distance.
+    """
+
+    neighbour: Ints
+    squared: Squares
 
 
-def read_real_neighbours(layout: SweepLayout, fingerprint: str) -> Ints | None:
+def write_real_neighbours(layout: SweepLayout, fingerprint: str, nearest: NearestReal) -> None:
+    """Keep the nearest real neighbours of the real images."""
+    write_arrays(layout.real_neighbours, fingerprint=fingerprint, **nearest._asdict())
+
+
+def read_real_neighbours(layout: SweepLayout, fingerprint: str) -> NearestReal | None:
     """What `write_real_neighbours` kept for the same images; None when there is none or it is damaged."""
-    columns = _read(layout.real_neighbours, fingerprint, {"fingerprint", "squared"})
-    return None if columns is None else columns["squared"]
+    columns = _read(layout.real_neighbours, fingerprint, {"fingerprint", *NearestReal._fields})
+    return None if columns is None else NearestReal(columns["neighbour"], columns["squared"])
 
 
 def _read(path: Path, fingerprint: str, names: set[str]) -> dict[str, npt.NDArray[Any]] | None:
@@ -90,8 +105,8 @@ def _read(path: Path, fingerprint: str, names: set[str]) -> dict[str, npt.NDArra
 
 
 def snapshot_checksums(trial: TrialLayout, samples: Samples, step: int) -> list[int]:
-    """CRC-32C of each shard of one snapshot, from its commit records: they name its images."""
+    """CRC-32C of each shard of one snapshot that is committed, from the commit records: they name its images."""
     size = samples.plan.shard_images
-    numbers = samples.steps[step]
+    numbers = samples.begun[step]
     shards = range(numbers.start // size, numbers.stop // size)
     return [int(read_json(trial.commit(shard))["crc32c"]) for shard in shards]

@@ -98,7 +98,7 @@ def streaming_cost(rounds: int = 3) -> float:
     plan = ShardPlan.make(((500, 2000), (1000, 2000), (2000, 20000)), (1, 8, 8))
     requests = [Request(shard.step, shard.index, shard.stop - shard.start) for shard in plan.shards]
 
-    def trial(sink: Callable[[np.ndarray, int], None], drain: Callable[[], None]) -> float:
+    def trial(sink: Callable[[np.ndarray, int, np.ndarray | None], None], drain: Callable[[], None]) -> float:
         family = DCGAN(DCGANSettings(latent_dim=32, generator_width=32, discriminator_width=8, refine=True), (1, 8, 8),
                        settings, seed=0)  # fmt: skip
         started = time.perf_counter()
@@ -109,7 +109,7 @@ def streaming_cost(rounds: int = 3) -> float:
     torch.set_num_threads(1)
     ratios = []
     for _ in range(rounds):
-        dropped = trial(lambda images, shard: None, lambda: None)
+        dropped = trial(lambda images, shard, labels: None, lambda: None)
         with tempfile.TemporaryDirectory() as folder:
             layout = TrialLayout(Path(folder))
             create_samples(layout, plan)

@@ -1,0 +1,338 @@
+"""Comparing sets of images as tasks for any `map`: all pairs of a set, and the nearest of another set to each image.
+
+Invariant: every pair is compared once, also when the work is killed and begun again: what is finished is kept with a list
+of what is left, bound to the images and settings. Tiles, workers and restarts change no number.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+
+from ganlab.collisions import Collisions, compare_tile
+from ganlab.exact import Images, load_rows, on_best_device
+from ganlab.neighbours import Neighbours, nearest_in_tile
+from ganlab.screen import Screen, learn
+from ganlab.tiles import Tile, choose_tile_images, plan_new_tiles, plan_rectangle, split
+from storage.samples import DamagedShardError
+
+Key = TypeVar("Key")
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+Progress = Callable[[float, float, int], None]  # pairs done, pairs to do, tiles left
+
+SAVE_EVERY_S = 30.0  # what a kill can cost, beside the tiles being compared
+SPLIT_FROM, TASKS = 4e12, 16  # work (see `Comparison.work`) of a task worth a worker of its own, and tasks to share it
+PAIR_WORK = 1000  # of looking at one pair, in products of two values
+
+
+class Source(Protocol):
+    """A set of images that is read by ranges; cheap to send to a worker."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Images, and the shape of one."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the values: uint8 or float32."""
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Images [start, stop)."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is wanted to know about one set of images.
+
+    Parameters
+    ----------
+    images
+        The set.
+    fingerprint
+        Names the images, the reference and the settings: workers keep what they learnt under this name.
+    threshold_squared
+        Squared distance within which a pair is a duplicate; None to compare no pairs of the set.
+    closest
+        Closest pairs to keep.
+    reference
+        Where to look for the nearest neighbours of each image; None for none.
+    neighbours
+        How many to keep.
+    itself
+        The reference is the set itself: an image is no neighbour of itself.
+    """
+
+    images: Source
+    fingerprint: str
+    threshold_squared: float | None = None
+    closest: int = 20
+    reference: Source | None = None
+    neighbours: int = 1
+    itself: bool = False
+
+    @property
+    def samples(self) -> int:
+        """Images of the set."""
+        return self.images.shape[0]
+
+    @property
+    def pairs(self) -> int:
+        """Pairs to compare, of both kinds."""
+        among = 0 if self.threshold_squared is None else self.samples * (self.samples - 1) // 2
+        return among + (0 if self.reference is None else self.samples * self.reference.shape[0])
+
+    @property
+    def work(self) -> float:
+        """About how long it takes, in products of two values."""
+        return float(self.pairs) * (int(np.prod(self.images.shape[1:])) + PAIR_WORK)
+
+    def found(self) -> "Found":
+        """What is known before any tile is compared."""
+        among = None if self.threshold_squared is None else Collisions.create(self.samples, self.closest)
+        nearest = None if self.reference is None else Neighbours.create(0, self.samples, self.neighbours)
+        return Found(among, nearest)
+
+    def tile_images(self, memory_bytes: int) -> int:
+        """Rows, and columns, of a tile for a worker of so much memory."""
+        most = self.samples if self.reference is None else max(self.samples, self.reference.shape[0])
+        tasks = TASKS if self.work >= SPLIT_FROM else 1
+        return choose_tile_images(most, self.images.shape[1:], memory_bytes, self.images.dtype.itemsize, tasks)
+
+    def tiles(self, compared: int, tile_images: int) -> list["Part"]:
+        """What is left when the first `compared` images were compared before."""
+        parts = []
+        if self.threshold_squared is not None:
+            parts += [Part(True, tile) for tile in plan_new_tiles(compared, self.samples, tile_images)]
+        if self.reference is not None:
+            references = self.reference.shape[0]
+            parts += [Part(False, tile) for tile in plan_rectangle(compared, self.samples, references, tile_images)]
+        return parts
+
+    def compare(self, part: "Part", bound_squared: float) -> "Found":
+        """Do one part, on whatever worker it lands; closest pairs above `bound_squared` are not wanted any more."""
+        tile = part.tile
+        rows = _rows(_Named(self.fingerprint, self.images), tile.row_start, tile.row_stop)
+        if part.among:
+            assert self.threshold_squared is not None
+            screen = _screen(_Named(self.fingerprint, self.images), self.closest, self.threshold_squared)
+            among = partial(
+                compare_tile, self.images.read, tile, screen, self.threshold_squared, self.closest,
+                bound_squared=bound_squared, rows=rows,
+            )  # fmt: skip
+            return Found(on_best_device(lambda device: among(device=device)), None)
+        assert self.reference is not None
+        screen = _screen(_Named(f"reference of {self.fingerprint}", self.reference), self.neighbours, 0.0)
+        nearest = partial(
+            nearest_in_tile, self.images.read, self.reference.read, tile, screen, self.neighbours, self.itself, rows=rows
+        )  # fmt: skip
+        return Found(None, on_best_device(lambda device: nearest(device=device)))
+
+
+class Part(NamedTuple):
+    """One task: a tile of pairs among the images, or of images and references."""
+
+    among: bool
+    tile: Tile
+
+    @property
+    def pairs(self) -> int:
+        """Pairs it compares."""
+        tile = self.tile
+        rows, columns = tile.row_stop - tile.row_start, tile.column_stop - tile.column_start
+        return tile.pairs if self.among else rows * columns
+
+
+class Found(NamedTuple):
+    """What the parts compared so far have found; None for what is not wanted, or not the matter of this part."""
+
+    collisions: Collisions | None
+    neighbours: Neighbours | None
+
+    def merge(self, other: "Found") -> "Found":
+        """What this, which has all that is wanted, and a part of it have found."""
+        collisions, neighbours = self
+        if collisions is not None and other.collisions is not None:
+            collisions = collisions.merge(other.collisions)
+        if neighbours is not None and other.neighbours is not None:
+            neighbours = neighbours.merge(other.neighbours)
+        return Found(collisions, neighbours)
+
+
+class Keep(Protocol):
+    """Where a comparison's state outlives its process."""
+
+    def load(self) -> Mapping[str, np.ndarray] | None:
+        """What was saved for the same settings and the same images, or the first of them."""
+
+    def save(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Keep the arrays instead of what was kept before, whole or not at all."""
+
+    def finish(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Everything is compared, and whoever wanted to know has been told."""
+
+
+def compare(
+    wanted: Mapping[Key, tuple[Comparison, Keep | None]], memory_bytes: int, map: Map, progress: Progress
+) -> Iterator[tuple[Key, Found | DamagedShardError]]:
+    """Yield what each comparison found as soon as it is complete, or the error where its images can't be read.
+
+    Parameters
+    ----------
+    wanted
+        Comparisons by any name. What was begun before and kept goes on.
+    memory_bytes
+        Of one worker.
+    map
+        `map(function, items)` runs the tasks and gives their results in any order; the only link to workers.
+    """
+    going = {key: _Going(comparison, keep, memory_bytes) for key, (comparison, keep) in wanted.items()}
+    total = float(sum(each.comparison.pairs for each in going.values()))
+    done = total - sum(part.pairs for each in going.values() for part in each.left.values())
+    left = sum(len(each.left) for each in going.values())
+    progress(done, total, left)
+    tasks = (
+        _Task(key, number, each.comparison, part, each.bound_squared)
+        for key, each in list(going.items())
+        for number, part in list(each.left.items())
+        if key in going
+    )
+    saved = time.monotonic()
+    try:
+        for key in [key for key, each in going.items() if not each.left]:
+            yield key, going[key].found
+            going.pop(key).finish()
+        for result in map(_run, tasks) if going else ():
+            done, left = done + result.pairs, left - 1
+            progress(done, total, left)
+            each = going.get(result.key)
+            if each is None:  # another part of it failed
+                continue
+            if isinstance(result.found, DamagedShardError):
+                del going[result.key]
+                yield result.key, result.found
+                continue
+            each.add(result.number, result.found)
+            if not each.left:
+                yield result.key, each.found
+                going.pop(result.key).finish()
+            elif time.monotonic() - saved > SAVE_EVERY_S:
+                _save(going)
+                saved = time.monotonic()
+    finally:
+        _save(going)
+
+
+class _Going:
+    """A comparison under way: what it has found, and what is left."""
+
+    def __init__(self, comparison: Comparison, keep: Keep | None, memory_bytes: int) -> None:
+        self.comparison, self._keep = comparison, keep
+        size = comparison.tile_images(memory_bytes)
+        kept = None if keep is None else keep.load()
+        self.found, parts, compared = (comparison.found(), [], 0) if kept is None else _unpack(kept, size)
+        self.left = dict(enumerate([*parts, *comparison.tiles(compared, size)]))
+        self.changed = False
+
+    @property
+    def bound_squared(self) -> float:
+        """What the closest pairs found so far make the most of all; the sooner the next tile knows, the less it does."""
+        among = self.found.collisions
+        enough = among is not None and len(among.closest) == among.count
+        return float(among.closest.squared_distance[-1]) if among is not None and enough else np.inf
+
+    def add(self, number: int, found: Found) -> None:
+        """Take what one part has found."""
+        self.found = self.found.merge(found)
+        del self.left[number]
+        self.changed = True
+
+    def save(self) -> None:
+        """Keep the state, where it is kept."""
+        if self._keep is not None and self.changed:
+            self._keep.save(_pack(self.found, self.left.values(), self.comparison.samples))
+            self.changed = False
+
+    def finish(self) -> None:
+        """Nothing is left, and the result has been taken."""
+        if self._keep is not None:
+            self._keep.finish(_pack(self.found, [], self.comparison.samples))
+
+
+def _save(going: Mapping[Any, _Going]) -> None:
+    for each in going.values():
+        each.save()
+
+
+def _pack(found: Found, left: Iterable[Part], samples: int) -> dict[str, np.ndarray]:
+    """A state as plain arrays."""
+    arrays = {"compared": np.asarray(samples)}
+    arrays["left"] = np.array([(among, *tile) for among, tile in left], np.int64).reshape(-1, 5)
+    for name, each in found._asdict().items():
+        if each is not None:
+            arrays |= {f"{name}.{field}": values for field, values in each.to_arrays().items()}
+    return arrays
+
+
+def _unpack(arrays: Mapping[str, np.ndarray], tile_images: int) -> tuple[Found, list[Part], int]:
+    """What was found, the parts left, in tiles that fit, and the number of images they were planned for."""
+
+    def named(name: str) -> dict[str, np.ndarray]:
+        start = f"{name}."
+        return {key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)}
+
+    among, nearest = named("collisions"), named("neighbours")
+    found = Found(
+        Collisions.from_arrays(among) if among else None, Neighbours.from_arrays(nearest) if nearest else None
+    )
+    parts = [
+        Part(bool(kind), tile) for kind, *whole in arrays["left"].tolist() for tile in split(Tile(*whole), tile_images)
+    ]
+    return found, [part for part in parts if part.pairs], int(arrays["compared"])
+
+
+class _Task(NamedTuple):
+    key: Any
+    number: int
+    comparison: Comparison
+    part: Part
+    bound_squared: float
+
+
+class _Result(NamedTuple):
+    key: Any
+    number: int
+    pairs: int
+    found: Found | DamagedShardError
+
+
+def _run(task: _Task) -> _Result:
+    """Do one task, on whatever worker it lands."""
+    found: Found | DamagedShardError
+    try:
+        found = task.comparison.compare(task.part, task.bound_squared)
+    except DamagedShardError as error:  # others go on
+        found = error
+    return _Result(task.key, task.number, task.part.pairs, found)
+
+
+@dataclass(frozen=True)
+class _Named:
+    """Images by name: two are equal when their names are."""
+
+    name: str
+    source: Source = field(compare=False)
+
+
+@lru_cache(maxsize=2)
+def _screen(images: _Named, count: int, threshold_squared: float) -> Screen | None:
+    """Learnt by every worker for itself: a second, where sending megabytes with every task would cost more."""
+    return learn(images.source.read, images.source.shape[0], count, threshold_squared)
+
+
+@lru_cache(maxsize=1)
+def _rows(images: _Named, start: int, stop: int) -> Images:
+    """The rows of one tile are mostly those of the next."""
+    return load_rows(images.source.read, start, stop)

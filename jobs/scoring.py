@@ -1,0 +1,125 @@
+"""Scores of snapshots beside their pairs, as tasks for any `map`.
+
+Invariant: the scores of a snapshot are kept under a fingerprint of its images, the real ones and the space, and computed
+once.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from ganlab.correlation import POINTS
+from ganlab.manifold import NEIGHBOURS
+from ganlab.scores import MOST_IMAGES, RealSide, Scores, real_side, score, score_real, scored_images
+from jobs.comparison import Map, Source
+from storage.features import read_record, write_record
+from storage.samples import DamagedShardError
+
+Key = TypeVar("Key")
+Progress = Callable[[float, float], None]
+
+
+class Wanted(NamedTuple):
+    """A set of images to score: where to keep the scores, and what names the images, the real ones and the space."""
+
+    images: Source
+    path: Path
+    fingerprint: str
+    is_real: bool = False
+
+
+def scores_name(measured: str) -> str:
+    """Name of the scores of a snapshot whose pair record has this fingerprint."""
+    made = [measured, MOST_IMAGES, NEIGHBOURS, POINTS]
+    return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
+
+
+def read_scores(path: Path, fingerprint: str) -> Scores | None:
+    """What `write_scores` kept; None when there is nothing, or of other images."""
+    arrays = read_record(path, fingerprint)
+    return None if arrays is None else Scores.from_arrays(arrays)
+
+
+def write_scores(
+    wanted: Mapping[Key, Wanted], reference: Source, name: str, threshold: float, map: Map, progress: Progress
+) -> dict[Key, DamagedShardError]:
+    """Score every set of images that is not scored yet, and keep the scores.
+
+    Parameters
+    ----------
+    reference, name
+        The real images, and what names them and the space: workers keep what they prepare under it.
+    threshold
+        Distance of duplicates.
+    progress
+        Called with (pairs looked at, pairs in all).
+
+    Returns
+    -------
+    dict
+        Those whose images can't be read.
+    """
+    missing = {key: each for key, each in wanted.items() if read_record(each.path, each.fingerprint) is None}
+    real = reference.shape[0]
+    image_bytes = reference.read(0, 1).nbytes if missing else 0
+    tasks = [
+        _Task(key, each.images, each.is_real,
+              _Real(name, scored_images(each.images.shape[0], real, image_bytes), threshold, reference))
+        for key, each in missing.items()
+    ]  # fmt: skip
+    total, done = sum(task.pairs for task in tasks), 0
+    damaged = {}
+    for key, pairs, found in map(_run, tasks) if tasks else ():
+        done += pairs
+        progress(done, total)
+        if isinstance(found, DamagedShardError):
+            damaged[key] = found
+        else:
+            write_record(missing[key].path, missing[key].fingerprint, **found.to_arrays())
+    return damaged
+
+
+@dataclass(frozen=True)
+class _Real:
+    """What the real images are prepared for; two are equal when name, number and threshold are."""
+
+    name: str
+    images: int
+    threshold: float
+    source: Source = field(compare=False)
+
+
+class _Task(NamedTuple):
+    key: Any
+    images: Source
+    is_real: bool
+    real: _Real
+
+    @property
+    def pairs(self) -> int:
+        """Pairs it looks at, about: of samples, of both sets twice, for the curve and the balls."""
+        return (1 if self.is_real else 4) * self.real.images**2
+
+
+def _run(task: _Task) -> tuple[Any, int, Scores | DamagedShardError]:
+    """Score one set, on whatever worker it lands."""
+    found: Scores | DamagedShardError
+    try:
+        real, count = _prepared(task.real), task.images.shape[0]
+        found = (
+            score_real(task.images.read, count, real.distances) if task.is_real
+            else score(task.images.read, count, real)
+        )  # fmt: skip
+    except DamagedShardError as error:  # others go on
+        found = error
+    return task.key, task.pairs, found
+
+
+@lru_cache(maxsize=2)
+def _prepared(real: _Real) -> RealSide:
+    """Prepared by every worker for itself: seconds, where sending it with every task would cost more."""
+    return real_side(real.source.read, real.source.shape[0], real.images, real.threshold)

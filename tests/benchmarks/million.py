@@ -1,0 +1,165 @@
+"""All pairs of up to a million images from Zarr, over Dask as `ganlab` does it: time, memory, growth, a second worker.
+
+Run with ``python -m tests.benchmarks.million``; ``--growth`` measures every size from 10,000 on and draws the plot of
+docs/pairs.md, ``--scaling`` compares two workers with one.
+"""
+
+import argparse
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.local import local_dask
+from jobs.comparison import Comparison, Found, compare
+from jobs.measure import SnapshotImages
+from storage.layout import TrialLayout
+from storage.shards import Samples, ShardPlan, ShardWriter, create_samples
+from tests.benchmarks.pairs import faiss_flat, generator
+from tests.benchmarks.table import Target, print_table
+
+Row = tuple[str, float, str, Target]
+SHAPE = (3, 32, 32)
+PLOT = Path(__file__).parents[2] / "docs" / "pairs-growth.png"
+
+
+@contextmanager
+def stored(samples: int, make: Callable[[int], np.ndarray]) -> Iterator[Samples]:
+    """So many images of `make` in the layout of a sweep's trial, in $GANLAB_BENCH_FOLDER or a temporary folder."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("GANLAB_BENCH_FOLDER")) as folder:
+        trial = TrialLayout(Path(folder))
+        plan = ShardPlan.make([(0, samples)], SHAPE)
+        create_samples(trial, plan)
+        writer = ShardWriter(trial, plan)
+        for shard in plan.shards:
+            writer.write(shard.index, make(shard.stop - shard.start))
+        yield Samples(trial)
+
+
+def measured(images: Samples, count: int, workers: int, memory_bytes: int) -> tuple[float, Found]:
+    """Seconds that comparing the first `count` images takes workers that have started, and what they found."""
+    wanted = Comparison(SnapshotImages(images, 0, count), os.urandom(8).hex(), threshold_squared=0.0)
+    share = memory_bytes // (workers + 1)  # one for the scheduler and this process
+    with local_dask(workers, share) as map:
+        list(map(_start, range(4 * workers)))
+        start = time.perf_counter()
+        ((_, found),) = compare({"all": (wanted, None)}, share, map, lambda done, total, left: None)
+        seconds = time.perf_counter() - start
+    assert isinstance(found, Found)
+    assert found.collisions is not None
+    assert found.collisions.complete
+    return seconds, found
+
+
+def _start(number: int) -> None:
+    """Import what a task needs, and try the matrix products."""
+    from ganlab.pairs import closest_pairs
+
+    closest_pairs(np.random.default_rng(number).integers(0, 256, (2000, 200), dtype=np.uint8))
+    time.sleep(0.2)  # so that every worker gets one
+
+
+def million(samples: int, workers: int, memory_bytes: int) -> list[Row]:
+    """All pairs of so many generated images."""
+    with stored(samples, generator(SHAPE)) as images:
+        seconds, found = measured(images, samples, workers, memory_bytes)
+    assert found.collisions is not None
+    kib = (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        + workers * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # that of the largest
+    )
+    name = f"{samples:,} x 3x32x32 from Zarr, all pairs, {workers} workers of one thread"
+    return [
+        (name, seconds, "s", "≤ 900"),
+        (f"{name}: pairs", found.collisions.pairs_compared / seconds, "/s", None),
+        (f"{name}: peak memory, all processes", kib / 2**20, "GiB", "≤ 4"),
+    ]
+
+
+def collapsed(samples: int, workers: int, memory_bytes: int) -> list[Row]:
+    """The same of a generator that makes one image: every pair is a duplicate."""
+    with stored(samples, lambda count: np.full((count, *SHAPE), 7, np.uint8)) as images:
+        seconds, found = measured(images, samples, workers, memory_bytes)
+    assert found.collisions is not None
+    assert found.collisions.duplicates == samples * (samples - 1) // 2
+    assert (found.collisions.degrees == samples - 1).all()
+    kib = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return [
+        (f"{samples:,} equal images, all pairs duplicates", seconds, "s", None),
+        (f"{samples:,} equal images: peak memory of a worker", kib / 2**20, "GiB", None),
+    ]
+
+
+def scaling(samples: int, memory_bytes: int) -> list[Row]:
+    """Two workers against one, in turns: the best of two each."""
+    best: dict[int, float] = {}
+    with stored(samples, generator(SHAPE)) as images:
+        for workers in (1, 2, 1, 2):
+            seconds, _ = measured(images, samples, workers, memory_bytes)
+            best[workers] = min(seconds, best.get(workers, np.inf))
+    name = f"{samples:,} x 3x32x32"
+    return [
+        (f"{name}: one worker", best[1], "s", None),
+        (f"{name}: two workers", best[2], "s", None),
+        (f"{name}: one over two", best[1] / best[2], "ratio", 1.8),
+    ]
+
+
+def growth(samples: int, workers: int, memory_bytes: int, plot: Path) -> list[Row]:
+    """Time at every size from 10,000 to `samples`, beside faiss at the least, and the plot of both."""
+    sizes = [size for size in (10_000, 30_000, 100_000, 300_000, 1_000_000) if size < samples] + [samples]
+    seconds = []
+    with stored(samples, generator(SHAPE)) as images:
+        for size in sizes:
+            seconds.append(measured(images, size, workers, memory_bytes)[0])
+        few = images.read(0, sizes[0]).reshape(sizes[0], -1).astype(np.float32)
+    start = time.perf_counter()
+    faiss_flat(few)
+    peer = time.perf_counter() - start
+    _draw(sizes, seconds, peer, workers, plot)
+    return [
+        *((f"{size:,} x 3x32x32", each, "s", None) for size, each in zip(sizes, seconds, strict=True)),
+        (f"{sizes[0]:,} x 3x32x32: faiss IndexFlatL2", peer, "s", None),
+    ]
+
+
+def _draw(sizes: list[int], seconds: list[float], peer: float, workers: int, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes: Any = figure.subplots()
+    axes.loglog(sizes, seconds, "o-", color="C0", label=f"ganlab, {workers} workers of one thread")
+    scaled = [peer * (size / sizes[0]) ** 2 for size in sizes]
+    axes.loglog(sizes, scaled, "--", color="C1", label=f"faiss IndexFlatL2, scaled from {sizes[0]:,}")
+    axes.loglog(sizes[:1], [peer], "s", color="C1")
+    axes.set(xlabel="images of 3×32×32", ylabel="seconds for all pairs")
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=1_000_000)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--memory-gib", type=float, default=4.0, help="of all processes together")
+    parser.add_argument("--growth", action="store_true", help="every size, and the plot")
+    parser.add_argument("--plot", type=Path, default=PLOT)
+    parser.add_argument("--scaling", action="store_true", help="two workers against one (use --samples 200000)")
+    parser.add_argument("--collapsed", action="store_true", help="all images equal (use --samples 200000)")
+    arguments = parser.parse_args()
+    memory = int(arguments.memory_gib * 2**30)
+    if arguments.scaling:
+        print_table(scaling(arguments.samples, memory))
+    elif arguments.collapsed:
+        print_table(collapsed(arguments.samples, arguments.workers, memory))
+    elif arguments.growth:
+        print_table(growth(arguments.samples, arguments.workers, memory, arguments.plot))
+    else:
+        print_table(million(arguments.samples, arguments.workers, memory))

@@ -1,0 +1,94 @@
+"""Neighbours of any tiles, merged in any order, are those of brute force."""
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from ganlab import screen, search
+from ganlab.neighbours import Neighbours, nearest_in_tile
+from ganlab.screen import learn
+from ganlab.tiles import Tile, plan_rectangle
+
+Array = NDArray[Any]
+
+
+@pytest.fixture
+def small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(screen, "_SAMPLE", 64)
+    monkeypatch.setattr(screen, "_FIRST", 6)
+    monkeypatch.setattr(screen, "_WHOLE", 8)
+    monkeypatch.setattr(search, "_ROWS", 32)
+    monkeypatch.setattr(search, "_COLUMNS", 50)
+
+
+def brute(queries: Array, references: Array, count: int, itself: bool) -> tuple[Array, Array]:
+    a, b = (x.reshape(len(x), -1).astype(np.float64) for x in (queries, references))
+    squared = np.stack([np.square(row - b).sum(axis=1) for row in a])
+    if itself:
+        np.fill_diagonal(squared, np.inf)
+    order = np.stack([np.lexsort((np.arange(len(row)), row))[:count] for row in squared])
+    return order, np.take_along_axis(squared, order, axis=1)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+@pytest.mark.usefixtures("small_looks")
+def test_any_tiles_in_any_order_give_brute_force(data: st.DataObject) -> None:
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
+    kind, itself = data.draw(st.sampled_from(["uint8", "float32"])), data.draw(st.booleans())
+    centres = rng.integers(0, 256, (9, 40))
+    images = (centres[rng.integers(0, 9, 200)] // 2 + rng.integers(0, data.draw(st.integers(1, 8)), (200, 40))).astype(
+        kind
+    )
+    queries = images[: data.draw(st.integers(2, 100))]
+    references = queries if itself else images[100 : 100 + data.draw(st.integers(1, 100))]
+    count = data.draw(st.integers(1, len(references) - itself))
+
+    def read_queries(start: int, stop: int) -> Array:
+        return queries[start:stop]
+
+    def read(start: int, stop: int) -> Array:
+        return references[start:stop]
+
+    learnt = learn(read, len(references), count)
+    parts = [
+        nearest_in_tile(read_queries, read, tile, learnt, count, itself)
+        for tile in plan_rectangle(0, len(queries), len(references), data.draw(st.integers(10, 120)))
+    ]
+    rng.shuffle(parts)  # type: ignore[arg-type]
+    found = reduce(Neighbours.merge, parts)
+    index, squared = brute(queries, references, count, itself)
+    np.testing.assert_array_equal(found.index, index)
+    np.testing.assert_array_equal(found.squared_distance, squared)
+    again = Neighbours.from_arrays(found.to_arrays())
+    assert (again.start, again.stop, again.count) == (0, len(queries), count)
+
+
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 4))
+def test_merge_is_associative_and_commutative(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+
+    def some() -> Neighbours:
+        start, queries = int(rng.integers(0, 5)), int(rng.integers(1, 6))
+        tile = Tile(start, start + queries, 0, 10)
+        return nearest_in_tile(lambda a, b: x[a:b], lambda a, b: y[a:b], tile, None, count)
+
+    parts = []
+    for _ in range(3):  # references of three sets: merged, they need not make sense, only be merged in any order
+        x, y = rng.integers(0, 3, (12, 4), dtype=np.uint8), rng.integers(0, 3, (10, 4), dtype=np.uint8)
+        parts.append(some())
+    a, b, c = parts
+    for left, right in ((a.merge(b), b.merge(a)), (a.merge(b).merge(c), a.merge(b.merge(c)))):
+        np.testing.assert_array_equal(left.index, right.index)
+        np.testing.assert_array_equal(left.squared_distance, right.squared_distance)
+        assert left.start == right.start
+
+
+def test_summaries_of_different_settings_do_not_merge() -> None:
+    with pytest.raises(ValueError, match="got 1 and 2 references"):
+        Neighbours.create(0, 3, 1).merge(Neighbours.create(0, 3, 2))
