@@ -1,4 +1,4 @@
-"""Training images by name, as uint8 arrays (N, C, H, W).
+"""Training images by name, as uint8 arrays (N, C, H, W); or points, as float32 arrays (N, 2).
 
 Invariant: images are a function of the settings and the files read alone: files in sorted order, fixed resampling,
 random numbers by seed; neither the number of threads nor the machine changes a pixel.
@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ganlab.cifar import CLASSES, CifarClass, read_cifar10
+from ganlab.known_modes import draw_grid, draw_stacks, grid_centres
 from ganlab.pictures import read_pictures, resized
 from ganlab.randomness import generator_for
 
@@ -47,15 +48,15 @@ OpenArray = Callable[[Path], ArrayLike]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images, uint8 (N, C, H, W); labels, int64 (N,), where there are any; pictures left out because unreadable."""
+    """Images, uint8 (N, C, H, W), or points, float32 (N, D); int64 labels (N,), or None; pictures left out."""
 
-    images: UInt8
+    images: npt.NDArray[Any]
     labels: npt.NDArray[np.int64] | None = None
     skipped: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        assert self.images.dtype == np.uint8
-        assert self.images.ndim == 4
+        assert self.images.dtype == (np.uint8 if self.images.ndim == 4 else np.float32)
+        assert self.images.ndim in (2, 4)
         assert self.labels is None or self.labels.shape == self.images.shape[:1]
 
 
@@ -171,10 +172,35 @@ class KnownSupportSettings(DatasetSettings):
         return weights
 
 
+class GaussiansGridSettings(DatasetSettings):
+    """Points in the plane from 25 equal normal laws on the grid {−4, −2, 0, 2, 4}²; the label is the mode."""
+
+    name: Literal["gaussians-grid"] = "gaussians-grid"
+    points: Annotated[int, Field(ge=2, le=100_000_000)] = 100_000
+    """Number of points drawn."""
+    scale: Annotated[float, Field(gt=0, le=1)] = 0.05
+    """Standard deviation of each normal law."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Of the draws."""
+
+
+class StackedDigitsSettings(DatasetSettings):
+    """Three of scikit-learn's real digits as the three channels of each image: 1,000 modes, which are the labels."""
+
+    name: Literal["stacked-digits"] = "stacked-digits"
+    resolution: Resolution = 8
+    """Side, in pixels."""
+    images: Annotated[int, Field(ge=2, le=100_000_000)] = 25_600
+    """Number of images drawn."""
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
+    """Of the draws."""
+
+
 AnyDataset = Annotated[
-    DigitsSettings | Cifar10Settings | ImagesSettings | ArraySettings | KnownSupportSettings,
+    DigitsSettings | Cifar10Settings | ImagesSettings | ArraySettings | KnownSupportSettings | GaussiansGridSettings
+    | StackedDigitsSettings,
     Field(discriminator="name"),
-]
+]  # fmt: skip
 
 
 def load(settings: DatasetSettings, progress: Progress | None = None, open_array: OpenArray | None = None) -> Dataset:
@@ -197,12 +223,14 @@ def load(settings: DatasetSettings, progress: Progress | None = None, open_array
     return DATASETS[settings.name][1](settings, progress or (lambda done, total: None), open_array)
 
 
-def image_shape(settings: DatasetSettings, open_array: OpenArray | None = None) -> tuple[int, int, int]:
-    """Shape (C, H, W) of the dataset's images, without reading them."""
+def image_shape(settings: DatasetSettings, open_array: OpenArray | None = None) -> tuple[int, ...]:
+    """Shape (C, H, W) of the dataset's images, or (D,) of its points, without reading them."""
     match settings:
+        case GaussiansGridSettings():
+            return (2,)
         case DigitsSettings():
             return 1, settings.resolution, settings.resolution
-        case Cifar10Settings():
+        case Cifar10Settings() | StackedDigitsSettings():
             return 3, settings.resolution, settings.resolution
         case ImagesSettings():
             return settings.channels, settings.resolution, settings.resolution
@@ -279,6 +307,33 @@ def _array(settings: ArraySettings, progress: Progress, open_array: OpenArray | 
         images[start:stop] = array.read(start, stop).transpose(axes)
         progress(stop, count)
     return Dataset(images)
+
+
+def label_count(settings: DatasetSettings) -> int | None:
+    """How many classes the labels tell apart, 0 to the number − 1, without reading them; None when there are none."""
+    match settings:
+        case DigitsSettings():
+            return 10
+        case Cifar10Settings():
+            return len(CLASSES)
+        case KnownSupportSettings():
+            return settings.pool
+        case GaussiansGridSettings():
+            return len(grid_centres())
+        case StackedDigitsSettings():
+            return 1000
+    return None
+
+
+def _gaussians_grid(settings: GaussiansGridSettings, progress: Progress, open_array: OpenArray | None) -> Dataset:
+    return Dataset(*draw_grid(settings.points, settings.scale, generator_for(settings.seed, "gaussians grid")))
+
+
+def _stacked_digits(settings: StackedDigitsSettings, progress: Progress, open_array: OpenArray | None) -> Dataset:
+    digits = _digits(DigitsSettings(resolution=settings.resolution), progress, open_array)
+    assert digits.labels is not None
+    draws = generator_for(settings.seed, "stacked digits")
+    return Dataset(*draw_stacks(digits.images, digits.labels, settings.images, draws))
 
 
 def _known_support(settings: KnownSupportSettings, progress: Progress, open_array: OpenArray | None) -> Dataset:
@@ -362,4 +417,6 @@ DATASETS: dict[str, tuple[type[DatasetSettings], Callable[[Any, Progress, OpenAr
     "images": (ImagesSettings, _images),
     "array": (ArraySettings, _array),
     "known-support": (KnownSupportSettings, _known_support),
+    "gaussians-grid": (GaussiansGridSettings, _gaussians_grid),
+    "stacked-digits": (StackedDigitsSettings, _stacked_digits),
 }

@@ -45,7 +45,8 @@ def pair_probability_interval(
     samples : array of counts
         Images compared, all with all; at least 2.
     ordered_pairs, ordered_triples : array of counts
-        Σ d and Σ d(d − 1) over the images, where d is an image's number of duplicates.
+        Σ d and Σ d(d − 1) over the images, where d is an image's number of duplicates. Fractions where a pair is a
+        duplicate with some probability: they vary less than counts, for which the interval is made.
     largest_degree : array of counts
         Largest d.
     confidence : float
@@ -61,10 +62,14 @@ def pair_probability_interval(
         *(np.asarray(each, dtype=np.float64) for each in (samples, ordered_pairs, ordered_triples, largest_degree))
     )
     none_seen = pairs == 0
+    # A fraction of one duplicate says less than one: as far down from it, and up to where one may reach.
+    fraction = np.clip(pairs / 2, 0, 1)
+    part = (pairs > 0) & (fraction < 1)
+    pairs, triples, degree = np.where(part, 2, pairs), np.where(part, 0, triples), np.where(part, 1, degree)
     one_sided = special.betaincinv(2, n - 1, confidence) ** 2
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         low, high = _two_sided(n, pairs, triples, degree, 1 - confidence)
-    return np.where(none_seen, 0.0, low), np.where(none_seen, one_sided, high)
+    return np.where(none_seen, 0.0, low * np.where(part, fraction, 1)), np.where(none_seen, one_sided, high)
 
 
 def _two_sided(n: Float, pairs: Float, triples: Float, degree: Float, error: float) -> tuple[Float, Float]:
@@ -74,6 +79,7 @@ def _two_sided(n: Float, pairs: Float, triples: Float, degree: Float, error: flo
     # Where duplication is not transitive a hub may have more neighbours than its mode could hold pairs.
     size = np.minimum(degree + 1, (1 + np.sqrt(1 + 4 * pairs)) / 2)
     rest_pairs = np.maximum(pairs - size * (size - 1), 0)
+    rest_pairs = np.where(rest_pairs < 1e-9 * pairs, 0, rest_pairs)  # what rounding leaves is no duplicate
     rest_triples = np.maximum(triples - size * (size - 1) * (size - 2), 0)
     rest = n - size
     rest_p2 = rest_pairs / np.maximum(rest * (rest - 1), 1)
@@ -111,6 +117,8 @@ def _pooled(n: Float, pairs: Float, triples: Float, error: float) -> tuple[Float
     duplicates among them number about Poisson, less 1/J; the two errors add in quadrature on the log scale.
     """
     all_pairs = np.maximum(n * (n - 1), 1)
+    fraction = np.clip(pairs / 2, 0, 1)  # of one duplicate, as above
+    pairs = np.where(pairs > 0, np.maximum(pairs, 2), 0)
     p2 = pairs / all_pairs
     p3 = (triples + 6 * PRIOR_TRIPLES) / np.maximum(all_pairs * (n - 2), 1)
     mass = np.minimum(p2**2 / p3, 1)
@@ -118,7 +126,7 @@ def _pooled(n: Float, pairs: Float, triples: Float, error: float) -> tuple[Float
     count = pairs / 2 / np.clip(1 - p2 / mass**2, 1e-9, 1)
     by_mass = 2 * np.log(special.betaincinv(inside, n - inside + 1, LOWER_SHARE * error) / mass)
     by_count = np.log(special.gammaincinv(count, LOWER_SHARE * error) / count)
-    low = np.where(pairs > 0, p2 * np.exp(-np.hypot(by_mass, by_count)), 0.0)
+    low = np.where(pairs > 0, fraction * p2 * np.exp(-np.hypot(by_mass, by_count)), 0.0)
     by_mass = 2 * np.log(_mass_high(inside, n, error / 2) / mass)
     by_count = np.log(special.gammainccinv(count + 1, error / 2) / count)
     none = 2 * special.gammainccinv(1, error / 2) / all_pairs

@@ -1,11 +1,28 @@
-"""Convolutional generators and discriminators in the manner of DCGAN, for any power-of-two resolution.
+"""Convolutional networks in the manner of DCGAN, for any power-of-two resolution, and perceptrons, for points.
 
 Invariant: shapes and weight counts follow from the arguments alone; initial weights from the caller's random seed.
 """
 
 import math
+from itertools import pairwise
 
-from torch import Tensor, nn
+from torch import Tensor, cat, nn
+
+
+def generator_for(shape: tuple[int, ...], latent_dim: int, width: int, kernel_size: int, refine: bool) -> nn.Module:
+    """A network from latent vectors (n, latent_dim) to items of `shape`: images in [-1, 1], or points."""
+    if len(shape) == 1:
+        return Perceptron(latent_dim, width, shape[0], hidden=2, normalise="batch")
+    return Generator(latent_dim, width, shape[0], shape[1], kernel_size, refine)
+
+
+def discriminator_for(
+    shape: tuple[int, ...], width: int, kernel_size: int, refine: bool, normalise: str, outputs: int = 1
+) -> nn.Module:
+    """A network from items of `shape` to one number each, (n,), or to several, (n, outputs)."""
+    if len(shape) == 1:  # without batch statistics, by which a discriminator of points sees the whole batch at once
+        return Perceptron(shape[0], width, outputs, hidden=3, normalise="none")
+    return Discriminator(width, shape[0], shape[1], kernel_size, refine, normalise, outputs)
 
 
 def stages(resolution: int) -> int:
@@ -14,9 +31,12 @@ def stages(resolution: int) -> int:
 
 
 def initialise(network: nn.Module) -> None:
-    """N(0, 0.02) weights and N(1, 0.02) scales (Radford et al. 2015, section 4)."""
+    """N(0, 0.02) weights and N(1, 0.02) scales (Radford et al. 2015, section 4); linear layers keep torch's own.
+
+    Perceptrons here have no normalisation that would make up for weights as small as these.
+    """
     for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
@@ -61,15 +81,25 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images (n, channels, resolution, resolution) in [-1, 1] to one logit each, (n,).
+    """Images (n, channels, resolution, resolution) in [-1, 1] to one logit each, (n,), or several, (n, outputs).
 
     Convolutions of stride 2 with width, 2·width, 4·width, … maps down to 4×4, then one linear unit: at 64×64 the 5-layer
     network whose size Arora & Zhang vary (1706.08224, section 3.3: 1, 2, 4, 8 × dim maps). `normalise` is "batch", or
     "layer" where a gradient penalty needs images to be independent of one another (Gulrajani et al. 2017, section 4).
     """
 
-    def __init__(self, width: int, channels: int, resolution: int, kernel_size: int, refine: bool, normalise: str):
+    def __init__(
+        self,
+        width: int,
+        channels: int,
+        resolution: int,
+        kernel_size: int,
+        refine: bool,
+        normalise: str,
+        outputs: int = 1,
+    ) -> None:
         super().__init__()
+        self.outputs = outputs
         layers: list[nn.Module] = []
         maps = channels
         if refine:
@@ -83,11 +113,32 @@ class Discriminator(nn.Module):
             if refine:
                 layers += _block(maps, 2 * maps, 3, 1, normalise)
                 maps = 2 * maps
-        self.layers = nn.Sequential(*layers, nn.Conv2d(maps, 1, 4))
+        self.layers = nn.Sequential(*layers, nn.Conv2d(maps, outputs, 4))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)
-        return logits.flatten()
+        return logits.flatten() if self.outputs == 1 else logits.flatten(1)
+
+
+class Perceptron(nn.Module):
+    """Vectors (n, inputs) to one number each, (n,), or several, (n, outputs), by `hidden` layers of `width` units.
+
+    With `normalise` = "batch" (a generator) the hidden units are ReLUs of normalised sums; with "none" leaky ReLUs.
+    """
+
+    def __init__(self, inputs: int, width: int, outputs: int, hidden: int, normalise: str) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for _ in range(hidden):
+            layers.append(nn.Linear(inputs, width))
+            layers += [nn.BatchNorm1d(width), nn.ReLU()] if normalise == "batch" else [nn.LeakyReLU(0.2)]
+            inputs = width
+        self.layers = nn.Sequential(*layers, nn.Linear(inputs, outputs))
+        self.outputs = outputs
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        numbers: Tensor = self.layers(vectors)
+        return numbers.flatten() if self.outputs == 1 else numbers
 
 
 def _block(maps: int, following: int, kernel_size: int, stride: int, normalise: str) -> list[nn.Module]:
@@ -105,3 +156,41 @@ def _doubling(maps: int, following: int, kernel_size: int, bias: bool) -> nn.Con
     return nn.ConvTranspose2d(
         maps, following, kernel_size, 2, padding=(kernel_size - 1) // 2, output_padding=kernel_size % 2, bias=bias
     )
+
+
+class JointDiscriminator(nn.Module):
+    """Pairs of items and codes (n, latent_dim) to one logit each, (n,) (Dumoulin et al. 2017, appendix A).
+
+    A trunk on the item and a perceptron on the code, joined by two hidden layers of 2 · `code_width` units; `dropout`
+    before every layer but the convolutions.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        latent_dim: int,
+        width: int,
+        kernel_size: int,
+        refine: bool,
+        code_width: int,
+        dropout: float,
+        normalise: str = "batch",
+    ) -> None:
+        super().__init__()
+        item_features = max(2, code_width // 2)
+        self.on_item = discriminator_for(shape, width, kernel_size, refine, normalise, item_features)
+        self.on_code = _dropping([latent_dim, code_width, code_width], dropout)
+        self.on_both = _dropping([item_features + code_width, 2 * code_width, 2 * code_width], dropout)
+        self.head = nn.Linear(2 * code_width, 1)
+
+    def forward(self, items: Tensor, codes: Tensor) -> Tensor:
+        features = nn.functional.leaky_relu(self.on_item(items), 0.2)
+        logits: Tensor = self.head(self.on_both(cat([features, self.on_code(codes)], dim=1)))
+        return logits.flatten()
+
+
+def _dropping(sizes: list[int], dropout: float) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        layers += [nn.Dropout(dropout), nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers)

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from ganlab.families import Family
-from ganlab.families.base import Dataset
+from ganlab.families import Drawn, Family
+from ganlab.families.base import Dataset, Shape
 from ganlab.randomness import generator_for
 
 SAMPLE_BATCH = 512  # images per forward pass when sampling; fixed, since some kernels round differently by batch size
@@ -60,7 +60,7 @@ class NonFiniteError(RuntimeError):
 
 
 class Interrupted(Exception):
-    """The loop was asked to stop and has saved a checkpoint: not a failure."""
+    """The loop was asked to stop; what it had done is saved: not a failure."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,14 @@ def train(
     seed: int,
     requests: Iterable[Request],
     *,
+    labels: np.ndarray | None = None,
     snapshots: Collection[int],
-    sink: Callable[[np.ndarray, int], None],
+    sink: Callable[[np.ndarray, int, np.ndarray | None], None],
     drain: Callable[[], None],
     report: Callable[[Mapping[str, float]], None],
     checkpoint: Checkpoint,
     checkpoint_every_s: float = 30.0,
-    should_stop: Callable[[], bool] = lambda: False,
+    stop: Callable[[], bool] = lambda: False,
     probe: Callable[[np.ndarray], Mapping[str, float]] | None = None,
     rank: int = 0,
 ) -> None:
@@ -105,24 +106,28 @@ def train(
     ----------
     family
         Networks, optimizers and one training step, on their device.
-    images : uint8 array of shape (N, C, H, W)
+    images : uint8 array of shape (N, C, H, W), or float32 array of shape (N, D) of points
         The training set.
     settings, seed
         With the family's own settings they determine every number.
     requests
         What to draw and when; those already on disk are simply not asked for.
+    labels : int64 array of shape (N,), optional
+        Their classes, for families that are `labelled`.
     snapshots
         Every step at which the trial draws images, whether asked for now or on disk already: they are logged steps.
     sink
-        Called with (images uint8 (n, C, H, W), shard); may return before they are on disk.
+        Called with (images, shard, labels), labels None where the family gives none; may return before they are on disk.
     drain
         Returns when everything given to `sink` is on disk.
     report
-        Called at every logged step with `step`, mean losses since the last logged step, and rates per second.
+        Called at every logged step with `step`, mean losses since the last logged step, and rates per second; at every
+        snapshot also with the family's own `measures`.
     checkpoint, checkpoint_every_s
         State is saved at the first logged step after this many seconds, and when asked to stop.
-    should_stop
-        Asked at every logged step; True saves the state and raises Interrupted.
+    stop
+        Asked after every step, so it must be cheap, and between two shards of a snapshot; True saves the state and raises
+        Interrupted. Data-parallel workers ask after every step only, and all must get the same answer.
     probe
         Judges PROBE_IMAGES images at each snapshot; what it returns is reported with the losses.
     rank
@@ -133,63 +138,73 @@ def train(
     NonFiniteError
         A loss or weight is NaN or infinite.
     Interrupted
-        `should_stop` said so.
+        `stop` said so.
     """
     by_step: dict[int, list[Request]] = {}
     for request in requests:
         by_step.setdefault(request.step, []).append(request)
-    start = 0
+    start, logged_step = 0, 0
+    sums: dict[str, torch.Tensor] = {}
     if (state := checkpoint.load()) is not None:
         family.load_state(state["family"])
-        start = int(state["step"])
-    dataset = family.prepare(images)
+        # What was summed since the last logged step goes along, so that the history does not show the interruption.
+        start, logged_step, sums = int(state["step"]), int(state["logged_step"]), dict(state["sums"])
+    dataset = family.prepare(images, labels)
     local_batch = settings.batch_size // settings.workers
-    sums: dict[str, torch.Tensor] = {}
-    logged_step, logged_at, saved_at = start, time.monotonic(), time.monotonic()
+    timed_from, logged_at, saved_at = start, time.monotonic(), time.monotonic()
 
     for step in range(start + 1, settings.steps + 1):
         draws = generator_for(seed, "train", step, rank)
         losses = family.step(partial(_batch, dataset, len(images), local_batch, draws), draws)
         for name, value in losses.items():
             sums[name] = sums[name] + value if name in sums else value
-        if step % settings.log_every and step not in snapshots and step != settings.steps:
+        logged = step % settings.log_every == 0 or step in snapshots or step == settings.steps
+        stopping = stop() and step < settings.steps
+        if not (logged or stopping):
             continue
-        if not _finite(sums, family):
+        if logged and not _finite(sums, family):
             raise NonFiniteError(f"a loss or weight was not finite at step {step}")
-        if rank == 0:
+        if logged and rank == 0:
             for request in by_step.get(step, ()):
-                sink(draw(family, request.images, generator_for(seed, "sample", step, request.shard)), request.shard)
-        stopping = should_stop()
-        now = time.monotonic()
-        if rank == 0:
+                if settings.workers == 1 and stop():
+                    drain()  # no checkpoint: it may not pass a snapshot that isn't whole
+                    raise Interrupted(f"stopped while drawing images at step {step}")
+                drawn = draw(family, request.images, generator_for(seed, "sample", step, request.shard))
+                sink(drawn.images, request.shard, drawn.labels)
             means = {name: float(value) / (step - logged_step) for name, value in sums.items()}
-            rate = (step - logged_step) / max(now - logged_at, 1e-9)
-            judged: Mapping[str, float] = {}
+            rate = (step - timed_from) / max(time.monotonic() - logged_at, 1e-9)
+            judged: dict[str, float] = {}
+            if step in snapshots:
+                judged |= family.measures(images, generator_for(seed, "measures", step))
             if probe is not None and step in snapshots:
-                judged = probe(draw(family, PROBE_IMAGES, generator_for(seed, "probe", step)))
+                judged |= probe(draw(family, PROBE_IMAGES, generator_for(seed, "probe", step)).images)
             report({"step": step, **means, **judged, "steps_per_second": rate})
-            if stopping or now - saved_at > checkpoint_every_s:
-                drain()
-                checkpoint.save({"step": step, "family": family.state()})
-                saved_at = time.monotonic()
-        sums, logged_step, logged_at = {}, step, time.monotonic()
-        if stopping and step < settings.steps:
+        if logged:
+            sums, logged_step = {}, step
+        if rank == 0 and (stopping or time.monotonic() - saved_at > checkpoint_every_s):
+            drain()
+            kept = {name: value.detach().cpu() for name, value in sums.items()}
+            checkpoint.save({"step": step, "logged_step": logged_step, "sums": kept, "family": family.state()})
+            saved_at = time.monotonic()
+        if stopping:
             raise Interrupted(f"stopped at step {step}")
+        timed_from, logged_at = step, time.monotonic()
     drain()
 
 
-def draw(family: Family, images: int, noise: np.random.Generator) -> np.ndarray:
-    """Independent images of the family, uint8 (images, C, H, W): a function of its weights and the noise alone."""
+def draw(family: Family, images: int, noise: np.random.Generator) -> Drawn:
+    """So many independent images, or points, of the family: a function of its weights and the noise alone."""
     parts = [family.sample(min(SAMPLE_BATCH, images - first), noise) for first in range(0, images, SAMPLE_BATCH)]
-    return np.concatenate(parts)
+    labels = [part.labels for part in parts if part.labels is not None]
+    return Drawn(np.concatenate([part.images for part in parts]), np.concatenate(labels) if labels else None)
 
 
-def seconds_per_step(
-    family: Family, image_shape: tuple[int, int, int], settings: TrainSettings, steps: int = 5
-) -> float:
+def seconds_per_step(family: Family, shape: Shape, settings: TrainSettings, steps: int = 5) -> float:
     """Median wall time of a few steps on random images; the first, which warms up, is left out."""
     draws = np.random.default_rng(0)
-    dataset = family.prepare(draws.integers(0, 256, (settings.batch_size, *image_shape), dtype=np.uint8))
+    size = settings.batch_size, *shape
+    images = draws.integers(0, 256, size, dtype=np.uint8) if len(shape) == 3 else draws.random(size, dtype=np.float32)
+    dataset = family.prepare(images, np.zeros(settings.batch_size, np.int64))
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     seconds = []
@@ -201,7 +216,7 @@ def seconds_per_step(
     return float(np.median(seconds[1:]))
 
 
-def _batch(dataset: Dataset, images: int, size: int, draws: np.random.Generator) -> torch.Tensor:
+def _batch(dataset: Dataset, images: int, size: int, draws: np.random.Generator) -> Any:
     return dataset[torch.from_numpy(draws.integers(0, images, size))]
 
 

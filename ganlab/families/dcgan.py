@@ -6,42 +6,25 @@ Invariant: one call of `step` is `discriminator_steps` discriminator steps and o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ganlab.families.base import Average, AverageGradients, Family, NextBatch, UnitImages, to_uint8
-from ganlab.networks import Discriminator, Generator, initialise
-from ganlab.randomness import generator_for
-
-if TYPE_CHECKING:
-    from ganlab.train import TrainSettings
+from ganlab.families.base import Drawn, NextBatch
+from ganlab.families.trained import NetworkSettings, Optimization, TrainedFamily
+from ganlab.networks import discriminator_for, generator_for
 
 Loss = Literal["non-saturating", "log", "wasserstein-clip", "wasserstein-gp"]
-Width = Annotated[int, Field(ge=1, le=4096)]
 
 
-class DCGANSettings(BaseModel):
+class DCGANSettings(NetworkSettings):
     """Networks and loss of a DCGAN."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
     family: Literal["dcgan"] = "dcgan"
-    latent_dim: Annotated[int, Field(ge=1, le=65_536)] = 100
-    """Length of the normal latent vector."""
-    generator_width: Width = 64
-    """Maps of the generator's last hidden layer; layers before it have 2, 4, … times as many."""
-    discriminator_width: Width = 64
-    """Maps of the discriminator's first layer; layers after it have 2, 4, … times as many."""
-    kernel_size: Literal[4, 5] = 4
-    """Of the strided convolutions; the published study has 5."""
-    refine: bool = False
-    """Add a 3×3 convolution at every size of both networks (wanted at 8×8, where there are few layers)."""
     loss: Loss = "non-saturating"
     """Measuring function: log x with the usual or the original (saturating) generator loss, or x (Wasserstein)."""
     discriminator_steps: Annotated[int, Field(ge=1, le=100)] | None = None
@@ -53,36 +36,34 @@ class DCGANSettings(BaseModel):
 
 
 class Published(NamedTuple):
-    """Optimizer settings published with a loss."""
+    """What was published with a loss."""
 
-    optimizer: Literal["adam", "rmsprop"]
-    learning_rate: float
-    betas: tuple[float, float]
+    optimization: Optimization
     discriminator_steps: int
 
 
 PUBLISHED: dict[Loss, Published] = {
-    "non-saturating": Published("adam", 2e-4, (0.5, 0.999), 1),  # Radford et al. 2015, section 4
-    "log": Published("adam", 2e-4, (0.5, 0.999), 1),
-    "wasserstein-clip": Published("rmsprop", 5e-5, (0.0, 0.0), 5),  # Arjovsky et al. 2017, algorithm 1
-    "wasserstein-gp": Published("adam", 1e-4, (0.0, 0.9), 5),  # Gulrajani et al. 2017, algorithm 1
+    "non-saturating": Published(Optimization("adam", 2e-4, (0.5, 0.999)), 1),  # Radford et al. 2015, section 4
+    "log": Published(Optimization("adam", 2e-4, (0.5, 0.999)), 1),
+    "wasserstein-clip": Published(Optimization("rmsprop", 5e-5), 5),  # Arjovsky et al. 2017, algorithm 1
+    "wasserstein-gp": Published(Optimization("adam", 1e-4, (0.0, 0.9)), 5),  # Gulrajani et al. 2017, algorithm 1
 }
 
 
 def discriminator_loss(loss: Loss, real: Tensor, fake: Tensor) -> Tensor:
-    """Loss of the discriminator, from logits (n,) on real and on generated images; without gradient penalty."""
+    """Loss of the discriminator, from logits (…, n) on real and on generated images; without gradient penalty."""
     if loss in ("non-saturating", "log"):
-        return softplus(-real).mean() + softplus(fake).mean()
-    return fake.mean() - real.mean()
+        return softplus(-real).mean(-1) + softplus(fake).mean(-1)
+    return fake.mean(-1) - real.mean(-1)
 
 
 def generator_loss(loss: Loss, fake: Tensor) -> Tensor:
-    """Loss of the generator, from the discriminator's logits (n,) on generated images."""
+    """Loss of the generator, from the discriminator's logits (…, n) on generated images."""
     if loss == "non-saturating":
-        return softplus(-fake).mean()
+        return softplus(-fake).mean(-1)
     if loss == "log":
-        return -softplus(fake).mean()
-    return -fake.mean()
+        return -softplus(fake).mean(-1)
+    return -fake.mean(-1)
 
 
 def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
@@ -93,113 +74,76 @@ def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, mix: 
     return penalty
 
 
-class DCGAN(Family):
+class DCGAN(TrainedFamily):
     """The family; see `Family` for the arguments."""
 
-    Settings = DCGANSettings
+    Settings: ClassVar[type[BaseModel]] = DCGANSettings
 
-    def __init__(
-        self,
-        settings: DCGANSettings,
-        image_shape: tuple[int, int, int],
-        train: TrainSettings,
-        seed: int,
-        device: torch.device | str = "cpu",
-        average_gradients: AverageGradients | None = None,
-    ) -> None:
-        channels, resolution, _ = image_shape
-        self.settings, self.train, self.device = settings, train, torch.device(device)
-        self.average_gradients = average_gradients or (lambda parameters: None)
-        self.published = PUBLISHED[settings.loss]
-        self.discriminator_steps = settings.discriminator_steps or self.published.discriminator_steps
-        normalise = "layer" if settings.loss == "wasserstein-gp" else "batch"
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(generator_for(seed, "weights").integers(2**63)))
-            self.generator = Generator(
-                settings.latent_dim,
-                settings.generator_width,
-                channels,
-                resolution,
-                settings.kernel_size,
-                settings.refine,
-            )
-            self.discriminator = Discriminator(
-                settings.discriminator_width, channels, resolution, settings.kernel_size, settings.refine, normalise
-            )
-            initialise(self.generator)
-            initialise(self.discriminator)
-        self.networks = nn.ModuleDict({"generator": self.generator, "discriminator": self.discriminator})
-        self.networks.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = Average(self.generator, train.ema_decay)
-        rate = train.learning_rate or self.published.learning_rate
-        self.optimizers = {
-            "generator": self._optimizer(self.generator, rate),
-            "discriminator": self._optimizer(self.discriminator, train.discriminator_learning_rate or rate),
-        }
+    @property
+    def optimization(self) -> Optimization:  # type: ignore[override]
+        """Published for the loss."""
+        return PUBLISHED[self.settings.loss].optimization
 
-    def _optimizer(self, network: nn.Module, rate: float) -> torch.optim.Optimizer:
-        if self.published.optimizer == "rmsprop":
-            return torch.optim.RMSprop(network.parameters(), lr=rate, foreach=True)
-        return torch.optim.Adam(network.parameters(), lr=rate, betas=self.published.betas, fused=True)
+    @property
+    def discriminator_steps(self) -> int:
+        """Discriminator steps per generator step."""
+        return int(self.settings.discriminator_steps or PUBLISHED[self.settings.loss].discriminator_steps)
 
-    def _arithmetic(self) -> AbstractContextManager[Any]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.train.precision == "bfloat16")
+    def build(self) -> Mapping[str, nn.Module]:
+        s = self.settings
+        normalise = "layer" if s.loss == "wasserstein-gp" else "batch"
+        self.generator = generator_for(self.shape, s.latent_dim, s.generator_width, s.kernel_size, s.refine)
+        self.discriminator = discriminator_for(
+            self.discriminated_shape, s.discriminator_width, s.kernel_size, s.refine, normalise
+        )
+        return {"generator": self.generator, "discriminator": self.discriminator}
 
-    def _latent(self, count: int, noise: np.random.Generator) -> Tensor:
-        latent = noise.standard_normal((count, self.settings.latent_dim), dtype=np.float32)
-        return torch.from_numpy(latent).to(self.device)
+    @property
+    def discriminated_shape(self) -> tuple[int, ...]:
+        """Shape of one item that the discriminator judges."""
+        return self.shape
 
-    def prepare(self, images: np.ndarray) -> UnitImages:
-        return UnitImages(images, self.device)
+    def real(self, next_batch: NextBatch) -> Tensor:
+        """Real items for the discriminator."""
+        batch: Tensor = next_batch()
+        return batch
+
+    def latent(self, count: int, draws: np.random.Generator) -> Tensor:
+        """Latent vectors of as many items for the discriminator."""
+        return self.normal(count, self.settings.latent_dim, draws)
+
+    def pack(self, items: Tensor) -> Tensor:
+        """What the discriminator judges, of what the generator made."""
+        return items
 
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
         loss = self.settings.loss
         for _ in range(self.discriminator_steps):
-            real = next_batch()
-            with self._arithmetic():
-                fake = self.generator(self._latent(len(real), draws))
+            real = self.real(next_batch)
+            with self.arithmetic():
+                fake = self.pack(self.generator(self.latent(len(real), draws)))
                 on_discriminator = discriminator_loss(
                     loss, self.discriminator(real).float(), self.discriminator(fake.detach()).float()
                 )
                 if loss == "wasserstein-gp":
-                    mix = torch.from_numpy(draws.random((len(real), 1, 1, 1), dtype=np.float32)).to(self.device)
+                    mix = self.uniform(len(real), 1, draws).view(-1, *[1] * len(self.shape))
                     penalty = gradient_penalty(self.discriminator, real, fake.detach(), mix)
                     on_discriminator = on_discriminator + self.settings.gradient_penalty * penalty
-            self._descend("discriminator", on_discriminator)
+            self.descend(on_discriminator, "discriminator")
             if loss == "wasserstein-clip":
                 with torch.no_grad():
                     for parameter in self.discriminator.parameters():
                         parameter.clamp_(-self.settings.weight_clip, self.settings.weight_clip)
         # The last fakes serve the generator's step too, as in the reference implementations: one pass less.
-        self.discriminator.requires_grad_(False)
-        with self._arithmetic():
-            on_generator = generator_loss(loss, self.discriminator(fake).float())
-        self._descend("generator", on_generator)
-        self.discriminator.requires_grad_(True)
-        self.average.update()
+        with self.frozen("discriminator"):
+            with self.arithmetic():
+                on_generator = generator_loss(loss, self.discriminator(fake).float())
+            self.descend(on_generator, "generator")
+        self.update_averages()
         return {"generator_loss": on_generator.detach(), "discriminator_loss": on_discriminator.detach()}
 
-    def _descend(self, name: str, loss: Tensor) -> None:
-        optimizer = self.optimizers[name]
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.average_gradients(self.networks[name].parameters())
-        optimizer.step()
-
     @torch.no_grad()
-    def sample(self, count: int, noise: np.random.Generator) -> np.ndarray:
-        with self._arithmetic():
-            return to_uint8(self.average.network(self._latent(count, noise)))
-
-    def state(self) -> dict[str, Any]:
-        return {
-            "networks": self.networks.state_dict(),
-            "average": self.average.network.state_dict(),
-            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-        }
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.networks.load_state_dict(state["networks"])
-        self.average.network.load_state_dict(state["average"])
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
+    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
+        with self.arithmetic():
+            items: Any = self.averages["generator"].network(self.normal(count, self.settings.latent_dim, noise))
+        return Drawn(self.to_array(items))

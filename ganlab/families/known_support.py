@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from ganlab.families.base import AverageGradients, Dataset, Family, NextBatch
+from ganlab.families.base import AverageGradients, Dataset, Drawn, Family, NextBatch, Shape
 
 if TYPE_CHECKING:
     from ganlab.train import TrainSettings
@@ -44,7 +44,7 @@ class KnownSupport(Family):
     def __init__(
         self,
         settings: KnownSupportSettings,
-        image_shape: tuple[int, int, int],
+        shape: Shape,
         train: TrainSettings,
         seed: int,
         device: torch.device | str = "cpu",
@@ -57,7 +57,12 @@ class KnownSupport(Family):
         self.weights = known_support_weights(settings.pool, settings.law, heavy_mass=settings.heavy_mass)
         self.cumulative = np.cumsum(self.weights)
 
-    def prepare(self, images: np.ndarray) -> Dataset:
+    @classmethod
+    def check(cls, settings: KnownSupportSettings, shape: Shape, classes: int | None) -> None:
+        if len(shape) != 3:
+            raise ValueError("got known-support, whose pool is of images, but the dataset has points; allowed: images")
+
+    def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
         from ganlab.datasets import known_support_pool
 
         self.images = known_support_pool(images, self.settings.pool, self.seed)
@@ -66,13 +71,13 @@ class KnownSupport(Family):
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
         return {}
 
-    def sample(self, count: int, noise: np.random.Generator) -> np.ndarray:
+    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
         chosen = np.searchsorted(self.cumulative, noise.random(count) * self.cumulative[-1], side="right")
         images: npt.NDArray[np.uint8] = self.images[np.minimum(chosen, len(self.images) - 1)]
         if (most := self.settings.pixel_noise) > 0:
             moved = images.astype(np.int16) + noise.integers(-most, most + 1, images.shape, dtype=np.int16)
             images = np.clip(moved, 0, 255).astype(np.uint8)
-        return images
+        return Drawn(images)
 
     def state(self) -> dict[str, Any]:
         return {}

@@ -79,6 +79,6 @@ def test_the_published_discriminators_have_the_published_weights(width: int, mil
 
 def test_samples_are_uint8_images() -> None:
     settings = DCGANSettings(latent_dim=4, generator_width=4, discriminator_width=4)
-    images = DCGAN(settings, (3, 16, 16), TrainSettings(), seed=0).sample(5, np.random.default_rng(0))
+    images = DCGAN(settings, (3, 16, 16), TrainSettings(), seed=0).sample(5, np.random.default_rng(0)).images
     assert images.shape == (5, 3, 16, 16)
     assert images.dtype == np.uint8

@@ -43,3 +43,21 @@ def test_half_hits_of_twenty():
 def test_wilson_refuses():
     with pytest.raises(ValueError, match="repeats"):
         wilson_interval(3, 2)
+
+
+def test_a_hub_whose_duplicates_are_not_each_others_has_a_bound_like_its_neighbours() -> None:
+    """What rounding leaves of the rest is no duplicate: it once made the bound 1 for one hub in four."""
+    hubs = np.arange(1, 400)
+    _, high = pair_probability_interval(2000, 2 * hubs, hubs * (hubs - 1), hubs)
+    assert (np.diff(high) > 0).all()
+    assert high[-1] < 0.01
+
+
+def test_fractions_of_a_duplicate_say_less_than_one() -> None:
+    pairs = np.array([0.01, 0.3, 0.9, 1.5, 1.999, 2.0])
+    low, high = pair_probability_interval(2000, pairs, 0.0, pairs / 2)
+    one = [float(end) for end in pair_probability_interval(2000, 2, 0, 1)]
+    assert (low <= one[0]).all()
+    assert (low <= pairs / (2000 * 1999)).all()
+    assert (high >= pair_probability_interval(2000, 0, 0, 0)[1]).all()
+    assert (high <= 1.001 * one[1]).all()

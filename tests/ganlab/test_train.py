@@ -1,6 +1,8 @@
 """The training loop: a function of settings and seed, whatever interrupts it."""
 
 import io
+from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,7 @@ class Run:
         self.shards: dict[int, np.ndarray] = {}
         self.rows: dict[int, dict[str, float]] = {}
 
-    def live(self, stop_at: int | None = None, device: str = "cpu") -> "Run":
+    def live(self, stop_at: int | None = None, device: str = "cpu", stop: Callable[[], bool] | None = None) -> "Run":
         family = FAMILIES["dcgan"](self.model, IMAGES.shape[1:], self.settings, self.seed, device)
         requests = [Request(step, shard, 10) for shard, step in enumerate((10, 10, 24)) if shard not in self.shards]
 
@@ -49,8 +51,8 @@ class Run:
 
         train(
             family, IMAGES, self.settings, self.seed, requests, snapshots=(10, 24),
-            sink=lambda images, shard: self.shards.__setitem__(shard, images), drain=lambda: None, report=report,
-            checkpoint=self.checkpoint, should_stop=lambda: stop_at is not None and max(self.rows, default=0) >= stop_at,
+            sink=lambda images, shard, labels: self.shards.__setitem__(shard, images), drain=lambda: None, report=report,
+            checkpoint=self.checkpoint, stop=stop or (lambda: stop_at is not None and max(self.rows, default=0) >= stop_at),
         )  # fmt: skip
         return self
 
@@ -69,6 +71,17 @@ def test_a_resumed_run_equals_an_unbroken_one(loss: str, stop_at: int) -> None:
     unbroken, broken = Run(model).live(), Run(model)
     with pytest.raises(Interrupted):
         broken.live(stop_at)
+    assert_equal(broken.live(), unbroken)
+
+
+@pytest.mark.parametrize("asks", [1, 2, 10, 11, 12, 13, 25])
+def test_a_run_stopped_after_any_step_equals_an_unbroken_one(asks: int) -> None:
+    """Between logged steps, and in the middle of a snapshot of two shards (step 10 is asked three times)."""
+    unbroken, broken = Run().live(), Run()
+    asked = count(1)
+    with pytest.raises(Interrupted):
+        broken.live(stop=lambda: next(asked) >= asks)
+    assert not broken.rows or max(broken.rows) <= asks
     assert_equal(broken.live(), unbroken)
 
 
@@ -107,7 +120,9 @@ def test_the_average_follows_the_weights() -> None:
     family = FAMILIES["dcgan"](Run().model, IMAGES.shape[1:], settings, 0)
     dataset = family.prepare(IMAGES)
     family.step(lambda: dataset[torch.arange(8)], np.random.default_rng(0))
-    for average, weight in zip(family.average.network.parameters(), family.generator.parameters(), strict=True):
+    for average, weight in zip(
+        family.averages["generator"].network.parameters(), family.generator.parameters(), strict=True
+    ):
         torch.testing.assert_close(average, weight, rtol=0, atol=0)
 
 
@@ -116,6 +131,6 @@ def test_images_of_one_batch_are_independent() -> None:
     run = Run()
     family = FAMILIES["dcgan"](run.model, IMAGES.shape[1:], SETTINGS, 0)
     latent = torch.randn(6, 4)
-    together = family.average.network(latent)
-    alone = torch.cat([family.average.network(row[None]) for row in latent])
+    together = family.averages["generator"].network(latent)
+    alone = torch.cat([family.averages["generator"].network(row[None]) for row in latent])
     torch.testing.assert_close(together, alone)

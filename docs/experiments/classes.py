@@ -1,0 +1,45 @@
+"""Support size class by class: table and figure of the class-conditional experiments, from a finished sweep.
+
+`ganlab run digits-classes` first, then `python docs/experiments/classes.py sweeps/digits-classes`.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def main(folder: Path) -> None:
+    """Print the table; write the figure beside this file."""
+    last = xr.open_zarr(folder / "results.zarr").load().isel(snapshot=-1)
+    print("| class | seeds | support, geometric mean (least – most) | half point √(2 N ln 2) | largest mode | nonuniform"
+          " | real images |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
+    figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, label in enumerate(last["class"].values):
+        here = last.isel({"class": place})
+        sizes = here.class_support_size.values
+        mean = float(np.exp(np.log(sizes).mean()))
+        nonuniform = int(here.class_nonuniform.values.astype(bool).sum())
+        print(f"| {label} | {len(sizes)} | {mean:,.0f} ({sizes.min():,.0f} – {sizes.max():,.0f}) | "
+              f"{np.sqrt(2 * mean * np.log(2)):,.0f} | {float(here.class_largest_mode_mass.max()):.1%} | "
+              f"{nonuniform} of {len(sizes)} | {float(here.real_class_support_size):,.0f} |")  # fmt: skip
+        x = place + np.linspace(-0.15, 0.15, len(sizes))
+        error = np.abs([sizes - here.class_support_size_low.values, here.class_support_size_high.values - sizes])
+        axes.errorbar(x, sizes, error, fmt="o", ms=4, lw=1, color="#1f5fa8")
+        axes.plot([place - 0.3, place + 0.3], [float(here.real_class_support_size)] * 2, color="#c8553d")
+    passed = int(last.verdict_possible.sum())
+    print(f"\n{passed} of {last.sizes['trial']} trials pass the gate; fidelity {float(last.fidelity_ratio.mean()):.2f}")
+    axes.set_xticks(range(last.sizes["class"]), [str(label) for label in last["class"].values])
+    axes.set(yscale="log", xlabel="class", ylabel="support size (red: real images of the class)")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(Path(__file__).with_name(f"{folder.name}.png"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,76 @@
+"""Support size by kind of model: table and figure of docs/experiments/families.md, from a finished sweep.
+
+`ganlab run digits-families` first, then `python docs/experiments/families.py sweeps/digits-families`. Works on any sweep.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def settings(results: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
+    """The trials by kind of model, and by what else differs, in the order of the sweep."""
+    keys = [name for name in ("pixel_scale", "packing") if name in results.coords]
+
+    def label(trial: int) -> str:
+        row = results.isel(trial=trial)
+        extra = [f"{key.replace('_', ' ')} {row[key].item()}" for key in keys if row[key].item() not in ("None", "nan")]
+        return ", ".join([str(row.family.item()), *extra])
+
+    labels = [label(trial) for trial in range(results.sizes["trial"])]
+    return [(name, results.isel(trial=[i for i, other in enumerate(labels) if other == name]))
+            for name in dict.fromkeys(labels)]  # fmt: skip
+
+
+def geometric(values: np.ndarray) -> str:
+    """Geometric mean of the seeds, with the least and the most."""
+    if not len(values):
+        return "no verdict"
+    return f"{np.exp(np.log(values).mean()):,.0f} ({values.min():,.0f} – {values.max():,.0f})"
+
+
+def main(folder: Path) -> None:
+    """Print the table; write the figure beside this file."""
+    last = xr.open_zarr(folder / "results.zarr").load().isel(snapshot=-1)
+    print("| model | discriminator's weights | passed the gate | support | sample size at ½ | realistic only | fidelity "
+          "| E(G(z)) − z | G(E(x)) − x |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|---|---|")
+    groups = settings(last)
+    for name, group in groups:
+        passed = group.isel(trial=group.verdict_possible.values)
+        weights = int(group.discriminator_weights[0]) if "discriminator_weights" in group.coords else 0
+        said = f"{weights:,}" if weights else "–"
+        code, back = float(group.code_error.mean()), float(group.reconstruction_error.mean())
+        print(f"| {name} | {said} | {passed.sizes['trial']} of {group.sizes['trial']} | "
+              f"{geometric(passed.support_size.values)} | {geometric(passed.sample_size_at_half.values)} | "
+              f"{geometric(passed.support_size_realistic.values)} | {float(group.fidelity_ratio.mean()):.2f} | "
+              f"{'–' if np.isnan(code) else f'{code:.2f}'} | {'–' if np.isnan(back) else f'{back:.0f}'} |")  # fmt: skip
+    low, high = float(last.real_support_size_low), float(last.real_support_size_high)
+    print(f"| real images | | | {float(last.real_support_size):,.0f} ({low:,.0f} – {high:,.0f}, 95 %) | | | 1 | | |")
+
+    figure = Figure(figsize=(8, 0.5 * len(groups) + 1.4), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.axvspan(low, high, color="#c8553d", alpha=0.18, lw=0, label="real images, 95 % interval")
+    for place, (_, group) in enumerate(groups):
+        passed = group.verdict_possible.values
+        for chosen, style in ((passed, {"color": "#1f5fa8"}), (~passed, {"color": "#888888", "mfc": "none"})):
+            some = group.isel(trial=chosen)
+            if some.sizes["trial"]:
+                x = some.support_size.values
+                error = np.abs([x - some.support_size_low.values, some.support_size_high.values - x])
+                axes.errorbar(x, place + 0.1 * (some.seed.values % 5 - 1), xerr=error, fmt="o", ms=4, lw=1, **style)
+    axes.set(xscale="log", xlabel="support size (distinct images); grey: no verdict, too far from real images")
+    axes.set_yticks(range(len(groups)), [name for name, _ in groups])
+    axes.invert_yaxis()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(Path(__file__).with_name(f"{folder.name}.png"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,58 @@
+"""Modes found by kind of model: table and figure of the mode-coverage experiments, from a finished sweep.
+
+`ganlab run gaussians-modes` (or `stacked-digits-modes`) first, then
+`python docs/experiments/modes.py sweeps/gaussians-modes`.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from scipy.stats import t
+
+
+def label(row: xr.Dataset) -> str:
+    """The kind of model, and its packing."""
+    packing = row["packing"].item() if "packing" in row.coords else "None"
+    return str(row.family.item()) + ("" if packing in ("None", "nan") else f", packing {packing}")
+
+
+def mean(values: np.ndarray) -> str:
+    """Mean over seeds, its 95 % Student interval, and the standard deviation that published tables give."""
+    if len(values) < 2:
+        return f"{values.mean():.2f}"
+    half = t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
+    return f"{values.mean():.2f} ± {half:.2f} (sd {values.std(ddof=1):.2f})"
+
+
+def main(folder: Path) -> None:
+    """Print the table; write the figure beside this file."""
+    last = xr.open_zarr(folder / "results.zarr").load().isel(snapshot=-1)
+    labels = [label(last.isel(trial=trial)) for trial in range(last.sizes["trial"])]
+    groups = {name: last.isel(trial=[i for i, other in enumerate(labels) if other == name]) for name in labels}
+    print("| model | seeds | modes found, 95 % interval of the mean | high-quality share | divergence in nats |")
+    print("|---|---|---|---|---|")
+    for name, group in groups.items():
+        done = group.isel(trial=group.modes_found.values >= 0)
+        print(f"| {name} | {done.sizes['trial']} | {mean(done.modes_found.values.astype(float))} | "
+              f"{mean(done.high_quality_share.values)} | {mean(done.mode_divergence.values)} |")  # fmt: skip
+
+    figure = Figure(figsize=(8, 0.5 * len(groups) + 1.2), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for place, group in enumerate(groups.values()):
+        found = group.modes_found.values
+        axes.plot(found, place + np.linspace(-0.2, 0.2, len(found)), "o", ms=4, color="#1f5fa8", alpha=0.7)
+        axes.plot([found.mean()] * 2, [place - 0.3, place + 0.3], color="#c8553d")
+    axes.set_yticks(range(len(groups)), list(groups))
+    axes.invert_yaxis()
+    axes.set(xlabel="modes found, one point for each seed, their mean in red")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(Path(__file__).with_name(f"{folder.name}.png"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,51 @@
+"""Support and fidelity over training: table and figure of docs/experiments/snapshots.md, from a finished sweep.
+
+`ganlab run digits-snapshots` first, then `python docs/experiments/snapshots.py sweeps/digits-snapshots`.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def main(folder: Path) -> None:
+    """Print, for each trial, how support moves in the second half of training; write the figure beside this file."""
+    results = xr.open_zarr(folder / "results.zarr").load()
+    late = slice(results.sizes["snapshot"] // 2, None)
+    print("| averaging | seed | support, second half: least – most | moves between snapshots, rms of log | "
+          "of its intervals, rms of log | slope of log support per doubling |")  # fmt: skip
+    print("|---|---|---|---|---|---|")
+    figure = Figure(figsize=(8, 6), dpi=110, layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, 1, sharex=True)
+    for trial in range(results.sizes["trial"]):
+        row = results.isel(trial=trial)
+        logs = np.log(row.support_size.values)
+        moves = np.diff(logs[late])
+        # A 95 % interval of a logarithm is about ±1.96 standard errors: what the test itself would make it move.
+        noise = np.log(row.support_size_high.values / row.support_size_low.values)[late] / 3.92
+        slope = np.polyfit(np.log2(results.step.values[late]), logs[late], 1)[0]
+        sizes = row.support_size.values[late]
+        decay = float(row.ema_decay)
+        print(f"| {decay} | {int(row.seed)} | {sizes.min():,.0f} – {sizes.max():,.0f} | "
+              f"{np.sqrt((moves**2).mean()):.2f} | "
+              f"{np.sqrt(2 * (noise**2).mean()):.2f} | {slope:+.2f} |")  # fmt: skip
+        style = {"color": "#1f5fa8" if decay else "#c8553d", "lw": 1.2, "alpha": 0.8}
+        name = f"averaged weights ({decay})" if decay else "last weights"
+        above.plot(results.step, row.support_size, label=name if not int(row.seed) else None, **style)
+        below.plot(results.step, row.fidelity_ratio, **style)
+    above.set(yscale="log", ylabel="support size")
+    above.legend(frameon=False, fontsize=8)
+    below.set(ylabel="fidelity ratio", xlabel="generator steps")
+    below.axhline(1.25, color="#888888", ls=":", lw=1)
+    for axes in (above, below):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(Path(__file__).with_name(f"{folder.name}.png"))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,236 @@
+"""Trainings that differ by seed or by a rate alone, stacked: a step of all of them is one pass of stacked networks.
+
+Invariant: each replica remains a family of its own, with its own random numbers, optimizer state, averages and
+checkpoint; stacked, it takes the steps that it would take alone, up to the rounding of sums in another order.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from threading import Condition
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ganlab.families import Family
+from ganlab.families.base import NextBatch
+from ganlab.families.dcgan import DCGAN, discriminator_loss, generator_loss
+from ganlab.stacking import StackedNetwork
+
+
+def stackable(family: type[Family]) -> bool:
+    """Whether trainings of this family can be stacked: one generator, one discriminator, DCGAN's step."""
+    return issubclass(family, DCGAN)
+
+
+class _Turn(NamedTuple):
+    """What one replica brings to a step."""
+
+    next_batch: NextBatch
+    draws: np.random.Generator
+
+
+class Replicas:
+    """Trainings in threads of one process that take their steps together.
+
+    Each thread runs the ordinary training loop under ``with replicas.member(number):`` with the family that `join` gives
+    back. A step is taken when every replica still there has come to it; one that has ended, or failed, is not waited for.
+
+    Parameters
+    ----------
+    count : int
+        Number of replicas.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._state = Condition()
+        self._families: dict[int, DCGAN] = {}
+        self._members = set(range(count))
+        self._turns: dict[int, _Turn] = {}
+        self._losses: dict[int, Mapping[str, Tensor]] = {}
+        self._error: BaseException | None = None
+        self._stack: _Stack | None = None
+
+    @contextmanager
+    def member(self, number: int) -> Iterator[None]:
+        """Be replica `number`; when it ends, however it ends, the others go on."""
+        try:
+            yield
+        finally:
+            with self._state:
+                self._members.discard(number)
+                self._state.notify_all()
+
+    def join(self, number: int, family: Family) -> Family:
+        """Put a new family in; its steps are taken together with the others'."""
+        assert isinstance(family, DCGAN)
+        with self._state:
+            self._families[number] = family
+            self._state.notify_all()
+            self._state.wait_for(lambda: self._families.keys() >= self._members)
+            if self._stack is None:
+                self._stack = _Stack([self._families[each] for each in sorted(self._families)])
+        family.step = partial(self._step, number)  # type: ignore[method-assign]
+        return family
+
+    def _step(self, number: int, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
+        with self._state:
+            self._turns[number] = _Turn(next_batch, draws)
+            self._state.notify_all()
+            # Whoever first sees that all have come takes the step for all.
+            self._state.wait_for(lambda: number not in self._turns or self._turns.keys() >= self._members)
+            if number in self._turns:
+                self._take_step()
+                self._state.notify_all()
+            if self._error is not None:
+                raise RuntimeError("the step of stacked replicas failed") from self._error
+            return self._losses.pop(number)
+
+    def _take_step(self) -> None:
+        assert self._stack is not None
+        order = sorted(self._families)
+        turns = [self._turns.get(each) for each in order]
+        self._turns.clear()
+        try:
+            losses = self._stack.step(turns)
+            self._losses = {each: own for each, own in zip(order, losses, strict=True) if own is not None}
+        except BaseException as error:
+            self._error = error
+
+
+class _Stack:
+    """The stacked networks of replicas, and one step of them."""
+
+    def __init__(self, families: Sequence[DCGAN]) -> None:
+        self.families, self.first = list(families), families[0]
+        self.networks = {
+            name: StackedNetwork([family.networks[name] for family in families]) for name in self.first.networks
+        }
+        for family in families:
+            for name, average in family.averages.items():
+                average.follow(family.networks[name])
+        self._optimizers: dict[str, torch.optim.Optimizer] = {}
+
+    def step(self, turns: Sequence[_Turn | None]) -> list[Mapping[str, Tensor] | None]:
+        """One step as `DCGAN.step` takes it; a replica that brings None stands still."""
+        first, settings = self.first, self.first.settings
+        generator, discriminator = self.networks["generator"], self.networks["discriminator"]
+        for _ in range(first.discriminator_steps):
+            reals = self._reals(turns)
+            count = len(next(real for real in reals if real is not None))
+            real = discriminator.join(self._filled(reals))
+            latents = [None if turn is None else family.latent(count, turn.draws)
+                       for family, turn in zip(self.families, turns, strict=True)]  # fmt: skip
+            with first.arithmetic():
+                made = generator(generator.join(self._filled(latents)))
+                fake = self._packed(made)
+                on_discriminator = discriminator_loss(
+                    settings.loss, discriminator.logits(real).float(), discriminator.logits(fake.detach()).float()
+                )
+                if settings.loss == "wasserstein-gp":
+                    mixes = [None if turn is None else family.uniform(count, 1, turn.draws)
+                             for family, turn in zip(self.families, turns, strict=True)]  # fmt: skip
+                    penalty = self._gradient_penalty(real, fake.detach(), torch.cat(self._filled(mixes), dim=1))
+                    on_discriminator = on_discriminator + settings.gradient_penalty * penalty
+            self._descend(on_discriminator.sum(), "discriminator", turns)
+            if settings.loss == "wasserstein-clip":
+                self._clip(settings.weight_clip, turns)
+        with first.arithmetic():
+            on_generator = generator_loss(settings.loss, discriminator.logits(fake).float())
+        self._descend(on_generator.sum(), "generator", turns)
+        self._update_averages(turns)
+        return [
+            None if turn is None else {"generator_loss": of_generator, "discriminator_loss": of_discriminator}
+            for turn, of_generator, of_discriminator
+            in zip(turns, on_generator.detach(), on_discriminator.detach(), strict=True)
+        ]  # fmt: skip
+
+    def _reals(self, turns: Sequence[_Turn | None]) -> list[Tensor | None]:
+        return [None if turn is None else family.real(turn.next_batch)
+                for family, turn in zip(self.families, turns, strict=True)]  # fmt: skip
+
+    @staticmethod
+    def _filled(batches: Sequence[Tensor | None]) -> list[Tensor]:
+        """Zeros in the places of replicas that stand still."""
+        like = next(batch for batch in batches if batch is not None)
+        return [torch.zeros_like(like) if batch is None else batch for batch in batches]
+
+    def _packed(self, made: Tensor) -> Tensor:
+        if self.first.discriminated_shape == self.first.shape:
+            return made
+        generator, discriminator = self.networks["generator"], self.networks["discriminator"]
+        return discriminator.join([family.pack(part) for family, part
+                                   in zip(self.families, generator.split(made), strict=True)])  # fmt: skip
+
+    def _gradient_penalty(self, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+        """(K,) penalties; `mix` is (n, K)."""
+        discriminator = self.networks["discriminator"]
+        count = discriminator.count
+        if discriminator.of_vectors:
+            shaped = mix.t()[:, None]
+        else:
+            shaped = mix.repeat_interleave(real.shape[1] // count, dim=1)[:, :, None, None]
+        between = (shaped * real + (1 - shaped) * fake).requires_grad_()
+        (gradient,) = torch.autograd.grad(discriminator.logits(between).sum(), between, create_graph=True)
+        if discriminator.of_vectors:
+            norms = gradient.float().norm(dim=1)
+        else:
+            norms = gradient.float().reshape(len(gradient), count, -1).norm(dim=2).t()
+        return (norms - 1).square().mean(-1)
+
+    def _descend(self, loss: Tensor, name: str, turns: Sequence[_Turn | None]) -> None:
+        network = self.networks[name]
+        stacked = [weights for weights, _ in network.shared]
+        gradients = torch.autograd.grad(loss, stacked, retain_graph=False)
+        for (_, own), gradient in zip(network.shared, gradients, strict=True):
+            for parameter, part, turn in zip(own, gradient.chunk(network.count), turns, strict=True):
+                parameter.grad = None if turn is None else part  # without a gradient an optimizer leaves it alone
+        if name not in self._optimizers:
+            self._optimizers[name] = self._one_optimizer(name)
+        self._optimizers[name].step()
+        for family in self.families:
+            theirs, ours = family.optimizers[name].state, self._optimizers[name].state
+            if not theirs:  # from now on both hold the same tensors
+                theirs.update({each: ours[each] for each in family.networks[name].parameters() if each in ours})
+
+    def _one_optimizer(self, name: str) -> torch.optim.Optimizer:
+        """An optimizer of all replicas' weights, each at its own rate, that goes on from their optimizers' states."""
+        own = [family.optimizers[name] for family in self.families]
+        groups: dict[float, list[torch.nn.Parameter]] = {}
+        for optimizer in own:
+            for group in optimizer.param_groups:
+                groups.setdefault(group["lr"], []).extend(group["params"])
+        defaults = {
+            key: value for key, value in own[0].defaults.items() if key in inspect.signature(type(own[0])).parameters
+        }
+        made = type(own[0])([{"params": parameters, "lr": rate} for rate, parameters in groups.items()], **defaults)
+        for optimizer in own:
+            made.state.update(optimizer.state)
+        return made
+
+    def _update_averages(self, turns: Sequence[_Turn | None]) -> None:
+        by_decay: dict[float, list[tuple[Tensor, Tensor]]] = {}
+        for family, turn in zip(self.families, turns, strict=True):
+            for average in family.averages.values() if turn is not None else ():
+                by_decay.setdefault(average.decay, []).extend(average.pairs)
+        with torch.no_grad():
+            for decay, pairs in by_decay.items():
+                torch._foreach_lerp_([mine for mine, _ in pairs], [theirs for _, theirs in pairs], 1 - decay)
+
+    def _clip(self, bound: float, turns: Sequence[_Turn | None]) -> None:
+        with torch.no_grad():
+            for family, turn in zip(self.families, turns, strict=True):
+                if turn is not None:
+                    for parameter in family.discriminator.parameters():
+                        parameter.clamp_(-bound, bound)
+
+
+def steps_of(families: Sequence[DCGAN]) -> Any:
+    """Return a function that takes one step of all these families, in this thread: ``step(next_batches, draws)``."""
+    stack = _Stack(families)
+    return lambda batches, draws: stack.step([_Turn(*turn) for turn in zip(batches, draws, strict=True)])

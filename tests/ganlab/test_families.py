@@ -1,0 +1,167 @@
+"""What every family promises: any resolution, images or points, and a run that was broken off ends with the same bits."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ganlab.families import FAMILIES
+from ganlab.train import Interrupted, Request, TrainSettings, draw, train
+
+DRAWS = np.random.default_rng(0)
+IMAGES = DRAWS.integers(0, 256, (96, 1, 8, 8), dtype=np.uint8)
+LABELS = DRAWS.integers(0, 3, 96)
+POINTS = DRAWS.standard_normal((96, 2)).astype(np.float32)
+SMALL: dict[str, dict[str, Any]] = {
+    "ali": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "code_width": 8},
+    "bigan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "code_width": 8},
+    "dcgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
+    "gmm": {"components": 3},
+    "infogan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "categories": 3},
+    "known-support": {"pool": 20},
+    "mix": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "components": 2},
+    "pacgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "packing": 3},
+    "stacked": {"latent_dim": 4, "upper_latent_dim": 3, "generator_width": 4, "discriminator_width": 4, "upper_width": 8,
+                "classes": 3, "features": 16, "classifier_steps": 6, "joint_after": 8},
+    "vae": {"latent_dim": 4, "generator_width": 4},
+    "wgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "discriminator_steps": 2},
+    "wgan-gp": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "discriminator_steps": 2},
+}  # fmt: skip
+OF_POINTS = sorted(set(FAMILIES) - {"known-support", "stacked"})
+SETTINGS = TrainSettings(steps=20, batch_size=8, log_every=4, learning_rate=1e-3)
+
+
+def make(name: str, shape: tuple[int, ...] = (1, 8, 8), device: str = "cpu", **changes: Any) -> Any:
+    family = FAMILIES[name]
+    return family(family.Settings.model_validate({**SMALL[name], **changes}), shape, SETTINGS, 0, device)
+
+
+class Run:
+    """One life of a trial's process after another, with what they handed out."""
+
+    def __init__(self, name: str, items: np.ndarray = IMAGES) -> None:
+        self.name, self.items, self.saved = name, items, b""
+        self.shards: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+        self.rows: dict[int, dict[str, float]] = {}
+
+    def load(self) -> dict[str, Any] | None:
+        return torch.load(io.BytesIO(self.saved), weights_only=True) if self.saved else None
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        self.saved = buffer.getvalue()
+
+    def live(self, stop_at: int | None = None) -> "Run":
+        steps = 0
+
+        def stop() -> bool:
+            nonlocal steps
+            steps += 1
+            return steps == stop_at
+
+        train(
+            make(self.name, self.items.shape[1:]), self.items, SETTINGS, 0,
+            [Request(step, shard, 10) for shard, step in enumerate((8, 20)) if shard not in self.shards],
+            labels=LABELS, snapshots=(8, 20), drain=lambda: None, checkpoint=self, stop=stop,
+            sink=lambda images, shard, labels: self.shards.__setitem__(shard, (images, labels)),
+            report=lambda row: self.rows.__setitem__(
+                int(row["step"]), {name: value for name, value in row.items() if "per_second" not in name}),
+        )  # fmt: skip
+        return self
+
+
+def assert_resumes(name: str, items: np.ndarray, stop_at: int) -> None:
+    unbroken, broken = Run(name, items).live(), Run(name, items)
+    with pytest.raises(Interrupted):
+        broken.live(stop_at)
+    broken.live()
+    assert unbroken.rows == broken.rows
+    assert all(np.isfinite(list(row.values())).all() for row in unbroken.rows.values())
+    for shard, (images, labels) in unbroken.shards.items():
+        np.testing.assert_array_equal(images, broken.shards[shard][0])
+        np.testing.assert_array_equal(labels, broken.shards[shard][1])
+        assert (labels is not None) == FAMILIES[name].labelled
+
+
+@pytest.mark.parametrize("stop_at", [3, 11])
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_a_resumed_run_equals_an_unbroken_one(name: str, stop_at: int) -> None:
+    assert_resumes(name, IMAGES, stop_at)
+
+
+@pytest.mark.parametrize("name", OF_POINTS)
+def test_a_resumed_run_on_points_equals_an_unbroken_one(name: str) -> None:
+    assert_resumes(name, POINTS, 11)
+
+
+@pytest.mark.parametrize("name", sorted(FAMILIES))
+def test_every_resolution_has_its_networks(name: str) -> None:
+    for shape in ((1, 8, 8), (3, 64, 64)):
+        networks = make(name, shape, device="meta").networks
+        assert networks.keys() == make(name, device="meta").networks.keys()
+
+
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"known-support", "gmm"}))
+def test_samples_have_the_shape_of_the_data(name: str) -> None:
+    drawn = draw(make(name, (3, 16, 16)), 5, np.random.default_rng(0))
+    assert drawn.images.shape == (5, 3, 16, 16)
+    assert drawn.images.dtype == np.uint8
+    if name in OF_POINTS:
+        points = draw(make(name, (2,)), 5, np.random.default_rng(0)).images
+        assert points.shape == (5, 2)
+        assert points.dtype == np.float32
+
+
+def test_families_refuse_data_that_they_cannot_learn_from() -> None:
+    settings = FAMILIES["stacked"].Settings.model_validate(SMALL["stacked"])
+    with pytest.raises(ValueError, match=r"got stacked, which learns from labels.* allowed: a dataset with classes"):
+        FAMILIES["stacked"].check(settings, (1, 8, 8), None)
+    with pytest.raises(ValueError, match=r"got classes = 3, but the dataset has 10; allowed: 10 or more"):
+        FAMILIES["stacked"].check(settings, (1, 8, 8), 10)
+    for name in set(FAMILIES) - set(OF_POINTS):
+        with pytest.raises(ValueError, match="points; allowed: images"):
+            FAMILIES[name].check(FAMILIES[name].Settings.model_validate(SMALL[name]), (2,), 3)
+
+
+def test_mixture_samples_are_drawn_by_the_learned_weights() -> None:
+    family = make("mix", components=3)
+    average = family.averages["generator"].network
+    with torch.no_grad():
+        average.logits.copy_(torch.tensor([0.0, 50.0, 0.0]))  # all of the weight
+    images = family.sample(20, np.random.default_rng(1)).images
+    latent = np.random.default_rng(1).standard_normal((20, 4), dtype=np.float32)
+    np.testing.assert_array_equal(images, family.to_array(average.components[1](torch.from_numpy(latent))))
+    assert family.measures(IMAGES, np.random.default_rng(0))["mixture_weight_1"] == pytest.approx(1)
+
+
+def test_labels_of_a_stacked_gan_are_the_classes_it_was_told() -> None:
+    """Features of a class are a function of the class: told another one, the same noise makes another image."""
+    family = make("stacked")
+    drawn = family.sample(200, np.random.default_rng(0))
+    assert set(drawn.labels) == {0, 1, 2}
+    networks = {name: average.network for name, average in family.averages.items()}
+    noise = np.random.default_rng(0)
+    noise.integers(0, 3, 200)
+    upper, lower = (torch.from_numpy(noise.random((200, size), dtype=np.float32)) for size in (3, 4))
+    for told in range(3):
+        features = networks["upper_generator"](torch.eye(3)[torch.full((200,), told)], upper)
+        made = family.to_array(networks["generator"](features, lower))
+        np.testing.assert_array_equal(made[drawn.labels == told], drawn.images[drawn.labels == told])
+
+
+def test_a_gaussian_mixture_is_found_again() -> None:
+    draws = np.random.default_rng(0)
+    centres = np.array([[-3.0, 0.0], [3.0, 1.0]])
+    points = (centres[draws.integers(0, 2, 4000)] + 0.1 * draws.standard_normal((4000, 2))).astype(np.float32)
+    family = make("gmm", (2,), components=2)
+    family.prepare(points)
+    made = family.sample(4000, np.random.default_rng(1)).images
+    np.testing.assert_allclose(np.sort(family.fit["means"], axis=0) + family.fit["centre"], centres, atol=0.02)
+    for centre in centres:
+        near = made[np.linalg.norm(made - centre, axis=1) < 1]
+        assert len(near) == pytest.approx(2000, abs=200)
+        np.testing.assert_allclose(near.std(axis=0), 0.1, rtol=0.1)
