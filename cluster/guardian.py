@@ -6,31 +6,38 @@ Ray's own workers notice a lost parent as well, but one that is just starting ta
 
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 
 MARK = "GANLAB_COMMAND"
 QUIET_S = 1.0  # after so long without a marked process none will come any more
+TIDY_S = 0.5  # for helpers that tidy up after the others have been killed
+REQUESTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}  # for the command, not for what it started
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def guarded(*folders: Path) -> Iterator[None]:
     """Mark every process started in the context; when it ends, or this process dies of whatever, they are killed.
 
-    The guardian is a process in a session of its own that waits for the end of a pipe whose other end only this process
-    holds: SIGKILL of the whole process group closes the pipe and spares the guardian.
+    Then `folders` are removed. The guardian is a process in a session of its own that waits for the end of a pipe whose
+    other end only this process holds: SIGKILL of the whole process group closes the pipe and spares the guardian.
     """
     resource_tracker.ensure_running()  # Python's own helper, before the mark: it serves this process to its end
     mark = secrets.token_hex(16)
-    guardian = subprocess.Popen(
-        [sys.executable, "-S", __file__, mark], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
-    )
+    with shielded():
+        guardian = subprocess.Popen(
+            [sys.executable, "-S", __file__, mark, *map(str, folders)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
     before = os.environ.get(MARK)
     os.environ[MARK] = mark
     try:
@@ -44,33 +51,76 @@ def guarded() -> Iterator[None]:
         guardian.wait()
 
 
-def marked(mark: str) -> list[int]:
-    """Numbers of the living processes that carry the mark."""
-    wanted = f"{MARK}={mark}".encode()
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            if folder.name.isdigit() and wanted in (folder / "environ").read_bytes().split(b"\0"):
-                found.append(int(folder.name))
-        except OSError:  # ended meanwhile, or another user's
-            continue
-    return found
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Start processes that polite signals do not reach: they inherit what this thread blocks.
+
+    Ctrl-C goes to every process of a terminal, and SLURM sends its warnings to every process of a job's step.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def sweep(mark: str) -> None:
-    """Kill marked processes until there have been none for a while."""
+def marked(mark: str, name: str = MARK) -> list[int]:
+    """Numbers of the living processes that carry the mark in the environment variable `name`."""
+    return [pid for pid, (_, carries) in _processes(f"{name}={mark}").items() if carries]
+
+
+def sweep(mark: str, name: str = MARK, quiet_s: float = QUIET_S, sessions: Collection[int] = ()) -> None:
+    """Kill marked processes until there have been none for a while.
+
+    With them go the sessions that they lead and `sessions`: a process that writes its own title, as Ray's agents do,
+    writes over its environment, and the mark is gone.
+    """
+    led = set(sessions)
     quiet_since = time.monotonic()
-    while time.monotonic() - quiet_since < QUIET_S:
-        for pid in marked(mark):
-            quiet_since = time.monotonic()
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+    tidying = False
+    while tidying or time.monotonic() - quiet_since < quiet_s:
+        tidying = False
+        processes = _processes(f"{name}={mark}")
+        led |= {pid for pid, (session, carries) in processes.items() if carries and pid == session}
+        for pid, (session, carries) in processes.items():
+            # A living leader without the mark has taken over the number of an ended one.
+            if carries or (session in led and processes.get(session, (0, None))[1] is not False):
+                if time.monotonic() - quiet_since < TIDY_S and _tidies(pid):
+                    tidying = True
+                    continue
+                quiet_since = time.monotonic()
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
 
 
+def _tidies(pid: int) -> bool:
+    """Whether this is Python's own helper, which removes the semaphores of processes that have been killed, and ends."""
+    try:
+        return b"multiprocessing.resource_tracker" in Path("/proc", str(pid), "cmdline").read_bytes()
+    except OSError:
+        return False
+
+
+def _processes(variable: str) -> dict[int, tuple[int, bool | None]]:
+    """Session of every living process of this user, and whether it carries the variable; None if that is unknown."""
+    found: dict[int, tuple[int, bool | None]] = {}
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit():
+            continue
+        try:
+            environment = (folder / "environ").read_bytes()
+            status = (folder / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # ended meanwhile, or another user's
+            continue
+        if status[0] not in "ZX":
+            carries = variable.encode() in environment.split(b"\0") if environment else None
+            found[int(folder.name)] = int(status[3]), carries
+    return found
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the command
     sys.stdin.buffer.read()
     sweep(sys.argv[1])
+    for left in sys.argv[2:]:
+        shutil.rmtree(left, ignore_errors=True)

@@ -5,9 +5,11 @@ Invariant: whatever is started here ends with the command, also when that is kil
 
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +43,8 @@ def local_ray() -> Iterator[None]:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of its own default
         }
+        # Nobody scrapes this Ray: without these libraries, which its agent loads for that alone, it starts sooner.
+        sys.modules["ray.dashboard.optional_deps"] = None  # type: ignore[assignment]
         import ray  # late: it reads the variables above when it is imported
 
         resources = local_resources()
@@ -62,10 +66,24 @@ def local_ray() -> Iterator[None]:
 
 @contextmanager
 def local_dask(workers: int, memory_limit_bytes: int) -> Iterator[Map[Any, Any]]:
-    """Run Dask on this machine for the length of the context; yields `map(function, items)`.
+    """Run Dask on this machine for the length of the context; yields `map(function, items)`, whose first use starts it.
 
     Each worker is a process with one thread and `memory_limit_bytes`. Results come as they are finished, in any order.
     """
+    with ExitStack() as stack:
+        client: Any = None
+
+        def map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+            nonlocal client
+            if client is None:
+                client = stack.enter_context(_dask(workers, memory_limit_bytes))
+            return dask_map(client, lambda: workers, function, items)
+
+        yield map
+
+
+@contextmanager
+def _dask(workers: int, memory_limit_bytes: int) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
@@ -77,16 +95,18 @@ def local_dask(workers: int, memory_limit_bytes: int) -> Iterator[Map[Any, Any]]
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=memory_limit_bytes,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # None would take 8787, and complain when another command has it
             local_directory=str(folder),
             silence_logs="ERROR",
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield lambda function, items: dask_map(client, workers, function, items)
+        yield client
 
 
-def dask_map(client: Any, threads: int, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def dask_map(
+    client: Any, threads: Callable[[], int], function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
     """Yield ``function(item)`` of every item as it is finished, with two tasks per thread in flight.
 
     A task whose worker dies runs again elsewhere; an exception of `function` is raised here.
@@ -94,17 +114,19 @@ def dask_map(client: Any, threads: int, function: Callable[[Item], Result], item
     from distributed import as_completed
 
     waiting = iter(items)
-    finished = as_completed([], with_results=True)
+    finished = as_completed([], loop=client.loop, with_results=True)
+    in_flight = 0
 
-    def submit_next() -> None:
-        for item in waiting:
+    def fill() -> None:
+        nonlocal in_flight
+        for item in islice(waiting, max(0, 2 * max(1, threads()) - in_flight)):
             finished.add(client.submit(function, item, pure=False))
-            return
+            in_flight += 1
 
-    for _ in range(2 * threads):
-        submit_next()
+    fill()
     for _, result in finished:
-        submit_next()
+        in_flight -= 1
+        fill()
         yield result
 
 

@@ -1,54 +1,70 @@
-"""The whole job on one machine: prepare the folder, train every trial, compare all pairs, write results and report.
+"""The stages of a sweep, and all of them on one machine: prepare the folder, train the trials, compare all pairs, report.
 
-Invariant: any part may be killed at any moment; the same call keeps what is finished and does the rest.
+Invariant: any part may be killed at any moment; the same call keeps what is finished and does the rest. The drivers of a
+submitted sweep (`jobs.driver`) run the same stages.
 """
 
 import importlib.metadata
-import math
 import os
 import platform
+import shutil
 import subprocess
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 
 from cluster.local import local_dask, local_ray, local_resources
-from ganlab.datasets import Dataset
+from ganlab.datasets import Dataset, label_count
+from ganlab.embedding import check_labelled
 from jobs.answers import write_answers
+from jobs.comparison import Map
 from jobs.data import dataset_fingerprint, load_dataset
-from jobs.measure import measure_snapshots, real_neighbours_of, threshold_of, unmeasured
-from jobs.plan import shard_plan
-from jobs.progress import Bar, SweepProgress, reading_bar
+from jobs.measure import measure_sweep
+from jobs.plan import check_model, shard_plan
+from jobs.progress import Bar, PairsBar, SweepProgress, reading_bar
 from jobs.report import write_report
-from jobs.samples import InMemory, Map, SampleAnswer, measure_samples, open_samples
+from jobs.sample_answer import SampleAnswer, measure_samples
+from jobs.samples import InMemory, check_alike, in_embedding, is_long, keep_in_cache, open_samples
+from jobs.space import PIXELS
 from jobs.spec import Spec, SpecError, difference, load_spec
-from jobs.sweep import run_trials, sweep_trials, trial_state, unfinished
+from jobs.sweep import run_trials, sweep_trials, trial_state, trials_at_a_time, try_failed_again, unfinished
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
 from storage.lock import SweepBusyError, is_unused, lock_holder, sweep_lock
 from storage.reference import write_reference
 
 RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
-DASK_FROM_PRODUCTS = 1e12  # products of two values below which starting workers takes longer than comparing
 MEMORY_SHARE = 0.5  # of the machine's memory, for all measuring workers together
 
 
 def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
     """Bring the sweep in this folder to its end, from wherever it stands; returns how many trials failed."""
+    _check_resources(spec)
     dataset = check_folder(spec, layout, console)
     with sweep_lock(layout, f"ganlab run {spec.source}"):
         prepare_folder(spec, layout, dataset)
-        train_all(spec, layout, console)
+        train_all(spec, layout, console, local_ray, trials_at_a_time(spec, local_resources()))
         measure_all(spec, layout, console)
     states = [trial_state(layout, trial.id) for trial in sweep_trials(layout, spec)]
     return sum(state is None or state.status == "failed" for state in states)
 
 
-def measure_folder(layout: SweepLayout, console: Console) -> None:
-    """Measure what is committed in a sweep so far."""
+def measure_folder(layout: SweepLayout, console: Console, embedding: str | None = None) -> None:
+    """Measure what is committed in a sweep so far; in another embedding than its own, if one is given."""
     spec = load_spec(layout.spec)
+    if embedding is not None and embedding != spec.collisions.embedding:
+        if spec.collisions.threshold != "auto":
+            raise SpecError(
+                f"--embedding {embedding}: the sweep's collisions.threshold = {spec.collisions.threshold:g} is a distance in "
+                f"{spec.collisions.embedding}; allowed: another embedding for sweeps with threshold: auto"
+            )
+        collisions = spec.collisions.model_copy(update={"embedding": embedding})
+        spec = spec.model_copy(update={"collisions": collisions})
+    check_unused(layout)
     with sweep_lock(layout, f"ganlab measure {layout.root}"):
         measure_all(spec, layout, console)
 
@@ -61,9 +77,7 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
     Dataset or None
         The training images; None when the folder has them already.
     """
-    _check_resources(spec)
-    if (holder := lock_holder(layout)) is not None:
-        raise SweepBusyError(layout, holder)
+    check_unused(layout)
     if layout.spec.exists():
         if differences := difference(load_spec(layout.spec), spec):
             raise SpecError(f"{layout.root} was made by another sweep file: {'; '.join(differences)}; "
@@ -75,9 +89,18 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
         return None
     with reading_bar(console, "Reading images") as progress:
         dataset = load_dataset(spec.dataset, progress, spec.source)
+    if spec.collisions.embedding == "classifier":
+        try:
+            check_labelled(dataset.images, dataset.labels)
+        except ValueError as error:
+            raise SpecError(
+                f"got classifier, but dataset {spec.dataset.name} cannot train one: {error}",
+                ("collisions", "embedding"), spec.source,
+            ) from None  # fmt: skip
     for path in dataset.skipped:
         console.print(f"left out, unreadable: {path}")
     for trial in spec.trials():
+        check_model(trial, dataset.images.shape[1:], label_count(spec.dataset), spec.source)
         try:
             shard_plan(trial, dataset.images.shape[1:])
         except ValueError as error:
@@ -85,8 +108,17 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
     return dataset
 
 
+def check_unused(layout: SweepLayout) -> None:
+    """Raise SweepBusyError when another command, or jobs on SLURM, work on the sweep."""
+    from jobs.submit import on_slurm  # late: most sweeps never meet SLURM
+
+    slurm = on_slurm(layout)
+    if (holder := lock_holder(layout) or (slurm.holder if slurm else None)) is not None:
+        raise SweepBusyError(layout, holder)
+
+
 def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None) -> None:
-    """Write the resolved spec and the training images, unless they are there."""
+    """Write the resolved spec and the training images, unless they are there; trials that failed are to run again."""
     layout.logs.mkdir(parents=True, exist_ok=True)
     on_disk = load_spec(layout.spec) if layout.spec.exists() else None
     if on_disk is None or on_disk.resolved({}) != spec.resolved({}):
@@ -94,19 +126,21 @@ def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None) -> 
         write_bytes(layout.spec, content.encode())
     if dataset is not None:
         write_reference(layout, dataset.images, dataset.labels, fingerprint=dataset_fingerprint(spec.dataset))
+    try_failed_again(layout, sweep_trials(layout, spec))
 
 
-def train_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
-    """Run every trial that is not done."""
+def train_all(
+    spec: Spec, layout: SweepLayout, console: Console, ray: Callable[[], AbstractContextManager[None]], concurrent: int
+) -> None:
+    """Run every trial that is not done, `concurrent` at a time, on the cluster that is there inside ``ray()``."""
     trials = sweep_trials(layout, spec)
     if not unfinished(layout, trials) and len(trials) >= len(spec.trials()):
         console.print(f"Training: all {len(trials)} trials are done")
         return
     steps = {trial.id: trial.train.steps for trial in trials}
-    ended = {trial.id: state.status for trial in trials
-             if (state := trial_state(layout, trial.id)) and state.status != "failed"}  # fmt: skip
-    with local_ray(), Bar(console, "Training", sum(steps.values())) as bar:
-        run_trials(layout, spec, SweepProgress(bar, steps, ended), local_resources())
+    ended = {trial.id: state.status for trial in trials if (state := trial_state(layout, trial.id))}
+    with ray(), Bar(console, "Training", sum(steps.values())) as bar:
+        run_trials(layout, spec, SweepProgress(bar, steps, ended), concurrent)
 
 
 def _check_resources(spec: Spec) -> None:
@@ -126,40 +160,45 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     if spec.resources.measure_memory_gb is not None:
         memory = spec.resources.measure_memory_gb * 1e9
     trials = sweep_trials(layout, spec)
-    real = real_neighbours_of(layout)
-    threshold_squared = threshold_of(spec.collisions, real)
-    if wanted := unmeasured(layout, trials, spec.collisions, threshold_squared):
-        with local_dask(workers, int(memory)) as map, Bar(console, "Comparing pairs", 1.0) as bar:
-
-            def progress(done: float, total: float) -> None:
-                bar.update(done / total, f"{done:.3g} of {total:.3g} pairs")
-
-            measure_snapshots(layout, wanted, spec.collisions, threshold_squared, int(memory), map, progress)
-    write_answers(layout, spec, trials, real, threshold_squared)
+    with local_dask(workers, int(memory)) as map, PairsBar(console) as progress:
+        measured = measure_sweep(layout, trials, spec.collisions, int(memory), map, progress, progress.stage)
+    write_answers(layout, spec, trials, measured.real, measured.threshold_squared)
     write_report(layout)
+    for snapshot, error in measured.damaged.items():
+        console.print(f"not measured: step {snapshot.step} of {snapshot.trial}: {error}")
+    if measured.damaged:
+        raise next(iter(measured.damaged.values()))
 
 
 def measure_path(
-    path: Path, threshold: float | None, reference: Path | None, resize: int | None, console: Console
-) -> SampleAnswer:
-    """Measure anyone's samples; Dask's workers share the work when it is long and the samples lie in a file."""
+    path: Path, threshold: float | None, reference: Path | None, resize: int | None, console: Console,
+    embedding: str = PIXELS.name,
+) -> SampleAnswer:  # fmt: skip
+    """Measure anyone's samples; when it is long and they lie in a file, workers share the work, and it can be resumed."""
     with reading_bar(console, "Reading pictures") as reading:
-        source = open_samples(path, resize, reading)
+        samples = open_samples(path, resize, reading)
         real = None if reference is None else open_samples(reference, resize, reading)
+    if real is not None:
+        check_alike(samples, real)
+    elif threshold is None:
+        raise SpecError("what is a duplicate? give --threshold DISTANCE (Euclidean, over all values of an image), or "
+                        "--reference PATH with real images to take it from")  # fmt: skip
     workers = local_resources()["CPU"]
     memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE / workers)
-    products = source.shape[0] ** 2 / 2 * math.prod(source.shape[1:])
+    in_files = not any(isinstance(each.source, InMemory) for each in (samples, real) if each is not None)
     with ExitStack() as stack:
-        map_tiles: Map = map
-        if products > DASK_FROM_PRODUCTS and not isinstance(source, InMemory):
-            map_tiles = stack.enter_context(local_dask(workers, memory))
-        bar = stack.enter_context(Bar(console, "Comparing pairs", 1.0))
-
-        def progress(done: float, total: float) -> None:
-            bar.update(done / total, f"{done:.3g} of {total:.3g} pairs")
-
+        map_tasks: Map = map
+        keep = None
+        long = in_files and is_long(samples.source, None if real is None else real.source)
+        if long:
+            map_tasks = stack.enter_context(local_dask(workers, memory))
+        bar = stack.enter_context(PairsBar(console))
         try:
-            return measure_samples(path, source, real, threshold, memory, map_tiles, progress)
+            space, source, others = in_embedding(embedding, samples, real, map_tasks, bar.stage)
+            if long:
+                keep = keep_in_cache(path, source, others, partial(bar.stage, "Reading images"))
+            return measure_samples(samples, real, threshold, memory, map_tasks, bar, in_space=(space, source, others),
+                                   keep=keep, stage=bar.stage)  # fmt: skip
         except ValueError as error:  # values that can't be compared, found while reading
             raise error if isinstance(error, SpecError) else SpecError(f"{path}: {error}") from error
 
@@ -167,7 +206,9 @@ def measure_path(
 def provenance() -> dict[str, str]:
     """Versions and commit that a sweep's own copy of its spec records."""
     versions = {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS}
-    found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
-                           check=False)  # fmt: skip
-    commit = {"commit": found.stdout.strip()} if found.returncode == 0 else {}
+    commit = {}
+    if shutil.which("git") is not None:
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
+                               check=False)  # fmt: skip
+        commit = {"commit": found.stdout.strip()} if found.returncode == 0 else {}
     return versions | commit | {"python": platform.python_version()}

@@ -1,22 +1,33 @@
-"""All trials of a sweep through Ray Tune.
+"""All trials of a sweep through Ray Tune, on whatever Ray cluster is up; its nodes may come and go.
 
-Invariant: what is done is read from the trials' own records, never from Tune's, so a sweep that was killed goes on with
-exactly the trials that are not done.
+Invariant: what is done, and how often a trial has failed, is read from the trials' own records, never from Tune's, so a
+sweep that was killed goes on with exactly the trials that are not done.
 """
 
 import logging
 import os
+import pickle
 import tempfile
 import traceback
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cluster.leaving import busy, leaving
 from jobs.progress import SweepProgress
 from jobs.spec import Spec, TrialSettings
 from storage.atomic import read_json, write_bytes, write_json
+from storage.attempts import (
+    Cause,
+    begin_attempt,
+    end_attempt,
+    failures_in_a_row,
+    forget_failure,
+    is_running,
+    read_attempts,
+)
 from storage.history import read_history
 from storage.layout import SweepLayout
 from storage.outcome import Outcome, read_outcome, write_outcome
@@ -41,9 +52,15 @@ def sweep_trials(layout: SweepLayout, spec: Spec) -> list[TrialSettings]:
 
 
 def unfinished(layout: SweepLayout, trials: Sequence[TrialSettings]) -> list[TrialSettings]:
-    """Trials still to run: those without an outcome, and those that failed."""
-    states = {trial.id: trial_state(layout, trial.id) for trial in trials}
-    return [trial for trial in trials if (state := states[trial.id]) is None or state.status == "failed"]
+    """Trials still to run: those without an outcome."""
+    return [trial for trial in trials if trial_state(layout, trial.id) is None]
+
+
+def try_failed_again(layout: SweepLayout, trials: Sequence[TrialSettings]) -> None:
+    """Forget how trials failed, so that they run again: once for each time the user asks for the sweep."""
+    for trial in trials:
+        if (state := trial_state(layout, trial.id)) is not None and state.status == "failed":
+            forget_failure(layout.trial(trial.id))
 
 
 @dataclass(frozen=True)
@@ -57,31 +74,60 @@ class _Work:
         """Run one trial on a Ray worker."""
         from ray import tune
 
-        from jobs.data_parallel import run_data_parallel
-        from jobs.trial import run_trial
+        from ganlab.train import Interrupted
 
         layout = SweepLayout(self.sweep)
+        config = config.get("group") or config
         trial = config.get("trial") or self._suggested(layout, config)
-        latest: dict[str, Any] = {"trial": trial.id}
+        own = layout.trial(trial.id)
+        others: Sequence[TrialSettings] = config.get("others", ())
+        latest: dict[str, Any] = {"trial": trial.id, "others": {}}
 
         def report(row: Mapping[str, Any]) -> None:
             latest.update(row)
             tune.report(dict(latest))
 
-        resources = self.spec.resources
-        held = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-        run = run_trial if trial.train.workers == 1 else partial(run_data_parallel, resources=held)
-        try:
-            outcome = run(
-                self.sweep, trial, report,
-                checkpoint_every_s=resources.checkpoint_every_s,
-                use_gpu=resources.gpus_per_trial > 0,
-                probe=self.spec.search.algorithm == "optuna" or self.spec.search.scheduler == "asha",
-            )  # fmt: skip
-        except Exception:
-            write_bytes(layout.logs / f"{trial.id}.txt", traceback.format_exc().encode())
-            raise
-        tune.report({**latest, "outcome": asdict(outcome)})
+        # It may have ended already: given up by the driver, or its last word was lost with its node.
+        outcome = trial_state(layout, trial.id)
+        if outcome is None:
+            begin_attempt(own)
+            beside = [each for each in others if trial_state(layout, each.id) is None]
+            try:
+                outcome = self._train(trial, report, beside, latest["others"].__setitem__)
+            except Interrupted as interruption:
+                end_attempt(own, "preempted", str(interruption))
+                raise
+            except Exception as error:
+                write_bytes(layout.logs / f"{trial.id}.txt", traceback.format_exc().encode())
+                end_attempt(own, "node_lost" if _names_lost_node(error) else "error", _last_line(error))
+                raise
+            end_attempt(own, outcome.status, outcome.reason or "")
+        ends = {each.id: asdict(end) for each in others if (end := trial_state(layout, each.id))}
+        tune.report({**latest, "outcome": asdict(outcome), "ends": ends})
+
+    def _train(
+        self, trial: TrialSettings, report: Callable[[Mapping[str, Any]], None], beside: Sequence[TrialSettings],
+        report_other: Callable[[str, Mapping[str, Any]], None],
+    ) -> Outcome:  # fmt: skip
+        resources, search = self.spec.resources, self.spec.search
+        options: dict[str, Any] = {
+            "checkpoint_every_s": resources.checkpoint_every_s,
+            "device": resources.torch_device,
+            "probe": search.algorithm == "optuna" or search.scheduler == "asha",
+        }
+        if trial.train.workers > 1:
+            from jobs.data_parallel import run_data_parallel
+
+            held = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+            return run_data_parallel(self.sweep, trial, report, resources=held, **options)
+        from jobs.trial import run_trial
+
+        with busy():
+            if beside:
+                from jobs.replicas import run_replicas
+
+                return run_replicas(self.sweep, [trial, *beside], report, report_other, stop=leaving, **options)
+            return run_trial(self.sweep, trial, report, stop=leaving, **options)
 
     def _suggested(self, layout: SweepLayout, config: Mapping[str, Any]) -> TrialSettings:
         seed = self.spec.seed_list[0]
@@ -91,34 +137,52 @@ class _Work:
 
 
 def register(layout: SweepLayout, trial: TrialSettings, content: Mapping[str, Any]) -> None:
-    """Write what the trial computes, and forget a failure that is now tried again."""
+    """Write what the trial computes, unless it is there; an attempt that still seems to run has ended with its driver."""
     own = layout.trial(trial.id)
-    own.root.mkdir(parents=True, exist_ok=True)
-    write_json(own.settings, {**content, "settings": trial.model_dump(mode="json")})
-    own.outcome.unlink(missing_ok=True)
+    if not own.settings.exists():
+        own.root.mkdir(parents=True, exist_ok=True)
+        write_json(own.settings, {**content, "settings": trial.model_dump(mode="json")})
+    if is_running(read_attempts(own)):
+        end_attempt(own, "interrupted")
 
 
-def run_trials(layout: SweepLayout, spec: Spec, progress: SweepProgress, available: Mapping[str, int]) -> None:
+def trials_at_a_time(spec: Spec, node: Mapping[str, float], nodes: int = 1) -> int:
+    """How many trials fit beside one another on so many nodes, each with so many "CPU" and "GPU"; 0 if not even one."""
+    workers, resources = spec.workers_per_trial, spec.resources
+    shares = {"CPU": resources.cpus_per_trial / workers, "GPU": resources.gpus_per_trial / workers}
+    on_one = min(int(node[kind] / share + 1e-9) for kind, share in shares.items() if share)
+    return on_one * nodes // workers
+
+
+def run_trials(layout: SweepLayout, spec: Spec, progress: SweepProgress, concurrent: int) -> None:
     """Run every trial that is not done on the Ray cluster that is up; returns when there is none left to try.
 
-    `available` are the cluster's resources, "CPU" and "GPU".
+    `concurrent` trials are asked for at a time: as many as the cluster can hold when all its nodes are there.
     """
     todo = unfinished(layout, sweep_trials(layout, spec))
     if todo:
         from ray import tune
 
-        if spec.search.algorithm != "optuna":
+        for trial in todo:
+            register(layout, trial, {"seed": trial.seed})
+        if spec.resources.replicas_per_worker > 1:
+            from jobs.replicas import grouped
+
+            groups = [{"trial": first, "others": others} for first, *others in grouped(spec, todo)]
+            _tune(layout, spec, progress, concurrent, param_space={"group": tune.grid_search(groups)})
+            todo = unfinished(layout, todo)  # what could not be trained beside others is trained alone
             for trial in todo:
                 register(layout, trial, {"seed": trial.seed})
-        _tune(layout, spec, progress, available, param_space={"trial": tune.grid_search(todo)})
+        if todo:
+            _tune(layout, spec, progress, concurrent, param_space={"trial": tune.grid_search(todo)})
     if spec.search.algorithm == "optuna":
         known = sweep_trials(layout, spec)
         if (left := len(spec.trials()) - len(known)) > 0:
-            _tune(layout, spec, progress, available, searcher=_optuna(layout, spec, known), samples=left)
+            _tune(layout, spec, progress, concurrent, searcher=_optuna(layout, spec, known), samples=left)
 
 
 def _tune(
-    layout: SweepLayout, spec: Spec, progress: SweepProgress, available: Mapping[str, int], *,
+    layout: SweepLayout, spec: Spec, progress: SweepProgress, concurrent: int, *,
     param_space: Mapping[str, Any] | None = None, searcher: Any = None, samples: int = 1,
 ) -> None:  # fmt: skip
     # Quiet and cheap: our own records and display stand in for Tune's loggers, tables and snapshots of its state.
@@ -132,13 +196,13 @@ def _tune(
     from ray import tune
 
     logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors of trials are recorded and told by ourselves
     resources = spec.resources
     work = _Work(spec, layout.root)
     one_worker = spec.workers_per_trial == 1
     # Of a data-parallel trial only the coordinator is placed here, at no cost: Ray Train places the workers itself.
     held = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
     bundle = held if one_worker else {"node:__internal_head__": 0.001}
-    fitting = min(int(available[kind] // amount) for kind, amount in held.items() if amount)
     with tempfile.TemporaryDirectory(prefix="ganlab-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(_named("trial", work.run), tune.PlacementGroupFactory([bundle])),
@@ -147,15 +211,15 @@ def _tune(
                 search_alg=searcher,
                 scheduler=_scheduler(spec),
                 num_samples=samples,
-                max_concurrent_trials=min(resources.max_concurrent or fitting, fitting),
+                max_concurrent_trials=min(resources.max_concurrent or concurrent, concurrent),
                 reuse_actors=one_worker,
             ),
             run_config=tune.RunConfig(
                 name="trials",
                 storage_path=scratch,
                 verbose=0,
-                failure_config=tune.FailureConfig(max_failures=resources.max_failures),
-                callbacks=[_recorder(layout, progress)],
+                failure_config=tune.FailureConfig(max_failures=-1),  # the recorder says when it is enough
+                callbacks=[_recorder(layout, spec, progress)],
             ),
         ).fit()
 
@@ -203,11 +267,14 @@ def _optuna(layout: SweepLayout, spec: Spec, known: Sequence[TrialSettings]) -> 
     )  # fmt: skip
 
 
-def _recorder(layout: SweepLayout, progress: SweepProgress) -> Any:
-    """Tune's callback: shows progress, and records the end of trials that can't do so themselves."""
+def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
+    """Tune's callback: shows progress, records the ends that trials can't record themselves, and gives up on trials."""
     from ray import tune
 
     class Recorder(tune.Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._ended: Counter[str] = Counter()  # attempts known to have ended
+
         def __reduce__(self) -> Any:
             return tune.Callback, ()  # Tune pickles its callbacks to restore itself, which we never ask of it
 
@@ -215,21 +282,76 @@ def _recorder(layout: SweepLayout, progress: SweepProgress) -> Any:
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
             progress.advanced(result["trial"], result)
+            for trial_id, row in dict(result["others"]).items():
+                progress.advanced(trial_id, row)
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             last = trial.last_result
             outcome = Outcome(**last["outcome"]) if "outcome" in last else None
             if outcome is None:
                 outcome = Outcome("stopped", step=last["step"], reason="ended early by the scheduler")
+                end_attempt(layout.trial(last["trial"]), "stopped", "by the scheduler")
                 write_outcome(layout.trial(last["trial"]), outcome)
             progress.ended(last["trial"], outcome.status, outcome.reason)
+            for other, end in last.get("ends", {}).items():
+                progress.ended(other, end["status"], end["reason"])
+
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            trial_id = _id_of(spec, trial)
+            own = layout.trial(trial_id)
+            attempts = read_attempts(own)
+            if is_running(attempts) or len(attempts) == self._ended[trial_id]:
+                end_attempt(own, *_end_of(trial))
+                attempts = read_attempts(own)
+            self._ended[trial_id] = len(attempts)
+            failures = failures_in_a_row(own)
+            if attempts[-1] in failures and len(failures) > spec.resources.max_failures:
+                tried = f"; tried {len(failures)} times from the same point" if len(failures) > 1 else ""
+                write_outcome(own, Outcome("failed", reason=failures[-1].reason + tried))
+                trial.max_failures = 0  # what Tune has begun again reports this outcome; if it can't start, that's all
+            else:
+                progress.interrupted(trial_id, ": ".join(filter(None, (attempts[-1].cause, attempts[-1].reason))))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            settings = trial.config.get("trial")
-            trial_id = settings.id if settings else trial.last_result["trial"]
-            error = trial.get_error()
-            reason = str(getattr(error, "cause", None) or error).strip().splitlines()[-1]
-            write_outcome(layout.trial(trial_id), Outcome("failed", reason=reason))
-            progress.ended(trial_id, "failed", reason)
+            trial_id = _id_of(spec, trial)
+            own = layout.trial(trial_id)
+            if (outcome := trial_state(layout, trial_id)) is None:
+                outcome = Outcome("failed", reason=_end_of(trial)[1])
+                write_outcome(own, outcome)
+            progress.ended(trial_id, outcome.status, outcome.reason)
 
     return Recorder()
+
+
+def _id_of(spec: Spec, trial: Any) -> str:
+    """The id of one of Tune's trials: those that a search has suggested may not have reported it yet."""
+    config = trial.config.get("group") or trial.config
+    settings: TrialSettings = config.get("trial") or spec.trial(config, spec.seed_list[0])
+    return settings.id
+
+
+def _end_of(trial: Any) -> tuple[Cause, str]:
+    """How an attempt ended, as far as Tune knows: it could not say so itself."""
+    from ray.exceptions import ActorUnavailableError, RayActorError
+
+    # Tune's own look at the error reads a copy of this file that is made only now and then.
+    error: Any = trial.get_error()
+    if trial.pickled_error_file and Path(trial.pickled_error_file).exists():
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    # "Unavailable": its node fell silent and is not yet known to be dead; when a process dies, its node says so.
+    if _names_lost_node(error) or isinstance(error, ActorUnavailableError):
+        return "node_lost", ""
+    if not isinstance(error, RayActorError) or error.actor_init_failed:
+        return "error", _last_line(error)
+    memory = " for want of memory" if "low on memory" in str(error) else "; too little memory is the usual cause"
+    return "died", f"its process was killed{memory}"
+
+
+def _names_lost_node(error: object) -> bool:
+    """Whether an error of Ray says that a node is gone, or about to."""
+    return getattr(error, "preempted", False) or "node has died" in str(error) or "node was terminated" in str(error)
+
+
+def _last_line(error: object) -> str:
+    text = str(getattr(error, "cause", None) or error).strip()
+    return text.splitlines()[-1] if text else type(error).__name__

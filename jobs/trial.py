@@ -6,6 +6,7 @@ its outcome is written last.
 
 import errno
 import io
+import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache, partial
@@ -14,12 +15,13 @@ from typing import Any
 
 import torch
 
-from ganlab.families import FAMILIES
+from ganlab.families import FAMILIES, Family
 from ganlab.fidelity import fidelity_probe
 from ganlab.train import Checkpoint, NonFiniteError, Request, train
 from jobs.plan import shard_plan
 from jobs.spec import TrialSettings
 from storage.atomic import make_folder, remove_partials, write_bytes
+from storage.attempts import resume_attempt
 from storage.history import HistoryWriter
 from storage.layout import SweepLayout, TrialLayout
 from storage.outcome import Outcome, write_outcome
@@ -39,10 +41,12 @@ def run_trial(
     report: Report,
     *,
     checkpoint_every_s: float = 30.0,
-    use_gpu: bool = False,
+    device: str = "cpu",
+    stop: Callable[[], bool] = lambda: False,
     probe: bool = False,
     rank: int = 0,
     average_gradients: Callable[[Any], None] | None = None,
+    together: Callable[[Family], Family] = lambda family: family,
 ) -> Outcome:
     """Train, sample and record the outcome of one trial of the sweep in folder `sweep`.
 
@@ -52,22 +56,31 @@ def run_trial(
         Called every few seconds and at every snapshot with the newest metrics.
     checkpoint_every_s
         Longest work lost when the process is killed, about.
-    use_gpu
-        Train on CUDA.
+    device
+        "cpu" or "cuda".
+    stop
+        Asked after every step; when it says so, a checkpoint is written and Interrupted is raised.
     probe
         Also report `fidelity_ratio` of a probe sample at each snapshot, for a searcher or scheduler that asks for it.
     rank, average_gradients
         Of this data-parallel worker; rank 0 alone writes.
+    together
+        Given the new family, gives back the one to train: for replicas that take their steps together.
 
     Returns
     -------
     Outcome
         Also on disk. A failure that a retry can't mend is an outcome; any other error is raised.
+
+    Raises
+    ------
+    Interrupted
+        `stop` said so: the trial can go on, here or elsewhere.
     """
     layout = SweepLayout(sweep)
     own = layout.trial(trial.id)
     try:
-        _train(layout, own, trial, report, checkpoint_every_s, use_gpu, probe, rank, average_gradients)
+        _train(layout, own, trial, report, checkpoint_every_s, device, stop, probe, rank, average_gradients, together)
         outcome = Outcome("completed", step=trial.train.steps)
     except NonFiniteError as error:
         outcome = Outcome("failed", reason=str(error))
@@ -93,30 +106,44 @@ def _train(
     trial: TrialSettings,
     report: Report,
     checkpoint_every_s: float,
-    use_gpu: bool,
+    device: str,
+    stop: Callable[[], bool],
     probe: bool,
     rank: int,
     average_gradients: Callable[[Any], None] | None,
+    together: Callable[[Family], Family],
 ) -> None:
-    device = "cuda" if use_gpu else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(f"torch finds no GPU on {socket.gethostname()} (resources.device = cpu trains without one)")
     _make_deterministic(trial.train.threads)
     reference = _reference(layout.root, layout.reference.stat().st_mtime_ns)
-    image_shape = reference.images.shape[1:]
-    plan = shard_plan(trial, image_shape)
-    family = FAMILIES[trial.model.family](trial.model, image_shape, trial.train, trial.seed, device, average_gradients)
+    shape = reference.images.shape[1:]
+    plan = shard_plan(trial, shape)
+    family = together(
+        FAMILIES[trial.model.family](trial.model, shape, trial.train, trial.seed, device, average_gradients)
+    )
     committed = committed_shards(own, plan)
     missing = [shard for shard in plan.shards if shard.index not in committed]
     requests = [Request(shard.step, shard.index, shard.stop - shard.start) for shard in missing]
-    # Every rank comes to the same answer here: nothing is committed before all ranks have made a step together.
-    checkpoint = _FileCheckpoint(own, min((request.step for request in requests), default=trial.train.steps + 1))
+    first_missing = min((request.step for request in requests), default=trial.train.steps + 1)
+
+    def resumes(step: int) -> None:
+        if average_gradients is not None:
+            _agree_over_workers(step, device)
+        if rank == 0:
+            resume_attempt(own, step)
+
+    checkpoint = _FileCheckpoint(own, first_missing, resumes)
     loop = partial(
         train,
         family,
         reference.images,
         trial.train,
         trial.seed,
+        labels=reference.labels,
         snapshots=(*trial.samples.snapshots, trial.train.steps),
         checkpoint=checkpoint,
+        stop=stop,
     )
     if rank > 0:
         nothing = lambda *_: None  # noqa: E731
@@ -146,10 +173,15 @@ def _train(
 class _FileCheckpoint(Checkpoint):
     """State in one file, replaced atomically. A state past the first missing shard is of no use and passed over."""
 
-    def __init__(self, trial: TrialLayout, first_missing: int) -> None:
-        self._path, self._first_missing = trial.checkpoint, first_missing
+    def __init__(self, trial: TrialLayout, first_missing: int, resumes: Callable[[int], None]) -> None:
+        self._path, self._first_missing, self._resumes = trial.checkpoint, first_missing, resumes
 
     def load(self) -> dict[str, Any] | None:
+        state = self._usable()
+        self._resumes(0 if state is None else state["step"])
+        return state
+
+    def _usable(self) -> dict[str, Any] | None:
         if not self._path.exists():
             return None
         try:
@@ -187,6 +219,34 @@ def average_over_workers(parameters: Iterable[torch.nn.Parameter]) -> None:
     flat /= torch.distributed.get_world_size()
     for gradient, mean in zip(gradients, torch.split(flat, [gradient.numel() for gradient in gradients]), strict=True):
         gradient.copy_(mean.view_as(gradient))
+
+
+def stop_over_workers(stop: Callable[[], bool], device: str, every: int = 10) -> Callable[[], bool]:
+    """A `stop` that says the same to all data-parallel workers: yes once it is yes for one of them.
+
+    They must all ask equally often; every so many times they talk about it.
+    """
+    asked = 0
+
+    def together() -> bool:
+        nonlocal asked
+        asked += 1
+        if asked % every:
+            return False
+        answers = torch.tensor(float(stop()), device=device)
+        torch.distributed.all_reduce(answers)
+        return bool(answers > 0)
+
+    return together
+
+
+def _agree_over_workers(step: int, device: str) -> None:
+    """Raise unless all workers go on from the same step: over a network they may see different files for a while."""
+    steps = torch.tensor([step, -step], device=device)
+    torch.distributed.all_reduce(steps, torch.distributed.ReduceOp.MAX)
+    last, first = int(steps[0]), -int(steps[1])
+    if first != last:
+        raise RuntimeError(f"the workers see different files: one goes on from step {first}, another from step {last}")
 
 
 @lru_cache(maxsize=1)

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +50,55 @@ def test_leaving_the_context_ends_what_was_started_in_it() -> None:
         assert marked(mark) == [child.pid]
     assert child.wait() == -signal.SIGKILL
     assert MARK not in os.environ
+
+
+def test_a_killed_command_leaves_no_folder(folder: Path) -> None:
+    temporary = folder / "temporary"
+    temporary.mkdir()
+    (temporary / "file").touch()
+    program = "import sys, time\nfrom pathlib import Path\nfrom cluster.guardian import guarded\n" \
+              "with guarded(Path(sys.argv[1])):\n print('', flush=True)\n time.sleep(600)"  # fmt: skip
+    command = subprocess.Popen([sys.executable, "-c", program, str(temporary)], stdout=subprocess.PIPE)
+    assert command.stdout is not None
+    command.stdout.readline()
+    os.kill(command.pid, signal.SIGKILL)
+    command.communicate()
+    deadline = time.monotonic() + 10
+    while temporary.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_what_hides_its_mark_goes_with_its_session() -> None:
+    hider = "import subprocess, sys; print(subprocess.Popen(['sleep', '600'], env={}).pid, flush=True); input()"
+    with guarded():
+        child = subprocess.Popen(
+            [sys.executable, "-c", hider],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert child.stdout is not None
+        hidden = int(child.stdout.readline())
+        assert hidden not in marked(os.environ[MARK])
+        assert Path("/proc", str(hidden)).exists()
+    child.communicate()
+    deadline = time.monotonic() + 10
+    while Path("/proc", str(hidden)).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_semaphores_of_killed_processes_are_removed(folder: Path) -> None:
+    program = (
+        "import multiprocessing as m, time\n"
+        "lock = m.get_context('spawn').Lock()\nprint(lock._semlock.name, flush=True)\ntime.sleep(600)"
+    )
+    with guarded():
+        child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        assert child.stdout is not None
+        semaphore = Path("/dev/shm", f"sem.{child.stdout.readline().strip().removeprefix('/')}")
+        assert semaphore.exists()
+    child.communicate()
+    assert not semaphore.exists()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.sweep import register, trial_state, unfinished
+from jobs.sweep import register, trial_state, try_failed_again, unfinished
 from jobs.trial import run_trial
 from storage.history import read_history
 from storage.layout import TrialLayout
@@ -54,10 +54,10 @@ def test_a_full_disk_is_an_outcome_and_the_next_try_completes(prepared, undistur
     layout, spec = prepared()
     write = ShardWriter.write
 
-    def full(self, shard, data):
+    def full(self, shard, data, labels):
         if shard >= failing:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._trial.shard(shard)))
-        write(self, shard, data)
+        write(self, shard, data, labels)
 
     monkeypatch.setattr(ShardWriter, "write", full)
     outcome = run(layout, spec)
@@ -67,6 +67,8 @@ def test_a_full_disk_is_an_outcome_and_the_next_try_completes(prepared, undistur
     assert trial_state(layout, spec.trials()[0].id).status == "failed"
     assert Samples(own(layout, spec)).committed == set(range(failing))
     monkeypatch.undo()
+    assert unfinished(layout, spec.trials()) == []
+    try_failed_again(layout, spec.trials())
     assert unfinished(layout, spec.trials()) == list(spec.trials())
     assert run(layout, spec).status == "completed"
     np.testing.assert_array_equal(images(layout, spec), undisturbed[0])
@@ -75,7 +77,7 @@ def test_a_full_disk_is_an_outcome_and_the_next_try_completes(prepared, undistur
 def test_an_error_that_may_pass_is_raised_for_the_scheduler_to_retry(prepared, monkeypatch) -> None:
     layout, spec = prepared()
 
-    def stale(self, shard, data):
+    def stale(self, shard, data, labels):
         raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
     monkeypatch.setattr(ShardWriter, "write", stale)

@@ -1,0 +1,51 @@
+"""How a node that is about to end tells the work on it, and how the work tells when it is safe.
+
+Invariant: asking costs one look at a file on the node's own disk, and off the cluster the answer is always no.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+NODE = "GANLAB_NODE"  # in the environment of everything that runs on a worker: a folder on the node's own disk
+
+
+def leaving() -> bool:
+    """Whether this node is about to end: write a checkpoint now and stop."""
+    folder = os.environ.get(NODE)
+    return folder is not None and os.path.exists(f"{folder}/leaving")
+
+
+@contextmanager
+def busy() -> Iterator[None]:
+    """Mark this process as one that wants to save its work: when the node leaves, it is waited for, for seconds."""
+    folder = os.environ.get(NODE)
+    if folder is None:
+        yield
+        return
+    mark = Path(folder, "busy", str(os.getpid()))
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def announce(folder: Path) -> None:
+    """Raise the flag that `leaving` sees."""
+    (folder / "leaving").touch()
+
+
+def retract(folder: Path) -> None:
+    """Lower the flag, and forget processes that were killed while busy."""
+    (folder / "leaving").unlink(missing_ok=True)
+    for mark in (folder / "busy").glob("*"):
+        mark.unlink(missing_ok=True)
+
+
+def still_busy(folder: Path) -> list[int]:
+    """Processes that have not saved their work yet."""
+    marked = [int(mark.name) for mark in (folder / "busy").glob("*")]
+    return [pid for pid in marked if Path("/proc", str(pid)).exists()]

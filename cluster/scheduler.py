@@ -1,0 +1,167 @@
+"""Questions and orders to SLURM's own commands.
+
+Invariant: a question costs one call, whatever the number of jobs; nothing needs accounting (sacct) or a process of ours.
+"""
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cluster.rendezvous import ClusterFolder, read_json, write_json
+
+ANSWER_S = 60  # a busy controller of SLURM may take long, but not for ever
+
+
+class RefusedError(ValueError):
+    """What was asked for can't be had on this site; the message says what can."""
+
+
+class SchedulerError(RuntimeError):
+    """SLURM is not there or does not answer."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """The jobs of one sweep.
+
+    Attributes
+    ----------
+    name
+        Name that these jobs and no others have.
+    controller
+        Id of the controller job.
+    workers
+        Ids of the worker jobs; of a job array, the array's.
+    tasks
+        How many worker jobs there are in all.
+    host, user, submitted
+        Who submitted them, where, and when (ISO 8601).
+    """
+
+    name: str
+    controller: str
+    workers: tuple[str, ...]
+    tasks: int
+    host: str
+    user: str
+    submitted: str
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job that SLURM still knows of: ``12``, ``12_3``, or the tasks of an array that wait, ``12_[4-9]``.
+
+    Attributes
+    ----------
+    id, state, reason, node, elapsed
+        As squeue writes them; `reason` says why it waits.
+    submitted
+        Seconds since 1970.
+    count
+        How many jobs it stands for.
+    """
+
+    id: str
+    state: str
+    reason: str
+    node: str
+    elapsed: str
+    submitted: float
+    count: int = 1
+
+
+def write_submission(folder: Path, submission: Submission) -> None:
+    """Record what was submitted."""
+    write_json(ClusterFolder(folder).submission, asdict(submission))
+
+
+def read_submission(folder: Path) -> Submission | None:
+    """Return what was submitted from this folder; None when nothing was."""
+    record = read_json(ClusterFolder(folder).submission)
+    if record is None:
+        return None
+    return Submission(**{**record, "workers": tuple(record["workers"])})
+
+
+def queue(submission: Submission) -> list[QueuedJob]:
+    """Return the jobs of the submission that wait or run, by one call of squeue. Raises SchedulerError."""
+    text = ask(["squeue", "--noheader", f"--name={submission.name}", "--format=%i|%T|%r|%N|%M|%V"])
+    own = {submission.controller, *submission.workers}
+    rows = [line.strip().split("|") for line in text.splitlines() if line.strip()]
+    jobs = (
+        QueuedJob(row[0], row[1], row[2], row[3], row[4], datetime.fromisoformat(row[5]).timestamp(), tasks_of(row[0]))
+        for row in rows
+    )
+    return [job for job in jobs if job.id.split("_")[0] in own]
+
+
+def cancel(folder: Path) -> Submission | None:
+    """Cancel all jobs of the cluster in this folder by one call of scancel; None when none was submitted.
+
+    A note left in the folder first keeps jobs that are just leaving from requeueing themselves. Raises SchedulerError.
+    """
+    submission = read_submission(folder)
+    if submission is not None:
+        ClusterFolder(folder).cancelled.touch()
+        ask(["scancel", "--quiet", submission.controller, *submission.workers])
+    return submission
+
+
+def tasks_of(job_id: str) -> int:
+    """How many tasks a line of squeue stands for: ``12_[4-6,9%2]`` is four."""
+    found = re.search(r"\[(.*?)(?:%\d+)?\]", job_id)
+    if found is None:
+        return 1
+    total = 0
+    for part in found[1].split(","):
+        numbers = re.match(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
+        if numbers is not None:  # long lists end in "..."
+            first, last, step = numbers[1], numbers[2] or numbers[1], numbers[3] or "1"
+            total += (int(last) - int(first)) // int(step) + 1
+    return total
+
+
+def ask(command: Sequence[str], stdin: str | None = None) -> str:
+    """Run one of SLURM's commands and return what it prints.
+
+    Raises
+    ------
+    SchedulerError
+        If it is not installed, fails (with all that it said), or does not answer within a minute.
+    """
+    try:
+        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=ANSWER_S, check=False,
+                              env=outside_any_job())  # fmt: skip
+    except FileNotFoundError:
+        raise SchedulerError(f"SLURM is not installed here: there is no command {command[0]}; "
+                             "`ganlab run` runs a sweep on this machine alone") from None  # fmt: skip
+    except subprocess.TimeoutExpired:
+        raise SchedulerError(f"SLURM did not answer `{command[0]}` within {ANSWER_S} s; try again later") from None
+    if done.returncode != 0:
+        raise SchedulerError(f"`{command[0]}` failed: {(done.stderr or done.stdout).strip()}")
+    return done.stdout
+
+
+def outside_any_job() -> dict[str, str]:
+    """Return this environment without what SLURM says of a job that it may be in: a new job must not take after it."""
+    keep = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+    return {
+        name: value
+        for name, value in (os.environ | {"SLURM_TIME_FORMAT": "standard"}).items()
+        if name in keep or not name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))
+    }
+
+
+def config() -> dict[str, str]:
+    """SLURM's settings, by one call of scontrol. Raises SchedulerError."""
+    pairs = (line.split("=", 1) for line in ask(["scontrol", "show", "config"]).splitlines() if "=" in line)
+    return {name.strip(): value.strip() for name, value in pairs}
+
+
+def largest_array() -> int:
+    """How many tasks one job array may have: 1 where arrays are off. Raises SchedulerError."""
+    return max(1, int(config().get("MaxArraySize", "1001")))

@@ -1,0 +1,120 @@
+"""CLUSTER.yaml: where and how jobs run on one SLURM site.
+
+Invariant: nothing here changes what is computed; a sweep may be moved to another site at any time.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0)]
+Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+# Options of sbatch that the system itself sets, or that a key of CLUSTER.yaml sets.
+OWN_OPTIONS = {
+    "account": "account", "array": "array_parallelism", "constraint": "constraint", "cpus-per-task": "cpus_per_node",
+    "dependency": None, "error": None, "exclusive": "exclusive", "gpus-per-node": "gpus_per_node", "job-name": None,
+    "mem": "mem_gb", "nodes": "nodes", "ntasks-per-node": None, "open-mode": None, "output": None,
+    "partition": "partition", "qos": "qos", "signal": "notice_s", "time": "time_min", "chdir": None, "requeue": None,
+}  # fmt: skip
+SHARE_FOR_MEASURING = 0.25  # of a node's memory, for all its measuring processes; training has the rest
+MEASURING_BYTES = 2 * 10**9  # for each of them where the file does not say how much memory a node gives
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Job(_Settings):
+    """What a job asks of SLURM."""
+
+    partition: str | None = None
+    """SLURM's partition, or several with commas between them; null: the site's default."""
+    account: str | None = None
+    """Who pays."""
+    qos: str | None = None
+    """Quality of service."""
+    constraint: str | None = None
+    """Features that a node must have, in SLURM's words: ``a100&nvlink``."""
+    sbatch: tuple[str, ...] = ()
+    """Further options of sbatch, as after ``#SBATCH``: ``--reservation=course``."""
+
+    @field_validator("sbatch")
+    @classmethod
+    def _options(cls, lines: tuple[str, ...]) -> tuple[str, ...]:
+        for line in lines:
+            name, _, _ = line.removeprefix("--").partition("=")
+            if not line.startswith("--") or " " in name or not name:
+                raise ValueError(f"got {line!r}; allowed: options as in --reservation=course or --no-kill")
+            if name in OWN_OPTIONS:
+                key = OWN_OPTIONS[name]
+                use = f"use the key {key}" if key else "ganlab sets it itself"
+                raise ValueError(f"got {line!r}; allowed: options without a key of their own ({use})")
+        return lines
+
+
+class Controller(_Job):
+    """The one small job that hands out the work; what is null is as for the workers, but for the time."""
+
+    cpus: Count = 2
+    mem_gb: Annotated[float, Field(gt=0)] | None = 4.0
+    time_min: Count | None = None
+    """Minutes; it requeues itself at their end while work remains. Null: as for the workers."""
+
+
+class Site(_Job):
+    """A site, as CLUSTER.yaml describes it. Worker jobs have one node each; they join when they start."""
+
+    nodes: Count
+    """How many worker jobs."""
+    array_parallelism: Count | None = None
+    """How many of them may run at once; null: all."""
+    gpus_per_node: Annotated[int, Field(ge=0)] = 0
+    """GPUs of each worker job."""
+    gpu_type: str | None = None
+    """SLURM's name of the kind of GPU, where a site wants it: ``a100``."""
+    cpus_per_node: Count = 1
+    """CPUs of each worker job."""
+    mem_gb: Annotated[float, Field(ge=0)] | None = None
+    """Memory of each worker job; 0: all of the node's; null: the site's default."""
+    exclusive: bool = False
+    """Whether nodes are shared with no other job."""
+    time_min: Count
+    """Minutes of each worker job; it requeues itself at their end while work remains."""
+    notice_s: Count = 60
+    """How long before the end of its time a job is told, so that trials write a checkpoint."""
+    setup: tuple[str, ...] = ()
+    """Shell commands before anything of ours: ``module load cuda``."""
+    environment: dict[Variable, str] = {}
+    """Environment variables of all processes."""
+    prefix: str | None = None
+    """Command put before Python: ``apptainer exec --nv image.sif``, ``conda run --no-capture-output -n ganlab``."""
+    python: str | None = None
+    """Python on the nodes, with ganlab's dependencies; null: the one that submits (with a prefix: ``python3``)."""
+    srun_args: tuple[str, ...] = ()
+    """Further options of srun: ``--container-image=…`` with pyxis."""
+    temporary: str = "/tmp"
+    """Folder on a node's own disk for temporary files; variables of the job such as ``$SLURM_JOB_ID`` are filled in."""
+    interface: str | None = None
+    """Network interface between the nodes: ``ib0``; null: the one that the controller's name stands for."""
+    start_s: Seconds = 300.0
+    """Longest time that the processes of a node may take to start."""
+    patience_s: Seconds = 900.0
+    """How long a worker waits for a controller that is away before it ends itself."""
+    measure_workers: Annotated[int, Field(ge=0)] = 1
+    """Processes on each node that compare images while others train."""
+    controller: Controller = Controller()
+
+    @property
+    def measure_memory_bytes(self) -> int:
+        """Memory of one measuring process."""
+        if not self.mem_gb or not self.measure_workers:
+            return MEASURING_BYTES
+        return int(self.mem_gb * 1e9 * SHARE_FOR_MEASURING / self.measure_workers)
+
+
+def shipped_sites() -> dict[str, Path]:
+    """Examples of CLUSTER.yaml that come with the package, by name."""
+    return {path.stem: path for path in sorted((Path(__file__).parent / "sites").glob("*.yaml"))}

@@ -1,0 +1,263 @@
+"""The batch scripts of a cluster, and their submission.
+
+Invariant: `job_scripts` shows, to the letter, what `submit` hands to sbatch. A job puts itself into the queue again from
+the last lines of its script, which run on the host itself, outside any container.
+"""
+
+import getpass
+import io
+import os
+import secrets
+import shlex
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from cluster.controller import Child, run_controller
+from cluster.dask_node import make_certificate, write_secret
+from cluster.job import REQUEUE
+from cluster.rendezvous import ClusterFolder
+from cluster.scheduler import (
+    RefusedError,
+    Submission,
+    ask,
+    largest_array,
+    outside_any_job,
+    write_submission,
+)  # fmt: skip
+from cluster.site import Site
+from cluster.worker import run_worker
+
+RESTARTS_AFTER_A_KILL = 20  # a job whose supervisor is killed more often has a reason that will not go away
+
+
+@dataclass(frozen=True)
+class Jobs:
+    """What the jobs of one sweep need.
+
+    Attributes
+    ----------
+    name
+        Name of the sweep; the jobs' own name is made from it.
+    folder
+        Where the jobs meet: ``<sweep>/cluster``, on a file system that all nodes share.
+    logs
+        Folder of submitit's files and of all logs.
+    code
+        Folder from which the jobs import the packages, before any other.
+    children
+        What the controller runs.
+    """
+
+    name: str
+    folder: Path
+    logs: Path
+    code: Path
+    children: tuple[Child, ...]
+
+
+@dataclass(frozen=True)
+class _Array:
+    """Jobs that one call of sbatch submits."""
+
+    title: str
+    tasks: int
+    function: Callable[[], None]
+    parameters: dict[str, Any]
+
+    def after(self, job_id: str) -> "_Array":
+        """Let it wait until that job has started."""
+        return replace(self, parameters={**self.parameters, "dependency": f"after:{job_id}"})
+
+
+def job_scripts(site: Site, jobs: Jobs, largest: int = 1001) -> dict[str, str]:
+    """Return the exact submission scripts by title; needs no SLURM.
+
+    `largest` is SLURM's MaxArraySize. Only the job's name and the dependency are filled in at submission, and shown here
+    as ``<…>``.
+    """
+    from submitit.slurm import slurm
+
+    scripts = {}
+    for array in _arrays(site, jobs, "<job name>", largest):
+        if array.title != "controller":
+            array = array.after("<controller job>")
+        command = f"{_python(site)} -u -m submitit.core._submit {shlex.quote(str(jobs.logs))}"
+        count = {"map_count": array.tasks} if array.tasks > 1 else {}
+        scripts[array.title] = slurm._make_sbatch_string(command, jobs.logs, **array.parameters, **count)
+    return scripts
+
+
+def submit(site: Site, jobs: Jobs) -> Submission:
+    """Queue the controller and the workers, and record their ids in the folder.
+
+    What an earlier submission has left in the folder is forgotten: it must have ended.
+
+    Raises
+    ------
+    RefusedError
+        With all that sbatch says when it refuses; then nothing stays queued.
+    SchedulerError
+        If SLURM does not answer.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    from submitit.slurm.slurm import SlurmExecutor
+
+    if shutil.which("sbatch") is None:
+        raise RefusedError("SLURM is not installed here: there is no command sbatch; "
+                           "`ganlab run` runs a sweep on this machine alone")  # fmt: skip
+    largest = largest_array()
+    name = f"ganlab-{jobs.name}-{secrets.token_hex(4)}"
+    _prepare(jobs)
+    ids: list[str] = []
+    try:
+        with _clean_environment(), redirect_stderr(io.StringIO()):  # what sbatch says is in the error, too
+            for array in _arrays(site, jobs, name, largest):
+                if ids:
+                    array = array.after(ids[0])
+                executor = SlurmExecutor(jobs.logs, python=_python(site))
+                executor.update_parameters(**array.parameters)
+                if array.tasks == 1:
+                    submitted = [executor.submit(array.function)]
+                else:
+                    with executor.batch():
+                        submitted = [executor.submit(array.function) for _ in range(array.tasks)]
+                ids.append(submitted[0].job_id.split("_")[0])
+    except BaseException as error:
+        if ids:
+            ask(["scancel", "--quiet", *ids])
+        if isinstance(error, FailedJobError | FailedSubmissionError):
+            raise RefusedError(f"sbatch refuses: {str(error).strip()}") from error
+        raise
+    submission = Submission(
+        name, ids[0], tuple(ids[1:]), site.nodes, socket.gethostname(), getpass.getuser(), time.strftime("%FT%T%z")
+    )
+    write_submission(jobs.folder, submission)
+    return submission
+
+
+def _prepare(jobs: Jobs) -> None:
+    files = ClusterFolder(jobs.folder)
+    files.workers.mkdir(parents=True, exist_ok=True)
+    jobs.logs.mkdir(parents=True, exist_ok=True)
+    for left in (files.head, files.cancelled, *files.workers.glob("*.json")):
+        left.unlink(missing_ok=True)
+    write_secret(files.token, secrets.token_hex(32))
+    make_certificate(jobs.folder)
+
+
+def _arrays(site: Site, jobs: Jobs, name: str, largest: int) -> Iterator[_Array]:
+    """Yield the controller, then the workers in arrays that SLURM accepts."""
+    head = partial(run_controller, jobs.folder, jobs.logs, site, jobs.children)
+    yield _Array("controller", 1, head, _common(site, jobs, name, controller=True) | _controller_parameters(site))
+    node = partial(run_worker, jobs.folder, jobs.logs, site)
+    sizes = [min(largest, site.nodes - first) for first in range(0, site.nodes, largest)]
+    at_once = _shares(site.array_parallelism or site.nodes, sizes)
+    for number, (size, parallel) in enumerate(zip(sizes, at_once, strict=True), 1):
+        parameters = _common(site, jobs, name) | _worker_parameters(site) | {"array_parallelism": parallel}
+        yield _Array("workers" if number == 1 else f"workers {number}", size, node, parameters)
+
+
+def _shares(total: int, sizes: list[int]) -> list[int]:
+    """Split what may run at once over arrays, in proportion, at least 1 each."""
+    before = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
+    ends = [total * end // before[-1] for end in before]
+    return [max(1, last - first) for first, last in pairwise(ends)]
+
+
+def _common(site: Site, jobs: Jobs, name: str, controller: bool = False) -> dict[str, Any]:
+    own = site.controller
+    exports = {"PYTHONSAFEPATH": "1", **site.environment}  # the folder that a job starts in may hold other code
+    path = f"export PYTHONPATH={shlex.quote(str(jobs.code))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    parameters = {
+        "job_name": name,
+        "nodes": 1,
+        "ntasks_per_node": 1,
+        "signal_delay_s": site.notice_s,
+        "stderr_to_stdout": True,
+        "wckey": None,
+        "setup": [*site.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items()), path],
+        "teardown": _last_lines(jobs, name, controller),
+        "additional_parameters": {"requeue": True, "chdir": str(jobs.folder)}
+        | dict(_option(line) for line in (*site.sbatch, *(own.sbatch if controller else ()))),
+    }
+    for key in ("partition", "account", "qos", "constraint"):
+        parameters[key] = (getattr(own, key) if controller else None) or getattr(site, key)
+    return {key: value for key, value in parameters.items() if value is not None or key == "wckey"}
+
+
+def _controller_parameters(site: Site) -> dict[str, Any]:
+    own = site.controller
+    return _memory(own.mem_gb) | {
+        "time": own.time_min or site.time_min,
+        "cpus_per_task": own.cpus,
+        "srun_args": [f"--cpus-per-task={own.cpus}", *site.srun_args],  # srun does not take it over from sbatch
+    }
+
+
+def _worker_parameters(site: Site) -> dict[str, Any]:
+    gpus = f"{site.gpu_type}:{site.gpus_per_node}" if site.gpu_type else site.gpus_per_node
+    return (
+        _memory(site.mem_gb)
+        | {
+            "time": site.time_min,
+            "cpus_per_task": site.cpus_per_node,
+            "srun_args": [f"--cpus-per-task={site.cpus_per_node}", *site.srun_args],
+        }
+        | ({"gpus_per_node": gpus} if site.gpus_per_node else {})
+        | ({"exclusive": True} if site.exclusive else {})
+    )
+
+
+def _memory(gigabytes: float | None) -> dict[str, Any]:
+    return {} if gigabytes is None else {"mem": f"{round(gigabytes * 1024)}M"}
+
+
+def _option(line: str) -> tuple[str, str | bool]:
+    name, equals, value = line.removeprefix("--").partition("=")
+    return name, value if equals else True
+
+
+def _last_lines(jobs: Jobs, name: str, controller: bool) -> list[str]:
+    """What the batch script does once the supervisor has ended."""
+    cancelled = shlex.quote(str(ClusterFolder(jobs.folder).cancelled))
+    lines = [
+        "code=$?",
+        "job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}",
+        f"again=$(( code == {REQUEUE} || (code > 128 && ${{SLURM_RESTART_COUNT:-0}} < {RESTARTS_AFTER_A_KILL}) ))",
+        f"if [ $again = 1 ] && [ ! -e {cancelled} ]; then",
+        '  echo "exit code $code: back into the queue"',
+        '  scontrol requeue "$job" && exit $code',
+        "fi",
+    ]
+    if controller:
+        lines.append(
+            f"scancel --quiet --state=PENDING --user=$(id -un) --name={shlex.quote(name)}  # of no use any more"
+        )
+    return [*lines, "exit $code"]
+
+
+def _python(site: Site) -> str:
+    python = site.python or ("python3" if site.prefix else shlex.quote(sys.executable))
+    return f"{site.prefix} {python}" if site.prefix else python
+
+
+@contextmanager
+def _clean_environment() -> Iterator[None]:
+    """Hand no job what this process knows of a job that it may be in."""
+    before, clean = dict(os.environ), outside_any_job()
+    os.environ.clear()
+    os.environ.update(clean)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

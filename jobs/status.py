@@ -1,0 +1,163 @@
+"""How a sweep stands: its trials, and on SLURM its jobs.
+
+Invariant: needs no process of the sweep to be alive: it is told by files, and on SLURM by one question to the scheduler.
+"""
+
+import json
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from jobs.show import TABLE_ROWS, plain, varying_values
+from jobs.spec import Spec, TrialSettings, load_spec
+from jobs.submit import OnSlurm, on_slurm
+from jobs.sweep import sweep_trials
+from storage.layout import SweepLayout
+from storage.lock import lock_holder
+from storage.watch import TrialWatch
+
+STATES = ("completed", "stopped", "failed", "running", "unfinished", "waiting")
+FEW = 12  # so many trials are listed whatever their state
+
+
+def show_status(layout: SweepLayout, as_json: bool) -> None:
+    """Print how every trial of a sweep stands, and its jobs."""
+    spec = load_spec(layout.spec)
+    slurm = on_slurm(layout)
+    holder = lock_holder(layout) or (slurm.holder if slurm else None)
+    trials = sweep_trials(layout, spec)
+    rows = [_row(layout, trial, holder is not None) for trial in trials]
+    counts = Counter(row["state"] for row in rows)
+    names = varying_values(spec, trials)
+    if as_json:
+        told = [{"trial": row["trial"], **names(trial), **row} for trial, row in zip(trials, rows, strict=True)]
+        jobs = {"slurm": _as_json(slurm)} if slurm else {}
+        click.echo(json.dumps({"name": spec.name, "running": holder, "states": counts, **jobs, "trials": told,
+                               "not_yet_suggested": len(spec.trials()) - len(rows)}, indent=2))  # fmt: skip
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    console.print(f"[bold]{spec.name}[/] in {layout.root}")
+    console.print(f"trials: {states or 'none yet'}", markup=False)
+    if slurm:
+        for line in _slurm_lines(slurm):
+            console.print(line, markup=False)
+    else:
+        console.print(f"running: {holder}" if holder else "nothing is running here now", markup=False)
+    if layout.results.exists():
+        console.print(f"results: {layout.results}   report: {layout.report}", markup=False)
+    _print_trials(Console(highlight=False), spec, trials, rows)
+
+
+def _row(layout: SweepLayout, trial: TrialSettings, busy: bool) -> dict[str, Any]:
+    seen = TrialWatch(layout.trial(trial.id))
+    seen.look()
+    state, reason = "waiting", ""
+    planned = len(seen.plan.shards) if seen.plan else 0
+    if seen.outcome and (seen.outcome.status != "completed" or seen.shards >= planned > 0):
+        state, reason = seen.outcome.status, seen.outcome.reason or ""
+    elif seen.running and busy:
+        state = "running"
+    elif seen.attempts or seen.steps:
+        state = "unfinished"
+        reason = "; ".join(filter(None, (seen.attempts[-1].cause, seen.attempts[-1].reason))) if seen.attempts else ""
+    where = seen.attempts[-1].host if state == "running" else ""
+    return {"trial": trial.id, "seed": trial.seed, "state": state, "step": seen.steps, "steps": trial.train.steps,
+            "shards": seen.shards, "planned_shards": planned, "host": where, "attempts": len(seen.attempts),
+            "reason": reason}  # fmt: skip
+
+
+def _print_trials(console: Console, spec: Spec, trials: list[TrialSettings], rows: list[dict[str, Any]]) -> None:
+    """List what is interesting of many trials: those that failed, then those at work."""
+    values = varying_values(spec, trials)
+    chosen = [(trial, row) for trial, row in zip(trials, rows, strict=True)
+              if len(rows) <= FEW or row["state"] in ("failed", "running", "unfinished")]  # fmt: skip
+    chosen.sort(key=lambda each: STATES.index(each[1]["state"]) if len(rows) > FEW else 0)
+    if not chosen:
+        return
+    # One line a trial on a terminal of 80 columns, as far as that goes: columns that say nothing are left out.
+    shown = chosen[:TABLE_ROWS]
+    cells: list[dict[str, str]] = [
+        {
+            "trial": trial.id,
+            **{name: plain(value) for name, value in values(trial).items()},
+            "seed": str(row["seed"]),
+            "state": row["state"],
+            "step": f"{row['step']:,} / {row['steps']:,}",
+            "shards": f"{row['shards']} / {row['planned_shards']}" if row["planned_shards"] else "",
+            "on": row["host"],
+            "reason": row["reason"],
+        }
+        for trial, row in shown
+    ]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    told = [name for name in cells[0] if any(cell[name] for cell in cells)]
+    for name in told:
+        table.add_column(name.replace("_", "\n"), no_wrap=name != "reason", overflow="fold")
+    for cell in cells:
+        table.add_row(*(cell[name] for name in told))
+    console.print(table)
+    if len(rows) > len(shown):
+        console.print(f"{len(rows) - len(shown)} more trials are not shown; --json shows all")
+
+
+def _slurm_lines(slurm: OnSlurm) -> list[str]:
+    submission, head = slurm.submission, slurm.head
+    lines = [f"submitted: {submission.submitted} by {submission.user} from {submission.host}"]
+    own = [job for job in slurm.jobs or () if job.id == submission.controller]
+    told: str = head.state if head else ("not started" if own else "never started")
+    if own and own[0].state == "PENDING":
+        told = f"queued ({own[0].reason})"
+    elif slurm.jobs is not None and not own and head and head.state not in ("done", "failed"):
+        told = f"gone; its last word was {head.state}"
+    if slurm.cancelled:
+        told = "cancelled"
+    why = f": {head.reason}" if head and head.reason and not slurm.cancelled else ""
+    where = f" on {own[0].node}" if own and own[0].node else ""
+    lines.append(f"controller: job {submission.controller}{where}, {told}{why}")
+    states, faults = _workers(slurm)
+    ids = f" ({'job' if submission.tasks == 1 else 'jobs'} {', '.join(submission.workers)})"
+    words = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    lines.append(f"workers{ids}: {words or 'none left'} of {submission.tasks}")
+    if slurm.jobs is None:
+        lines.append(f"whether the jobs still exist is not known: {slurm.unknown}")
+    return [*lines, *faults]
+
+
+def _workers(slurm: OnSlurm) -> tuple[Counter[str], list[str]]:
+    """Worker jobs by state, and a line for each that has failed."""
+    records = {worker.job_id: worker for worker in slurm.workers}
+    queued = {job.id: job for job in slurm.jobs or () if job.id != slurm.submission.controller}
+    states: Counter[str] = Counter()
+    for job_id, job in queued.items():
+        if job.state == "PENDING":
+            states[f"queued ({job.reason})"] += job.count
+        elif job.state == "RUNNING":
+            states[records[job_id].state if job_id in records else "starting"] += 1
+        else:
+            states[job.state.lower()] += job.count
+    faults = []
+    for job_id, worker in records.items():
+        gone = slurm.jobs is not None and job_id not in queued
+        if gone or slurm.jobs is None:
+            over = worker.state in ("ended", "failed")
+            states["lost" if gone and not over else worker.state] += 1
+        if worker.state == "failed":
+            faults.append(
+                f"  worker {job_id} on {worker.node} failed: {worker.step}: {worker.reason} (log: {worker.log})"
+            )
+    return states, faults
+
+
+def _as_json(slurm: OnSlurm) -> dict[str, Any]:
+    return {
+        "submission": asdict(slurm.submission), "cancelled": slurm.cancelled,
+        "controller": asdict(slurm.head) if slurm.head else None,
+        "workers": [asdict(worker) for worker in slurm.workers],
+        "jobs": None if slurm.jobs is None else [asdict(job) for job in slurm.jobs],
+    }  # fmt: skip

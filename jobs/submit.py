@@ -1,0 +1,220 @@
+"""A sweep on SLURM: checked and queued in one call, found again and cancelled by its folder alone.
+
+Invariant: nothing is queued or written before everything that can be known here is checked; what the jobs run is a copy
+of the code made at submission, whatever happens to the checkout while they wait.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from rich.console import Console
+
+from cluster.site import Site, shipped_sites
+from jobs.spec import Spec, SpecError
+from jobs.strict import nearest, read_mapping, validate
+from storage.atomic import whole_folder, write_bytes
+from storage.layout import SweepLayout
+from storage.lock import sweep_lock
+
+if TYPE_CHECKING:
+    from cluster.rendezvous import Head, WorkerState
+    from cluster.scheduler import QueuedJob, Submission
+    from cluster.slurm import Jobs
+
+PACKAGES = ("cluster", "ganlab", "jobs", "monitoring", "storage")
+ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"}  # what SLURM remembers for a while, and is over
+
+
+def load_site(path: str | Path) -> Site:
+    """Read CLUSTER.yaml: a file, or the name of a shipped one.
+
+    Raises
+    ------
+    SpecError
+        One line: file, key, value, what is allowed.
+    """
+    shipped = shipped_sites()
+    file = Path(path) if Path(path).is_file() else shipped.get(str(path), Path(path))
+    if not file.is_file():
+        state = "is a folder" if file.is_dir() else "does not exist"
+        hint = nearest(Path(path).stem, list(shipped))
+        raise SpecError(f"{state}; allowed: a cluster file or one of {', '.join(shipped)}{hint}", source=str(path))
+    data = read_mapping(file, list(Site.model_fields))
+    try:
+        return validate(Site, data)
+    except SpecError as error:
+        raise SpecError(error.text, error.path, str(file)) from error
+
+
+def trials_on(spec: Spec, site: Site) -> int:
+    """How many trials run at a time when every worker job runs."""
+    from jobs.sweep import trials_at_a_time
+
+    nodes = min(site.nodes, site.array_parallelism or site.nodes)
+    return trials_at_a_time(spec, {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}, nodes)
+
+
+def check_fits(spec: Spec, site: Site, site_path: str | Path) -> None:
+    """Refuse trials that no node of the site could hold."""
+    workers, resources = spec.workers_per_trial, spec.resources
+    each = f"each of a trial's {workers} workers" if workers > 1 else "a trial"
+    for kind, total, have in (
+        ("gpus", resources.gpus_per_trial, site.gpus_per_node),
+        ("cpus", resources.cpus_per_trial, site.cpus_per_node),
+    ):
+        if total / workers > have:
+            raise SpecError(
+                f"got {total:g}, so {each} needs {total / workers:g}, but {site_path} has {kind}_per_node = {have}; "
+                f"allowed: at most {have * workers}",
+                ("resources", f"{kind}_per_trial"),
+                spec.source,
+            )
+    if trials_on(spec, site) == 0:
+        raise SpecError(
+            f"got {workers}, which do not fit on the {site.nodes} nodes of {site_path}; allowed: fewer workers, or more "
+            "nodes there",
+            ("train", "workers"),
+            spec.source,
+        )
+
+
+def submit_sweep(spec: Spec, site_path: str | Path, layout: SweepLayout, console: Console) -> "Submission":
+    """Check everything, copy the code, queue the controller and the workers, and return.
+
+    Raises
+    ------
+    SpecError, SweepBusyError, cluster.scheduler.RefusedError
+        What to change; nothing is queued.
+    """
+    from cluster.checks import check_shared, check_site
+
+    site = load_site(site_path)
+    check_fits(spec, site, site_path)
+    check_site(site)
+    from cluster.slurm import submit  # late: a refusal takes no seconds
+    from jobs.pipeline import check_folder, prepare_folder
+
+    dataset = check_folder(spec, layout, console)
+    with sweep_lock(layout, f"ganlab submit {spec.source}"):
+        check_shared(site, layout.cluster)
+        prepare_folder(spec, layout, dataset)
+        layout.trained.unlink(missing_ok=True)
+        write_bytes(layout.site, yaml.safe_dump(site.model_dump(mode="json"), sort_keys=False).encode())
+        copy_code(layout)
+        return submit(site, jobs_for(spec, layout))
+
+
+def jobs_for(spec: Spec, layout: SweepLayout) -> "Jobs":
+    """What the jobs of a sweep run."""
+    from cluster.controller import Child
+    from cluster.slurm import Jobs
+
+    def child(name: str, *command: str, required: bool = True) -> Child:
+        return Child(name, ("{python}", "-m", *command), required)
+
+    folder = str(layout.root)
+    return Jobs(
+        name=spec.name, folder=layout.cluster, logs=layout.logs, code=layout.code,
+        children=(
+            child("train", "jobs.driver", "train", folder),
+            child("measure", "jobs.driver", "measure", folder),
+            child("monitor", "jobs.monitor", folder, "--controller", required=False),
+        ),
+    )  # fmt: skip
+
+
+def copy_code(layout: SweepLayout) -> None:
+    """Copy the packages that run here to where the jobs will import them from."""
+    source = Path(__file__).resolve().parent.parent
+    with whole_folder(layout.code) as folder:
+        for package in PACKAGES:
+            shutil.copytree(source / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+@dataclass(frozen=True)
+class OnSlurm:
+    """How a submitted sweep stands, by its files and one question to the scheduler.
+
+    Attributes
+    ----------
+    submission, head, workers
+        What was submitted; what the controller and the worker jobs say of themselves.
+    cancelled
+        The user has cancelled it.
+    jobs
+        Jobs that wait or run; None when the scheduler did not answer, then `unknown` says why.
+    """
+
+    submission: "Submission"
+    head: "Head | None"
+    workers: "list[WorkerState]"
+    cancelled: bool
+    jobs: "list[QueuedJob] | None"
+    unknown: str = ""
+
+    @property
+    def holder(self) -> str | None:
+        """Who works on the sweep, in words; None when nobody does any more."""
+        who = f"submitted {self.submission.submitted} by {self.submission.user} from {self.submission.host}"
+        if self.jobs is None:  # perhaps this machine sees the folder but not SLURM
+            ended = self.cancelled or (self.head is not None and self.head.state in ("done", "failed"))
+            return None if ended else f"SLURM jobs that may still run ({who}; {self.unknown})"
+        if not self.jobs:
+            return None
+        return f"SLURM jobs {', '.join(job.id for job in self.jobs)} ({who}; `ganlab cancel` ends them)"
+
+
+def on_slurm(layout: SweepLayout) -> OnSlurm | None:
+    """How the sweep stands on SLURM; None when it was never submitted."""
+    if not layout.cluster.is_dir():
+        return None
+    from cluster.rendezvous import ClusterFolder, read_head, read_workers
+    from cluster.scheduler import SchedulerError, queue, read_submission
+
+    submission = read_submission(layout.cluster)
+    if submission is None:
+        return None
+    jobs, unknown = None, ""
+    try:
+        jobs = [job for job in queue(submission) if job.state not in ENDED]
+    except SchedulerError as error:
+        unknown = str(error)
+    cancelled = ClusterFolder(layout.cluster).cancelled.exists()
+    return OnSlurm(submission, read_head(layout.cluster), read_workers(layout.cluster), cancelled, jobs, unknown)
+
+
+def cancel_sweep(layout: SweepLayout) -> OnSlurm:
+    """End every job of the sweep; returns how it stood before.
+
+    Raises
+    ------
+    SpecError
+        The sweep was never submitted.
+    """
+    from cluster.scheduler import cancel
+
+    before = on_slurm(layout)
+    if before is None:
+        raise SpecError(f"{layout.root}: was not submitted to SLURM, so there is nothing to cancel; Ctrl-C ends "
+                        "`ganlab run`")  # fmt: skip
+    if before.jobs is None or before.jobs:
+        cancel(layout.cluster)
+    layout.targets.unlink(missing_ok=True)  # an ended sweep is not one whose metrics are missing
+    return before
+
+
+def scripts(spec: Spec, site_path: str | Path, layout: SweepLayout) -> Mapping[str, str]:
+    """The exact submission scripts, by job."""
+    from cluster.scheduler import SchedulerError, largest_array
+    from cluster.slurm import job_scripts
+
+    site = load_site(site_path)
+    check_fits(spec, site, site_path)
+    try:
+        return job_scripts(site, jobs_for(spec, layout), largest_array())
+    except SchedulerError:  # not a login node: SLURM's default
+        return job_scripts(site, jobs_for(spec, layout))

@@ -1,0 +1,123 @@
+"""A controller keeps its commands alive through the death of Ray's head, ends when they have, and leaves nothing."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import psutil
+
+from cluster.job import DONE, FAILED, TERMINATED
+from cluster.rendezvous import read_head, read_workers
+from tests.cluster.conftest import Supervisors
+
+# In the first generation it does its work and then hangs; in the second it ends.
+WORK = """
+import json, os, sys, time
+from pathlib import Path
+import ray
+from cluster.dask_node import cluster_map
+from cluster.leaving import leaving
+from cluster.ray_driver import cluster_ray
+
+def square(number):
+    return number * number
+
+def where():
+    assert not leaving()
+    return os.environ["GANLAB_NODE"], os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ["TMPDIR"]
+
+generation = int(os.environ["GANLAB_GENERATION"])
+with cluster_ray():
+    node, gpu, temporary = ray.get(ray.remote(num_gpus=1)(where).remote())
+with cluster_map(Path(os.environ["GANLAB_CLUSTER"])) as map:
+    squares = sorted(map(square, range(20)))
+found = {"node": node, "gpu": gpu, "temporary": temporary, "squares": squares, "own": os.environ["TMPDIR"]}
+(Path(sys.argv[1]) / f"made-{generation}").write_text(json.dumps(found))
+time.sleep(600 if generation == 1 else 0)
+"""
+EXPORTER = """
+import signal, sys, time
+from pathlib import Path
+def withdraw(*_):
+    (Path(sys.argv[1]) / "withdrawn").touch()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, withdraw)
+time.sleep(600)
+"""
+
+
+def of_jobs(*jobs: str) -> list[psutil.Process]:
+    """Processes that belong to supervisors, by any sign of their temporary folders."""
+    signs = [f"ganlab{os.getuid()}-{job}-" for job in jobs]
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = [*process.cmdline(), *process.environ().values(), *(file.path for file in process.open_files())]
+        except (psutil.Error, OSError):
+            continue
+        if any(sign in text for sign in signs for text in told):
+            found.append(process)
+    return found
+
+
+def test_ray_s_head_is_killed_and_everything_begins_again(supervisors: Supervisors) -> None:
+    work, exporter = supervisors.root / "work.py", supervisors.root / "exporter.py"
+    work.write_text(WORK)
+    exporter.write_text(EXPORTER)
+    children = [
+        ("the work", ("{python}", str(work), str(supervisors.root)), True),
+        ("exporter", (sys.executable, str(exporter), str(supervisors.root)), False),
+    ]
+    controller = supervisors.start("controller", "9002", children)
+    worker = supervisors.start("worker", "9003_0")
+    supervisors.until(lambda: (supervisors.root / "made-1").exists() or controller.poll() is not None)
+    head = read_head(supervisors.folder)
+    assert head is not None
+    assert (head.state, head.generation) == ("running", 1), supervisors.log("9002_0_log.out")
+    (joined,) = read_workers(supervisors.folder)
+    assert (joined.state, joined.generation, joined.gpus) == ("joined", 1, 1)
+    (gcs,) = [process for process in of_jobs("9002") if process.name() == "gcs_server"]
+    gcs.kill()
+    assert controller.wait(300) == DONE, supervisors.log("9002_0_log.out")
+    assert worker.wait(30) == DONE
+    head = read_head(supervisors.folder)
+    assert head is not None
+    assert (head.state, head.generation, head.ray_address) == ("done", 2, "")
+    assert "generation 2: running" in supervisors.log("9002_0_log.out")
+    for generation in (1, 2):
+        found = json.loads((supervisors.root / f"made-{generation}").read_text())
+        assert found["squares"] == [number * number for number in range(20)]
+        assert found["gpu"] == "0"
+        assert found["node"] == found["temporary"]
+        assert "-9003_0-" in found["node"]
+        assert "-9002-" in found["own"]
+    assert (supervisors.root / "withdrawn").exists()
+    (ended,) = read_workers(supervisors.folder)
+    assert (ended.state, ended.reason) == ("ended", "the sweep is done")
+    assert of_jobs("9002", "9003_0") == []
+    assert list(Path("/tmp").glob(f"ganlab{os.getuid()}-900[23]*")) == []
+    assert supervisors.start("controller", "9002", children).wait(60) == DONE  # it finds its work done
+
+
+def test_a_command_that_can_not_succeed_ends_the_cluster_and_says_why(supervisors: Supervisors) -> None:
+    code = "import sys; print('sweep.yaml: train.steps: got -1'); sys.exit(2)"
+    controller = supervisors.start("controller", "9004", [("training", ("{python}", "-c", code), True)])
+    assert controller.wait(240) == FAILED
+    head = read_head(supervisors.folder)
+    assert head is not None
+    assert head.state == "failed"
+    assert head.reason.startswith("training exited with code 2 after ")
+    assert head.reason.endswith("sweep.yaml: train.steps: got -1")
+    assert str(supervisors.logs / "9004-training.log") in head.reason
+
+
+def test_a_controller_that_is_told_to_go_says_that_it_will_be_back(supervisors: Supervisors) -> None:
+    controller = supervisors.start("controller", "9005", [("training", ("sleep", "600"), True)])
+    supervisors.until(lambda: read_head(supervisors.folder) is not None)
+    controller.terminate()
+    assert controller.wait(30) == TERMINATED
+    head = read_head(supervisors.folder)
+    assert head is not None
+    assert head.state == "leaving"
+    assert of_jobs("9005") == []

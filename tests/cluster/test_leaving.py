@@ -1,0 +1,42 @@
+"""A node that leaves is noticed by its work, and waits for work that is not saved yet."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cluster.leaving import NODE, announce, busy, leaving, retract, still_busy
+
+
+def test_off_the_cluster_nobody_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(NODE, raising=False)
+    assert not leaving()
+    with busy():
+        assert not leaving()
+
+
+def test_the_flag_and_the_work(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setenv(NODE, str(folder))
+    assert not leaving()
+    assert still_busy(folder) == []
+    with busy():
+        announce(folder)
+        assert leaving()
+        assert still_busy(folder) == [os.getpid()]
+    assert still_busy(folder) == []
+    retract(folder)
+    assert not leaving()
+
+
+def test_a_killed_process_is_waited_for_no_longer(folder: Path) -> None:
+    code = "import time\nfrom cluster.leaving import busy\nwith busy():\n print('', flush=True)\n time.sleep(60)"
+    work = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, NODE: str(folder)}, stdout=subprocess.PIPE)
+    assert work.stdout is not None
+    work.stdout.readline()
+    assert still_busy(folder) == [work.pid]
+    work.kill()
+    work.wait()
+    work.stdout.close()
+    assert still_busy(folder) == []

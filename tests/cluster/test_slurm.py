@@ -1,0 +1,110 @@
+"""Scripts say what CLUSTER.yaml says; their last lines put a job back into the queue when, and only when, they should."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cluster.controller import Child
+from cluster.rendezvous import ClusterFolder
+from cluster.site import Site, shipped_sites
+from cluster.slurm import Jobs, _last_lines, _shares, job_scripts
+from jobs.strict import read_mapping, validate
+
+
+def jobs(folder: Path) -> Jobs:
+    return Jobs("demo", folder / "cluster", folder / "logs", folder / "code", (Child("train", ("{python}", "-V")),))
+
+
+def options(script: str) -> dict[str, str]:
+    lines = [line.removeprefix("#SBATCH --") for line in script.splitlines() if line.startswith("#SBATCH ")]
+    return {name: value for name, _, value in (line.partition("=") for line in lines)}
+
+
+@pytest.mark.parametrize("name", shipped_sites())
+def test_scripts_of_shipped_sites_are_shell(name: str, folder: Path) -> None:
+    site = validate(Site, read_mapping(shipped_sites()[name], list(Site.model_fields)))
+    scripts = job_scripts(site, jobs(folder))
+    assert list(scripts) == ["controller", "workers"]
+    for title, script in scripts.items():
+        subprocess.run(["bash", "-n"], input=script, text=True, check=True)
+        assert "requeue" in options(script)
+        own = site.controller if title == "controller" else site
+        assert options(script).get("partition") == (own.partition or site.partition)
+    workers = options(scripts["workers"])
+    assert workers["cpus-per-task"] == str(site.cpus_per_node)
+    assert workers["time"] == str(site.time_min)
+    assert "gpus-per-node" not in options(scripts["controller"])
+    if site.gpus_per_node:
+        assert workers["gpus-per-node"].split(":")[-1] == str(site.gpus_per_node)
+
+
+def test_every_key_arrives(folder: Path) -> None:
+    site = Site(
+        nodes=5, time_min=60, array_parallelism=2, account="me", qos="low", constraint="a|b", exclusive=True, mem_gb=1.5,
+        gpus_per_node=2, gpu_type="a100", sbatch=("--reservation=course", "--no-kill"), notice_s=90, python="python3.11",
+        setup=("module load x",), environment={"GREETING": "a b"}, prefix="apptainer exec x.sif",
+        srun_args=("--mpi=none",),
+    )  # fmt: skip
+    script = job_scripts(site, jobs(folder))["workers"]
+    assert options(script).items() >= {
+        "array": "0-4%2", "account": "me", "qos": "low", "constraint": "'a|b'", "exclusive": "", "mem": "1536M",
+        "gpus-per-node": "a100:2", "reservation": "course", "no-kill": "", "signal": "USR2@90",
+        "dependency": "'after:<controller job>'",
+    }.items()  # fmt: skip
+    assert "\nmodule load x\n" in script
+    assert "\nexport GREETING='a b'\n" in script
+    assert "srun --unbuffered" in script
+    assert "--cpus-per-task=1 --mpi=none apptainer exec x.sif python3.11 -u -m submitit.core._submit" in script
+
+
+def test_arrays_are_cut_and_share_what_may_run_at_once(folder: Path) -> None:
+    site = Site(nodes=10, time_min=60, array_parallelism=5)
+    scripts = job_scripts(site, jobs(folder), largest=4)
+    assert list(scripts) == ["controller", "workers", "workers 2", "workers 3"]
+    arrays = [options(script).get("array") for title, script in scripts.items() if title != "controller"]
+    assert arrays == ["0-3%2", "0-3%2", "0-1%1"]
+    alone = job_scripts(Site(nodes=2, time_min=60), jobs(folder), largest=1)  # a site without job arrays
+    assert [options(script).get("array") for script in alone.values()] == [None, None, None]
+
+
+@given(st.integers(1, 500), st.lists(st.integers(1, 100), min_size=1, max_size=8))
+def test_shares(total: int, sizes: list[int]) -> None:
+    total = min(total, sum(sizes))
+    shares = _shares(total, sizes)
+    assert all(share >= 1 for share in shares)
+    assert total <= sum(shares) < total + len(sizes)
+
+
+@pytest.mark.parametrize(
+    ("code", "restarts", "cancelled", "again"),
+    [(75, 0, False, True), (75, 500, False, True), (0, 0, False, False), (1, 0, False, False), (137, 3, False, True),
+     (137, 20, False, False), (75, 0, True, False), (143, 0, True, False)],
+)  # fmt: skip
+def test_last_lines(folder: Path, code: int, restarts: int, cancelled: bool, again: bool) -> None:
+    commands = folder / "bin"
+    commands.mkdir()
+    for name in ("scontrol", "scancel"):  # they write down what they are asked
+        (commands / name).write_text(f'#!/bin/sh\necho {name} "$@" >> "{folder}/asked"\n')
+        (commands / name).chmod(0o755)
+    (folder / "cluster").mkdir()
+    if cancelled:
+        ClusterFolder(folder / "cluster").cancelled.touch()
+    job = {
+        "SLURM_JOB_ID": "77",
+        "SLURM_ARRAY_JOB_ID": "70",
+        "SLURM_ARRAY_TASK_ID": "7",
+        "SLURM_RESTART_COUNT": str(restarts),
+    }
+    script = "\n".join([f"(exit {code})", *_last_lines(jobs(folder), "a name", controller=True)])
+    done = subprocess.run(
+        ["bash", "-c", script], env=os.environ | job | {"PATH": f"{commands}:{os.environ['PATH']}"}, check=False
+    )
+    assert done.returncode == code
+    asked = (folder / "asked").read_text().splitlines()
+    user = subprocess.check_output(["id", "-un"], text=True).strip()
+    pending = f"scancel --quiet --state=PENDING --user={user} --name=a name"
+    assert asked == (["scontrol requeue 70_7"] if again else [pending])

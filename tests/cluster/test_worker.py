@@ -1,0 +1,99 @@
+"""A worker that can't or need not work says why, ends with the right exit code, and leaves nothing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from cluster.job import DONE, FAILED, REQUEUE, TERMINATED
+from cluster.rendezvous import Head, WorkerState, read_workers, write_head
+from tests.cluster.conftest import Supervisors
+
+
+def only(supervisors: Supervisors) -> WorkerState:
+    (worker,) = read_workers(supervisors.folder)
+    return worker
+
+
+def folders_left() -> list[Path]:
+    return list(Path("/tmp").glob(f"ganlab{os.getuid()}-9001*"))
+
+
+def test_without_a_controller_it_ends_after_its_patience(supervisors: Supervisors) -> None:
+    worker = supervisors.start("worker", "9001_4", patience_s=2)
+    assert worker.wait(60) == DONE
+    said = only(supervisors)
+    assert (said.job_id, said.state, said.node) == ("9001_4", "ended", "here")
+    assert said.reason == "no controller for 2 s (patience_s)"
+    assert said.step == "waiting for the controller"
+    assert said.reason in Path(said.log).read_text()
+    assert folders_left() == []
+
+
+def test_a_head_that_does_not_answer_is_named(supervisors: Supervisors) -> None:
+    write_head(supervisors.folder, Head("8", 0, 1, "running", ray_address="127.0.0.1:9", dask_address="tls://127.0.0.1:9",
+                                        host="n7"))  # fmt: skip
+    assert supervisors.start("worker", "9001", patience_s=2).wait(60) == DONE
+    assert "it runs on n7, but 127.0.0.1:9 does not answer from here: was it killed" in only(supervisors).reason
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"), [("done", "the sweep is done"), ("failed", "the controller failed: no space left")]
+)
+def test_a_worker_that_comes_too_late_ends_at_once(supervisors: Supervisors, state: str, reason: str) -> None:
+    write_head(supervisors.folder, Head("8", 0, 1, state, reason="no space left"))
+    assert supervisors.start("worker", "9001").wait(60) == DONE
+    assert (only(supervisors).state, only(supervisors).reason) == ("ended", reason)
+
+
+@pytest.mark.parametrize(
+    ("number", "cancelled", "code"),
+    [(signal.SIGUSR2, False, REQUEUE), (signal.SIGUSR2, True, DONE), (signal.SIGTERM, False, TERMINATED)],
+)
+def test_a_worker_that_is_told_to_go_goes(
+    supervisors: Supervisors, number: signal.Signals, cancelled: bool, code: int
+) -> None:
+    worker = supervisors.start("worker", "9001_1")
+    supervisors.until(lambda: read_workers(supervisors.folder) and only(supervisors).state == "waiting")
+    if cancelled:
+        supervisors.files.cancelled.touch()
+    worker.send_signal(number)
+    assert worker.wait(30) == code
+    assert only(supervisors).state == "ended"
+    assert folders_left() == []
+
+
+@pytest.mark.parametrize("temporary", ["/proc/nowhere", "/scratch/$NO_SUCH_VARIABLE"])
+def test_a_node_without_its_temporary_folder_is_left_out(supervisors: Supervisors, temporary: str) -> None:
+    assert supervisors.start("worker", "9001", temporary=temporary).wait(60) == FAILED
+    said = only(supervisors)
+    assert said.state == "failed"
+    assert said.reason.startswith("node here is left out: ")
+    assert "while making its temporary folder" in said.reason
+    assert temporary in said.reason
+
+
+def test_a_killed_supervisor_leaves_neither_process_nor_folder(folder: Path) -> None:
+    code = f"""
+import os, sys, time
+from pathlib import Path
+from cluster.guardian import guarded
+from cluster.supervise import Process, temporary_folders
+with temporary_folders("/tmp", "9001") as (own, short), guarded(own, short):
+    child = Process("child", [sys.executable, "-c", "import time; time.sleep(600)"], Path({str(folder / "log")!r}), {{}})
+    print(own, child._process.pid, flush=True)
+    time.sleep(600)
+"""
+    supervisor = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert supervisor.stdout is not None
+    own, pid = supervisor.stdout.readline().split()
+    supervisor.kill()
+    supervisor.communicate()
+    deadline = time.monotonic() + 15
+    while Path(own).exists() or Path("/proc", pid).exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

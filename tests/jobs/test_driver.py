@@ -1,0 +1,60 @@
+"""The measuring driver's part that needs no cluster: results while others still train."""
+
+import xarray as xr
+
+from cluster.site import Site
+from jobs.driver import Results
+from jobs.sweep import register
+from jobs.trial import run_trial
+
+SITE = Site(nodes=1, time_min=1)
+
+
+def finish(layout, trial) -> None:
+    register(layout, trial, {"seed": trial.seed})
+    run_trial(layout.root, trial, lambda row: None)
+
+
+def test_early_trials_are_measured_before_the_sweep_ends_and_results_are_not_rewritten_for_each(prepared) -> None:
+    layout, spec = prepared(seeds=3)
+    first, second, third = spec.trials()
+    results = Results(layout, spec, SITE)
+
+    def look(publish: bool = False) -> bool:
+        measured = results.update(map, lambda done, total, left: None)
+        due = results.due()
+        if due or publish:
+            results.publish(measured)
+        return due
+
+    assert not look()  # the real images are measured: nothing that anybody waits for
+    finish(layout, first)
+    assert look()
+    with xr.open_zarr(layout.results) as early:
+        assert early.support_size.isel(snapshot=-1).notnull().values.tolist() == [True, False, False]
+        assert early.status.values.tolist() == ["completed", "unfinished", "unfinished"]
+    finish(layout, second)
+    assert not look()  # so soon after the last edition
+    finish(layout, third)
+    look(publish=True)
+    with xr.open_zarr(layout.results) as whole:
+        assert whole.support_size.notnull().all()
+        assert set(whole.status.values) == {"completed"}
+    assert not look()  # nothing new
+
+
+def test_a_damaged_shard_is_left_out_and_told(prepared) -> None:
+    layout, spec = prepared(seeds=2)
+    for trial in spec.trials():
+        finish(layout, trial)
+    damaged, _ = spec.trials()
+    shard = layout.trial(damaged.id).shard(0)
+    shard.write_bytes(shard.read_bytes()[:-1])
+    results = Results(layout, spec, SITE)
+    measured = results.update(map, lambda done, total, left: None)
+    assert {snapshot.trial for snapshot in measured.damaged} == {damaged.id}
+    assert results.damaged == {damaged.id}
+    results.publish(measured)
+    with xr.open_zarr(layout.results) as told:
+        assert told.support_size.isel(snapshot=0).notnull().values.tolist() == [False, True]
+    assert not results.update(map, lambda done, total, left: None).damaged  # not looked at again and again

@@ -1,0 +1,142 @@
+"""Trials on a Ray cluster that loses them: what is nobody's fault is tried again for ever, what is theirs is not."""
+
+import io
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from cluster.leaving import NODE, announce, retract
+from cluster.local import local_ray
+from jobs.pipeline import train_all
+from jobs.spec import Spec
+from jobs.sweep import register, trial_state, trials_at_a_time, try_failed_again, unfinished
+from jobs.trial import run_trial
+from storage.attempts import read_attempts
+from storage.history import read_history
+from storage.layout import SweepLayout, TrialLayout
+from storage.samples import Samples
+
+LONG = {"steps": 3000, "batch_size": 8, "log_every": 100, "learning_rate": 0.001}
+SHORT = {**LONG, "steps": 12, "log_every": 3}
+
+
+@pytest.fixture(scope="module")
+def node(tmp_path_factory) -> Iterator[Path]:
+    """A Ray cluster of one node, and the folder in which its supervisor would announce that it ends."""
+    folder = tmp_path_factory.mktemp("node")
+    os.environ[NODE] = str(folder)
+    with local_ray():
+        yield folder
+    del os.environ[NODE]
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def train(layout: SweepLayout, spec: Spec, meanwhile: Callable[[], None]) -> str:
+    """Run all trials, and `meanwhile` beside them; returns what was said."""
+    said = io.StringIO()
+    with ThreadPoolExecutor(1) as pool:
+        beside = pool.submit(meanwhile)
+        train_all(spec, layout, Console(file=said, width=200), nullcontext, 2)
+        beside.result()
+    return said.getvalue()
+
+
+def own(layout: SweepLayout, spec: Spec) -> TrialLayout:
+    return layout.trial(spec.trials()[0].id)
+
+
+def images(trial: TrialLayout) -> np.ndarray:
+    samples = Samples(trial)
+    return samples.read(0, samples.shape[0])
+
+
+def test_a_node_that_leaves_costs_nothing_and_counts_for_nothing(prepared, node) -> None:
+    """It ends with the same bits and history, although not one failure is allowed."""
+    layout, spec = prepared("left", train=LONG, resources={"checkpoint_every_s": 1000, "max_failures": 0})
+    (trial,) = spec.trials()
+    calm, _ = prepared("calm", train=LONG)
+    register(calm, trial, {"seed": trial.seed})
+    run_trial(calm.root, trial, lambda row: None)
+
+    def leave(times: int) -> None:
+        wait_until(lambda: len(read_attempts(own(layout, spec))) >= times)
+        wait_until(lambda: len(read_history(own(layout, spec).history).get("step", ())) > 3 * times)
+        announce(node)
+        wait_until(lambda: sum(each.cause == "preempted" for each in read_attempts(own(layout, spec))) >= times)
+        retract(node)
+
+    def leave_twice() -> None:
+        leave(1)
+        leave(2)
+
+    train(layout, spec, leave_twice)
+    assert trial_state(layout, trial.id).status == "completed"
+    attempts = read_attempts(own(layout, spec))
+    assert {each.cause for each in attempts[:-1]} == {"preempted"}
+    assert attempts[-1].cause == "completed"
+    assert attempts[-1].step > 0  # it went on from the checkpoint that it wrote when told to leave: it is the only one
+    np.testing.assert_array_equal(images(own(layout, spec)), images(own(calm, spec)))
+    one, other = read_history(own(layout, spec).history), read_history(own(calm, spec).history)
+    for name in ("step", "generator_loss", "discriminator_loss"):
+        np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_a_trial_that_is_killed_without_progress_fails_alone_and_says_why(prepared, node) -> None:
+    layout, spec = prepared("killed", train=LONG, seeds=2, resources={"checkpoint_every_s": 1000, "max_failures": 1},
+                            model={"family": "dcgan", "latent_dim": 4, "generator_width": 4, "refine": True,
+                                   "discriminator_width": 4})  # fmt: skip
+    victim, other = spec.trials()
+    trial = layout.trial(victim.id)
+
+    def kill(attempt: int) -> None:
+        wait_until(lambda: len(read_attempts(trial)) > attempt)
+        os.kill(read_attempts(trial)[attempt].pid, signal.SIGKILL)
+
+    def kill_every_attempt() -> None:
+        kill(0)
+        kill(1)
+
+    said = train(layout, spec, kill_every_attempt)
+    state = trial_state(layout, victim.id)
+    assert state.status == "failed"
+    assert state.reason.startswith("its process was killed")
+    assert state.reason.endswith("tried 2 times from the same point")
+    assert [each.cause for each in read_attempts(trial)] == ["died", "died"]
+    assert trial_state(layout, other.id).status == "completed"
+    assert f"trial {victim.id} failed: its process was killed" in said
+    assert "Traceback" not in said
+    # A driver that is started again leaves it so; a user who asks again gets another try.
+    assert unfinished(layout, spec.trials()) == []
+    try_failed_again(layout, spec.trials())
+    assert [trial.id for trial in unfinished(layout, spec.trials())] == [victim.id]
+    train(layout, spec, lambda: None)
+    assert trial_state(layout, victim.id).status == "completed"
+
+
+@pytest.mark.parametrize(
+    ("resources", "workers", "node", "nodes", "fit"),
+    [
+        ({"cpus_per_trial": 2}, 1, {"CPU": 5, "GPU": 0}, 3, 6),
+        ({"gpus_per_trial": 0.2}, 1, {"CPU": 64, "GPU": 1}, 1, 5),
+        ({"gpus_per_trial": 0.1}, 1, {"CPU": 64, "GPU": 1}, 2, 20),
+        ({"gpus_per_trial": 4}, 4, {"CPU": 8, "GPU": 2}, 3, 1),
+        ({"gpus_per_trial": 3}, 1, {"CPU": 8, "GPU": 2}, 3, 0),
+    ],
+)
+def test_trials_that_fit(prepared, resources, workers, node, nodes, fit) -> None:
+    _, spec = prepared(train={**SHORT, "workers": workers}, resources=resources)
+    assert trials_at_a_time(spec, node, nodes) == fit

@@ -1,0 +1,104 @@
+"""Many trials, several sweeps, arrays that are cut, whole hosts, and the accounting database."""
+
+import json
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from tests.slurm.hosts import HOSTS, missing_packages, running
+from tests.slurm.sweeps import STEADY, Login, assert_same
+from tests.slurm.test_submit import TINY
+
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.slurm_full]
+HALF = {"gpus_per_node": 1, "cpus_per_node": 1, "mem_gb": 2}
+
+
+def test_two_sweeps_of_one_user_at_once(login: Login, undisturbed: Path) -> None:
+    sweeps = [login.submit(name, {**STEADY, "name": name}, **HALF) for name in ("first", "second")]
+    for sweep in sweeps:
+        sweep.wait_until_training()
+    assert all(sweep.state == "running" for sweep in sweeps), "they did not run at the same time"
+    for sweep in sweeps:
+        sweep.wait(lambda sweep=sweep: sweep.state == "done", "both sweeps to be done", 600)
+    for sweep in sweeps:
+        sweep.wait_until_gone(30)
+        assert_same(sweep.out, undisturbed)
+
+
+def test_three_hundred_short_trials(login: Login) -> None:
+    sweep = login.submit("many", {**TINY, "name": "many", "seeds": 300})
+    sweep.wait_until_training_or_done()
+    during = login.ganlab("status", sweep.out, COLUMNS="80")
+    assert during.returncode == 0, during.stderr
+    assert_readable(during.stdout)
+    sweep.wait_until_done(900)
+    after = login.ganlab("status", sweep.out, COLUMNS="80")
+    assert_readable(after.stdout)
+    assert "300 completed" in after.stdout
+    assert json.loads(login.ganlab("status", sweep.out, "--json").stdout)["states"] == {"completed": 300}
+    with xr.open_zarr(sweep.out / "results.zarr") as results:
+        assert len(results.trial) == 300
+        assert bool(results.support_size.isel(snapshot=-1).notnull().all())
+
+
+def assert_readable(page: str) -> None:
+    assert 1 < len(page.splitlines()) <= 80, page
+    assert max(map(len, page.splitlines())) <= 120, page
+
+
+def test_more_workers_than_an_array_may_hold(login: Login, undisturbed: Path) -> None:
+    """Six workers of one GPU each, two on a host; SLURM here takes four tasks an array."""
+    sweep = login.submit("six", STEADY, nodes=6, **HALF)
+    assert len(sweep.read("submission.json")["workers"]) == 2
+    sweep.wait_until_done()
+    assert_same(sweep.out, undisturbed)
+
+
+def test_whole_hosts(login: Login, undisturbed: Path) -> None:
+    """With exclusive hosts the controller has one and two are left for workers."""
+    sweep = login.submit("whole", STEADY, nodes=2, exclusive=True)
+    sweep.wait_until_training()
+    busy = {worker["host"] for worker in sweep.workers()}
+    assert len(busy) == 2
+    assert sweep.controller_host() in HOSTS
+    sweep.wait_until_done()
+    assert_same(sweep.out, undisturbed)
+
+
+def test_workers_that_come_late_and_fewer_than_asked_for(login: Login, undisturbed: Path) -> None:
+    """A host is busy with someone else's job: the sweep begins on the others, and uses it when it is free."""
+    stranger = login.hosts.slurm(
+        "sbatch", "--parsable", "-w", "n3", "--exclusive", "--mem=100", "-o", "/dev/null", "--wrap", "sleep 600"
+    )
+    sweep = login.submit("elastic", STEADY)
+    sweep.wait_until_training()
+    assert "n3" not in {worker["host"] for worker in sweep.workers()}
+    login.hosts.slurm("scancel", stranger.strip())
+    sweep.wait(
+        lambda: "n3" in {worker["host"] for worker in sweep.workers()} or sweep.state == "done", "a worker on n3"
+    )
+    sweep.wait_until_done()
+    assert_same(sweep.out, undisturbed)
+
+
+def test_with_an_accounting_database(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """slurmdbd and MariaDB: what became of the jobs is read from sacct when the queue has forgotten them."""
+    if obstacle := missing_packages(accounting=True):
+        pytest.skip(obstacle)
+    with running(tmp_path_factory.mktemp("accounted"), accounting=True) as hosts:
+        login = Login(hosts, hosts.shared)
+        sweep = login.submit("tiny", {**TINY, "seeds": 6})
+        sweep.wait_until_training_or_done()
+        if workers := sweep.workers():
+            hosts.slurm("scontrol", "requeue", workers[0]["job"], check=False)
+        sweep.wait_until_done()
+        submission = sweep.read("submission.json")
+        jobs = ",".join(map(str, (submission["controller"], *submission["workers"])))
+        rows = hosts.slurm("sacct", "-X", "-n", "-P", "-j", jobs, "-o", "JobID,State").split()
+        assert rows, "the database knows nothing of the jobs"
+        assert f"{submission['controller']}|COMPLETED" in rows
+        hosts._wait(lambda: not hosts.jobs(), "the queue to forget them", 60)
+        status = login.ganlab("status", sweep.out)
+        assert status.returncode == 0, status.stderr
+        assert "6 completed" in status.stdout
