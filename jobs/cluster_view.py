@@ -1,0 +1,125 @@
+"""What the cluster's own records, the scheduler and the GPUs say of a sweep.
+
+Invariant: the scheduler is asked at most once a minute; a record that is old or missing is said to be, never believed.
+"""
+
+import socket
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from cluster.gpus import Gpu, gpu_use
+from cluster.rendezvous import ClusterFolder, read_json
+from cluster.scheduler import QueuedJob, SchedulerError, queue, read_submission
+from monitoring.metrics import WORKER_STATES, Snapshot
+from monitoring.targets import Target
+from storage.layout import SweepLayout
+
+LOST_S = 120.0  # a worker writes several times a minute while it lives
+QUEUE_EVERY_S = 60.0
+
+
+class ClusterView:
+    """Reads the records of one sweep's cluster; a sweep on one machine has none."""
+
+    def __init__(self, layout: SweepLayout, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._folder = ClusterFolder(layout.cluster)
+        self._monotonic = monotonic
+        self._queue_due = 0.0
+        self._jobs: list[QueuedJob] | None = None
+        self._queue_failed = False
+        self._head: dict[str, Any] = {}
+        self._workers: list[dict[str, Any]] = []
+
+    @property
+    def active(self) -> bool:
+        """A controller works on the sweep: its record says so, and SLURM, where it could be asked, knows its job."""
+        if self._head.get("state") not in ("starting", "running", "leaving"):
+            return False
+        return self._jobs is None or any(job.id == self._head.get("job_id") for job in self._jobs)
+
+    @property
+    def name(self) -> str:
+        """The cluster's name for the label of that name: of SLURM, or of this host."""
+        return str((read_json(self._folder.submission) or {}).get("cluster") or socket.gethostname())
+
+    @property
+    def controlled(self) -> bool:
+        """Whether the sweep has a controller, whose exporter is the one that Prometheus should scrape."""
+        return self._head.get("state") in ("starting", "running", "leaving")
+
+    @property
+    def address(self) -> str:
+        """The controller's own address among those of its host, as chosen by the site's settings; empty without one."""
+        return str(self._head.get("metrics") or "").rpartition(":")[0].strip("[]")
+
+    def read(self) -> None:
+        """Read the records anew."""
+        self._head = read_json(self._folder.head) or {}
+        try:
+            paths = sorted(self._folder.workers.glob("[!.]*.json"))
+        except OSError:
+            paths = []
+        self._workers = [record for path in paths if (record := read_json(path)) is not None]
+
+    def look(self, new: Snapshot, now: float) -> None:
+        """Fill in everything about the cluster."""
+        self._ask_queue()
+        for worker in self._workers:
+            new.add("ganlab_workers", 1, self._state(worker, now))
+        for job in self._jobs or ():
+            state = job.state.lower()
+            new.add("ganlab_slurm_jobs", job.count, state if state in ("pending", "running") else "other")
+        waits = [now - job.submitted for job in self._jobs or () if job.state == "PENDING"]
+        new.set("ganlab_queue_wait_seconds", max(0.0, *waits) if waits else 0)
+        new.set("ganlab_exporter_problems", self._queue_failed, "no_scheduler")
+        self._look_at_gpus(new, now)
+
+    def targets(self) -> list[Target]:
+        """Ray's and Dask's own endpoints on the nodes that are there."""
+        head = [self._head] if self._head.get("state") == "running" else []
+        records = [*head, *(worker for worker in self._workers if self._state(worker, time.time()) == "joined")]
+        return [
+            Target(job, str(record[field]), str(record.get("node") or record.get("host") or ""))
+            for record in records
+            for job, field in (("ray", "metrics"), ("dask", "dask_metrics"))
+            if record.get(field)
+        ]
+
+    def _look_at_gpus(self, new: Snapshot, now: float) -> None:
+        nodes: dict[str, list[Gpu]] = {}
+        if self._head:
+            for worker in self._workers:
+                if self._state(worker, now) in ("joined", "leaving"):
+                    nodes.setdefault(str(worker.get("node")), []).extend(worker.get("gpu_use") or [])
+        else:
+            nodes[socket.gethostname()] = gpu_use()
+        for node, gpus in nodes.items():
+            new.set("ganlab_gpus", len(gpus), node)
+            new.set("ganlab_gpus_busy", sum(gpu["utilization"] for gpu in gpus), node)
+            new.set("ganlab_gpu_memory_bytes", sum(gpu["memory_bytes"] for gpu in gpus), node)
+            new.set("ganlab_gpu_memory_used_bytes", sum(gpu["memory_used_bytes"] for gpu in gpus), node)
+
+    def _ask_queue(self) -> None:
+        """Ask SLURM, once a minute, while the sweep has jobs that may be there."""
+        if not self._head and not self._folder.submission.exists():
+            return
+        if self._monotonic() < self._queue_due:
+            return
+        self._queue_due = self._monotonic() + QUEUE_EVERY_S
+        submission = read_submission(self._folder.root)
+        try:
+            self._jobs = None if submission is None else queue(submission)
+            self._queue_failed = False
+        except SchedulerError:  # inside a container, on a host that submits no jobs, or it does not answer
+            self._jobs, self._queue_failed = None, True
+
+    def _state(self, worker: Mapping[str, Any], now: float) -> str:
+        """What the worker last said; "lost" when SLURM knows no such job any more, or it has long said nothing."""
+        state = str(worker.get("state"))
+        if state in ("starting", "joined", "leaving"):
+            silent = now - float(worker.get("written") or 0) > LOST_S
+            known = self._jobs is not None and any(job.id == worker.get("job_id") for job in self._jobs)
+            if silent and not known:
+                return "lost"
+        return state if state in WORKER_STATES else "waiting"

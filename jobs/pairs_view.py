@@ -1,0 +1,149 @@
+"""What the records of pairs, the comparison under way and people's verdicts say of a sweep.
+
+Invariant: a record is read once, and only the three numbers that are needed of it.
+"""
+
+from collections.abc import Iterable
+from functools import lru_cache
+from math import comb
+
+import numpy as np
+
+from monitoring.metrics import QUANTILES, Snapshot
+from storage.layout import SweepLayout
+from storage.progress import Measuring, read_measuring
+from storage.verdicts import read_verdicts, standing
+from storage.watch import PairCounts, Signature, TrialWatch, read_pair_counts, signature, snapshot_records
+
+REFERENCE = "reference"  # stands for the real images where a trial's id may stand
+COLLAPSED_SHARE = 0.01  # of the real images' distinct ones
+FRESH_S = 120.0  # a comparison that said nothing for longer is not under way; its tiles take seconds
+
+
+class PairsView:
+    """Reads the pairs of one sweep."""
+
+    def __init__(self, layout: SweepLayout) -> None:
+        self._layout = layout
+        self._records: dict[str, dict[int, tuple[Signature, PairCounts]]] = {}
+        self._folders: dict[str, Signature] = {}
+        self._verdicts: tuple[Signature, int] = (None, 0)
+        self._measuring: Measuring | None = None
+        self._compared = 0.0
+
+    def look(self, new: Snapshot, trials: Iterable[TrialWatch], now: float, confidence: float) -> None:
+        """Fill in everything about pairs."""
+        trials = list(trials)
+        for trial_id in (REFERENCE, *(trial.id for trial in trials)):
+            try:
+                self._read(trial_id)
+            except (OSError, ValueError):
+                new.add("ganlab_exporter_problems", 1, "unreadable")
+        real = self._counts(REFERENCE).get(0)
+        supports = []
+        for trial in trials:
+            counts = self._counts(trial.id)
+            self._add_snapshots(new, trial, set(counts))
+            for each in counts.values():
+                new.add("ganlab_pairs", each.pairs, "compared")
+                new.add("ganlab_duplicates", each.duplicates)
+                new.add("ganlab_verdicts", each.closest, "missing")
+            if counts:
+                support = _support(counts[max(counts)], confidence)
+                supports.append(support)
+                if real is not None and support < COLLAPSED_SHARE * _support(real, confidence):
+                    new.add("ganlab_trials_collapsed", 1, family_of(trial))
+        new.add("ganlab_duplicates", 0)
+        for quantile in QUANTILES if supports else ():
+            new.set("ganlab_support_size", float(np.quantile(supports, float(quantile))), quantile)
+        given = min(self._judged(new), new.get("ganlab_verdicts", "missing"))
+        new.set("ganlab_verdicts", given, "given")
+        new.add("ganlab_verdicts", -given, "missing")
+        self._add_measuring(new, now)
+
+    @property
+    def newest(self) -> float:
+        """When the newest record was written, in seconds since 1970 by the file system's clock; 0 for never."""
+        return max(
+            (found[0] / 1e9 for each in self._records.values() for found, _ in each.values() if found), default=0
+        )
+
+    @property
+    def last_rate(self) -> float:
+        """Pairs per second of the comparison under way, or of the last one; 0 when there was none."""
+        last = self._measuring
+        return last.pairs_done / (last.written - last.started) if last and last.written > last.started else 0.0
+
+    def _read(self, trial_id: str) -> None:
+        """Read what is new among a trial's records."""
+        folder = signature(self._layout.pair_record(trial_id, 0).parent)
+        if trial_id in self._folders and folder == self._folders[trial_id]:
+            return
+        known = self._records.setdefault(trial_id, {})
+        for step, (path, found) in snapshot_records(self._layout, trial_id).items():
+            if step not in known or known[step][0] != found:
+                known[step] = found, read_pair_counts(path)
+        self._folders[trial_id] = folder
+
+    def _counts(self, trial_id: str) -> dict[int, PairCounts]:
+        return {step: counts for step, (_, counts) in self._records.get(trial_id, {}).items()}
+
+    def _add_snapshots(self, new: Snapshot, trial: TrialWatch, measured: set[int]) -> None:
+        completed = trial.outcome is not None and trial.outcome.status == "completed"
+        for step, images in snapshots_of(trial).items():
+            if step in measured:
+                new.add("ganlab_snapshots", 1, "measured")
+                continue
+            drawn = completed or step <= trial.steps
+            if trial.outcome is not None and not drawn:
+                continue  # it failed or was stopped before: this will never be drawn
+            new.add("ganlab_snapshots", 1, "to_measure" if drawn else "to_draw")
+            new.add("ganlab_pairs", comb(images, 2), "to_compare")
+
+    def _add_measuring(self, new: Snapshot, now: float) -> None:
+        measuring, before = read_measuring(self._layout), self._measuring
+        if measuring is not None:
+            same = before is not None and before.started == measuring.started
+            self._compared += max(0.0, measuring.pairs_done - (before.pairs_done if before and same else 0.0))
+            self._measuring = measuring
+        going = measuring is not None and measuring.tiles_left > 0 and abs(now - measuring.written) < FRESH_S
+        new.set("ganlab_pairs_compared_total", self._compared)
+        new.set("ganlab_pairs_per_second", self.last_rate if going else 0)
+        new.set("ganlab_tiles_left", measuring.tiles_left if measuring is not None and going else 0)
+
+    def _judged(self, new: Snapshot) -> int:
+        """Flagged pairs of samples that a person has judged."""
+        try:
+            now = signature(self._layout.verdicts)
+            if now != self._verdicts[0]:
+                pairs = standing(read_verdicts(self._layout))
+                self._verdicts = now, sum(trial != REFERENCE for trial, _, _ in pairs)
+        except (OSError, ValueError):
+            new.add("ganlab_exporter_problems", 1, "unreadable")
+        return self._verdicts[1]
+
+
+def family_of(trial: TrialWatch) -> str:
+    """The kind of model; "unknown" until its settings could be read."""
+    return str(trial.settings.get("model", {}).get("family", "unknown"))
+
+
+def snapshots_of(trial: TrialWatch) -> dict[int, int]:
+    """Images of every snapshot that a trial is to draw, by step; empty until its settings could be read."""
+    samples, steps = trial.settings.get("samples", {}), trial.settings.get("train", {}).get("steps")
+    if steps is None or trial.gone:
+        return {}
+    early = {int(step): int(samples["images_per_snapshot"]) for step in samples["snapshots"]}
+    return {**early, int(steps): int(samples["final_images"])}
+
+
+def _support(counts: PairCounts, confidence: float) -> float:
+    return counts.support if counts.support is not None else _bound(counts.samples, confidence)
+
+
+@lru_cache(maxsize=64)
+def _bound(samples: int, confidence: float) -> float:
+    """The lower bound that so many images without a duplicate give, as in the report."""
+    from ganlab.support import estimate_from_degrees  # late: it loads scipy, which few sweeps need here
+
+    return float(estimate_from_degrees(np.zeros(samples, dtype=np.int64), confidence).size)

@@ -1,0 +1,218 @@
+"""A real sweep on this machine, watched by Debian's real Prometheus: figures, rules, dashboards, and alerts that fire.
+
+One sweep has everything at once: trials that train, trials that end in NaN, samples that collapse, and in the end a
+standstill. Every duration in the rules is 50 times as short as shipped; expressions and thresholds are the shipped ones.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+from cluster import ray_node
+from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_json, write_worker
+from jobs.measure import measure_sweep
+from jobs.spec import load_spec
+from jobs.sweep import sweep_trials
+from monitoring.metrics import METRICS
+from storage.layout import SweepLayout
+from tests.monitoring.panels import Answers, ask, brief, page, panels
+from tests.monitoring.prometheus import Prometheus, running_prometheus, until
+
+FACTOR = 50.0
+SPEC = {
+    "name": "watched",
+    "dataset": {"name": "digits", "resolution": 8},
+    "model": {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4,
+              "loss": {"grid_search": ["wasserstein-gp", "non-saturating"]}, "gradient_penalty": 1e38},
+    "train": {"steps": 1_000_000, "batch_size": 16, "log_every": 5},
+    "samples": {"snapshots": [5, 20], "images_per_snapshot": 512, "final_images": 512},
+    "seeds": 2,
+    "resources": {"checkpoint_every_s": 2},
+}  # fmt: skip
+
+
+@dataclass
+class Watched:
+    layout: SweepLayout
+    prometheus: Prometheus
+    trainer: subprocess.Popen[bytes]
+    started: float
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that train."""
+        tree = psutil.Process(self.trainer.pid).children(recursive=True)
+        return [each for each in tree if "ray::" in " ".join(each.cmdline())]
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
+    """The sweep, trained by the command line; its snapshots measured meanwhile; its exporter; Ray, Dask; Prometheus."""
+    folder = tmp_path_factory.mktemp("a sweep's  ünïcode folder")
+    layout = SweepLayout(folder / "watched")
+    (folder / "watched.yaml").write_text(yaml.safe_dump(SPEC))
+    ganlab = Path(sys.executable).with_name("ganlab")
+    with ExitStack() as stack:
+        started = time.time()
+        logs = [stack.enter_context((folder / name).open("wb")) for name in ("run.log", "exporter.log")]
+        trainer = subprocess.Popen([ganlab, "run", folder / "watched.yaml", "--out", layout.root], cwd=folder,
+                                   start_new_session=True, stderr=logs[0])  # fmt: skip
+        stack.callback(_end_group, trainer)
+        dask = _dask_scheduler(stack)
+        until(layout.spec.exists, 120, "the sweep begins")
+        _write_records(layout, dask, _ray_head(stack, layout))
+        exporter = subprocess.Popen([sys.executable, "-m", "jobs.monitor", layout.root, "--controller", "--every", "0.5"],
+                                    stderr=logs[1])  # fmt: skip
+        stack.callback(exporter.wait, 20)
+        stack.callback(exporter.terminate)
+        prometheus = stack.enter_context(running_prometheus(folder / "prometheus", [layout.targets], FACTOR))
+        ended = threading.Event()
+        measuring = threading.Thread(target=_measure, args=(layout, ended), name="measuring")
+        measuring.start()
+        stack.callback(measuring.join)
+        stack.callback(ended.set)
+        yield Watched(layout, prometheus, trainer, started)
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(20)
+
+
+def _measure(layout: SweepLayout, ended: threading.Event) -> None:
+    """What the measuring driver of a controller does: compare the pairs of every snapshot as it is committed."""
+    while not ended.wait(0.5):
+        if layout.reference.exists():
+            spec = load_spec(layout.spec)
+            measure_sweep(layout, sweep_trials(layout, spec), spec.collisions, 2**29, map, lambda *_: None)
+
+
+def _dask_scheduler(stack: ExitStack) -> str:
+    """Start a Dask scheduler as controllers have it; returns the address of its metrics."""
+    address = f"127.0.0.1:{_free_port()}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host=127.0.0.1", "--port=0",
+         f"--dashboard-address={address}"], stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    stack.callback(process.wait, 20)
+    stack.callback(process.terminate)
+    return address
+
+
+def _ray_head(stack: ExitStack, layout: SweepLayout) -> str:
+    """Start a Ray head as controllers have it; returns the address of its metrics."""
+    token = ClusterFolder(layout.cluster).token
+    token.write_text("0" * 64)
+    token.chmod(0o600)
+    sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="g", dir="/tmp", ignore_cleanup_errors=True)))
+    ports = [_free_port() for _ in range(ray_node.HEAD_PORTS)]
+    process = subprocess.Popen(
+        ray_node.head_command(ports, "127.0.0.1", "head", sockets), start_new_session=True,
+        env={**os.environ, **ray_node.ray_environment(layout.cluster)},
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    stack.callback(_end_group, process)
+    return f"127.0.0.1:{ports[ray_node.HEAD_METRICS]}"
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _write_records(layout: SweepLayout, dask: str, ray: str) -> None:
+    """A controller's and a worker's records, as on SLURM: how the exporter learns of Ray and Dask, and of GPUs.
+
+    The use of the GPUs is made up here: this machine may have none.
+    """
+    write_head(layout.cluster, Head("1", 0, 1, "running", host="here"))
+    head = ClusterFolder(layout.cluster).head
+    write_json(head, json.loads(head.read_text()) | {"dask_metrics": dask, "metrics": ray})
+    write_worker(layout.cluster, WorkerState("2_0", 0, "node1", "joined"))
+    worker = ClusterFolder(layout.cluster).worker("2_0")
+    use = [{"utilization": 0.9, "memory_used_bytes": 6 * 2**30, "memory_bytes": 80 * 2**30}] * 2
+    write_json(worker, json.loads(worker.read_text()) | {"gpu_use": use})
+
+
+def test_a_sweep_in_trouble_is_seen(watched: Watched, request: pytest.FixtureRequest) -> None:
+    prometheus = watched.prometheus
+
+    # Every target answers: the exporter, Ray's and Dask's own.
+    until(lambda: prometheus.jobs() == {"ganlab", "ray", "dask"}, 120, "all targets are known")
+    until(lambda: not prometheus.down(), 120, lambda: f"every target is up: {prometheus.down()}")
+
+    # Trials train, others end in NaN, snapshots are measured, and alerts say so.
+    until(lambda: (prometheus.value("sum(ganlab_train_steps_per_second)") or 0) > 0, 120, "trials train")
+    expected = {"GanlabNanStorm", "GanlabTrialFailures", "GanlabCollapse"}
+    until(lambda: expected <= prometheus.firing(), 120, f"{expected} fire")
+    assert "GanlabNoProgress" not in prometheus.firing()
+    assert prometheus.value('ganlab_trials_failed{cause="nan"}') == 2
+    assert prometheus.value("sum(ganlab_trials)") == 4
+    assert prometheus.value('sum(ganlab_trials{state="running"})') >= 1
+    assert prometheus.value("ganlab_exporter_clock_jumps_total") == 0
+
+    # It stands still: whatever trains is stopped, and nothing else is.
+    for worker in watched.workers():
+        worker.suspend()
+    until(lambda: "GanlabNoProgress" in prometheus.firing(), 120, "the standstill is noticed")
+
+    # Nobody works on it any more. (On SLURM the controller's record says so; here its lock and its record do.)
+    _end_group(watched.trainer)
+    write_head(watched.layout.cluster, Head("1", 0, 1, "failed", "killed by the test"))
+    until(lambda: "GanlabControllerGone" in prometheus.firing(), 120, "that nobody works on it is noticed")
+
+    # Every rule evaluated, and every panel's query answered with data.
+    assert prometheus.bad_rules() == []
+    answers = ask(prometheus, "watched", watched.started)
+    assert [key for key, answer in answers.items() if not answer] == []
+    _check_exported(prometheus)
+    if (path := request.config.getoption("--write-panels")) is not None:
+        Path(path).write_text(page(answers, _about()), "utf-8")
+    _check_page_is_current(answers)
+
+
+def _check_exported(prometheus: Prometheus) -> None:
+    """Every documented metric is there, and nothing else of ours."""
+    names = set(prometheus.get("label/__name__/values"))
+    ours = {name for name in names if name.startswith("ganlab_")}
+    assert ours == set(METRICS)
+    samples = prometheus.value('sum(scrape_samples_scraped{job="ganlab"})')
+    assert samples is not None
+    assert samples < 250
+
+
+def _check_page_is_current(answers: Answers) -> None:
+    """The committed page has the dashboards' panels, questions and queries, in their order."""
+    committed = (Path(__file__).parents[2] / "docs" / "panels.md").read_text("utf-8")
+    place = 0
+    for panel in panels():
+        for text in (f"**{panel.title}.** {panel.question}", *(f"`{brief(query)}`" for _, query in panel.queries)):
+            found = committed.find(text, place)
+            assert found >= 0, f"{panel.title}: write the page again with --write-panels docs/panels.md"
+            place = found
+
+
+def _about() -> str:
+    date = time.strftime("%Y-%m-%d")
+    return (
+        f"The run: a sweep of four trials on {date}, made to go wrong in every way. Two trials end in NaN; the snapshots "
+        "are drawn so early that they are collapsed; then everything that trains is stopped, and at last killed. Every "
+        f"duration in the rules is {FACTOR:.0f} times as short as shipped (so *5m* is 6 s), and the use of GPUs is made "
+        "up, since that machine has none. Made by `pytest tests/integration/test_monitoring.py --write-panels "
+        "docs/panels.md`."
+    )
