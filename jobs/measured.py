@@ -1,0 +1,94 @@
+"""What is measured of a sweep: every complete snapshot with its record, in the space it was compared in.
+
+Invariant: read from records alone; a snapshot whose record is missing, or whose images can't be read, is left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ganlab.fidelity import RealNeighbours
+from jobs.comparison import Map, Source
+from jobs.measure import REFERENCE, Snapshot, committed, in_space, real_neighbours_of, threshold_of
+from jobs.space import sweep_space
+from jobs.spec import CollisionSettings, TrialSettings
+from storage.layout import SweepLayout
+from storage.pair_records import PairRecord, read_pair_record
+from storage.reference import read_reference
+from storage.samples import DamagedShardError, Samples
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredSnapshot:
+    """One of them.
+
+    Attributes
+    ----------
+    snapshot, images
+        Which, and its images in the space.
+    record
+        What comparing them found; image numbers count from the first.
+    first : int
+        Number of its first image among the samples of its trial.
+    name : str
+        Of images, settings and space.
+    """
+
+    snapshot: Snapshot
+    images: Source
+    record: PairRecord
+    first: int
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredSweep:
+    """All of them, in the order of trials and steps, the real images first.
+
+    Attributes
+    ----------
+    layout : SweepLayout
+        Where this space keeps its pairs.
+    embedding : str
+        Name of the space.
+    real : RealNeighbours
+        Distances among the real images.
+    threshold_squared : float
+        Of the automatic threshold, or the one set.
+    snapshots : dict
+        By trial and step.
+    """
+
+    layout: SweepLayout
+    embedding: str
+    real: RealNeighbours
+    threshold_squared: float
+    snapshots: dict[Snapshot, MeasuredSnapshot]
+
+
+def measured_sweep(
+    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, memory_bytes: int, map: Map
+) -> MeasuredSweep:
+    """Read what is measured of a sweep; its real images are compared where they have not been.
+
+    Raises
+    ------
+    DamagedShardError
+        If the real images can't be read.
+    """
+    space = sweep_space(layout, settings.embedding)
+    own = layout.in_space(space.name)
+    real = real_neighbours_of(own, memory_bytes, map, lambda *done: None, space)
+    threshold_squared = threshold_of(settings, real, space.integer(read_reference(layout)))
+    complete = [each for each in committed(own, trials, settings, threshold_squared, space) if each.complete]
+    records = {each.snapshot: read_pair_record(own, *each.snapshot, each.whole) for each in complete}
+    complete = [each for each in complete if records[each.snapshot] is not None]
+    images = in_space(own, complete, space, map)
+    found = {}
+    for each in complete:
+        source, record = images[each.snapshot], records[each.snapshot]
+        if isinstance(source, DamagedShardError) or record is None:
+            continue
+        trial, step = each.snapshot
+        first = 0 if trial == REFERENCE else Samples(layout.trial(trial)).steps[step].start
+        found[each.snapshot] = MeasuredSnapshot(each.snapshot, source, record, first, each.whole)
+    return MeasuredSweep(own, space.name, real, threshold_squared, found)

@@ -1,0 +1,99 @@
+"""The pairs around the threshold, of every snapshot that people look at.
+
+Invariant: a list holds every pair within the distance among the first images of its snapshot, so that what is drawn from
+it has a known chance of being drawn; it is bound to the images by a fingerprint and made once.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ganlab.collisions import Collisions, compare_tile
+from ganlab.pairs import Pairs
+from ganlab.screen import learn
+from ganlab.selection import NearPairs
+from ganlab.tiles import choose_tile_images, plan_new_tiles
+from jobs.comparison import Map, Source
+from jobs.measure import Snapshot
+from jobs.measured import MeasuredSnapshot
+from storage.layout import SweepLayout
+from storage.near_pairs import NearRecord, read_near_record, write_near_record
+from storage.samples import DamagedShardError
+
+LISTED = 100_000  # pairs of a snapshot: enough that they leave the calibration, not the sample, as what is uncertain
+FIRST_IMAGES = 4096
+
+
+class _Task(NamedTuple):
+    snapshot: Snapshot
+    images: Source
+    widest: float
+    memory_bytes: int
+
+
+def near_pairs(
+    layout: SweepLayout,
+    wanted: Sequence[MeasuredSnapshot],
+    widest: float,
+    memory_bytes: int,
+    map: Map,
+    progress: Callable[[int, int], None],
+) -> dict[Snapshot, NearPairs]:
+    """Find, or read, the pairs within a distance of every wanted snapshot; one that can't be read is left out.
+
+    Parameters
+    ----------
+    layout
+        Of the space that the snapshots were compared in.
+    widest
+        Distance.
+    memory_bytes
+        Of one worker.
+    map
+        `map(function, items)` gives results in any order.
+    progress
+        Is told how many snapshots are done, of how many.
+    """
+    found: dict[Snapshot, NearPairs] = {}
+    names = {each.snapshot: _fingerprint(each, widest) for each in wanted}
+    tasks = []
+    for each in wanted:
+        record = read_near_record(layout, *each.snapshot, names[each.snapshot])
+        if record is None:
+            tasks.append(_Task(each.snapshot, each.images, widest, memory_bytes))
+        else:
+            found[each.snapshot] = NearPairs(Pairs(record.index, record.squared), record.samples, each.record.samples)
+    progress(0, len(tasks))
+    for done, (snapshot, near) in enumerate(map(_find, tasks) if tasks else ()):
+        progress(done + 1, len(tasks))
+        if near is None:
+            continue
+        record = NearRecord(names[snapshot], near.pairs.index, near.pairs.squared_distance, near.samples)
+        write_near_record(layout, snapshot.trial, snapshot.step, record)
+        found[snapshot] = near
+    return found
+
+
+def _fingerprint(each: MeasuredSnapshot, widest: float) -> str:
+    return hashlib.sha256(f"{each.name} {widest!r} {LISTED}".encode()).hexdigest()[:16]
+
+
+def _find(task: _Task) -> tuple[Snapshot, NearPairs | None]:
+    """All pairs of the first images, twice as many each time until there are enough pairs or no more images."""
+    try:
+        return task.snapshot, _pairs_of_first(task)
+    except DamagedShardError:
+        return task.snapshot, None
+
+
+def _pairs_of_first(task: _Task) -> NearPairs:
+    images, limit = task.images.shape[0], task.widest**2
+    screen = learn(task.images.read, images, 1, limit)
+    found, compared = Collisions.create(count=1, limit=LISTED), 0
+    while compared < images and found.duplicates < LISTED:
+        samples = min(images, max(FIRST_IMAGES, 2 * compared))
+        size = choose_tile_images(samples, task.images.shape[1:], task.memory_bytes, task.images.dtype.itemsize)
+        for tile in plan_new_tiles(compared, samples, size):
+            found = found.merge(compare_tile(task.images.read, tile, screen, limit, 1, LISTED))
+        compared = samples
+    return NearPairs(found.listed.sorted(), min(found.listed_below, compared), images)

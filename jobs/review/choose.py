@@ -1,0 +1,288 @@
+"""Which pairs of a sweep people are asked about, and in which order.
+
+Invariant: the choice is a function of the sweep's files and the options alone, so every reviewer, page and restart has
+the same pairs under the same numbers.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from ganlab.fidelity import RealNeighbours, fidelity_ratio
+from ganlab.randomness import generator_for
+from ganlab.selection import NearPairs, closest_of_samples, draw, in_turn, piece_edges
+from ganlab.support import estimate_from_degrees
+from jobs.comparison import Map
+from jobs.measure import REFERENCE
+from jobs.measured import MeasuredSnapshot, measured_sweep
+from jobs.near import near_pairs
+from jobs.spec import CollisionSettings, SpecError, TrialSettings
+from storage.layout import SweepLayout
+from storage.pair_records import PairRecord
+
+DRAWN = 360  # pairs around the threshold: forty in each of nine pieces of the distance
+SAMPLES = 4  # samples of the published protocol of each trial
+CONTROLS = 0.1  # of the pairs shown blindly, as many again are controls
+SAME = 0.15  # of the controls, one real image twice
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A pair that people are asked about.
+
+    Attributes
+    ----------
+    trial, step : str, int
+        Whose samples; of real images ``"reference"`` and 0.
+    pair : tuple of int
+        Numbers of the images among the samples of their trial.
+    chosen : str
+        As `storage.verdicts.Verdict.chosen`.
+    distance : float
+        Between them.
+    rank : int
+        Place among the closest pairs of its snapshot, from 1; 0 when it is none of those.
+    nearest, nearest_distance : tuples of int, float
+        The training image nearest to each of the two; empty for real images.
+    """
+
+    trial: str
+    step: int
+    pair: tuple[int, int]
+    chosen: str
+    distance: float
+    rank: int
+    nearest: tuple[int, ...]
+    nearest_distance: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pairs that are shown together; people may stop after each part."""
+
+    title: str
+    pairs: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """All pairs of a review.
+
+    Attributes
+    ----------
+    parts : tuple of Part
+        In the order in which they are shown; a blind review shuffles the pairs of a part.
+    blind : bool
+        Whether the review is blind.
+    embedding : str
+        Space of the distances.
+    samples : int
+        Samples of each trial that are shown as in the published protocol.
+    threshold : float
+        The automatic threshold.
+    gate_passed : bool
+        Whether the pairs are of trials that passed the fidelity gate; else none did, and they are of all.
+    """
+
+    parts: tuple[Part, ...]
+    blind: bool
+    embedding: str
+    samples: int
+    threshold: float
+    gate_passed: bool
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the pairs and their order."""
+        content = [
+            self.blind,
+            self.embedding,
+            [[part.title, [asdict(pair) for pair in part.pairs]] for part in self.parts],
+        ]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+
+    def order(self, reviewer: str) -> tuple[Shown, ...]:
+        """Every pair, in the order in which a reviewer sees them; in a blind review each has an order of their own."""
+        ordered: list[Shown] = []
+        for number, part in enumerate(self.parts):
+            random = generator_for(zlib.crc32(f"{self.fingerprint} {reviewer}".encode()), "review order", number)
+            places = random.permutation(len(part.pairs)) if self.blind else range(len(part.pairs))
+            ordered += [part.pairs[place] for place in places]
+        return tuple(ordered)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """A snapshot that people are asked about."""
+
+    measured: MeasuredSnapshot
+    near: NearPairs
+
+    @property
+    def record(self) -> PairRecord:
+        """What comparing all pairs of the snapshot found."""
+        return self.measured.record
+
+    def pair(self, index: np.ndarray) -> tuple[int, int]:
+        """Numbers among the samples of the trial."""
+        low, high = sorted(int(number) + self.measured.first for number in index)
+        return low, high
+
+
+def choose(
+    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, *,
+    blind: bool, drawn: int = DRAWN, samples: int = SAMPLES, memory_bytes: int, map: Map,
+    progress: Callable[[int, int], None],
+) -> Choice:  # fmt: skip
+    """Choose the pairs: drawn around the threshold, the closest of each trial, and those of the published protocol.
+
+    Parameters
+    ----------
+    blind
+        With real pairs among them as controls, and in shuffled order.
+    drawn
+        Pairs to draw around the threshold, about.
+    samples
+        Samples of each trial whose closest pairs are shown, as in the published protocol.
+    memory_bytes, map, progress
+        As `jobs.near.near_pairs`.
+
+    Raises
+    ------
+    SpecError
+        If the sweep is not measured yet, or its threshold is 0.
+    """
+    sweep = measured_sweep(layout, trials, settings, memory_bytes, map)
+    edges = edges_of(sweep.threshold_squared)
+    last = {snapshot.trial: each for snapshot, each in sweep.snapshots.items()}
+    reference = last.pop(REFERENCE, None)
+    if reference is None or not last:
+        raise SpecError(f"{layout.root}: nothing is measured here yet; run `ganlab measure {layout.root}` first")
+    passed = {trial: each for trial, each in last.items() if _passes_gate(each.record, sweep.real, settings)}
+    wanted = {**(passed or last), **({REFERENCE: reference} if blind else {})}
+    near = near_pairs(sweep.layout, list(wanted.values()), float(edges[-1]), memory_bytes, map, progress)
+    sets = {
+        trial: Candidates(each, near[each.snapshot]) for trial, each in wanted.items() if each.snapshot in near
+    }  # fmt: skip
+    controls = sets.pop(REFERENCE, None)
+    closest = {trial: _closest(each, settings.flagged) for trial, each in sets.items()}
+    protocol = {trial: _protocol(each, settings, samples) for trial, each in sets.items()}
+    asked = {trial: {shown.pair for shown in (*closest[trial], *protocol[trial])} for trial in sets}
+    around = _around(sets, asked, edges, -(-drawn // (len(edges) - 1)))
+    others = [shown for group in (closest, protocol) for each in group.values() for shown in each]
+    parts = [
+        Part("pairs drawn around the threshold", tuple(around)),
+        Part("closest pairs of each trial", tuple(pair for pair in others if pair.chosen == "closest")),
+        Part("samples of the published test", tuple(pair for pair in others if pair.chosen == "sample")),
+    ]
+    if blind:
+        shown = [around, others]
+        mixed = _controls(controls, edges, [round(CONTROLS * len(pairs)) for pairs in shown])
+        parts = [Part(f"part {number + 1}", (*pairs, *more)) for number, (pairs, more) in
+                 enumerate(zip(shown, mixed, strict=True))]  # fmt: skip
+    threshold = float(np.sqrt(sweep.threshold_squared))
+    return Choice(tuple(part for part in parts if part.pairs), blind, sweep.embedding, samples, threshold, bool(passed))
+
+
+def edges_of(threshold_squared: float) -> np.ndarray:
+    """Edges of the pieces of the distance. Raises SpecError for a threshold of 0."""
+    try:
+        return piece_edges(float(np.sqrt(threshold_squared)))
+    except ValueError as error:
+        raise SpecError(f"collisions.threshold: {error}") from None
+
+
+def _passes_gate(record: PairRecord, real: RealNeighbours, settings: CollisionSettings) -> bool:
+    """Whether the samples are realistic enough for their pairs to mean anything."""
+    return fidelity_ratio(np.sqrt(record.neighbour_squared), real) <= settings.fidelity_gate
+
+
+def protocol_size(record: PairRecord, settings: CollisionSettings) -> int:
+    """The sample size that the published protocol is tried at: where a collision is about as likely as not."""
+    half = estimate_from_degrees(record.degrees, settings.confidence).sample_size_at_half
+    return int(min(settings.sample_sizes, key=lambda size: abs(np.log(size / half))))
+
+
+def _closest(each: Candidates, count: int) -> list[Shown]:
+    record = each.record
+    found = min(count, len(record.closest_index))
+    return [
+        _shown(each, record.closest_index[place], "closest", float(np.sqrt(record.closest_squared[place])), place + 1)
+        for place in range(found)
+    ]
+
+
+def _protocol(each: Candidates, settings: CollisionSettings, samples: int) -> list[Shown]:
+    """Closest pairs of disjoint samples, but for those that are among the closest of the snapshot."""
+    size = protocol_size(each.record, settings)
+    blocks = closest_of_samples(each.near.pairs, each.near.samples, size, settings.flagged)[:samples]
+    known = {tuple(pair) for pair in each.record.closest_index[: settings.flagged].tolist()}
+    distance = each.near.distance
+    return [
+        _shown(each, each.near.pairs.index[place], "sample", float(distance[place]))
+        for block in blocks for place in block
+        if tuple(each.near.pairs.index[place].tolist()) not in known
+    ]  # fmt: skip
+
+
+def _around(
+    sets: Mapping[str, Candidates], asked: Mapping[str, set[tuple[int, int]]], edges: np.ndarray, count: int
+) -> list[Shown]:
+    """As many of each piece of the distance, from all trials in turn, the pieces interleaved."""
+    trials = list(sets)
+    orders = {
+        trial: draw(
+            each.near.distance, [each.pair(index) in asked[trial] for index in each.near.pairs.index], edges, count,
+            generator_for(_seed(trial, each.measured.snapshot.step), "review draw"),
+        )
+        for trial, each in sets.items()
+    }  # fmt: skip
+    pieces = []
+    for piece in range(len(edges) - 1):
+        taken = in_turn([orders[trial][piece] for trial in trials], count, generator_for(piece, "review turns"))
+        pieces.append([(trials[owner], orders[trials[owner]][piece][turn]) for owner, turn in taken])
+    shown = []
+    for turn in range(count):
+        for piece_pairs in pieces:
+            if turn < len(piece_pairs):
+                trial, place = piece_pairs[turn]
+                each = sets[trial]
+                distance = float(each.near.distance[place])
+                shown.append(_shown(each, each.near.pairs.index[place], "drawn", distance))
+    return shown
+
+
+def _controls(real: Candidates | None, edges: np.ndarray, counts: Sequence[int]) -> list[list[Shown]]:
+    """Real pairs at all distances, and a few images beside themselves, for each part."""
+    if real is None or not len(real.near.pairs):
+        return [[] for _ in counts]
+    random = generator_for(0, "review controls")
+    order = draw(real.near.distance, np.zeros(len(real.near.pairs), dtype=bool), edges, sum(counts), random)
+    places = [order[owner][turn] for owner, turn in in_turn(order, sum(counts), random)]
+    shown = [
+        _shown(real, real.near.pairs.index[place], "control", float(real.near.distance[place])) for place in places
+    ]
+    for place in range(0, len(shown), round(1 / SAME)):
+        number = int(random.integers(real.record.samples))
+        shown[place] = _shown(real, np.array([number, number]), "same", 0.0)
+    random.shuffle(shown)
+    stops = np.cumsum(counts)
+    return [shown[stop - count : stop] for stop, count in zip(stops, counts, strict=True)]
+
+
+def _shown(each: Candidates, index: np.ndarray, chosen: str, distance: float, rank: int = 0) -> Shown:
+    snapshot, record = each.measured.snapshot, each.record
+    low, high = sorted(int(number) for number in index)
+    nearest, away = (), ()  # type: tuple[int, ...], tuple[float, ...]
+    if snapshot.trial != REFERENCE:
+        nearest = (int(record.neighbour[low]), int(record.neighbour[high]))
+        away = (float(np.sqrt(record.neighbour_squared[low])), float(np.sqrt(record.neighbour_squared[high])))
+    return Shown(snapshot.trial, snapshot.step, each.pair(index), chosen, distance, rank, nearest, away)
+
+
+def _seed(trial: str, step: int) -> int:
+    return zlib.crc32(f"{trial} {step}".encode())

@@ -1,0 +1,185 @@
+"""The report's section on what people said: calibration curve, agreement, and the pairs they call duplicates.
+
+Invariant: computes nothing but words and pictures; without verdicts there is no section.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from jobs.mosaics import Picture, mosaic
+from jobs.svg import FAINT, FONT_PX, INK, REAL, SERIES, chart_style, new_figure, to_svg
+from jobs.table import NOT_MEASURED, Measured, Results, Row, Table, magnitude
+from storage.layout import SweepLayout
+from storage.reference import Reference
+from storage.samples import DamagedShardError, Samples
+from storage.verdicts import DUPLICATE
+
+PAIRS_SHOWN = 48
+
+
+@dataclass(frozen=True)
+class JudgedPair:
+    """A pair that people call duplicates, above the training image nearest to each."""
+
+    picture: Picture
+    words: str
+    distance: float
+
+
+@dataclass(frozen=True)
+class VerdictsView:
+    """What the template shows.
+
+    Attributes
+    ----------
+    sentences : list of str
+        Who judged, what follows, and how far they agree.
+    chart : str
+        The calibration curve as SVG; empty when there is none.
+    rows : list of lists of str
+        Each trial with its support by people, and the published test.
+    pairs : list of JudgedPair
+        Some of the judged duplicates; `left_out` more are not shown.
+    """
+
+    sentences: list[str]
+    chart: str
+    headings: list[str]
+    rows: list[list[str]]
+    pairs: list[JudgedPair]
+    left_out: int
+
+
+def verdicts_view(
+    layout: SweepLayout, table: Table, results: Results, reference: Reference | None
+) -> VerdictsView | None:
+    """What people said, from the results; None while nobody judged."""
+    if "verdicts" not in results or int(results["verdicts"]) <= 0:
+        return None
+    pairs, left_out = _judged_pairs(layout, table, results, reference)
+    calibrated = bool(np.isfinite(results["duplicate_probability"].values).any())
+    return VerdictsView(
+        sentences=list(_sentences(results)),
+        chart=calibration_chart(results) if calibrated else "",
+        headings=[
+            "trial",
+            "support by threshold",
+            "support by people",
+            "published test with people",
+            "published support",
+        ],
+        rows=[_cells(results, row, place) for place, row in enumerate(table.trials) if row.snapshot is not None],
+        pairs=pairs,
+        left_out=left_out,
+    )
+
+
+def calibration_chart(results: Results) -> str:
+    """P(people call a pair duplicates) against its distance, with both thresholds."""
+    at, curve = results["judged_distance"].values, results["duplicate_probability"].values
+    low, high = (results[f"duplicate_probability_{end}"].values for end in ("low", "high"))
+    share, count = results["judged_share"].values, results["judged_pairs"].values
+    with chart_style():
+        figure = new_figure(640, 330)
+        axes = figure.add_subplot()
+        axes.axhline(0.5, color=FAINT, linewidth=1)
+        axes.fill_between(at, low, high, color=SERIES[0], alpha=0.18, linewidth=0)
+        axes.plot(at, curve, color=SERIES[0], linewidth=2, label="fitted, with its interval")
+        shown = count > 0
+        axes.scatter(
+            results["piece"].values[shown], share[shown], s=12 + 90 * count[shown] / count.max(), color=INK, zorder=3,
+            label="judged, in pieces of the distance",
+        )  # fmt: skip
+        axes.axvline(
+            float(results["threshold"]), color=REAL, linewidth=1.4, linestyle=(0, (4, 2)), label="automatic threshold"
+        )
+        ends = [float(results[f"calibrated_threshold{end}"]) for end in ("_low", "", "_high")]
+        if np.isfinite(ends).all():
+            axes.errorbar(
+                [ends[1]], [0.5], xerr=[[ends[1] - ends[0]], [ends[2] - ends[1]]], fmt="D", color=SERIES[1], markersize=6,
+                capsize=4, label="calibrated threshold", zorder=4,
+            )  # fmt: skip
+        axes.set_xlim(0, float(at[-1]))
+        axes.set_ylim(-0.03, 1.03)
+        axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
+        axes.set_xlabel("distance between the two images")
+        axes.set_ylabel("P(called duplicates)")
+        figure.legend(loc="outside upper left", ncols=2, frameon=False, fontsize=FONT_PX - 1)
+        return to_svg(figure, "calibration")
+
+
+def _sentences(results: Results) -> Iterator[str]:
+    def number(name: str) -> float:
+        return float(results[name])
+
+    people, verdicts = int(results["reviewers"]), int(results["verdicts"])
+    yield f"{people} {'person' if people == 1 else 'people'} gave {verdicts:,} verdicts."
+    threshold, low, high = (number(f"calibrated_threshold{end}") for end in ("", "_low", "_high"))
+    automatic = number("threshold")
+    if math.isfinite(threshold):
+        bound = f"{low:.4g} – {high:.4g}" if math.isfinite(high) else f"{low:.4g} or more"
+        yield (f"They call half of the pairs duplicates at a distance of {threshold:.4g} ({bound}); the automatic "
+               f"threshold is {automatic:.4g}.")  # fmt: skip
+    elif math.isinf(threshold):
+        yield (f"They call more than half of the pairs duplicates even at the widest distance, 1.5 times the automatic "
+               f"threshold of {automatic:.4g}: set a larger collisions.threshold to learn where they stop.")  # fmt: skip
+    if int(results["agreement_pairs"]) > 0:
+        kappa = number("agreement_kappa")
+        words = f"kappa {kappa:.2f} ({number('agreement_kappa_low'):.2f} – {number('agreement_kappa_high'):.2f})"
+        pairs, observed = int(results["agreement_pairs"]), number("agreement_observed")
+        yield (f"On the {pairs:,} pairs that two or more judged, {observed:.0%} of the verdicts agree"
+               f"{': ' + words if math.isfinite(kappa) else ''}.")  # fmt: skip
+    else:
+        yield "No pair was judged by two people, so nothing is known of their agreement."
+    if int(results["control_verdicts"]) > 0:
+        same = (
+            f" and {number('same_duplicates'):.0%} of one real image beside itself"
+            if int(results["same_verdicts"])
+            else ""
+        )
+        yield (f"Controls: they call {number('control_duplicates'):.0%} of the near pairs of two real images "
+               f"duplicates{same}.")  # fmt: skip
+
+
+def _cells(results: Results, row: Row, place: int) -> list[str]:
+    here = results.isel(trial=place, snapshot=row.snapshot)
+    value, low, high = (float(here[f"calibrated_support_size{end}"]) for end in ("", "_low", "_high"))
+    people = NOT_MEASURED if math.isnan(value) else str(Measured(value, low, high, math.isinf(high)))
+    samples, size = int(here["judged_samples"]), int(here["judged_sample_size"])
+    published = f"{int(here['judged_collisions'])} of {samples} samples of {size:,}" if samples > 0 else NOT_MEASURED
+    support = float(here["judged_published_support"])
+    bound = (
+        NOT_MEASURED
+        if samples <= 0
+        else f"at most {magnitude(support)}"
+        if support > 0
+        else f"more than {magnitude(size**2)}"
+    )
+    return [row.label, row.support_words, people if row.gate_passed else "no verdict", published, bound]
+
+
+def _judged_pairs(
+    layout: SweepLayout, table: Table, results: Results, reference: Reference | None
+) -> tuple[list[JudgedPair], int]:
+    found = []
+    for place, row in enumerate(table.trials):
+        if row.snapshot is None:
+            continue
+        here = results.isel(trial=place, snapshot=row.snapshot)
+        for rank in np.flatnonzero(here["flagged_verdict"].values == DUPLICATE).tolist():
+            found.append((rank, place, row))
+    found.sort(key=lambda each: each[:2])
+    shown = []
+    for rank, place, row in found[:PAIRS_SHOWN]:
+        here = results.isel(trial=place, snapshot=row.snapshot, flagged=rank)
+        try:
+            images = list(Samples(layout.trial(row.trial)).take(here["flagged_index"].values))
+            real = [None, None] if reference is None else list(reference.take(here["reference_index"].values))
+        except (ValueError, DamagedShardError):
+            continue
+        picture = mosaic([*images, *real], 2, max(48, *images[0].shape[1:]))
+        shown.append(JudgedPair(picture, row.label, float(here["flagged_distance"])))
+    return shown, len(found) - len(shown)
