@@ -8,127 +8,95 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.fidelity import MANIFOLD_QUANTILE, RealNeighbours, fidelity_ratio, realistic
-from ganlab.support import (
-    Estimate,
-    collision_frequency,
-    collision_probability,
-    estimate,
-    estimate_from_degrees,
-)
+from ganlab.fidelity import MANIFOLD_QUANTILE, RealNeighbours
+from jobs.calibrate import verdict_answers
+from jobs.cells import missing_cell, real_cell, snapshot_cell
+from jobs.facts import RealFacts, SampleFacts, sample_facts
+from jobs.known_modes import mode_cell
 from jobs.measure import REFERENCE, Snapshot, fingerprints
 from jobs.plan import parameter_counts
-from jobs.spec import CollisionSettings, Spec, TrialSettings
+from jobs.scoring import read_scores, scores_name
+from jobs.space import Space, sweep_space
+from jobs.spec import Spec, TrialSettings
 from jobs.sweep import trial_state
 from storage.history import read_history
 from storage.layout import SweepLayout
-from storage.pair_records import PairRecord, read_pair_record
+from storage.pair_records import read_pair_record
 from storage.reference import read_reference
 from storage.results import write_results
 from storage.samples import Samples
 
 
 def write_answers(
-    layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealNeighbours, threshold_squared: int
+    layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealNeighbours, threshold_squared: float
 ) -> None:
     """Write ``results.zarr`` from every record that is there; what is missing is marked as not measured."""
     settings = spec.collisions
-    records = {
-        snapshot: read_pair_record(layout, *snapshot, fingerprint)
-        for snapshot, fingerprint in fingerprints(layout, trials, settings, threshold_squared)
-    }
-    reference = records[Snapshot(REFERENCE, 0)]
-    assert reference is not None
-    real_support = estimate_from_degrees(reference.degrees, settings.confidence)
+    space = sweep_space(layout, settings.embedding)
+    known = dict(fingerprints(layout, trials, settings, threshold_squared, space))
+    reference = read_reference(layout)
+    labelled = any(_labels(layout, trial.id, trial.train.steps) is not None for trial in trials)
+    of_real = _facts(layout, spec, known, Snapshot(REFERENCE, 0), reference.labels if labelled else None, None)
+    assert of_real is not None
+    held_against = RealFacts(real, of_real)
     steps = sorted({step for trial in trials for step in (*trial.samples.snapshots, trial.train.steps)})
-    rows = [
-        [
-            _snapshot(layout, trial, step, records.get(Snapshot(trial.id, step)), settings, real, real_support)
-            for step in steps
-        ]
-        for trial in trials
-    ]
-    variables: dict[str, Any] = {name: np.array([[cell[name] for cell in row] for row in rows]) for name in rows[0][0]}
-    logged_steps, losses = _losses(layout, trials)
-    sizes = settings.sample_sizes
-    variables |= losses | {
-        "threshold": np.sqrt(threshold_squared),
-        "real_samples": reference.samples,
-        "real_pairs_compared": reference.pairs_compared,
-        "real_duplicates": real_support.duplicates,
-        "real_support_size": real_support.size,
-        "real_support_size_low": real_support.low,
-        "real_support_size_high": real_support.high,
-        "real_collision_probability_model": np.array([real_support.collision_probability(s) for s in sizes]),
-    }
-    write_results(
-        layout, _coordinates(layout, spec, trials, steps, logged_steps), variables, _attributes(spec, threshold_squared)
-    )
-
-
-def _snapshot(
-    layout: SweepLayout, trial: TrialSettings, step: int, record: PairRecord | None,
-    settings: CollisionSettings, real: RealNeighbours, real_support: Estimate,
-) -> dict[str, Any]:  # fmt: skip
-    """Every variable of one trial at one step; of a snapshot that isn't measured, what stands for missing."""
-    sizes, flagged = settings.sample_sizes, settings.flagged
-    cell: dict[str, Any] = {
-        "flagged_index": np.full((flagged, 2), -1), "flagged_distance": np.full(flagged, np.nan),
-        "reference_index": np.full((flagged, 2), -1), "reference_distance": np.full((flagged, 2), np.nan),
-        "collision_probability": np.full(len(sizes), np.nan), "collision_probability_low": np.full(len(sizes), np.nan),
-        "collision_probability_high": np.full(len(sizes), np.nan),
-        "collision_probability_model": np.full(len(sizes), np.nan), "collision_repeats": np.full(len(sizes), -1),
-        "samples": -1, "pairs_compared": -1, "duplicates": -1, "one_sided": False, "verdict_possible": False,
-    } | dict.fromkeys((
-        "support_size", "support_size_low", "support_size_high", "sample_size_at_half", "sample_size_at_half_low",
-        "sample_size_at_half_high", "nonuniformity", "largest_mode_mass", "diversity_ratio", "fidelity_ratio",
-        "precision", "support_size_realistic", "support_size_realistic_low", "support_size_realistic_high",
-    ), np.nan)  # fmt: skip
-    if record is None:
-        return cell
-    support = estimate_from_degrees(record.degrees, settings.confidence)
-    distance = np.sqrt(record.neighbour_squared)
-    ratio = fidelity_ratio(distance, real)
-    inside = realistic(distance, real)
-    first = Samples(layout.trial(trial.id)).steps[step].start
-    found = min(flagged, len(record.closest_index))
-    pairs = record.closest_index[:found]
-    cell["flagged_index"][:found] = pairs + first
-    cell["flagged_distance"][:found] = np.sqrt(record.closest_squared[:found])
-    cell["reference_index"][:found] = record.neighbour[pairs]
-    cell["reference_distance"][:found] = distance[pairs]
-    for place, size in enumerate(sizes):
-        if size > record.samples:
-            continue
-        cell["collision_probability_model"][place] = collision_probability(support.p2, size)
-        # When duplicates are too many to list, the first images stand for all: they are as independent as any.
-        frequency = collision_frequency(record.listed_index, max(record.listed_below, size), size, settings.confidence)
-        for name, value in (("", frequency.probability), ("_low", frequency.low), ("_high", frequency.high)):
-            cell[f"collision_probability{name}"][place] = value
-        cell["collision_repeats"][place] = frequency.repeats
-    cell |= {
-        "samples": record.samples, "pairs_compared": record.pairs_compared, "duplicates": support.duplicates,
-        "one_sided": support.one_sided, "support_size": support.size, "support_size_low": support.low,
-        "support_size_high": support.high, "sample_size_at_half": support.sample_size_at_half,
-        "sample_size_at_half_low": support.sample_size_at_half_low,
-        "sample_size_at_half_high": support.sample_size_at_half_high, "nonuniformity": support.nonuniformity,
-        "largest_mode_mass": support.largest_mode_mass, "diversity_ratio": support.size / real_support.size,
-        "fidelity_ratio": ratio, "verdict_possible": ratio <= settings.fidelity_gate, "precision": float(inside.mean()),
+    found = {
+        Snapshot(trial.id, step): facts
+        for trial in trials for step in steps
+        if (facts := _facts(layout, spec, known, Snapshot(trial.id, step), _labels(layout, trial.id, step), held_against))
     }  # fmt: skip
-    if (among := _realistic_support(record, inside, settings.confidence)) is not None:
-        cell |= {"support_size_realistic": among.size, "support_size_realistic_low": among.low,
-                 "support_size_realistic_high": among.high}  # fmt: skip
-    return cell
+    labels = sorted({each.label for facts in found.values() for each in facts.classes})
+    sizes, flagged = settings.sample_sizes, settings.flagged
+    distances = np.empty(0) if of_real.scores is None else of_real.scores.curve.distances
+    nothing = missing_cell(len(sizes), flagged, len(distances), len(labels))
+
+    def cell(trial: TrialSettings, step: int) -> Mapping[str, Any]:
+        facts = found.get(Snapshot(trial.id, step))
+        if facts is None:
+            return nothing
+        first = Samples(layout.trial(trial.id)).steps[step].start
+        values = snapshot_cell(facts, first, sizes, flagged, settings.fidelity_gate, labels)
+        return nothing | values if facts.scores is None else values
+
+    rows = [[{**cell(trial, step), **mode_cell(layout, spec.dataset, trial.id, step)} for step in steps]
+            for trial in trials]  # fmt: skip
+    variables: dict[str, Any] = {name: np.array([[each[name] for each in row] for row in rows])
+                                 for name in rows[0][0]}  # fmt: skip
+    logged_steps, losses = _losses(layout, trials)
+    variables |= _own_measures(layout, trials, steps)
+    variables |= losses | {"threshold": np.sqrt(threshold_squared), **real_cell(of_real, sizes, labels)}
+    if space.classifier is not None:
+        variables |= {"embedding_accuracy": space.classifier.held_out_accuracy,
+                      "embedding_training_accuracy": space.classifier.training_accuracy}  # fmt: skip
+    coordinates = _coordinates(layout, spec, trials, steps, logged_steps)
+    coordinates |= {"distance": distances, "class": np.array(labels, dtype=np.int64)}
+    judged, judged_coordinates = verdict_answers(layout, trials, steps, settings)
+    variables, coordinates = variables | judged, coordinates | judged_coordinates
+    write_results(layout, coordinates, variables, _attributes(spec, threshold_squared, space))
 
 
-def _realistic_support(record: PairRecord, inside: np.ndarray, confidence: float) -> Estimate | None:
-    """Support among the images inside the real manifold, of those whose duplicates are all listed."""
-    kept = inside[: record.listed_below]
-    if kept.sum() < 2:
+def _facts(
+    layout: SweepLayout, spec: Spec, known: Mapping[Snapshot, str], snapshot: Snapshot,
+    labels: np.ndarray | None, real: RealFacts | None,
+) -> SampleFacts | None:  # fmt: skip
+    """What is known of one snapshot; None while it is not measured."""
+    own = layout.in_space(spec.collisions.embedding)
+    record = read_pair_record(own, *snapshot, known[snapshot]) if snapshot in known else None
+    if record is None:
         return None
-    number = np.cumsum(kept) - 1
-    pairs = record.listed_index[kept[record.listed_index].all(axis=1)]
-    return estimate(number[pairs], int(kept.sum()), confidence)
+    scores = read_scores(own.scores(*snapshot), scores_name(known[snapshot]))
+    settings = spec.collisions
+    return sample_facts(record, settings.sample_sizes, settings.confidence, labels=labels, scores=scores, real=real)
+
+
+def _labels(layout: SweepLayout, trial_id: str, step: int) -> np.ndarray | None:
+    """The class of each sample of a snapshot, of a model that is told which to make."""
+    own = layout.trial(trial_id)
+    if not own.samples.exists():
+        return None
+    samples = Samples(own)
+    numbers = samples.steps.get(step)
+    return None if numbers is None else samples.labels(numbers.start, numbers.stop)
 
 
 def _losses(layout: SweepLayout, trials: Sequence[TrialSettings]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -141,6 +109,28 @@ def _losses(layout: SweepLayout, trials: Sequence[TrialSettings]) -> tuple[np.nd
             if name in history:
                 row[np.searchsorted(steps, history["step"])] = history[name]
     return steps, losses
+
+
+OWN_MEASURES = ("reconstruction_error", "reconstruction_baseline", "code_error", "code_normality")
+
+
+def _own_measures(layout: SweepLayout, trials: Sequence[TrialSettings], steps: Sequence[int]) -> dict[str, np.ndarray]:
+    """What families report of themselves at each snapshot, from the trials' histories."""
+    histories = [read_history(layout.trial(trial.id).history) for trial in trials]
+    weights = "mixture_weight_"
+    components = max((len([name for name in history if name.startswith(weights)]) for history in histories), default=0)
+
+    def at_snapshots(name: str) -> np.ndarray:
+        values = np.full((len(trials), len(steps)), np.nan)
+        for row, history in zip(values, histories, strict=True):
+            if name in history:
+                known = dict(zip(history["step"].tolist(), history[name].tolist(), strict=True))
+                row[:] = [known.get(step, np.nan) for step in steps]
+        return values
+
+    own = {name: at_snapshots(name) for name in OWN_MEASURES}
+    each = [at_snapshots(f"{weights}{number}") for number in range(components)]
+    return own | {"mixture_weight": np.stack(each, axis=2) if each else np.empty((len(trials), len(steps), 0))}
 
 
 def _coordinates(
@@ -169,7 +159,7 @@ def _plain(value: object) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def _attributes(spec: Spec, threshold_squared: int) -> Mapping[str, Any]:
+def _attributes(spec: Spec, threshold_squared: float, space: Space) -> Mapping[str, Any]:
     settings = spec.collisions
     how = (
         f"the {settings.real_neighbour_quantile} quantile of real images' distances to their nearest other real image"
@@ -178,6 +168,7 @@ def _attributes(spec: Spec, threshold_squared: int) -> Mapping[str, Any]:
     return {
         "title": spec.name,
         "embedding": settings.embedding,
+        "embedding_fingerprint": space.fingerprint,
         "confidence": settings.confidence,
         "fidelity_gate": settings.fidelity_gate,
         "manifold": f"within the {MANIFOLD_QUANTILE} quantile of held-out real images' distances to the nearest other",

@@ -52,6 +52,12 @@ def check_search(spec: "Spec", words: Sequence[Word]) -> None:
             )
         if search.algorithm == "optuna" and word.kind == "grid_search":
             raise SpecError(f"got grid_search with {algorithm}; allowed: choice, uniform or loguniform", word.path)
+    if spec.resources.replicas_per_worker > 1 and (search.algorithm == "optuna" or search.scheduler == "asha"):
+        chosen = "search.algorithm = optuna" if search.algorithm == "optuna" else "search.scheduler = asha"
+        raise SpecError(
+            f"got {spec.resources.replicas_per_worker} with {chosen}, which treats trials one by one; allowed: 1",
+            ("resources", "replicas_per_worker"),
+        )
     if search.algorithm == "grid":
         if search.trials is not None:
             raise SpecError(

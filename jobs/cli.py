@@ -1,18 +1,30 @@
-"""The command line: ganlab plan | run | status | measure | report.
+"""The command line: ganlab plan | run | submit | status | cancel | measure | review | report.
 
 Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed while running, 2 wrong usage or input; a
 user's mistake never shows a traceback.
 """
 
 import importlib.metadata
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from jobs.interrupt import INTERRUPTED, ended_by_ctrl_c
+
+
+def _finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
+    """Refuse NaN and infinity, which click takes for numbers in any range."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is not a finite number; allowed: a distance of at least 0.")
+    return value
+
+
 SWEEP = click.argument("sweep")
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
+OUT = click.option("--out", type=click.Path(path_type=Path), help="The sweep's folder; default: sweeps/<name>.")
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the sweep file.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -21,6 +33,7 @@ class _Commands(click.Group):
     """Turns errors that are the user's to mend into one line and exit code 2, others into one line and 1."""
 
     def invoke(self, context: click.Context) -> Any:
+        from cluster.scheduler import SchedulerError
         from storage.lock import SweepBusyError
         from storage.samples import DamagedShardError
 
@@ -31,18 +44,19 @@ class _Commands(click.Group):
                 raise
             click.echo(f"ganlab: {error}", err=True)
             sys.exit(2)
-        except (DamagedShardError, OSError) as error:
+        except (DamagedShardError, SchedulerError, OSError) as error:
             click.echo(f"ganlab: {error}", err=True)
             sys.exit(1)
         except KeyboardInterrupt:
-            click.echo("ganlab: interrupted; the same command goes on from here", err=True)
+            click.echo(INTERRUPTED, err=True)
             sys.exit(1)
 
 
 def _is_input_error(error: ValueError) -> bool:
+    from cluster.scheduler import RefusedError
     from jobs.spec import SpecError
 
-    return isinstance(error, SpecError)
+    return isinstance(error, SpecError | RefusedError)
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,31 +72,41 @@ def main() -> None:
 @SWEEP
 @SET
 @click.option("--no-timing", is_flag=True, help="Skip the time estimate, which trains a few steps in memory.")
+@click.option("--cluster", metavar="CLUSTER.yaml", help="Plan for SLURM, and show the submission scripts.")
+@OUT
 @JSON
-def plan(sweep: str, overrides: tuple[str, ...], no_timing: bool, as_json: bool) -> None:
+def plan(
+    sweep: str, overrides: tuple[str, ...], no_timing: bool, cluster: str | None, out: Path | None, as_json: bool
+) -> None:
     """Show what a sweep will do and cost; write nothing."""
     from jobs.plan import plan_sweep
     from jobs.show import show_plan
     from jobs.spec import load_spec
 
     spec = load_spec(sweep, overrides)
-    show_plan(spec, plan_sweep(spec, timed=not no_timing), as_json)
+    if cluster is None:
+        show_plan(spec, plan_sweep(spec, timed=not no_timing), as_json)
+        return
+    from jobs.submit import load_site, scripts, trials_on
+
+    texts = scripts(spec, cluster, _folder_of(spec, out))
+    show_plan(spec, plan_sweep(spec, timed=not no_timing, slots=trials_on(spec, load_site(cluster))), as_json, texts)
 
 
 @main.command()
 @SWEEP
 @SET
-@click.option("--out", type=click.Path(path_type=Path), help="The sweep's folder; default: sweeps/<name>.")
+@OUT
+@ended_by_ctrl_c()
 def run(sweep: str, overrides: tuple[str, ...], out: Path | None) -> None:
     """Train, sample, compare and report on this machine; the same command resumes."""
     from jobs.pipeline import run_sweep
     from jobs.progress import stderr_console
     from jobs.show import show_results
     from jobs.spec import load_spec
-    from storage.layout import SweepLayout
 
     spec = load_spec(sweep, overrides)
-    layout = SweepLayout((out or Path("sweeps", spec.name)).absolute())
+    layout = _folder_of(spec, out)
     failed = run_sweep(spec, layout, stderr_console())
     show_results(layout)
     if failed:
@@ -92,13 +116,69 @@ def run(sweep: str, overrides: tuple[str, ...], out: Path | None) -> None:
 
 
 @main.command()
+@SWEEP
+@click.option(
+    "--cluster", metavar="CLUSTER.yaml", required=True, help="The site: a file, or the name of a shipped one."
+)
+@SET
+@OUT
+def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | None) -> None:
+    """Run a sweep on SLURM: queue its jobs and return; the same command goes on with what is not done."""
+    from jobs.progress import stderr_console
+    from jobs.spec import load_spec
+    from jobs.submit import submit_sweep
+
+    spec = load_spec(sweep, overrides)
+    layout = _folder_of(spec, out)
+    submission = submit_sweep(spec, cluster, layout, stderr_console())
+    click.echo(f"folder: {layout.root}")
+    click.echo(f"controller: job {submission.controller}")
+    click.echo(f"workers: {submission.tasks} in {_jobs(submission.workers)}")
+    click.echo(f"How it stands: ganlab status {layout.root}\nTo end it:     ganlab cancel {layout.root}", err=True)
+
+
+@main.command()
+@FOLDER
+def cancel(folder: Path) -> None:
+    """End a submitted sweep's jobs; what is done is kept, and submitting it again goes on from there."""
+    from jobs.submit import cancel_sweep
+
+    before = cancel_sweep(_sweep_folder(folder))
+    submission = before.submission
+    if before.jobs == []:
+        click.echo(f"no job of {folder} was left to cancel ({_jobs((submission.controller, *submission.workers))})")
+    else:
+        click.echo(f"cancelled {_jobs((submission.controller, *submission.workers))}")
+
+
+@main.command()
 @FOLDER
 @JSON
-def status(folder: Path, as_json: bool) -> None:
-    """Show how a sweep stands, from its files alone."""
-    from jobs.show import show_status
+@click.option("--watch", is_flag=True, help="Keep showing how it gets on, until it is done or Ctrl-C.")
+def status(folder: Path, as_json: bool, watch: bool) -> None:
+    """Show how a sweep stands, from its files and, on SLURM, the queue."""
+    from jobs.status import show_status
+    from jobs.watch import watch_sweep
 
-    show_status(_sweep_folder(folder), as_json)
+    if watch and as_json:
+        raise click.UsageError("--watch is for people, --json for programs; give one of them")
+    if watch:
+        watch_sweep(_sweep_folder(folder))
+    else:
+        show_status(_sweep_folder(folder), as_json)
+
+
+@main.command()
+@FOLDER
+@click.option("--port", type=click.IntRange(0, 65535), default=9709, show_default=True, help="0: any free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on; 0.0.0.0 for other machines.")
+@click.option("--every", "every_s", type=click.FloatRange(0.1, 600), default=5.0, show_default=True, metavar="SECONDS",
+              help="Time between two looks at the folder.")  # fmt: skip
+def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
+    """Export a sweep's metrics to Prometheus, whether it runs or is done; Ctrl-C ends it."""
+    from jobs.monitor import monitor_sweep
+
+    monitor_sweep(_sweep_folder(folder), host, port, every_s, lambda line: click.echo(line, err=True))
 
 
 @main.command()
@@ -112,13 +192,29 @@ def report(folder: Path) -> None:
 
 @main.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--threshold", type=click.FloatRange(min=0), help="Largest distance of a duplicate.")
+@click.option("--threshold", type=click.FloatRange(min=0), callback=_finite, help="Largest distance of a duplicate.")
 @click.option(
     "--reference", type=click.Path(path_type=Path), help="Real images, to take the threshold and fidelity from."
 )
 @click.option("--resize", type=click.IntRange(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
+@click.option(
+    "--embedding",
+    type=click.Choice(["pixels", "classifier"]),
+    help="Where distances are taken: pixels, or the top layer of a classifier trained on labelled real images.",
+)
+@click.option(
+    "--report",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Write a report of a sample file, one self-contained page; a sweep's is written beside its results.",
+)
 @JSON
-def measure(path: Path, threshold: float | None, reference: Path | None, resize: int | None, as_json: bool) -> None:
+@ended_by_ctrl_c()
+def measure(
+    path: Path, threshold: float | None, reference: Path | None, resize: int | None, embedding: str | None,
+    page: Path | None, as_json: bool,
+) -> None:  # fmt: skip
     """Compare all pairs: of a sweep so far, or of anyone's samples (.npy, .npz, Zarr, a folder of pictures)."""
     from jobs.progress import stderr_console
     from jobs.show import show_results, show_samples
@@ -128,17 +224,57 @@ def measure(path: Path, threshold: float | None, reference: Path | None, resize:
     if SweepLayout(path).spec.is_file():
         from jobs.pipeline import measure_folder
 
-        if threshold is not None or reference is not None or resize is not None:
+        if threshold is not None or reference is not None or resize is not None or page is not None:
             raise click.UsageError(
-                "--threshold, --reference and --resize are for sample files; a sweep has its own settings"
+                "--threshold, --reference, --resize and --report are for sample files; a sweep has its own settings"
             )
         layout = _sweep_folder(path)
-        measure_folder(layout, console)
+        measure_folder(layout, console, embedding)
         show_results(layout, as_json)
         return
     from jobs.pipeline import measure_path
 
-    show_samples(measure_path(path, threshold, reference, resize, console), as_json)
+    answer = measure_path(path, threshold, reference, resize, console, embedding or "pixels")
+    if page is not None:
+        from jobs.sample_report import write_sample_report
+
+        write_sample_report(answer, page)
+    show_samples(answer, as_json, page)
+
+
+def _folder_of(spec: Any, out: Path | None) -> Any:
+    from storage.layout import SweepLayout
+
+    return SweepLayout((out or Path("sweeps", spec.name)).absolute())
+
+
+def _jobs(ids: tuple[str, ...]) -> str:
+    return f"{'job' if len(ids) == 1 else 'jobs'} {', '.join(ids)}"
+
+
+@main.command()
+@FOLDER
+@click.option(
+    "--port", type=click.IntRange(1, 65535), help="Port of the page; default: the first free one from 8765 on."
+)
+@click.option("--reviewer", default="", metavar="NAME", help="Your name, beside your verdicts; default: the page asks.")
+@click.option(
+    "--blind", is_flag=True, help="Show nothing but the images, shuffled, with real pairs among them as controls."
+)
+@click.option("--pairs", type=click.IntRange(0, 100_000), default=360, show_default=True,
+              help="Pairs to draw around the threshold, for the calibration.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(0, 10_000), default=4, show_default=True,
+              help="Samples of each trial to judge as in the published test: the closest pairs of each.")  # fmt: skip
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to serve on; others than loopback are in the open."
+)
+def review(folder: Path, port: int | None, reviewer: str, blind: bool, pairs: int, samples: int, host: str) -> None:
+    """Judge pairs of images in the browser; `ganlab measure` then puts the verdicts to use."""
+    from jobs.progress import stderr_console
+    from jobs.review.serve import serve
+
+    serve(_sweep_folder(folder), stderr_console(), port=port, host=host, reviewer=reviewer, blind=blind, drawn=pairs,
+          samples=samples)  # fmt: skip
 
 
 def _sweep_folder(folder: Path) -> Any:
@@ -147,5 +283,7 @@ def _sweep_folder(folder: Path) -> Any:
 
     layout = SweepLayout(folder.absolute())
     if not layout.spec.is_file():
-        raise SpecError(f"{folder}: no sweep here (no sweep.yaml); allowed: a folder made by `ganlab run`")
+        raise SpecError(
+            f"{folder}: no sweep here (no sweep.yaml); allowed: a folder made by `ganlab run` or `ganlab submit`"
+        )
     return layout

@@ -35,8 +35,8 @@ def load_dataset(settings: DatasetSettings, progress: Progress | None = None, so
         raise SpecError(f"dataset: {error.strerror}: '{error.filename}'", source=source) from error
 
 
-def image_shape(settings: DatasetSettings, source: str = "") -> tuple[int, int, int]:
-    """Shape (C, H, W) of the images; reads no pixel. Raises SpecError for an `array` that cannot be opened."""
+def image_shape(settings: DatasetSettings, source: str = "") -> tuple[int, ...]:
+    """Shape (C, H, W) of the images, or (D,) of points; reads no pixel. SpecError for an `array` that can't be opened."""
     from storage.arrays import open_array
 
     try:

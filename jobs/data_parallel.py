@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+from cluster.leaving import busy, leaving
 from jobs.spec import TrialSettings
 from storage.history import read_history
 from storage.layout import SweepLayout
@@ -29,11 +30,22 @@ def run_data_parallel(
 
     `resources` ("CPU", "GPU") are the trial's: each worker holds its share. The workers are processes of Ray Train, on
     any node; what this one reports it reads from the trial's history.
+
+    Raises
+    ------
+    Interrupted
+        A worker's node is about to end, and all have stopped.
     """
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
 
+    from ganlab.train import Interrupted
+
     own = SweepLayout(sweep).trial(trial.id)
+    use_gpu = options["device"] == "cuda"
+    share = {
+        kind: held / trial.train.workers for kind, held in resources.items() if held and (kind != "GPU" or use_gpu)
+    }
 
     def fit() -> None:
         with tempfile.TemporaryDirectory(prefix="ganlab-train-") as scratch:
@@ -41,9 +53,7 @@ def run_data_parallel(
                 _worker,
                 train_loop_config={"sweep": sweep, "trial": trial, "options": options},
                 scaling_config=ScalingConfig(
-                    num_workers=trial.train.workers,
-                    use_gpu=options["use_gpu"],
-                    resources_per_worker={kind: held / trial.train.workers for kind, held in resources.items() if held},
+                    num_workers=trial.train.workers, use_gpu=use_gpu, resources_per_worker=share
                 ),
                 run_config=RunConfig(storage_path=scratch, name=trial.id),
             ).fit()
@@ -55,7 +65,8 @@ def run_data_parallel(
                 report(row)
         running.result()
     outcome = read_outcome(own)
-    assert outcome is not None, "the workers ended without an outcome"
+    if outcome is None:
+        raise Interrupted("a worker's node was about to end")
     return outcome
 
 
@@ -63,9 +74,15 @@ def _worker(config: Mapping[str, Any]) -> None:
     """What each worker of Ray Train runs."""
     from ray.train import get_context
 
-    from jobs.trial import average_over_workers, run_trial
+    from ganlab.train import Interrupted
+    from jobs.trial import average_over_workers, run_trial, stop_over_workers
 
-    run_trial(
-        config["sweep"], config["trial"], report=lambda row: None, rank=get_context().get_world_rank(),
-        average_gradients=average_over_workers, **config["options"],
-    )  # fmt: skip
+    options = config["options"]
+    try:
+        with busy():
+            run_trial(
+                config["sweep"], config["trial"], report=lambda row: None, rank=get_context().get_world_rank(),
+                average_gradients=average_over_workers, stop=stop_over_workers(leaving, options["device"]), **options,
+            )  # fmt: skip
+    except Interrupted:
+        return  # every worker comes here at the same step; that there is no outcome tells the trial

@@ -1,33 +1,21 @@
-"""The report's charts, as SVG to be put into a page.
+"""The report's charts of a sweep, as SVG to be put into a page.
 
-Invariant: the same numbers give the same bytes; colours are the page's own (``var(--…)``), so that the page decides about
-light and dark; nothing is drawn that the table does not say.
+Invariant: the same numbers give the same bytes; nothing is drawn that the table or the results do not say.
 """
 
-import io
 import math
-import re
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from ganlab.support import collision_probability
+from jobs.curves import Curve, curve_chart
+from jobs.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style, log_ticks, new_figure, tick, to_svg
 from jobs.table import Measured, Results, Row, Table, magnitude, setting_label, spaced, value_words
 
-# Stand-ins that matplotlib can draw with; `_svg` puts the page's variables in their place.
-INK, FAINT, REAL, NONE = "#010101", "#020202", "#030303", "#040404"
-SERIES = ("#050505", "#060606", "#070707", "#080808", "#090909", "#0a0a0a")
-_VARIABLES = {INK: "--ink", FAINT: "--faint", REAL: "--real", NONE: "--muted"} | {
-    colour: f"--series-{number}" for number, colour in enumerate(SERIES)
-}
-FONT_PX = 13
 CATEGORIES = 24  # more settings than this do not fit on an axis without numbers
 PANELS = 6
 CURVE_POINTS = 160  # more points of a loss curve than a small chart shows are averaged
@@ -53,8 +41,8 @@ def support_chart(table: Table, narrow: bool = False) -> str:
     columns = 1 if narrow or len(panels) == 1 else 2
     lines = -(-len(panels) // columns)
     height = (410 if narrow else 430) if len(panels) == 1 else 290 * lines
-    with _style():
-        figure = _figure(width, height)
+    with chart_style():
+        figure = new_figure(width, height)
         for place, panel in enumerate(panels):
             axes = figure.add_subplot(lines, columns, place + 1)
             _support_panel(axes, panel, table, width / columns, FONT_PX if len(panels) == 1 else FONT_PX - 1)
@@ -62,7 +50,7 @@ def support_chart(table: Table, narrow: bool = False) -> str:
         handles, labels = first.get_legend_handles_labels()
         beside = 1 if narrow else len(labels) if sum(map(len, labels)) + 6 * len(labels) < 120 else 3
         figure.legend(handles, labels, loc="outside upper left", ncols=beside, frameon=False)
-        return _svg(figure, f"support-{width}")
+        return to_svg(figure, f"support-{width}")
 
 
 def collision_chart(table: Table, rows: Sequence[Row], results: Results, name: str) -> str:
@@ -72,8 +60,8 @@ def collision_chart(table: Table, rows: Sequence[Row], results: Results, name: s
         row.trial: [results[f"collision_probability{end}"].values[place, row.snapshot] for end in ("", "_low", "_high")]
         for place, row in enumerate(table.trials) if row in rows and row.snapshot is not None
     }  # fmt: skip
-    with _style():
-        figure = _figure(330, 230, margins=True)
+    with chart_style():
+        figure = new_figure(330, 230, margins=True)
         axes = figure.add_subplot()
         smooth = np.unique(np.geomspace(2, max(float(sizes.max()) * 3, 4), 80).round())
         axes.axhline(0.5, color=FAINT, linewidth=1)
@@ -93,19 +81,31 @@ def collision_chart(table: Table, rows: Sequence[Row], results: Results, name: s
         axes.set_xscale("log")
         axes.set_ylim(-0.03, 1.03)
         axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
-        _log_ticks(axes.xaxis)
+        log_ticks(axes.xaxis)
         axes.set_xlabel("sample size s (images)")
         axes.set_ylabel("P(duplicate)")
         axes.yaxis.set_label_coords(-0.13, 0.5)
-        return _svg(figure, f"collisions-{name}")
+        return to_svg(figure, f"collisions-{name}")
+
+
+def threshold_chart(rows: Sequence[Row], table: Table, results: Results, name: str) -> str:
+    """P(two images are at most so far apart), of samples and of real images, and their ratio, against the distance."""
+    places = [place for place, row in enumerate(table.trials) if row in rows and row.snapshot is not None]
+    curves = [
+        Curve(results["pair_probability"].values[place, table.trials[place].snapshot],
+              results["diversity_ratio_at"].values[place, table.trials[place].snapshot], table.trials[place].gate_passed)
+        for place in places
+    ]  # fmt: skip
+    real = results["real_pair_probability"].values
+    return curve_chart(results["distance"].values, curves, real, table.threshold, name)
 
 
 def training_chart(table: Table, rows: Sequence[Row], results: Results, name: str) -> str:
     """Losses, support and fidelity over the steps, with the snapshots marked; on the same axes for every setting."""
     places = [place for place, row in enumerate(table.trials) if row in rows]
     measured = results["samples"].values >= 0
-    with _style():
-        figure = _figure(330, 400, margins=True)
+    with chart_style():
+        figure = new_figure(330, 400, margins=True)
         losses, supports, fidelities = figure.subplots(3, 1, sharex=True, height_ratios=(1.2, 1, 0.8))
         steps, logged = results["step"].values, results["logged_step"].values
         for loss, colour in (("generator_loss", SERIES[0]), ("discriminator_loss", SERIES[1])):
@@ -131,14 +131,14 @@ def training_chart(table: Table, rows: Sequence[Row], results: Results, name: st
         _span(losses, np.nanquantile(both, (0.002, 0.998)) if np.isfinite(both).any() else both)
         _span(supports, np.append(results["support_size"].values[measured], real))
         _span(fidelities, np.append(results["fidelity_ratio"].values[measured], table.gate))
-        _log_ticks(supports.yaxis)
+        log_ticks(supports.yaxis)
         for axes, label in ((losses, "loss"), (supports, "support"), (fidelities, "fidelity")):
             axes.set_ylabel(label)
             axes.yaxis.set_label_coords(-0.13, 0.5)
         fidelities.set_xlabel("generator step")
         fidelities.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-        fidelities.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-        return _svg(figure, f"training-{name}")
+        fidelities.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
+        return to_svg(figure, f"training-{name}")
 
 
 def _panels(table: Table) -> list[_Panel]:
@@ -219,7 +219,7 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
         axes.plot([], [], "o", color=SERIES[0], markersize=5.5, label=f"one trial, {table.confidence:.0%} interval")
     if any(row.support is not None and not row.counts for row in table.trials):
         axes.plot([], [], "o", color=NONE, markerfacecolor="none", markersize=5.5, label="no verdict, or not complete")
-    _log_ticks(axes.yaxis)
+    log_ticks(axes.yaxis)
     _x_ticks(axes, panel, at, width, font)
     axes.set_xlabel(panel.label)
     axes.set_ylabel("support size (distinct images)")
@@ -272,7 +272,7 @@ def _x_ticks(axes: Any, panel: _Panel, at: _Positions, width: float, font: int) 
     """A tick at every value that was tried, leaving out the words of those that would touch."""
     if not panel.ticks:
         if panel.log:
-            _log_ticks(axes.xaxis)
+            log_ticks(axes.xaxis)
         return
     longest = max(len(line) for words in panel.ticks.values() for line in words.split("\n"))
     upright = longest * font * 0.6 * len(panel.ticks) > width and not panel.log and longest > 6
@@ -317,62 +317,3 @@ def _span(axes: Any, values: np.ndarray) -> None:
     else:
         room = 0.08 * (high - low) or 0.1 * max(abs(high), 1.0)
         axes.set_ylim(low - room, high + room)
-
-
-def _tick(value: float) -> str:
-    return magnitude(value).replace(".0", "") if value >= 1 else f"{value:g}"
-
-
-def _log_ticks(axis: Any) -> None:
-    """Ticks as people write numbers; between the powers of ten where there are few of them."""
-    low, high = sorted(axis.get_view_interval())
-    decades = math.log10(high / low)
-    axis.set_major_locator(
-        LogLocator(subs=(1.0,) if decades > 2.5 else (1.0, 3.0) if decades > 1.2 else (1.0, 2.0, 5.0))
-    )
-    axis.set_major_formatter(FuncFormatter(lambda value, _: _tick(value)))
-    axis.set_minor_locator(NullLocator())
-
-
-def _style() -> AbstractContextManager[None]:
-    """Settings of the charts; matplotlib's own are as before when the context ends."""
-    context: AbstractContextManager[None] = matplotlib.rc_context({
-        "svg.fonttype": "none", "font.size": FONT_PX, "axes.labelsize": FONT_PX, "legend.fontsize": FONT_PX,
-        "xtick.labelsize": FONT_PX - 1, "ytick.labelsize": FONT_PX - 1, "text.color": INK, "axes.labelcolor": INK,
-        "axes.edgecolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK,
-        "ytick.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none",
-        "legend.labelcolor": INK, "axes.formatter.useoffset": False,
-    })  # fmt: skip
-    return context
-
-
-def _figure(width_px: float, height_px: float, margins: bool = False) -> Figure:
-    """A figure whose SVG units are the page's pixels: matplotlib writes 72 to the inch.
-
-    With `margins` they are fixed, so that charts side by side line up; else they are what the words need.
-    """
-    size = (width_px / 72, height_px / 72)
-    if not margins:
-        return Figure(size, layout="constrained", facecolor="none")
-    figure = Figure(size, facecolor="none")
-    figure.subplots_adjust(52 / width_px, 46 / height_px, 1 - 6 / width_px, 1 - 8 / height_px, hspace=0.12)
-    return figure
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """The figure's ``<svg>`` element, scaled by the page; `name` keeps its ids apart from other figures'."""
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    width = re.search(r'width="([\d.]+)pt"', svg)
-    assert width is not None
-    svg = re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"', "", svg, count=2)
-    svg = svg.replace("<svg", f'<svg aria-hidden="true" style="max-width: {float(width[1]):.0f}px"', 1)
-    used = set(re.findall(r'(?:url\(|href=")#([^")]+)', svg))
-    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    for colour, variable in _VARIABLES.items():
-        svg = svg.replace(colour, f"var({variable})")
-    return re.sub(r"\n\s*", "\n", svg)

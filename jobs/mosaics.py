@@ -7,6 +7,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,26 @@ class Picture:
     address: str
     width: int
     height: int
+
+
+def picture_of(items: npt.NDArray[Any], columns: int, tile_px: int) -> Picture:
+    """Show images, uint8 (n, C, H, W), as a mosaic, and points, float32 (n, 2), as dots in the plane."""
+    return mosaic(list(items), columns, tile_px) if items.ndim == 4 else scatter(items)
+
+
+def scatter(points: npt.NDArray[np.float32], side_px: int = 240) -> Picture:
+    """Draw the points (n, 2), or the first two coordinates of (n, D), as dots within the square [−5, 5]²."""
+    from PIL import Image
+
+    canvas = np.full((side_px, side_px), 255, dtype=np.uint8)
+    place = np.rint((points[:, :2] + 5) / 10 * (side_px - 2)).astype(np.int64)
+    x, y = place[((place >= 0) & (place < side_px - 1)).all(axis=1)].T
+    for right in (0, 1):
+        for up in (0, 1):
+            canvas[side_px - 1 - (y + up), x + right] = 0
+    buffer = io.BytesIO()
+    Image.fromarray(canvas, "L").save(buffer, "PNG")
+    return Picture(f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}", side_px, side_px)
 
 
 def mosaic(images: Sequence[npt.NDArray[np.uint8] | None], columns: int, tile_px: int) -> Picture:

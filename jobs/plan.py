@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from ganlab.datasets import label_count
 from ganlab.families import FAMILIES
 from ganlab.train import seconds_per_step
 from jobs.data import image_shape
-from jobs.spec import Spec, TrialSettings
+from jobs.spec import Spec, SpecError, TrialSettings
 from storage.plan import ShardPlan
 
 
@@ -27,7 +28,7 @@ class Plan:
     trials : tuple of TrialSettings
         Those of a model-based search stand for suggestions that are not known yet.
     concurrency : int
-        Trials at a time on this machine.
+        Trials at a time.
     weights : list of dict
         Parameters of each network by name, for each trial.
     shards, samples, sample_bytes : int
@@ -48,19 +49,30 @@ class Plan:
     seconds: float | None
 
 
-def shard_plan(trial: TrialSettings, shape: tuple[int, int, int]) -> ShardPlan:
-    """Every shard the trial will write, known before it starts."""
+def shard_plan(trial: TrialSettings, shape: tuple[int, ...]) -> ShardPlan:
+    """Every shard the trial will write, known before it starts, for images or points of this shape."""
     snapshots = [(step, trial.samples.images_per_snapshot) for step in trial.samples.snapshots]
-    return ShardPlan.make([*snapshots, (trial.train.steps, trial.samples.final_images)], shape)
+    return ShardPlan.make([*snapshots, (trial.train.steps, trial.samples.final_images)], shape,
+                          labelled=FAMILIES[trial.model.family].labelled)  # fmt: skip
 
 
-def plan_sweep(spec: Spec, *, timed: bool = True) -> Plan:
-    """Plan the sweep for this machine. Writes nothing."""
+def check_model(trial: TrialSettings, shape: tuple[int, ...], classes: int | None, source: str = "") -> None:
+    """Refuse, by SpecError, a family that cannot learn from these data; `classes` is None when there are no labels."""
+    try:
+        FAMILIES[trial.model.family].check(trial.model, shape, classes)
+    except ValueError as error:
+        raise SpecError(str(error), ("model", "family"), source) from None
+
+
+def plan_sweep(spec: Spec, *, timed: bool = True, slots: int | None = None) -> Plan:
+    """Plan the sweep for this machine, or for one where so many trials fit at a time. Writes nothing."""
     trials = spec.trials()
     shape = image_shape(spec.dataset, spec.source)
+    for trial in trials:
+        check_model(trial, shape, label_count(spec.dataset), spec.source)
     shards = [shard_plan(trial, shape) for trial in trials]
-    concurrency = min(spec.resources.max_concurrent or len(trials), len(trials),
-                      max(1, len(os.sched_getaffinity(0)) // spec.resources.cpus_per_trial))  # fmt: skip
+    slots = slots or max(1, len(os.sched_getaffinity(0)) // spec.resources.cpus_per_trial)
+    concurrency = min(spec.resources.max_concurrent or len(trials), len(trials), slots)
     return Plan(
         trials=trials,
         concurrency=concurrency,
@@ -79,13 +91,13 @@ def parameter_counts(trial: TrialSettings, shape: tuple[int, ...]) -> dict[str, 
 
 
 @lru_cache(maxsize=256)
-def _parameter_counts(model: Any, train: Any, shape: tuple[int, int, int]) -> tuple[tuple[str, int], ...]:
+def _parameter_counts(model: Any, train: Any, shape: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
     networks = FAMILIES[model.family](model, shape, train, seed=0, device="meta").networks
     return tuple((name, sum(parameter.numel() for parameter in network.parameters()))
                  for name, network in networks.items())  # fmt: skip
 
 
-def training_seconds(trials: Sequence[TrialSettings], shape: tuple[int, int, int]) -> float:
+def training_seconds(trials: Sequence[TrialSettings], shape: tuple[int, ...]) -> float:
     """Seconds to train all trials one after another on this machine's CPU.
 
     A few steps are timed for at most three of the models (the smallest, the largest and one between, by weights); the
@@ -100,6 +112,6 @@ def training_seconds(trials: Sequence[TrialSettings], shape: tuple[int, int, int
     return float(sum(seconds * trial.train.steps for seconds, trial in zip(per_step, trials, strict=True)))
 
 
-def _step_seconds(trial: TrialSettings, shape: tuple[int, int, int]) -> float:
+def _step_seconds(trial: TrialSettings, shape: tuple[int, ...]) -> float:
     family = FAMILIES[trial.model.family](trial.model, shape, trial.train, trial.seed)
     return seconds_per_step(family, shape, trial.train)

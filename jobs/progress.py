@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 LINE_EVERY_S = 20.0  # between two lines of a log
+QUIET_S = 1.0  # work beside the main one that is done sooner is not mentioned
 
 
 def stderr_console() -> Console:
@@ -84,6 +85,13 @@ class SweepProgress:
             self._rates[trial_id] = row["steps_per_second"]
             self._show()
 
+    def interrupted(self, trial_id: str, reason: str) -> None:
+        """An attempt at a trial ended, and it will go on."""
+        self._bar.say(f"trial {trial_id} interrupted: {reason}; it goes on from its last checkpoint")
+        self._states.pop(trial_id, None)
+        self._rates.pop(trial_id, None)
+        self._show()
+
     def ended(self, trial_id: str, state: str, reason: str | None = None) -> None:
         """A trial ended."""
         self._states[trial_id] = state
@@ -102,6 +110,49 @@ class SweepProgress:
         rate = sum(self._rates.values())
         note = ", ".join(shown) + (f" · {rate:.0f} steps/s" if rate else "")
         self._bar.update(sum(self._reached.values()), note)
+
+
+class PairsBar:
+    """A bar for comparing pairs, called with the pairs done and to do; and for what is done beside it, see `stage`.
+
+    A new bar begins whenever the work, or how much of it there is, changes.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar: Bar | None = None
+        self._began = (0.0, 0.0)  # time, and what was done then
+        self._stage, self._stage_began = "", 0.0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.__exit__(*error)
+
+    def __call__(self, done: float, total: float, tiles_left: int = 0) -> None:
+        """Show that `done` pairs of the total are compared, and how fast."""
+        self._show("Comparing pairs", done, total, f"{done:.3g} of {total:.3g} pairs", " pairs/s")
+
+    def stage(self, name: str, done: float, total: float) -> None:
+        """Show how far other work is, such as training the classifier."""
+        if self._stage != name:
+            self._stage, self._stage_began = name, time.monotonic()
+        if time.monotonic() - self._stage_began > QUIET_S:
+            self._show(name, done, total)
+
+    def _show(self, label: str, done: float, total: float, note: str = "", unit: str = "") -> None:
+        if self._bar is None or (self._bar.label, self._bar.total) != (label, total):
+            self.__exit__(None)
+            self._bar = Bar(self._console, label, total).__enter__() if total else None
+            self._began = (time.monotonic(), done)
+        if self._bar is None:
+            return
+        seconds, since = time.monotonic() - self._began[0], done - self._began[1]
+        if unit and since and seconds:
+            note += f" · {since / seconds:.2g}{unit}"
+        self._bar.update(done, note or None)
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,6 @@ Invariant: the page is a function of the sweep's files; a trial that failed, or 
 that says so and never a report that isn't written.
 """
 
-import importlib.metadata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +13,25 @@ import numpy as np
 import yaml
 
 from ganlab.support import Spread
-from jobs.mosaics import Picture, mosaic
+from jobs.mosaics import Picture, mosaic, picture_of
+from jobs.page import ModeShown, Pair, mode_picture, write_page
 from jobs.strict import SpecError
-from jobs.table import COLLAPSED, Results, Row, Setting, Table, build_table, magnitude, value_words
-from storage.atomic import write_bytes
+from jobs.table import (
+    AGAINST_REAL,
+    COLLAPSED,
+    NOT_MEASURED,
+    PUBLISHED_FORMS,
+    Measured,
+    Results,
+    Row,
+    Setting,
+    Table,
+    build_table,
+    magnitude,
+    squared_words,
+    value_words,
+)
+from jobs.verdicts_view import verdicts_view
 from storage.layout import SweepLayout
 from storage.reference import Reference, read_reference
 from storage.results import open_results
@@ -30,6 +44,8 @@ GRID_BYTES = 9_000_000  # of all grids of samples, so that the page stays below 
 PAIR_BYTES = 3_000_000  # of all flagged pairs
 PAIRS_SHOWN = 480  # over all trials
 GRID_COLUMNS = 20
+MODES_SHOWN = 4  # of a trial
+CLASSES = ("trial", "class", "support size", "real images", "samples", "duplicates", "largest mode", "uniform")
 OPEN_TRIALS = 12  # of more trials the pairs are folded away
 NO_BREAK = "\u00a0–\u00a0"
 Item = TypeVar("Item")
@@ -46,24 +62,21 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A flagged pair above the training image nearest to each of the two."""
-
-    picture: Picture
-    distance: float
-    reference_distance: tuple[float, float]
-    numbers: tuple[int, int]
-    duplicate: bool
-    decided: str
-
-
-@dataclass(frozen=True)
 class Pairs:
     """Flagged pairs of one trial, closest first; `left_out` more were flagged."""
 
     row: Row
     shown: list[Pair]
     left_out: int
+    problem: str
+
+
+@dataclass(frozen=True)
+class Modes:
+    """Heavy modes of one trial, largest first."""
+
+    row: Row
+    shown: list[ModeShown]
     problem: str
 
 
@@ -88,10 +101,9 @@ def write_report(layout: SweepLayout) -> Path:
     OSError
         If the disk is full, the folder is read-only, or the like; an older report stays.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    from jobs.figures import collision_chart, support_chart, training_chart
+    from jobs.figures import collision_chart, support_chart, threshold_chart, training_chart
 
     results = _results(layout).load()
     table = build_table(results)
@@ -99,29 +111,35 @@ def write_report(layout: SweepLayout) -> Path:
     shown = _every_so_often(table.settings, SETTINGS_SHOWN)
     charts = [
         (setting, Markup(collision_chart(table, setting.rows, results, str(place))),
-         Markup(training_chart(table, setting.rows, results, str(place))))
+         Markup(training_chart(table, setting.rows, results, str(place))),
+         Markup(threshold_chart(setting.rows, table, results, str(place))))
         for place, setting in enumerate(shown) if any(row.snapshot is not None for row in setting.rows)
     ]  # fmt: skip
     measured = [row for row in table.trials if row.snapshot is not None]
     grids = list(_grids(layout, measured, reference))
     real_grid = _real_grid(reference, max((grid.images for grid in grids), default=0))
     pairs = list(_pairs(layout, measured, results, reference))
-    environment = Environment(
-        loader=PackageLoader("jobs"), autoescape=True, undefined=StrictUndefined, lstrip_blocks=True
-    )
-    page = environment.get_template("report.html.j2").render(
+    heavy = [row for row in measured if row.heavy_modes]
+    modes = list(_modes(layout, heavy, results, reference))
+    scored = [int(count) for count in np.unique(results["scored_images"].values) if count >= 0]
+    return write_page(
+        "report.html.j2", layout.report,
         title=results.attrs.get("title", layout.root.name),
         answer=[sentence.replace(" – ", NO_BREAK) for sentence in answer(table)], table=table, layout=layout,
         support_charts=[Markup(support_chart(table)), Markup(support_chart(table, narrow=True))],
         charts=charts, settings_left_out=len(table.settings) - len(shown),
         grids=grids, grids_left_out=len(measured) - len(grids), real_grid=real_grid, pairs=pairs,
         pairs_left_out=len(measured) - len(pairs), open_pairs=len(pairs) <= OPEN_TRIALS,
-        attributes=results.attrs,
+        modes=modes, modes_left_out=len(heavy) - len(modes), open_modes=len(modes) <= OPEN_TRIALS,
+        against_headings=AGAINST_REAL, against_rows=[row.against_real() for row in measured] + [_real_control(results)],
+        published_headings=PUBLISHED_FORMS, published_rows=[row.published_forms() for row in measured],
+        class_headings=CLASSES, classes=_classes(measured, results),
+        scored_images=_listed([f"{count:,}" for count in scored]) if scored else "",
+        accuracy=float(results["embedding_accuracy"]),
+        training_accuracy=float(results["embedding_training_accuracy"]),
+        attributes=results.attrs, verdicts=verdicts_view(layout, table, results, reference),
         chosen_by=results["threshold"].attrs.get("chosen_by", "not recorded"), provenance=_provenance(layout),
-        version=importlib.metadata.version("ganlab"),
     )  # fmt: skip
-    write_bytes(layout.report, page.encode())
-    return layout.report
 
 
 def answer(table: Table) -> list[str]:
@@ -224,7 +242,7 @@ def _grids(layout: SweepLayout, rows: Sequence[Row], reference: Reference | None
             samples = Samples(layout.trial(row.trial))
             numbers = samples.steps[row.step or 0]
             images = samples.read(numbers.start, min(numbers.stop, numbers.start + count))
-            picture, shown = mosaic(list(images), _columns(images.shape), 24), len(images)
+            picture, shown = picture_of(images, _columns(images.shape), 24), len(images)
         except KeyError:
             problem = f"the samples of step {row.step} are no longer here"
         except (ValueError, DamagedShardError) as error:
@@ -238,7 +256,7 @@ def _real_grid(reference: Reference | None, count: int) -> Picture | None:
         return None
     numbers = np.linspace(0, reference.shape[0] - 1, min(count, reference.shape[0])).astype(np.int64)
     try:
-        return mosaic(list(reference.take(numbers)), _columns(reference.shape), 24)
+        return picture_of(reference.take(numbers), _columns(reference.shape), 24)
     except DamagedShardError:
         return None
 
@@ -258,9 +276,71 @@ def _pairs(layout: SweepLayout, rows: Sequence[Row], results: Results, reference
             yield Pairs(row, [], flagged, str(error))
 
 
+def _modes(layout: SweepLayout, rows: Sequence[Row], results: Results, reference: Reference | None) -> Iterator[Modes]:
+    places = {str(trial): place for place, trial in enumerate(results["trial"].values)}
+    allowed = PAIR_BYTES // (8 * MODES_SHOWN * _image_bytes(reference))
+    for row in _one_seed_first(rows, max(1, allowed)):
+        here = results.isel(trial=places[row.trial], snapshot=row.snapshot)
+        try:
+            yield Modes(row, _trial_modes(layout, row, here, reference), "")
+        except (ValueError, DamagedShardError) as error:
+            yield Modes(row, [], str(error))
+
+
+def _trial_modes(layout: SweepLayout, row: Row, here: Results, reference: Reference | None) -> list[ModeShown]:
+    samples = Samples(layout.trial(row.trial))
+    shown = []
+    for place in range(min(row.heavy_modes or 0, MODES_SHOWN)):
+        numbers = here["mode_index"].values[place]
+        images = samples.take(numbers[numbers >= 0])
+        if images.ndim != 4:
+            raise ValueError("points have no picture of their own")
+        real = int(here["mode_reference_index"].values[place])
+        nearest = reference.take([real])[0] if reference is not None and real >= 0 else None
+        mass, low, high, distance = (
+            float(here[name].values[place])
+            for name in ("mode_mass", "mode_mass_low", "mode_mass_high", "mode_reference_distance")
+        )
+        shown.append(ModeShown(
+            mode_picture(list(images), nearest, len(numbers)), int(numbers[0]), int(here["mode_members"].values[place]),
+            mass, low, high, None if nearest is None else distance,
+        ))  # fmt: skip
+    return shown
+
+
+def _classes(rows: Sequence[Row], results: Results) -> list[list[str]]:
+    """A row for every class of every trial, under `CLASSES`."""
+    places = {str(trial): place for place, trial in enumerate(results["trial"].values)}
+    words = []
+    for row in rows:
+        here = results.isel(trial=places[row.trial], snapshot=row.snapshot)
+        for place, label in enumerate(results["class"].values.tolist() if "class" in results.coords else []):
+            samples, duplicates = (int(here[f"class_{name}"].values[place]) for name in ("samples", "duplicates"))
+            if samples < 0:
+                continue
+            size, low, high = (float(here[f"class_support_size{end}"].values[place]) for end in ("", "_low", "_high"))
+            real = float(results["real_class_support_size"].values[place])
+            support = Measured(size, low, high, duplicates == 0)
+            words.append([
+                row.label, str(label), str(support) if row.gate_passed else "no verdict", magnitude(real),
+                f"{samples:,}", f"{duplicates:,}",
+                f"{float(here['class_largest_mode_mass'].values[place]):.2%}",
+                "no: a few images hold much" if here["class_nonuniform"].values[place] else "yes",
+            ])  # fmt: skip
+    return words
+
+
+def _real_control(results: Results) -> list[str]:
+    """The last row of the table against the real images: what these are to one another."""
+    distance = squared_words(float(results["real_frechet_distance"]))
+    return ["real images, one half to the other", *[NOT_MEASURED] * 6, distance]
+
+
 def _trial_pairs(layout: SweepLayout, row: Row, here: Results, count: int, reference: Reference | None) -> list[Pair]:
     numbers, nearest = here["flagged_index"].values[:count], here["reference_index"].values[:count]
     images = Samples(layout.trial(row.trial)).take(numbers.ravel())
+    if images.ndim != 4:
+        raise ValueError("points have no picture of their own")
     tile = max(48, *images.shape[1:])
     real: list[Any] = [None] * (2 * count)
     if reference is not None and count and nearest.min() >= 0:
@@ -303,6 +383,8 @@ def _columns(shape: tuple[int, ...]) -> int:
 
 def _image_bytes(reference: Reference | None) -> int:
     """About what one image adds to the page; small ones are enlarged, which PNG makes up for in part."""
+    if reference is not None and len(reference.shape) == 2:
+        return 4  # a dot
     channels, height, width = reference.shape[1:] if reference is not None else (1, 8, 8)
     return int(channels * height * width * (2 if max(height, width) <= 12 else 1)) + 30
 

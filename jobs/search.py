@@ -73,7 +73,9 @@ def _check_bounds(kind: str, values: Any, path: KeyPath) -> None:
 
 
 def fill(data: Mapping[str, Any], values: Mapping[str, Any], section: str) -> dict[str, Any]:
-    """Return the section with the value of each dotted key in place of what stands there."""
+    """Return the section with the value of each dotted key in place of what stands there; or of the section, in its."""
+    if section in values:
+        return dict(values[section])
     return {
         key: values[here] if (here := f"{section}.{key}") in values
         else fill(value, values, here) if isinstance(value, dict) else value

@@ -28,8 +28,8 @@ class SampleSettings(Section):
 class CollisionSettings(Section):
     """How images are compared."""
 
-    embedding: Literal["pixels"] = "pixels"
-    """Space of the distances: pixels, from 0 to 255."""
+    embedding: Literal["pixels", "classifier"] = "pixels"
+    """Space of the distances: pixels, from 0 to 255; classifier: top layer of one trained on the labelled real images."""
     sample_sizes: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (50, 100, 200, 400)
     """Sample sizes of the birthday test (images), rising."""
     threshold: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
@@ -72,16 +72,26 @@ class ResourceSettings(Section):
     """GPUs of one trial: a whole number, or a fraction of one that several trials share."""
     cpus_per_trial: Annotated[int, Field(ge=1)] = 1
     """CPUs that one trial occupies."""
+    replicas_per_worker: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Trials trained stacked in one process that has cpus_per_trial and gpus_per_trial: those alike but for the seed or
+    the rates of learning and averaging, of the families dcgan, wgan, wgan-gp and pacgan; others run alone."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks are trained; auto: on the GPU when gpus_per_trial is above 0, else on the CPU."""
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
     """Trials at a time; by default as many as fit."""
     max_failures: Annotated[int, Field(ge=0)] = 2
-    """Times that a failed trial is tried again."""
+    """Times that a trial which failed is tried again; attempts that got as far as a new checkpoint don't count."""
     checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
     """Seconds between two checkpoints of a trial: what an interruption can cost."""
     measure_workers: Annotated[int, Field(ge=1)] | None = None
     """Workers that compare images on this machine; by default one for each CPU."""
     measure_memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Memory of each of them, in gigabytes (10⁹ bytes); by default its share of the machine's."""
+
+    @property
+    def torch_device(self) -> str:
+        """cpu or cuda."""
+        return self.device if self.device != "auto" else "cuda" if self.gpus_per_trial else "cpu"
 
     @field_validator("gpus_per_trial")
     @classmethod

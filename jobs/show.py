@@ -4,8 +4,9 @@ Invariant: shows what the files say; computes nothing new.
 """
 
 import json
-from collections import Counter
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -13,22 +14,20 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from ganlab.support import Estimate
 from jobs.plan import Plan
 from jobs.progress import duration
-from jobs.samples import SampleAnswer
-from jobs.spec import Spec, TrialSettings, load_spec
-from jobs.sweep import sweep_trials, trial_state
-from storage.history import read_history
+from jobs.sample_answer import SampleAnswer
+from jobs.spec import Spec, TrialSettings
+from jobs.table import squared_words
 from storage.layout import SweepLayout
-from storage.lock import lock_holder
-from storage.samples import Samples
 
 TABLE_ROWS = 60  # more trials than this are summed up
 
 
-def show_plan(spec: Spec, plan: Plan, as_json: bool) -> None:
-    """Print a plan: totals, then one row for each distinct set of networks."""
-    varying = _varying(spec, plan.trials)
+def show_plan(spec: Spec, plan: Plan, as_json: bool, scripts: Mapping[str, str] | None = None) -> None:
+    """Print a plan: totals, then one row for each distinct set of networks; then the submission `scripts`, if any."""
+    varying = varying_values(spec, plan.trials)
     rows = [(trial, weights) for trial, weights in zip(plan.trials, plan.weights, strict=True)]
     if as_json:
         trials = [{"id": trial.id, "seed": trial.seed, **varying(trial), "weights": weights}
@@ -36,10 +35,12 @@ def show_plan(spec: Spec, plan: Plan, as_json: bool) -> None:
         click.echo(json.dumps({
             "name": spec.name, "trials": trials, "shards": plan.shards,
             "samples": plan.samples, "sample_bytes": plan.sample_bytes, "pairs": plan.pairs,
-            "training_seconds": plan.seconds, "concurrent_trials": plan.concurrency}, indent=2))  # fmt: skip
+            "training_seconds": plan.seconds, "concurrent_trials": plan.concurrency,
+            **({"scripts": dict(scripts)} if scripts else {})}, indent=2))  # fmt: skip
         return
     console = Console(highlight=False)
-    console.print(f"[bold]{spec.name}[/]: {len(plan.trials)} trials, {plan.concurrency} at a time here")
+    where = "on SLURM" if scripts else "here"
+    console.print(f"[bold]{spec.name}[/]: {len(plan.trials)} trials, {plan.concurrency} at a time {where}")
     facts = [
         ("shards", f"{plan.shards:,}"), ("images to store", f"{plan.samples:,} ({size(plan.sample_bytes)})"),
         ("pairs to compare", f"{plan.pairs:,}"),
@@ -55,50 +56,10 @@ def show_plan(spec: Spec, plan: Plan, as_json: bool) -> None:
     table = Table(*names, *(f"{network} weights" for network in plan.weights[0]), "seeds")
     for key, seeds in groups.items():
         values, weights_of = key[: len(names)], key[len(names) :]
-        table.add_row(*map(_plain, values), *(f"{count:,}" for _, count in weights_of), _seeds(seeds))
+        table.add_row(*map(plain, values), *(f"{count:,}" for _, count in weights_of), _seeds(seeds))
     console.print(table)
-
-
-def show_status(layout: SweepLayout, as_json: bool) -> None:
-    """Print how every trial of a sweep stands."""
-    spec = load_spec(layout.spec)
-    trials = sweep_trials(layout, spec)
-    varying = _varying(spec, trials)
-    holder = lock_holder(layout)
-    rows = []
-    for trial in trials:
-        own = layout.trial(trial.id)
-        outcome = trial_state(layout, trial.id)
-        history = read_history(own.history)
-        reached = int(history["step"][-1]) if "step" in history else 0
-        shards = len(Samples(own).committed) if own.samples.exists() else 0
-        state = outcome.status if outcome else ("unfinished" if own.root.exists() else "waiting")
-        rows.append({"trial": trial.id, **varying(trial), "seed": trial.seed, "state": state, "step": reached,
-                     "steps": trial.train.steps, "shards": shards,
-                     "reason": (outcome.reason or "") if outcome else ""})  # fmt: skip
-    counts = Counter(row["state"] for row in rows)
-    waiting = len(spec.trials()) - len(rows)
-    if as_json:
-        click.echo(json.dumps({"name": spec.name, "running": holder, "states": counts, "trials": rows,
-                               "not_yet_suggested": waiting}, indent=2))  # fmt: skip
-        return
-    console = Console(highlight=False)
-    states = ", ".join(f"{count} {state}" for state, count in counts.most_common())
-    console.print(f"[bold]{spec.name}[/] in {layout.root}: {states}")
-    console.print(f"running: {holder}" if holder else "nothing is running here now")
-    if layout.results.exists():
-        console.print(f"results: {layout.results}   report: {layout.report}")
-    interesting = rows if len(rows) <= TABLE_ROWS else [row for row in rows if row["state"] in ("failed", "unfinished")]
-    if not interesting:
-        return
-    names = list(varying(trials[0]))
-    table = Table("trial", *names, "seed", "state", "step", "shards", "reason")
-    for row in interesting[:TABLE_ROWS]:
-        table.add_row(row["trial"], *(_plain(row.get(name)) for name in names), str(row["seed"]), row["state"],
-                      f"{row['step']:,} of {row['steps']:,}", str(row["shards"]), row["reason"])  # fmt: skip
-    console.print(table)
-    if len(rows) > len(interesting[:TABLE_ROWS]):
-        console.print(f"{len(rows) - len(interesting[:TABLE_ROWS])} more trials are not shown; --json shows all")
+    for title, text in (scripts or {}).items():
+        click.echo(f"\n# ---- {title}: sbatch\n{text.strip()}")
 
 
 def show_results(layout: SweepLayout, as_json: bool = False) -> None:
@@ -107,8 +68,11 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
 
     results = results_table(layout)
     if as_json:
-        rows = [dict(zip(results.columns, row, strict=True)) for row in results.rows]
-        click.echo(json.dumps({"results": str(layout.results), "report": str(layout.report), "trials": rows}, indent=2))
+        from jobs.results_json import results_json
+        from storage.results import open_results
+
+        content = results_json(open_results(layout), results)
+        click.echo(json.dumps({"results": str(layout.results), "report": str(layout.report), **content}, indent=2))
         return
     console = Console(highlight=False)
     shown = results.rows[:TABLE_ROWS]
@@ -133,34 +97,62 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
     )
 
 
-def show_samples(answer: SampleAnswer, as_json: bool) -> None:
-    """Print what a set of samples says."""
-    content = answer.as_json()
+def show_samples(answer: SampleAnswer, as_json: bool, page: Path | None = None) -> None:
+    """Print what a set of samples says, and where its report is."""
     if as_json:
-        click.echo(json.dumps(content, indent=2))
+        click.echo(json.dumps(answer.as_json() | ({} if page is None else {"report": str(page)}), indent=2))
         return
-    support = answer.support
     console = Console(highlight=False, soft_wrap=True)
-    size_words = f"at least {support.low:,.0f}" if support.one_sided else f"{support.size:,.0f}"
-    interval = "" if support.one_sided else f" ({support.low:,.0f} – {support.high:,.0f})"
-    console.print(f"support size: [bold]{size_words}[/]{interval} distinct images, {support.confidence:.0%} confidence")
-    console.print(
-        f"  {support.duplicates:,} duplicates among {content['pairs_compared']:,} pairs of {support.samples:,} images"
-    )
-    console.print(f"  a duplicate is a pair at most {answer.threshold:.6g} apart ({answer.threshold_from})")
-    if not support.one_sided:
-        console.print(f"  half of all samples of {support.sample_size_at_half:,.0f} images hold a duplicate")
-        console.print(
-            f"  largest mode: {support.largest_mode_mass:.2%} of the images; nonuniformity {support.nonuniformity:.3g}"
-        )
-    if answer.real_support is None:
-        console.print("  no fidelity figure: bad samples look diverse; give --reference PATH with real images")
+    for line in sample_lines(answer):
+        console.print(line)
+    if page is not None:
+        console.print(f"\nReport: {page}")
+
+
+def sample_lines(answer: SampleAnswer) -> Iterator[str]:
+    """What a set of samples says, in words."""
+    facts, support = answer.facts, answer.facts.support
+    yield f"support size: [bold]{_images(support)}[/] distinct images, {support.confidence:.0%} confidence"
+    yield f"  {support.duplicates:,} duplicates among {facts.record.pairs_compared:,} pairs of {support.samples:,} images"
+    yield f"  a duplicate is a pair at most {answer.threshold:.6g} apart in {answer.space.name} ({answer.threshold_from})"
+    if answer.space.classifier is not None:
+        yield f"  the classifier is right about {answer.space.classifier.held_out_accuracy:.1%} of held-out real images"
+    if facts.published is not None:
+        forms = facts.published
+        yield (f"  half of all samples of {forms.sample_size:,.0f} images hold a duplicate (published form: s² = "
+               f"{forms.support:,.0f}, corrected: {forms.corrected:,.0f})")  # fmt: skip
+        yield f"  largest mode: {support.largest_mode_mass:.2%} of the images; nonuniformity {support.nonuniformity:.3g}"
+    for mode in facts.heavy.modes:
+        yield (f"  heavy mode: image {mode.members[0]} and {len(mode.members) - 1:,} like it, {mode.mass:.2%} "
+               f"({mode.low:.2%} – {mode.high:.2%})")  # fmt: skip
+    if facts.heavy.modes and facts.heavy.rest is not None:
+        yield f"  without the heavy modes: {_images(facts.heavy.rest)}"
+    for each in facts.classes:
+        uneven = ", nonuniform: a few images hold much of it" if each.nonuniform else ""
+        yield f"  class {each.label}: {_images(each.support)} among {each.support.samples:,} images{uneven}"
+    if answer.real is None:
+        yield "  no fidelity figure: bad samples look diverse; give --reference PATH with real images"
         return
-    real = answer.real_support
-    real_words = f"at least {real.low:,.0f}" if real.one_sided else f"{real.size:,.0f}"
-    console.print(f"  real images, measured the same way: {real_words}")
-    console.print(f"  fidelity ratio {answer.fidelity:.2f} (1 is as near to the real images as held-out ones), "
-                  f"precision {answer.precision:.1%}")  # fmt: skip
+    yield f"  real images, measured the same way: {_images(answer.real.facts.support)}"
+    yield (f"  fidelity ratio {facts.fidelity_ratio:.2f} (1 is as near to the real images as held-out ones), "
+           f"{facts.realistic_share:.1%} realistic")  # fmt: skip
+    if facts.realistic is not None:
+        yield f"  among the realistic ones alone: {_images(facts.realistic)}"
+    if facts.scores is not None and facts.scores.manifold is not None:
+        scores = facts.scores.manifold
+        yield (
+            f"  precision {scores.precision:.1%}, recall {scores.recall:.1%}, density {scores.density:.2f}, "
+            f"coverage {scores.coverage:.1%} (k = {scores.neighbours}, {scores.generated_images:,} images of each)"
+        )
+    if facts.scores is not None and math.isfinite(facts.scores.frechet):
+        yield f"  Fréchet distance {squared_words(facts.scores.frechet)}"
+
+
+def _images(support: Estimate) -> str:
+    """A support size with its interval."""
+    if support.one_sided:
+        return f"at least {support.low:,.0f}"
+    return f"{support.size:,.0f} ({support.low:,.0f} – {support.high:,.0f})"
 
 
 def size(count: float) -> str:
@@ -172,13 +164,14 @@ def size(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
-def _varying(spec: Spec, trials: Sequence[TrialSettings]) -> Callable[[TrialSettings], dict[str, Any]]:
+def varying_values(spec: Spec, trials: Sequence[TrialSettings]) -> Callable[[TrialSettings], dict[str, Any]]:
     """The hyperparameters of a trial that vary over the sweep."""
     columns = spec.hyperparameters(trials)
     return lambda trial: {name: values[trial.id] for name, values in columns.items()}
 
 
-def _plain(value: object) -> str:
+def plain(value: object) -> str:
+    """A value as a cell of a table."""
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -68,7 +68,7 @@ class Spec(Section):
     dataset: AnyDataset
     """Training images."""
     model: dict[str, Any]
-    """family, and the family's settings; may hold search words."""
+    """family, and the family's settings; may hold search words, or be a grid_search of whole models."""
     train: dict[str, Any] = Field(default_factory=dict)
     """Training settings; may hold search words."""
     samples: SampleSettings = SampleSettings()
@@ -165,7 +165,7 @@ class Spec(Section):
 
         The short name is the last part of the key; the whole key, joined by "_", where that would be ambiguous.
         """
-        paths = [word.path for word in self.space() if word.key != "model.family"]
+        paths = [path for word in self.space() if word.key != "model.family" for path in _varying(word)]
         last = [path[-1] for path in paths]
         dumps = {trial.id: trial.model_dump(mode="json") for trial in trials}
         return {
@@ -179,7 +179,7 @@ class Spec(Section):
         data = self.model_dump(mode="json") | {"provenance": dict(provenance or self.provenance)}
         words = {word.key: {word.kind: list(word.values)} for word in self.space()}
         model, train = _resolve(self, _first(self))
-        if "model.family" not in words:  # two families have different defaults
+        if not words.keys() & {"model", "model.family"}:  # two families have different defaults
             data["model"] = fill(model.model_dump(mode="json"), words, "model")
         data["train"] = fill(train.model_dump(mode="json"), words, "train")
         return data
@@ -233,6 +233,10 @@ def check_spec(data: Mapping[str, Any], source: str = "") -> Spec:
     spec._source = source
     check_sections(spec)
     words, first = spec.space(), _first(spec)
+    for word in words:
+        if word.key == "model" and not (word.kind == "grid_search" and all(isinstance(x, dict) for x in word.values)):
+            raise SpecError(f"got {word.kind} of {shown(word.values[0])}; allowed: grid_search of mappings, each a whole "
+                            "model with its family", ("model", word.kind))  # fmt: skip
     check_search(spec, words)
     try:
         _resolve(spec, first)
@@ -329,6 +333,14 @@ def _resolve(spec: Spec, values: Mapping[str, Any]) -> tuple[Any, "TrainSettings
 def _first(spec: Spec) -> dict[str, Any]:
     """One value for each search word."""
     return {word.key: word.alternative(0) for word in spec.space()}
+
+
+def _varying(word: Word) -> list[tuple[str, ...]]:
+    """Key paths that a word makes differ: its own; of whole models to choose from, each key that is not in all the same."""
+    if word.key != "model":
+        return [word.path]
+    keys = dict.fromkeys(key for model in word.values for key in model if key != "family")
+    return [("model", key) for key in keys if any(model.get(key) != word.values[0].get(key) for model in word.values)]
 
 
 def _under(error: SpecError, word: Word) -> bool:

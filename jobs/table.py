@@ -13,6 +13,18 @@ from ganlab.support import Estimate, Spread, spread
 Results = Any  # an xarray.Dataset, whose type only storage may name
 NOT_MEASURED = "–"
 COLLAPSED = 0.1  # share of the samples in one mode from which a trial is called collapsed
+AGAINST_REAL = (
+    "trial",
+    "fidelity ratio",
+    "realistic",
+    "precision",
+    "recall",
+    "density",
+    "coverage",
+    "Fréchet distance",
+)
+PUBLISHED_FORMS = ("trial", "sample size s at ½", "s²", "s² / (2 ln 2)", "theorem's bound", "bound holds", "support size",
+                   "without heavy modes")  # fmt: skip
 _NOT_HYPERPARAMETERS = {"trial", "family", "seed", "status", "reason"}
 
 
@@ -59,8 +71,19 @@ class Row:
     realistic_support: Measured | None
     sample_size_at_half: Measured | None
     fidelity_ratio: float | None
+    realistic_share: float | None
     precision: float | None
+    recall: float | None
+    density: float | None
+    coverage: float | None
+    frechet_distance: float | None
     largest_mode_mass: float | None
+    heavy_modes: int | None
+    support_without_modes: Measured | None
+    published_support: float | None
+    corrected_support: float | None
+    theorem_bound: float | None
+    theorem_applies: bool
     gate_passed: bool
 
     @property
@@ -104,7 +127,6 @@ class Row:
             return short
         more = [
             self._believed(self.realistic_support),
-            _words(self.precision, "{:.0%}"),
             _words(self.largest_mode_mass, "{:.2%}"),
             _words(self.duplicates, "{:,}"),
             _words(self.samples, "{:,}"),
@@ -112,6 +134,32 @@ class Row:
             self.trial,
         ]
         return [*short, *more]
+
+    def against_real(self) -> list[str]:
+        """How the samples lie among the real images, in words, under `AGAINST_REAL`."""
+        shares = (self.realistic_share, self.precision, self.recall)
+        return [
+            self.label,
+            _words(self.fidelity_ratio, "{:.2f}"),
+            *(_words(share, "{:.1%}") for share in shares),
+            _words(self.density, "{:.2f}"),
+            _words(self.coverage, "{:.1%}"),
+            NOT_MEASURED if self.frechet_distance is None else squared_words(self.frechet_distance),
+        ]
+
+    def published_forms(self) -> list[str]:
+        """The support in the forms that were published, in words, under `PUBLISHED_FORMS`."""
+        forms = (self.published_support, self.corrected_support, self.theorem_bound)
+        heavy = self.heavy_modes or 0
+        return [
+            self.label,
+            self._believed(self.sample_size_at_half),
+            *(NOT_MEASURED if value is None else magnitude(value) for value in forms),
+            NOT_MEASURED if self.published_support is None else "yes" if self.theorem_applies else
+            f"no: {heavy} heavy mode{'s' if heavy > 1 else ''}",
+            self._believed(self.support),
+            self._believed(self.support_without_modes) if heavy else "the same",
+        ]  # fmt: skip
 
     def _believed(self, measured: Measured | None) -> str:
         if measured is None:
@@ -166,7 +214,7 @@ class Table:
         """Heads of the columns of `Row.cells`."""
         short = [*(spaced(name) for name in self.hyperparameters), "seed", "status", "support size",
                  "sample size at ½", "fidelity ratio", "verdict"]  # fmt: skip
-        more = ["support, realistic only", "realistic", "largest mode", "duplicates", "samples", "step", "trial"]
+        more = ["support, realistic only", "largest mode", "duplicates", "samples", "step", "trial"]
         return [*short, *more] if full else short
 
     @property
@@ -244,6 +292,13 @@ def magnitude(value: float) -> str:
     raise AssertionError(value)
 
 
+def squared_words(value: float) -> str:
+    """A squared distance to four digits, never in powers of ten."""
+    if not math.isfinite(value):
+        return NOT_MEASURED
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
 def value_words(value: object) -> str:
     """A hyperparameter's value."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
@@ -276,6 +331,7 @@ def _row(results: Results, place: int, names: list[str]) -> Row:
 
     one_sided = last is not None and bool(last["one_sided"])
     among = interval("support_size_realistic", False)
+    without = interval("support_size_without_modes", False)
     return Row(
         trial=str(trial["trial"].item()),
         settings={name: trial[name].item() for name in names},
@@ -292,8 +348,13 @@ def _row(results: Results, place: int, names: list[str]) -> Row:
         realistic_support=among and Measured(among.value, among.low, among.high, math.isinf(among.high)),
         sample_size_at_half=interval("sample_size_at_half", one_sided),
         fidelity_ratio=number("fidelity_ratio"),
-        precision=number("precision"),
-        largest_mode_mass=number("largest_mode_mass"),
+        **{name: number(name) for name in (
+            "realistic_share", "precision", "recall", "density", "coverage", "frechet_distance", "largest_mode_mass",
+            "published_support", "corrected_support", "theorem_bound",
+        )},
+        heavy_modes=count("heavy_modes"),
+        support_without_modes=without and Measured(without.value, without.low, without.high, math.isinf(without.high)),
+        theorem_applies=last is not None and bool(last["theorem_applies"]),
         gate_passed=last is not None and bool(last["verdict_possible"]),
     )  # fmt: skip
 

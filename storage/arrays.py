@@ -78,8 +78,8 @@ def open_array(path: Path, rank: int | None = 4) -> ArrayFile | Samples:
     Parameters
     ----------
     path : Path
-        ``.npy`` (memory-mapped); ``.npz`` (its array `images`, or its only or first one); a Zarr array, or a group
-        with the array `images`; or the ``samples.zarr`` of a trial that has committed all its samples.
+        ``.npy`` (memory-mapped); ``.npz`` (its array `images` or `points`, or its only or first one); a Zarr array, or a
+        group with the array `images` or `points`; or the ``samples.zarr`` of a trial that has committed all its samples.
     rank : int or None
         Number of axes it must have; 4 for images (N, C, H, W); None for any from 2.
 
@@ -113,11 +113,61 @@ def open_array(path: Path, rank: int | None = 4) -> ArrayFile | Samples:
     return array
 
 
+def open_labels(path: Path, items: int) -> NDArray[np.int64] | None:
+    """Return the class of each item that lies beside the array which `open_array` opens at `path`; None when none do.
+
+    Parameters
+    ----------
+    path : Path
+        An ``.npz`` or a Zarr group with an array `labels` or `label`, or the ``samples.zarr`` of a trial with labels.
+    items : int
+        Number of items: as many labels there must be.
+
+    Raises
+    ------
+    ValueError
+        If there are labels that are not whole numbers, or not one for each item, or damaged.
+    """
+    path = Path(path)
+    trial = TrialLayout(path.parent)
+    if path == trial.samples and trial.commits.is_dir():
+        return Samples(trial).labels(0, items)
+    try:
+        found = _beside(path)
+    except (ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path}: its labels can't be read: {error}") from error
+    if found is None:
+        return None
+    if found.shape != (items,) or not np.issubdtype(found.dtype, np.integer):
+        raise ValueError(
+            f"{path}: got labels {found.dtype} {found.shape}, expected whole numbers, one for each of {items}"
+        )
+    return found.astype(np.int64)
+
+
+def _beside(path: Path) -> NDArray[Any] | None:
+    """The array `labels` or `label`, of whatever type and shape."""
+    names = ("labels", "label")
+    if path.suffix == ".npz" and path.is_file():
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
+            named = [name for name in names if name in members.files]
+            return members[named[0]] if named else None
+    if path.is_dir() and any((path / name).exists() for name in ("zarr.json", ".zgroup")):
+        import zarr
+
+        node = zarr.open(path, mode="r")
+        if isinstance(node, zarr.Group):
+            stored = [node[name] for name in names if isinstance(node.get(name), zarr.Array)]
+            return np.asarray(stored[0][:]) if stored else None
+    return None
+
+
 def _npz_member(path: Path) -> NDArray[Any]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
         if not members.files:
             raise ValueError("it holds no array")
-        member: NDArray[Any] = members["images" if "images" in members.files else members.files[0]]
+        named = [name for name in ("images", "points") if name in members.files]
+        member: NDArray[Any] = members[(named or members.files)[0]]
         return member
 
 
@@ -129,7 +179,8 @@ def _zarr_array(path: Path) -> Any:
     except FileNotFoundError:
         raise ValueError("the folder is not a Zarr array or group") from None
     if isinstance(node, zarr.Group):
-        if not isinstance(node.get("images"), zarr.Array):
-            raise ValueError("the Zarr group has no array named images")
-        return node["images"]
+        named = [name for name in ("images", "points") if isinstance(node.get(name), zarr.Array)]
+        if not named:
+            raise ValueError("the Zarr group has no array named images or points")
+        return node[named[0]]
     return node

@@ -17,11 +17,12 @@ from xarray.backends import BackendArray, BackendEntrypoint
 from xarray.core import indexing
 
 from storage.layout import SweepLayout
+from storage.plan import array_of
 from storage.reference import Reference, read_reference
 from storage.results import open_results
-from storage.samples import Images, Samples, read_numbers
+from storage.samples import Images, Samples, dimensions, read_numbers
 
-_DIMS = ("sample", "channel", "y", "x")
+_LABEL = {"long_name": "class of the image", "units": "1"}
 
 
 class GanlabBackend(BackendEntrypoint):
@@ -71,10 +72,8 @@ class GanlabBackend(BackendEntrypoint):
 class _LazyImages(BackendArray):
     """The images of some sample numbers, read when indexed."""
 
-    dtype = np.dtype(np.uint8)
-
     def __init__(self, source: Samples | Reference, numbers: NDArray[np.int64]) -> None:
-        self._source, self._numbers = source, numbers
+        self._source, self._numbers, self.dtype = source, numbers, source.dtype
         self.shape = (len(numbers), *source.shape[1:])
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
@@ -82,7 +81,7 @@ class _LazyImages(BackendArray):
 
     def _read(self, key: tuple[Any, ...]) -> Images:
         images = read_numbers(self._source.read, np.atleast_1d(self._numbers[key[0]]))
-        for axis in (3, 2, 1):  # from the last, so that a number, which removes its axis, moves no other
+        for axis in range(len(self.shape) - 1, 0, -1):  # from the last: a number removes its axis
             images = images[(slice(None),) * axis + (key[axis],)]
         return images[0] if np.ndim(self._numbers[key[0]]) == 0 else images
 
@@ -91,24 +90,30 @@ def _samples(samples: Samples) -> xr.Dataset:
     steps = samples.steps
     numbers = np.concatenate([np.arange(0), *(np.arange(each.start, each.stop) for each in steps.values())])
     step = np.repeat(np.array([*steps], dtype=np.int64), [len(each) for each in steps.values()])
-    images = _images(samples, numbers, samples.plan.shard_images)
+    data = _images(samples, numbers, samples.plan.shard_images)
+    if samples.plan.labelled:
+        labels = [samples.labels(each.start, each.stop) for each in steps.values()]
+        values = np.concatenate([np.empty(0, np.int64), *(each for each in labels if each is not None)])
+        data["label"] = xr.Variable("sample", values, _LABEL)
     attributes = {"long_name": "generator step the sample was drawn at", "units": "steps"}
-    return xr.Dataset({"images": images}, {"step": xr.Variable("sample", step, attributes)})
+    return xr.Dataset(data, {"step": xr.Variable("sample", step, attributes)})
 
 
 def _reference(reference: Reference) -> xr.Dataset:
     numbers = np.arange(reference.shape[0])
-    data = {"images": _images(reference, numbers, reference.shard_images)}
+    data = _images(reference, numbers, reference.shard_images)
     if reference.labels is not None:
-        data["label"] = xr.Variable("sample", reference.labels, {"long_name": "class of the image", "units": "1"})
+        data["label"] = xr.Variable("sample", reference.labels, _LABEL)
     return xr.Dataset(data, attrs={"fingerprint": reference.fingerprint})
 
 
-def _images(source: Samples | Reference, numbers: NDArray[np.int64], shard_images: int) -> xr.Variable:
+def _images(source: Samples | Reference, numbers: NDArray[np.int64], shard_images: int) -> dict[str, xr.Variable]:
+    """`images` or `points`, by that name."""
     lazy = indexing.LazilyIndexedArray(_LazyImages(source, numbers))
-    chunks = dict(zip(_DIMS, (shard_images, *source.shape[1:]), strict=True))
-    attributes = {"long_name": "pixels", "units": "1"}
-    return xr.Variable(_DIMS, lazy, attributes, encoding={"preferred_chunks": chunks})
+    dims, name = dimensions(source.shape[1:]), array_of(source.shape[1:])
+    chunks = dict(zip(dims, (shard_images, *source.shape[1:]), strict=True))
+    attributes = {"long_name": "pixels" if name == "images" else "coordinates", "units": "1"}
+    return {name: xr.Variable(dims, lazy, attributes, encoding={"preferred_chunks": chunks})}
 
 
 def _drop(dataset: xr.Dataset, names: str | Iterable[str] | None) -> xr.Dataset:

@@ -51,9 +51,18 @@ class TrialLayout:
         """How the trial ended."""
         return self.root / "outcome.json"
 
-    def shard(self, index: int) -> Path:
-        """Return the file of shard number `index`: the name that Zarr gives it."""
-        return shard_file(self.samples / "images", index)
+    @property
+    def attempts(self) -> Path:
+        """Every start of the trial, and how it ended: one line each."""
+        return self.root / "attempts.jsonl"
+
+    def shard(self, index: int, axes: int = 4) -> Path:
+        """Return the file of shard number `index`: the name that Zarr gives it in the array of images, or of points."""
+        return shard_file(self.samples, index, axes)
+
+    def label_shard(self, index: int) -> Path:
+        """Return the file of the labels of shard number `index`."""
+        return self.samples / "label" / f"c.{index}"
 
     def commit(self, shard: int) -> Path:
         """Return the commit record of shard number `shard`."""
@@ -68,9 +77,12 @@ class SweepLayout:
     ----------
     root : Path
         The sweep's folder.
+    space : str
+        Name of the embedding whose pairs `pairs` and the files in it are of; pixels have none.
     """
 
     root: Path
+    space: str = ""
 
     @property
     def spec(self) -> Path:
@@ -90,12 +102,21 @@ class SweepLayout:
     @property
     def pairs(self) -> Path:
         """The folder of duplicates and closest pairs."""
-        return self.root / "pairs"
+        return self.root / "pairs" / self.space
+
+    def in_space(self, embedding: str) -> SweepLayout:
+        """Return the same sweep with its pairs in another embedding: each has its own folder, so none is lost."""
+        return SweepLayout(self.root, "" if embedding == "pixels" else f"in-{plain_name(embedding)}")
 
     @property
     def real_neighbours(self) -> Path:
         """Distances of the real images to one another's nearest."""
         return self.pairs / "real_neighbours.npz"
+
+    @property
+    def partial_real_neighbours(self) -> Path:
+        """What an unfinished search for them has found so far."""
+        return self.pairs / "real_neighbours.unfinished.npz"
 
     @property
     def verdicts(self) -> Path:
@@ -118,6 +139,21 @@ class SweepLayout:
         return self.cluster / "lock"
 
     @property
+    def site(self) -> Path:
+        """The resolved cluster file that the sweep was submitted with."""
+        return self.cluster / "cluster.yaml"
+
+    @property
+    def code(self) -> Path:
+        """The packages as they were when the sweep was submitted: what its jobs run."""
+        return self.cluster / "code"
+
+    @property
+    def trained(self) -> Path:
+        """Exists when the jobs of a submitted sweep have nothing left to train."""
+        return self.cluster / "trained"
+
+    @property
     def logs(self) -> Path:
         """The folder of log files."""
         return self.root / "logs"
@@ -126,6 +162,16 @@ class SweepLayout:
     def metrics(self) -> Path:
         """The folder of scrape targets."""
         return self.root / "metrics"
+
+    @property
+    def targets(self) -> Path:
+        """What Prometheus is to scrape: the file of its `file_sd`."""
+        return self.metrics / "targets.json"
+
+    @property
+    def measuring(self) -> Path:
+        """How far the comparison of pairs has come."""
+        return self.metrics / "measuring.json"
 
     @property
     def report(self) -> Path:
@@ -152,10 +198,34 @@ class SweepLayout:
         """Return the file of duplicates and closest pairs of one trial's snapshot at generator step `step`."""
         return self.pairs / plain_name(trial_id) / f"{step:08d}.npz"
 
+    def partial_pairs(self, trial_id: str, step: int) -> Path:
+        """Return the file of what an unfinished comparison of one snapshot has found so far."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.unfinished.npz"
 
-def shard_file(array: Path, index: int) -> Path:
-    """Return the file of shard `index` of the images array in folder `array`."""
-    return array / f"c.{index}.0.0.0"
+    def near_pairs(self, trial_id: str, step: int) -> Path:
+        """Return the file of the pairs of one trial's snapshot from which those that people judge are drawn."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.near.npz"
+
+    def review_token(self, port: int) -> Path:
+        """Return the file, readable by its owner alone, of the token of the review page at a port."""
+        return self.cluster / f"review-{port}.token"
+
+    def features(self, trial_id: str, step: int) -> Path:
+        """Return the Zarr array of the features of one trial's snapshot in the embedding it was measured in."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.features.zarr"
+
+    def scores(self, trial_id: str, step: int) -> Path:
+        """Return the file of what was computed of one trial's snapshot beside its pairs."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.scores.npz"
+
+    def classifier(self, key: str) -> Path:
+        """Return the file of the trained classifier that `key` names."""
+        return self.pairs / f"classifier-{plain_name(key)}.npz"
+
+
+def shard_file(group: Path, index: int, axes: int) -> Path:
+    """Return the file of shard `index` of the images (4 axes) or points (2 axes) of the Zarr group in folder `group`."""
+    return group / ("images" if axes == 4 else "points") / ".".join(["c", str(index), *["0"] * (axes - 1)])
 
 
 def plain_name(trial_id: str) -> str:

@@ -1,9 +1,11 @@
 """One command at a time works on a sweep.
 
 Invariant: the lock is the kernel's, held by an open file, so it ends with the process however that ends; the record in
-the file only says who holds it.
+the file only says who holds it. Where a file system has no such locks (Lustre without the option), the record must do:
+it is believed until its process on this host is gone, or its writer on another host has taken it back.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -11,15 +13,19 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
 
 from storage.layout import SweepLayout
 
+NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
+
 
 class SweepBusyError(RuntimeError):
-    """Another command works on this sweep; the message says where."""
+    """Another command, or jobs on SLURM, work on this sweep; the message says where."""
 
-    def __init__(self, layout: SweepLayout, holder: str) -> None:
-        super().__init__(f"{layout.root}: in use by {holder}; wait for it or stop it first")
+    def __init__(self, layout: SweepLayout, holder: str, advice: str = "wait for it or stop it first") -> None:
+        super().__init__(f"{layout.root}: in use by {holder}; {advice}")
 
 
 @contextmanager
@@ -33,15 +39,16 @@ def sweep_lock(layout: SweepLayout, command: str) -> Iterator[None]:
     """
     layout.lock.parent.mkdir(parents=True, exist_ok=True)
     with layout.lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SweepBusyError(layout, _holder(layout)) from None
+        if (holder := _held(layout, file, fcntl.LOCK_EX)) is not None:
+            raise SweepBusyError(layout, holder)
         file.truncate(0)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         json.dump({"command": command, "host": socket.gethostname(), "pid": os.getpid(), "since": started}, file)
         file.flush()
-        yield
+        try:
+            yield
+        finally:
+            file.truncate(0)
 
 
 def is_unused(layout: SweepLayout) -> bool:
@@ -54,10 +61,19 @@ def lock_holder(layout: SweepLayout) -> str | None:
     if not layout.lock.exists():
         return None
     with layout.lock.open("r") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return _holder(layout)
+        return _held(layout, file, fcntl.LOCK_SH)
+
+
+def _held(layout: SweepLayout, file: IO[str], kind: int) -> str | None:
+    """Take the lock of `kind`, or say who has it."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return _holder(layout)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        return _holder_by_record(layout)
     return None
 
 
@@ -67,3 +83,13 @@ def _holder(layout: SweepLayout) -> str:
         return f"`{record['command']}` on {record['host']}, process {record['pid']}, since {record['since']}"
     except (ValueError, KeyError):
         return "another command that has just started"
+
+
+def _holder_by_record(layout: SweepLayout) -> str | None:
+    try:
+        record = json.loads(layout.lock.read_text())
+        if record["host"] == socket.gethostname() and not Path("/proc", str(record["pid"])).exists():
+            return None
+    except (ValueError, KeyError):
+        return None
+    return f"{_holder(layout)} (this file system has no locks: if that process was killed, delete {layout.lock})"

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from storage.atomic import read_json, whole_folder
 from storage.layout import SweepLayout, shard_file
-from storage.plan import sizes_for
+from storage.plan import kind_of, sizes_for
 from storage.samples import DamagedShardError, Images, open_images, read_numbers, read_shard
 from storage.shards import create_images
 
@@ -31,32 +31,33 @@ class Reference:
     Attributes
     ----------
     shape : tuple of int
-        Images, channels, height, width.
+        Images, channels, height, width; or points and coordinates.
+    dtype : numpy.dtype
+        Type of the values: uint8 of images, float32 of points.
     fingerprint : str
         What `write_reference` was told the images are.
     shard_images : int
         Images in one file.
     """
 
-    dtype = np.dtype(np.uint8)
-
     def __init__(self, group: Path) -> None:
         self._group = group
         try:
             attributes = read_json(group / "zarr.json")["attributes"]
-            array = read_json(group / "images" / "zarr.json")
-            count, channels, height, width = (int(size) for size in array["shape"])
+            named = [name for name in ("images", "points") if (group / name).is_dir()]
+            array = read_json(group / (named or ["images"])[0] / "zarr.json")
             self.shard_images = int(array["chunk_grid"]["configuration"]["chunk_shape"][0])
             self.fingerprint = str(attributes["fingerprint"])
         except FileNotFoundError:
             raise ValueError(f"{group}: no real images here yet; run the sweep first") from None
         except (KeyError, TypeError) as error:
             raise ValueError(f"{group}: damaged, expected images and their fingerprint: {error!r}") from error
-        self.shape = (count, channels, height, width)
+        self.shape: tuple[int, ...] = tuple(int(size) for size in array["shape"])
+        self.dtype = kind_of(self.shape[1:])
 
     @cached_property
     def images(self) -> Images:
-        """All images, uint8 (N, C, H, W), in memory. Raises as `read` does."""
+        """All images, uint8 (N, C, H, W), or points, float32 (N, D), in memory. Raises as `read` does."""
         return self.read(0, self.shape[0])
 
     @cached_property
@@ -72,7 +73,7 @@ class Reference:
             raise DamagedShardError(self._group / "label", str(error), self._group) from error
 
     def read(self, start: int, stop: int) -> Images:
-        """Return images [start, stop) as uint8 (stop - start, C, H, W).
+        """Return images [start, stop) as uint8 (stop - start, C, H, W), or points, float32 (stop - start, D).
 
         Raises
         ------
@@ -83,11 +84,11 @@ class Reference:
         """
         if not 0 <= start <= stop <= self.shape[0]:
             raise ValueError(f"images {start} to {stop}: {self._group} has 0 to {self.shape[0]}")
-        images = np.empty((stop - start, *self.shape[1:]), dtype=np.uint8)
+        images = np.empty((stop - start, *self.shape[1:]), dtype=self.dtype)
         size = self.shard_images
         for index in range(start // size, -(-stop // size)) if start < stop else ():
             first, last = max(start, index * size), min(stop, (index + 1) * size)
-            path = shard_file(self._group / "images", index)
+            path = shard_file(self._group, index, len(self.shape))
             images[first - start : last - start] = read_shard(self._array, path, None, slice(first, last), self._group)
         return images
 
@@ -97,7 +98,7 @@ class Reference:
 
     @cached_property
     def _array(self) -> Any:
-        return open_images(self._group)
+        return open_images(self._group, self.shape[1:])
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key not in ("images", "labels", "_array")}
@@ -112,8 +113,8 @@ def write_reference(
     ----------
     layout : SweepLayout
         Where.
-    images : uint8 (N, C, H, W)
-        At least one image.
+    images : uint8 (N, C, H, W), or points, float32 (N, D)
+        At least one.
     labels : int64 (N,), optional
         The class of each image.
     fingerprint : str
@@ -129,8 +130,11 @@ def write_reference(
     import zarr
     from zarr.codecs import Crc32cCodec
 
-    if images.dtype != np.uint8 or images.ndim != 4 or not images.size:
-        raise ValueError(f"real images: got {images.dtype} {images.shape}, expected uint8 (N, C, H, W), none of them 0")
+    if images.ndim not in (2, 4) or images.dtype != kind_of(images.shape[1:]) or not images.size:
+        raise ValueError(
+            f"real images: got {images.dtype} {images.shape}, expected uint8 (N, C, H, W) or float32 (N, D), "
+            "none of them 0"
+        )
     if labels is not None and labels.shape != (len(images),):
         raise ValueError(f"labels: got shape {labels.shape}, expected ({len(images)},), one for each image")
     if layout.reference.exists():
@@ -141,7 +145,7 @@ def write_reference(
                 "the trials there were trained on them, so use another folder for this sweep"
             )
         return
-    shard, chunk = sizes_for(len(images), math.prod(images.shape[1:]))
+    shard, chunk = sizes_for(len(images), math.prod(images.shape[1:]) * images.dtype.itemsize)
     with whole_folder(layout.reference) as folder:
         group = zarr.create_group(folder, attributes={"fingerprint": fingerprint})
         create_images(group, len(images), images.shape[1:], shard, chunk)[...] = images

@@ -15,9 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from storage.atomic import read_json
 from storage.layout import TrialLayout
-from storage.plan import Shard, ShardPlan
+from storage.plan import Shard, ShardPlan, array_of, kind_of
 
-Images = NDArray[np.uint8]
+Images = NDArray[Any]
+"""uint8 (n, C, H, W), or points, float32 (n, D)."""
 
 
 class DamagedShardError(RuntimeError):
@@ -45,30 +46,40 @@ class Samples:
         If the trial has no ``samples.zarr`` yet, or its description is damaged.
     """
 
-    dtype = np.dtype(np.uint8)
-
     def __init__(self, trial: TrialLayout) -> None:
         self.trial = trial
         self.plan = read_plan(trial)
         self.committed = committed_shards(trial, self.plan)
 
     @property
-    def shape(self) -> tuple[int, int, int, int]:
-        """Images of the plan, committed or not, and their channels, height and width."""
+    def shape(self) -> tuple[int, ...]:
+        """Images of the plan, committed or not, and their channels, height and width; points, and their coordinates."""
         return (self.plan.samples, *self.plan.image_shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the values: uint8 of images, float32 of points."""
+        return kind_of(self.plan.image_shape)
 
     @property
     def steps(self) -> dict[int, range]:
         """Sample numbers of each snapshot whose every shard is committed, by generator step."""
+        ranges = self.plan.snapshot_ranges()
+        return {step: numbers for step, numbers in self.begun.items() if len(numbers) == len(ranges[step])}
+
+    @property
+    def begun(self) -> dict[int, range]:
+        """Sample numbers of every snapshot up to its first shard that is not committed, by generator step."""
         size = self.plan.shard_images
-        return {
-            step: numbers
-            for step, numbers in self.plan.snapshot_ranges().items()
-            if self.committed.issuperset(range(numbers.start // size, numbers.stop // size))
-        }
+        found = {}
+        for step, numbers in self.plan.snapshot_ranges().items():
+            shards = range(numbers.start // size, numbers.stop // size)
+            first = next((shard for shard in shards if shard not in self.committed), shards.stop)
+            found[step] = range(numbers.start, first * size)
+        return found
 
     def read(self, start: int, stop: int) -> Images:
-        """Return samples [start, stop) as uint8 (stop - start, C, H, W).
+        """Return samples [start, stop) as uint8 (stop - start, C, H, W), or as points, float32 (stop - start, D).
 
         Raises
         ------
@@ -77,21 +88,40 @@ class Samples:
         DamagedShardError
             If a shard is missing, cut short, or fails a checksum.
         """
+        parts = self._parts(start, stop)
+        images = np.empty((stop - start, *self.plan.image_shape), dtype=self.dtype)
+        for index, first, last in parts:
+            images[first - start : last - start] = read_shard(
+                self._array, self.trial.shard(index, len(self.shape)), self.plan.shard_bytes, slice(first, last),
+                self.trial.root,
+            )  # fmt: skip
+        return images
+
+    def labels(self, start: int, stop: int) -> NDArray[np.int64] | None:
+        """Return the labels of samples [start, stop), int64; None when they have none. Raises as `read` does."""
+        if not self.plan.labelled:
+            return None
+        parts = self._parts(start, stop)
+        labels = np.empty(stop - start, dtype=np.int64)
+        for index, first, last in parts:
+            labels[first - start : last - start] = read_shard(
+                self._labels, self.trial.label_shard(index), self.plan.label_bytes, slice(first, last), self.trial.root
+            )
+        return labels
+
+    def _parts(self, start: int, stop: int) -> list[tuple[int, int, int]]:
+        """Return the shards that hold [start, stop), each with the samples wanted of it."""
         if not 0 <= start <= stop <= self.plan.samples:
             raise ValueError(f"samples {start} to {stop}: {self.trial.samples} has 0 to {self.plan.samples}")
-        images = np.empty((stop - start, *self.plan.image_shape), dtype=np.uint8)
         size = self.plan.shard_images
-        for index in range(start // size, -(-stop // size)) if start < stop else ():
+        shards = range(start // size, -(-stop // size)) if start < stop else ()
+        for index in shards:
             if index not in self.committed:
                 raise ValueError(
                     f"samples {index * size} to {(index + 1) * size} of {self.trial.root} are not committed; "
                     "read only snapshots listed in steps"
                 )
-            first, last = max(start, index * size), min(stop, (index + 1) * size)
-            images[first - start : last - start] = read_shard(
-                self._array, self.trial.shard(index), self.plan.shard_bytes, slice(first, last), self.trial.root
-            )
-        return images
+        return [(index, max(start, index * size), min(stop, (index + 1) * size)) for index in shards]
 
     def take(self, numbers: ArrayLike) -> Images:
         """Return the samples of these numbers, in this order, as uint8 (n, C, H, W). Raises as `read` does."""
@@ -99,10 +129,16 @@ class Samples:
 
     @cached_property
     def _array(self) -> Any:
-        return open_images(self.trial.samples)
+        return open_images(self.trial.samples, self.plan.image_shape)
+
+    @cached_property
+    def _labels(self) -> Any:
+        import zarr
+
+        return zarr.open_array(self.trial.samples / "label", mode="r")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_array"}
+        return {key: value for key, value in self.__dict__.items() if key not in ("_array", "_labels")}
 
 
 def read_plan(trial: TrialLayout) -> ShardPlan:
@@ -121,6 +157,7 @@ def read_plan(trial: TrialLayout) -> ShardPlan:
             tuple(stored["image_shape"]),
             stored["shard_images"],
             stored["chunk_images"],
+            bool(stored.get("labelled", False)),
         )
     except FileNotFoundError:
         raise ValueError(f"{trial.samples}: no samples here yet; run the trial first") from None
@@ -164,7 +201,7 @@ def commit_record(plan: ShardPlan, shard: Shard, checksum: int) -> dict[str, obj
         "start": shard.start,
         "stop": shard.stop,
         "step": shard.step,
-        "bytes": plan.shard_bytes,
+        "bytes": plan.shard_bytes + plan.label_bytes,
         "crc32c": checksum,
         "plan": plan.fingerprint,
     }
@@ -194,11 +231,16 @@ def read_numbers(read: Callable[[int, int], Images], numbers: NDArray[np.int64])
     return np.concatenate(images)[place]
 
 
-def open_images(group: Path) -> Any:
-    """Return the Zarr array `images` of a group, for reading."""
+def open_images(group: Path, image_shape: tuple[int, ...]) -> Any:
+    """Return the Zarr array `images` or `points` of a group, for reading."""
     import zarr
 
-    return zarr.open_array(group / "images", mode="r")
+    return zarr.open_array(group / array_of(image_shape), mode="r")
+
+
+def dimensions(image_shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Names of the axes of the array on disk."""
+    return ("sample", "channel", "y", "x") if len(image_shape) == 3 else ("sample", "coordinate")
 
 
 def read_shard(array: Any, path: Path, expected_bytes: int | None, samples: slice, owner: Path) -> Images:
@@ -213,7 +255,7 @@ def read_shard(array: Any, path: Path, expected_bytes: int | None, samples: slic
         found = path.stat().st_size
         if expected_bytes is not None and found != expected_bytes:
             raise DamagedShardError(path, f"it has {found} bytes, expected {expected_bytes}", owner)
-        return np.asarray(array[samples], dtype=np.uint8)
+        return np.asarray(array[samples])
     except FileNotFoundError:
         raise DamagedShardError(path, "the file is missing", owner) from None
     except (ValueError, IndexError, EOFError) as error:

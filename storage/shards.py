@@ -14,11 +14,11 @@ from typing import Any, Self
 
 import google_crc32c
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from storage.atomic import make_folder, remove_partials, whole_folder, write_bytes, write_json
 from storage.layout import TrialLayout
-from storage.plan import CHECKSUM_BYTES, Shard, ShardPlan
+from storage.plan import CHECKSUM_BYTES, Shard, ShardPlan, array_of, kind_of
 from storage.samples import (
     DamagedShardError,
     Images,
@@ -26,6 +26,7 @@ from storage.samples import (
     all_committed,
     commit_record,
     committed_shards,
+    dimensions,
     is_committed,
     read_plan,
 )
@@ -47,8 +48,9 @@ __all__ = [
 def create_samples(trial: TrialLayout, plan: ShardPlan) -> None:
     """Make ``samples.zarr`` ready for the shards of `plan`; nothing to do when it already is.
 
-    The group holds `images` uint8 (sample, channel, y, x) and `step` int64 (sample), written here in full because the
-    plan knows it. Also removes what a killed writer of this trial left unfinished, so only the trial itself may call.
+    The group holds `images` uint8 (sample, channel, y, x), or `points` float32 (sample, coordinate); `label` int64
+    (sample) where the plan is labelled; and `step` int64 (sample), written here in full because the plan knows it. Also
+    removes what a killed writer of this trial left unfinished, so only the trial itself may call.
 
     Raises
     ------
@@ -62,7 +64,8 @@ def create_samples(trial: TrialLayout, plan: ShardPlan) -> None:
 
     make_folder(trial.commits)
     remove_partials(trial.commits)
-    remove_partials(trial.samples / "images")
+    for array in ("images", "points", "label"):
+        remove_partials(trial.samples / array)
     if trial.samples.exists():
         existing = read_plan(trial)
         if existing != plan:
@@ -75,12 +78,20 @@ def create_samples(trial: TrialLayout, plan: ShardPlan) -> None:
     with whole_folder(trial.samples) as folder:
         group = zarr.create_group(folder, attributes={"plan": {**asdict(plan), "fingerprint": plan.fingerprint}})
         create_images(group, plan.samples, plan.image_shape, plan.shard_images, plan.chunk_images)
+        if plan.labelled:
+            group.create_array(
+                "label", shape=(plan.samples,), chunks=(plan.shard_images,), dtype="int64", filters=None,
+                compressors=[Crc32cCodec()], fill_value=0, dimension_names=("sample",),
+                chunk_key_encoding={"name": "default", "separator": "."}, config={"write_empty_chunks": True},
+            )  # fmt: skip
         steps = np.repeat(*np.array(plan.snapshots, dtype=np.int64).T)
         group.create_array("step", data=steps, compressors=[Crc32cCodec()], dimension_names=("sample",))
 
 
-def create_images(group: Any, samples: int, image_shape: tuple[int, int, int], shard: int, chunk: int) -> Any:
-    """Create the Zarr array `images` uint8 (sample, channel, y, x): the one definition of how images lie on disk.
+def create_images(group: Any, samples: int, image_shape: tuple[int, ...], shard: int, chunk: int) -> Any:
+    """Create the Zarr array `images` uint8 (sample, channel, y, x), or `points` float32 (sample, coordinate).
+
+    The one definition of how they lie on disk.
 
     Shards are flat in one folder, their chunks uncompressed (the pixels of a generator are noisy; this is faster to
     write than any codec and lets a reader take one chunk) and each followed by its CRC-32C.
@@ -88,15 +99,15 @@ def create_images(group: Any, samples: int, image_shape: tuple[int, int, int], s
     from zarr.codecs import Crc32cCodec
 
     return group.create_array(
-        "images",
+        array_of(image_shape),
         shape=(samples, *image_shape),
-        dtype="uint8",
+        dtype=kind_of(image_shape),
         chunks=(chunk, *image_shape),
         shards=(shard, *image_shape),
         filters=None,
         compressors=[Crc32cCodec()],
         fill_value=0,
-        dimension_names=("sample", "channel", "y", "x"),
+        dimension_names=dimensions(image_shape),
         chunk_key_encoding={"name": "default", "separator": "."},
         config={"write_empty_chunks": True},  # a black chunk must not look like a missing one
     )
@@ -120,15 +131,17 @@ class ShardWriter:
         """Return the numbers of the shards that need not be written again."""
         return set(committed_shards(self._trial, self._plan))
 
-    def write(self, shard_index: int, images: ArrayLike) -> None:
+    def write(self, shard_index: int, images: ArrayLike, labels: ArrayLike | None = None) -> None:
         """Write one whole shard and then its commit record, both synced; a committed shard is left alone.
 
         Parameters
         ----------
         shard_index : int
             Number of the shard in the plan.
-        images : uint8 (shard_images, C, H, W)
+        images : uint8 (shard_images, C, H, W), or float32 (shard_images, D)
             Not copied when C-contiguous.
+        labels : int64 (shard_images,), optional
+            Given exactly when the plan is labelled.
 
         Raises
         ------
@@ -141,19 +154,28 @@ class ShardWriter:
         if not 0 <= shard_index < len(plan.shards):
             raise ValueError(f"shard {shard_index}: the plan has shards 0 to {len(plan.shards) - 1}")
         shard, images = plan.shards[shard_index], np.asarray(images)
-        if images.dtype != np.uint8 or images.shape != (plan.shard_images, *plan.image_shape):
+        kind = kind_of(plan.image_shape)
+        if images.dtype != kind or images.shape != (plan.shard_images, *plan.image_shape):
             raise ValueError(
-                f"shard {shard_index}: got {images.dtype} {images.shape}, expected uint8 "
+                f"shard {shard_index}: got {images.dtype} {images.shape}, expected {kind} "
                 f"{(plan.shard_images, *plan.image_shape)}"
             )
+        named = None if labels is None else np.ascontiguousarray(labels, dtype="<i8")
+        wanted = (plan.shard_images,) if plan.labelled else None
+        if (None if named is None else named.shape) != wanted:
+            raise ValueError(f"shard {shard_index}: got labels of shape {np.shape(named)}, expected {wanted}")
         if is_committed(self._trial, plan, shard):
             return
         if read_plan(self._trial) != plan:
             raise ValueError(f"{self._trial.samples} was made for another plan; create_samples says what differs")
         parts = encode_shard(images, plan.chunk_images)
         # Every other part is a checksum, of the part before it: these stand for the whole file, without a second pass.
-        checksum = google_crc32c.value(np.concatenate(parts[1::2]))
-        write_bytes(self._trial.shard(shard_index), *(part.data for part in parts))
+        checksums = parts[1::2]
+        if named is not None:
+            checksums.append(_checksum(named.view(np.uint8)))
+            write_bytes(self._trial.label_shard(shard_index), named.data, checksums[-1].data)
+        checksum = google_crc32c.value(np.concatenate(checksums))
+        write_bytes(self._trial.shard(shard_index, images.ndim), *(part.data for part in parts))
         write_json(self._trial.commit(shard_index), commit_record(plan, shard, checksum))
 
 
@@ -166,10 +188,11 @@ def encode_shard(images: Images, chunk_images: int) -> list[Images]:
 
     Parameters
     ----------
-    images : uint8 (n, C, H, W)
+    images : uint8 (n, C, H, W), or float32 (n, D)
         All images of the shard; `chunk_images` divides n.
     """
-    chunks = np.ascontiguousarray(images).reshape(len(images) // chunk_images, -1)
+    little = np.ascontiguousarray(images, dtype=images.dtype.newbyteorder("<"))
+    chunks = little.reshape(len(images) // chunk_images, -1).view(np.uint8)
     size = chunks.shape[1] + CHECKSUM_BYTES
     index = np.array([(number * size, size) for number in range(len(chunks))], dtype="<u8").view(np.uint8).reshape(-1)
     return [piece for part in (*chunks, index) for piece in (part, _checksum(part))]
@@ -200,17 +223,17 @@ class BackgroundWriter:
 
     def __init__(self, writer: ShardWriter, depth: int = 2) -> None:
         self._writer = writer
-        self._queue: Queue[tuple[Images, int] | None] = Queue(maxsize=depth)
+        self._queue: Queue[tuple[Images, int, NDArray[np.int64] | None] | None] = Queue(maxsize=depth)
         self._error: BaseException | None = None
         # Dying with the process is as safe as a kill, and a crash elsewhere must not hang waiting for this thread.
         self._thread = Thread(target=self._run, name="shard-writer", daemon=True)
         self._thread.start()
 
-    def put(self, images: Images, shard_index: int) -> None:
-        """Hand over one whole shard of images, uint8 (shard_images, C, H, W)."""
+    def put(self, images: Images, shard_index: int, labels: NDArray[np.int64] | None = None) -> None:
+        """Hand over one whole shard of images, as `ShardWriter.write` takes it."""
         assert self._thread.is_alive(), "put after close"
         self._raise()
-        self._queue.put((images, shard_index))
+        self._queue.put((images, shard_index, labels))
 
     def drain(self) -> None:
         """Wait until everything that was put is committed."""
@@ -247,7 +270,7 @@ class BackgroundWriter:
         while (item := self._queue.get()) is not None:
             try:
                 if self._error is None:
-                    self._writer.write(item[1], item[0])
+                    self._writer.write(item[1], item[0], item[2])
             except BaseException as error:  # handed to the thread that trains
                 self._error = error
             finally:

@@ -18,6 +18,16 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--kills", type=int, default=3, help="how often the kill test kills a running sweep")
     parser.addoption("--kill-seed", type=int, default=None, help="seed of the moments at which it kills")
+    parser.addoption("--write-panels", default=None, help="file for what the dashboards showed")
+    parser.addoption("--slurm-full", action="store_true", help="also the long tests on SLURM")
+    parser.addoption("--slurm-seed", type=int, default=None, help="seed of the moments at which they disturb")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file together when two processes share the work, and all that use SLURM: fixtures are shared."""
+    for item in items:
+        group = "slurm" if "slurm" in item.path.parts else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture

@@ -21,9 +21,10 @@ def prepared(folder: Path) -> Callable[..., Prepared]:
     """Write sweep.yaml and reference.zarr of a small sweep on digits: prepared("name", train={...})."""
     from sklearn.datasets import load_digits
 
-    images = np.rint(load_digits().images[:300, None] * (255 / 16)).astype(np.uint8)
+    stored = load_digits()
+    images = np.rint(stored.images[:300, None] * (255 / 16)).astype(np.uint8)
 
-    def make(name: str = "sweep", **sections: Any) -> Prepared:
+    def make(name: str = "sweep", labelled: bool = False, **sections: Any) -> Prepared:
         spec = check_spec({
             "name": name, "dataset": {"name": "digits"}, "model": TINY,
             "train": {"steps": 12, "batch_size": 8, "log_every": 3, "learning_rate": 0.03, "ema_decay": 0.0},
@@ -31,7 +32,7 @@ def prepared(folder: Path) -> Callable[..., Prepared]:
             "collisions": {"sample_sizes": [10, 100]}, **sections,
         })  # fmt: skip
         layout = SweepLayout(folder / name)
-        prepare_folder(spec, layout, Dataset(images))
+        prepare_folder(spec, layout, Dataset(images, stored.target[:300].astype(np.int64) if labelled else None))
         return layout, spec
 
     return make

@@ -1,20 +1,31 @@
 """Measuring a sweep: exact counts, bound to the images; answers that follow from the records."""
 
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
-from rich.console import Console
 
 from ganlab.support import estimate
+from jobs import comparison
 from jobs import measure as measuring
 from jobs.answers import write_answers
-from jobs.measure import REFERENCE, Snapshot, measure_snapshots, real_neighbours_of, threshold_of, unmeasured
-from jobs.pipeline import measure_path
-from jobs.spec import SpecError
+from jobs.measure import (
+    REFERENCE,
+    Snapshot,
+    measure_snapshots,
+    measure_sweep,
+    real_neighbours_of,
+    threshold_of,
+    unmeasured,
+)
+from jobs.plan import shard_plan
 from jobs.sweep import register
-from jobs.trial import run_trial
+from storage.outcome import Outcome, write_outcome
 from storage.pair_records import read_pair_record
+from storage.reference import read_reference
 from storage.samples import DamagedShardError, Samples
+from storage.shards import ShardWriter, create_samples
 
 POOL = {"model": {"family": "known-support", "pool": 40}, "train": {"steps": 6}}
 
@@ -24,18 +35,37 @@ def sampled(prepared):
     """A sweep whose one trial is complete: 300 images at step 5, 600 at step 6."""
     layout, spec = prepared(**POOL, seeds=1)
     (trial,) = spec.trials()
-    register(layout, trial, {"seed": 0})
-    assert run_trial(layout.root, trial, lambda row: None).status == "completed"
+    draw(layout, trial)
     return layout, spec, trial
 
 
-def measure(layout, spec, memory_bytes=2**30, threshold_squared=32**2):
+def draw(layout, trial, shards=slice(None)) -> None:
+    """Write shards of a trial: noisy copies of 40 training images."""
+    register(layout, trial, {"seed": 0})
+    own, reference = layout.trial(trial.id), read_reference(layout).images
+    plan = shard_plan(trial, reference.shape[1:])
+    create_samples(own, plan)
+    writer = ShardWriter(own, plan)
+    for shard in plan.shards[shards]:
+        rng = np.random.default_rng(shard.index)
+        images = reference[rng.integers(0, 40, shard.stop - shard.start)].astype(np.int16)
+        writer.write(shard.index, np.clip(images + rng.integers(-1, 2, images.shape), 0, 255).astype(np.uint8))
+    if len(writer.committed()) == len(plan.shards):
+        write_outcome(own, Outcome("completed", trial.train.steps))
+
+
+def quiet(done: float, total: float, tiles_left: int) -> None:
+    assert 0 <= done <= total
+    assert (tiles_left == 0) == (done == total)
+
+
+def measure(layout, spec, memory_bytes=2**30, threshold_squared=32**2, map=map):
+    """Measure what is not measured yet; its fingerprints by snapshot."""
     wanted = unmeasured(layout, spec.trials(), spec.collisions, threshold_squared)
-    if wanted:
-        measure_snapshots(
-            layout, wanted, spec.collisions, threshold_squared, memory_bytes, map, lambda done, total: None
-        )
-    return wanted
+    damaged = measure_snapshots(layout, wanted, spec.collisions, threshold_squared, memory_bytes, map, quiet)
+    for error in damaged.values():
+        raise error
+    return {each.snapshot: each.whole for each in wanted}
 
 
 def brute_force(images: np.ndarray, squared: int) -> np.ndarray:
@@ -64,8 +94,7 @@ def test_tiles_of_any_size_give_the_same_record(sampled, monkeypatch) -> None:
     wanted = measure(layout, spec)
     path = layout.pair_record(trial.id, 6)
     whole = path.read_bytes()
-    monkeypatch.setattr(measuring, "choose_tile_images", lambda *arguments, **options: 70)
-    monkeypatch.setattr(measuring, "BLOCK", 50)
+    monkeypatch.setattr(comparison, "choose_tile_images", lambda *arguments: 70)
     path.unlink()
     assert set(measure(layout, spec)) == {Snapshot(trial.id, 6)}
     assert path.read_bytes() == whole
@@ -98,9 +127,53 @@ def test_a_damaged_shard_is_named(sampled) -> None:
     assert error.value.path == shard
 
 
+def test_a_damaged_shard_stops_only_its_own_snapshot(sampled) -> None:
+    layout, spec, trial = sampled
+    shard = layout.trial(trial.id).shard(0)
+    shard.write_bytes(shard.read_bytes()[:-7])
+    measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, quiet)
+    assert measured.damaged.keys() == {Snapshot(trial.id, 5)}
+    assert measured.damaged[Snapshot(trial.id, 5)].path == shard
+    assert layout.pair_record(trial.id, 6).exists()
+    assert layout.pair_record(REFERENCE, 0).exists()
+    write_answers(layout, spec, spec.trials(), measured.real, measured.threshold_squared)
+    results = xr.open_zarr(layout.results).load().isel(trial=0)
+    assert results.pairs_compared.values.tolist() == [-1, 600 * 599 // 2]
+
+
+def test_a_large_snapshot_is_compared_while_it_is_drawn(prepared, monkeypatch) -> None:
+    monkeypatch.setattr(measuring, "BEGIN_IMAGES", 400)
+    layout, spec = prepared(**POOL, seeds=1, samples={"snapshots": [], "final_images": 5 * 8192})
+    (trial,) = spec.trials()
+    compared = []
+    for shards in (1, 2, 2, 10, 10):  # of 10, of 4,096 images each
+        draw(layout, trial, slice(0, shards))
+        seen = []
+        wanted = unmeasured(layout, spec.trials(), spec.collisions, 0)
+        measure_snapshots(layout, wanted, spec.collisions, 0, 2**30, map, lambda *now, seen=seen: seen.append(now[:2]))
+        pairs = [total - done for done, total in seen[:1]]
+        compared += pairs or [0.0]
+        assert layout.pair_record(trial.id, 6).exists() == (shards == 10)
+    real = 300 * 299 // 2
+
+    def pairs_of(images: int) -> int:
+        return images * (images - 1) // 2 + images * 300
+
+    sizes = [0, 4096, 8192, 8192, 40960, 40960]
+    assert compared == [
+        pairs_of(after) - pairs_of(before) + (real if not before else 0) for before, after in itertools.pairwise(sizes)
+    ]
+    assert not layout.partial_pairs(trial.id, 6).exists()
+    begun = layout.pair_record(trial.id, 6)
+    before = begun.read_bytes()
+    begun.unlink()
+    measure(layout, spec, threshold_squared=0)
+    assert begun.read_bytes() == before, "as if it had been compared at once"
+
+
 def test_answers(sampled) -> None:
     layout, spec, trial = sampled
-    real = real_neighbours_of(layout)
+    real = real_neighbours_of(layout, 2**30, map, quiet)
     wanted = measure(layout, spec)
     write_answers(layout, spec, spec.trials(), real, 32**2)
     results = xr.open_zarr(layout.results).load()
@@ -113,7 +186,7 @@ def test_answers(sampled) -> None:
     assert last.status == "completed"
     # Samples are noisy copies of training images: much nearer than held-out real ones, and all inside the manifold.
     assert float(last.fidelity_ratio) < 0.2
-    assert float(last.precision) == 1
+    assert float(last.realistic_share) == 1
     assert float(last.support_size_realistic) == expected.size
     distance = np.linalg.norm(
         np.subtract(*Samples(layout.trial(trial.id)).take(last.flagged_index.values[3]).astype(float))
@@ -126,44 +199,7 @@ def test_answers(sampled) -> None:
 
 def test_the_automatic_threshold_is_that_of_the_real_images(prepared) -> None:
     layout, spec = prepared()
-    real = real_neighbours_of(layout)
+    real = real_neighbours_of(layout, 2**30, map, quiet)
     squared = threshold_of(spec.collisions, real)
     assert abs((real.distance**2 <= squared + 0.5).mean() - spec.collisions.real_neighbour_quantile) < 0.01
-    assert real_neighbours_of(layout).distance.tolist() == real.distance.tolist()
-
-
-def test_anyones_samples(folder) -> None:
-    random = np.random.default_rng(0)
-    pool = random.integers(0, 256, (200, 3, 8, 8), dtype=np.uint8)
-    np.save(folder / "samples.npy", pool[random.integers(0, 200, 1500)])
-    np.save(folder / "real.npy", pool)
-    quiet = Console(quiet=True)
-    answer = measure_path(folder / "samples.npy", 3.0, None, None, quiet).as_json()
-    assert answer["support_size_low"] <= 200 <= answer["support_size_high"]
-    assert answer["pairs_compared"] == 1500 * 1499 // 2
-    with_real = measure_path(folder / "samples.npy", None, folder / "real.npy", None, quiet).as_json()
-    assert with_real["fidelity_ratio"] == 0
-    assert with_real["real"]["samples"] == 200
-
-
-@pytest.mark.parametrize(
-    ("images", "threshold", "said"),
-    [
-        (np.zeros((1, 3), np.float32), 1.0, "two or more"),
-        (np.zeros((5, 3)), 1.0, "got float64; allowed: uint8 images or float32"),
-        (np.full((50, 3), np.nan, np.float32), 1.0, "NaN or infinite"),
-        (np.zeros((0, 3), np.uint8), 1.0, "at least one item"),
-        (np.zeros((5, 3), np.uint8), None, "give --threshold"),
-    ],
-)
-def test_samples_that_cannot_be_measured(folder, images, threshold, said) -> None:
-    np.save(folder / "bad.npy", images)
-    with pytest.raises(SpecError, match=said):
-        measure_path(folder / "bad.npy", threshold, None, None, Console(quiet=True))
-
-
-def test_a_collapsed_sample_is_an_answer(folder) -> None:
-    np.save(folder / "same.npy", np.full((500, 1, 8, 8), 7, np.uint8))
-    answer = measure_path(folder / "same.npy", 0.0, None, None, Console(quiet=True)).as_json()
-    assert answer["support_size"] == 1
-    assert answer["largest_mode_mass"] == 1
+    assert real_neighbours_of(layout, 2**30, map, quiet).distance.tolist() == real.distance.tolist()

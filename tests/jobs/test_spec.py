@@ -475,9 +475,51 @@ def test_shipped_sweeps_expand_to_the_published_experiments() -> None:
     counts = {name: len(load_spec(name).trials()) for name in shipped_sweeps()}
     assert counts == {
         "celeba-diversity": 40,
+        "celeba-families": 20,
+        "cifar10-classes": 3,
         "cifar10-diversity": 40,
+        "digits-classes": 3,
         "digits-demo": 6,
         "digits-diversity": 40,
+        "digits-families": 21,
+        "digits-snapshots": 6,
+        "digits-vae": 12,
+        "gaussians-modes": 70,
         "known-support": 6,
+        "stacked-digits-modes": 12,
+        "stacked-digits-modes-cluster": 40,
     }
     assert all(path.read_text().startswith("# ") for path in shipped_sweeps().values())
+
+
+# --- whole models to choose from ---
+
+MODELS = [
+    {"family": "dcgan", "discriminator_width": 16},
+    {"family": "ali", "discriminator_width": 8, "code_width": 32},
+    {"family": "ali", "discriminator_width": 8, "code_width": 48},
+]
+
+
+def test_a_grid_of_whole_models_has_each_family_with_its_own_keys(tmp_path: Path) -> None:
+    spec = spec_of(model={"grid_search": MODELS}, seeds=2)
+    trials = spec.trials()
+    assert [trial.model.family for trial in trials] == ["dcgan", "dcgan", "ali", "ali", "ali", "ali"]
+    assert [trial.model.code_width for trial in trials[2:]] == [32, 32, 48, 48]
+    alone = spec_of(model=MODELS[2]).trials()[0]
+    assert trials[4].id == alone.id  # an alternative is the trial that it is by itself
+    varying = spec.hyperparameters(trials)
+    assert {name: [values[trial.id] for trial in trials[::2]] for name, values in varying.items()} == {
+        "discriminator_width": [16, 8, 8], "code_width": [None, 32, 48],
+    }  # fmt: skip
+    file = tmp_path / "resolved.yaml"
+    file.write_text(yaml.safe_dump(spec.resolved()))
+    assert [trial.id for trial in load_spec(file).trials()] == [trial.id for trial in trials]
+
+
+def test_a_fault_in_one_of_the_models_is_named_there(sweep: Path) -> None:
+    bad = [MODELS[0], {"family": "ali", "code_widht": 32}]
+    sweep.write_text(yaml.safe_dump(yaml.safe_load(PLAIN) | {"model": {"grid_search": bad}}))
+    assert "model.grid_search[1].code_widht: unknown key" in refusal(sweep)
+    sweep.write_text(yaml.safe_dump(yaml.safe_load(PLAIN) | {"model": {"grid_search": [1, 2]}}))
+    assert "model.grid_search: got grid_search of 1; allowed: grid_search of mappings" in refusal(sweep)

@@ -10,7 +10,14 @@ def test_names_are_those_of_the_contract() -> None:
     trial = sweep.trial("t1")
     names = [sweep.spec, sweep.reference, sweep.verdicts, sweep.results, sweep.lock, sweep.report, trial.settings]
     names += [trial.samples, trial.commit(7), trial.checkpoint, trial.history, trial.outcome]
-    names += [sweep.real_neighbours, sweep.pair_record("t1", 500), trial.shard(3), sweep.logs, sweep.metrics]
+    names += [
+        sweep.real_neighbours,
+        sweep.partial_real_neighbours,
+        sweep.pair_record("t1", 500),
+        trial.shard(3),
+        sweep.logs,
+        sweep.metrics,
+    ]
     assert [str(name.relative_to("s")) for name in names] == [
         "sweep.yaml",
         "reference.zarr",
@@ -25,6 +32,7 @@ def test_names_are_those_of_the_contract() -> None:
         "trials/t1/history.jsonl",
         "trials/t1/outcome.json",
         "pairs/real_neighbours.npz",
+        "pairs/real_neighbours.unfinished.npz",
         "pairs/t1/00000500.npz",
         "trials/t1/samples.zarr/images/c.3.0.0.0",
         "logs",

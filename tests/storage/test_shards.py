@@ -132,7 +132,7 @@ class Slow(ShardWriter):
         super().__init__(trial, plan)
         self.go, self.fail_at = threading.Event(), fail_at
 
-    def write(self, shard_index: int, images: object) -> None:
+    def write(self, shard_index: int, images: object, labels: object) -> None:
         assert self.go.wait(20)
         if shard_index == self.fail_at:
             raise OSError(28, "No space left on device", f"shard {shard_index}")

@@ -1,0 +1,165 @@
+"""Comparing in parts: killed and begun again, grown, and with images that can't be read."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ganlab.fidelity import real_neighbours
+from jobs import comparison
+from jobs.comparison import Comparison, compare
+from storage.arrays import open_array
+from storage.partial_pairs import PartialPairs
+from storage.samples import DamagedShardError
+
+MEMORY = 2**30
+
+
+class KilledError(Exception):
+    """Stands for whatever ends a process."""
+
+
+def killed_after(parts: int):
+    """A map that dies when it has given so many results."""
+
+    def results(function, items):
+        yield from map(function, itertools.islice(items, parts))
+        raise KilledError
+
+    return results
+
+
+def silent(done: float, total: float, left: int) -> None:
+    assert 0 <= done <= total
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(comparison, "choose_tile_images", lambda *arguments: 100)
+
+
+@pytest.fixture
+def wanted(folder: Path, small_tiles: None):
+    """All pairs of 700 images, and the 2 nearest of 150 others for each: 28 + 14 parts."""
+    rng = np.random.default_rng(0)
+    pool = rng.integers(0, 256, (300, 1, 6, 6), dtype=np.uint8)
+    for name, count in (("samples", 700), ("others", 150)):
+        np.save(
+            folder / f"{name}.npy", pool[rng.integers(0, 300, count)] ^ rng.integers(0, 2, (count, 1, 6, 6), np.uint8)
+        )
+    images, others = open_array(folder / "samples.npy"), open_array(folder / "others.npy")
+    return Comparison(images, str(folder), 40.0, 5, others, neighbours=2)
+
+
+def answer(wanted, keep=None, map=map, progress=silent):
+    ((key, found),) = compare({"it": (wanted, keep)}, MEMORY, map, progress)
+    assert key == "it"
+    return found
+
+
+def assert_same(found, expected) -> None:
+    for a, b in zip(found, expected, strict=True):
+        a, b = a.to_arrays(), b.to_arrays()
+        assert a.keys() == b.keys()
+        for name in a:
+            np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+
+
+def test_what_is_finished_is_not_done_again(wanted, folder) -> None:
+    expected = answer(wanted)
+    keep = PartialPairs(folder / "it.npz", lambda images: "name" if images == 700 else None)
+    done = []
+    for parts in (5, 20, 3):
+        with pytest.raises(KilledError):
+            answer(wanted, keep, killed_after(parts), lambda d, t, left: done.append(left))
+    assert [done[0], done[6], done[27]] == [42, 37, 17], "each begins where the one before ended"
+    assert_same(answer(wanted, keep), expected)
+    assert not keep.path.exists(), "a finished comparison leaves no state"
+
+
+def test_smaller_tiles_go_on_with_what_larger_ones_left(wanted, folder, monkeypatch) -> None:
+    expected = answer(wanted)
+    keep = PartialPairs(folder / "it.npz", lambda images: "name")
+    with pytest.raises(KilledError):
+        answer(wanted, keep, killed_after(9))
+    monkeypatch.setattr(comparison, "choose_tile_images", lambda *arguments: 33)
+    assert_same(answer(wanted, keep), expected)
+
+
+def test_a_state_is_written_now_and_then(wanted, folder, monkeypatch) -> None:
+    monkeypatch.setattr(comparison, "SAVE_EVERY_S", 0.0)
+    keep = PartialPairs(folder / "it.npz", lambda images: "name")
+    saved = []
+
+    def watch(done: float, total: float, left: int) -> None:
+        saved.append(keep.load() is not None)
+
+    answer(wanted, keep, progress=watch)
+    assert not any(saved[:2])
+    assert all(saved[2:-1])
+
+
+def test_only_new_images_are_compared(wanted, folder) -> None:
+    expected = answer(wanted)
+    whole = wanted.images.read(0, 700)
+    keep = PartialPairs(folder / "it.npz", lambda images: f"{whole[:images].sum()}", keep_finished=True)
+    for images, before in ((250, 0), (600, 250), (700, 600)):
+        np.save(folder / f"{images}.npy", whole[:images])
+        grown = Comparison(open_array(folder / f"{images}.npy"), str(images), 40.0, 5, wanted.reference, neighbours=2)
+        seen = []
+        found = answer(grown, keep, progress=lambda done, total, left, seen=seen: seen.append(done))
+        assert seen[0] == before * (before - 1) // 2 + before * 150
+    assert_same(found, expected)
+
+
+@pytest.mark.parametrize("damage", ["cut", "of other images", "no such file"])
+def test_a_state_that_does_not_fit_is_not_used(wanted, folder, damage) -> None:
+    names = {"now": "these images"}
+    keep = PartialPairs(folder / "it.npz", lambda images: names["now"])
+    expected = answer(wanted)
+    with pytest.raises(KilledError):
+        answer(wanted, keep, killed_after(30))
+    if damage == "cut":
+        keep.path.write_bytes(keep.path.read_bytes()[:-50])
+    elif damage == "of other images":
+        names["now"] = "others"
+    else:
+        keep.path.unlink()
+    left = []
+    assert_same(answer(wanted, keep, progress=lambda done, total, tiles: left.append(tiles)), expected)
+    assert left[0] == 42
+
+
+class _Damaged:
+    """A set of images of which one can't be read."""
+
+    shape, dtype = (700, 1, 6, 6), np.dtype(np.uint8)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        if start <= 350 < stop:
+            raise DamagedShardError(Path("c.3.0.0.0"), "it is cut short", Path("trial"))
+        return np.zeros((stop - start, 1, 6, 6), np.uint8)
+
+
+def test_one_damaged_set_does_not_stop_the_others(wanted) -> None:
+    bad = Comparison(_Damaged(), "damaged", 40.0)
+    ran = []
+
+    def counting(function, items):
+        for item in items:
+            ran.append(item.key)
+            yield function(item)
+
+    found = dict(compare({"bad": (bad, None), "good": (wanted, None)}, MEMORY, counting, silent))
+    assert isinstance(found["bad"], DamagedShardError)
+    assert_same(found["good"], answer(wanted))
+    assert ran.count("bad") < 28, "the rest of a damaged set is not tried"
+
+
+def test_nearest_other_images_of_a_set(wanted) -> None:
+    images = wanted.images
+    found = answer(Comparison(images, "itself", reference=images, itself=True))
+    assert found.collisions is None
+    np.testing.assert_array_equal(found.neighbours.squared_distance[:, 0], real_neighbours(images.read(0, 700)))
+    assert (found.neighbours.index[:, 0] != np.arange(700)).all()

@@ -1,0 +1,279 @@
+"""Watching a sweep's folder: what it says, what it says when the folder is damaged, and that it goes on."""
+
+import json
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import generate_latest
+from rich.console import Console
+
+from jobs.monitor import Exporter, write_config
+from jobs.snapshot import SweepWatch, failure_cause
+from jobs.watch import view
+from monitoring.metrics import METRICS, registry
+from monitoring.targets import Target
+from storage.layout import SweepLayout
+from storage.lock import sweep_lock
+from storage.outcome import Outcome, write_outcome
+from storage.verdicts import Verdict, append_verdict
+from tests.monitoring.prometheus import until
+from tests.monitoring.simulated import simulated
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> SweepLayout:
+    """Eight trials, two in each state; three workers."""
+    return simulated(tmp_path_factory.mktemp("a sweep's  ünïcode folder") / "sweep", trials=8, workers=3)
+
+
+@pytest.fixture
+def sweep(original: SweepLayout, tmp_path: Path) -> SweepLayout:
+    """A copy to damage."""
+    return SweepLayout(Path(shutil.copytree(original.root, tmp_path / "sweep")))
+
+
+def first_in_state(layout: SweepLayout, state: str) -> str:
+    outcomes = {each: layout.trial(each).outcome for each in layout.trial_ids()}
+    return next(each for each, path in outcomes.items() if path.exists() and state in path.read_text())
+
+
+def test_a_folder_in_figures(sweep: SweepLayout) -> None:
+    new = SweepWatch(sweep).look()
+    for state in ("completed", "running", "waiting", "failed"):
+        assert new.get("ganlab_trials", state, "dcgan") == 2, state
+    assert new.get("ganlab_sweep_active") == 1, "its controller's record says so"
+    assert new.get("ganlab_trials_failed", "nan") == 2
+    assert new.get("ganlab_train_steps_total", "dcgan") == 6 * 40
+    assert new.get("ganlab_train_images_total", "dcgan") == 6 * 40 * 8
+    assert new.get("ganlab_train_steps_planned", "dcgan") == 8 * 40
+    assert new.get("ganlab_shards", "committed") > 0
+    assert new.get("ganlab_shards", "to_write") == new.get("ganlab_shards", "committed") / 3, "of the two that wait"
+    assert new.get("ganlab_snapshots", "measured") == 12
+    assert new.get("ganlab_pairs", "compared") == 12 * 1000 * 999 / 2
+    assert new.get("ganlab_workers", "joined") == 3
+    assert new.total("ganlab_gpus") == 12
+    assert new.total("ganlab_gpus_busy") == 6
+    losses = [new.get("ganlab_loss", "dcgan", "generator", quantile) for quantile in ("0", "0.5", "1")]
+    assert losses == sorted(losses)
+    assert losses[0] > 0
+    assert new.total("ganlab_exporter_problems") == 0
+    assert abs(new.get("ganlab_exporter_clock_offset_seconds")) < 1
+    assert set(new.values) <= set(METRICS)
+
+
+def test_what_people_judged_is_counted(sweep: SweepLayout) -> None:
+    watch = SweepWatch(sweep)
+    before = watch.look()
+    line: dict[str, Any] = dict.fromkeys((each.name for each in fields(Verdict)), "")
+    line |= {
+        "id": "1",
+        "trial": sweep.trial_ids()[0],
+        "step": 40,
+        "pair": (0, 1),
+        "verdict": "duplicate",
+        "blind": False,
+    }
+    append_verdict(sweep, Verdict(**line))
+    after = watch.look()
+    assert after.get("ganlab_verdicts", "given") == 1
+    assert after.get("ganlab_verdicts", "missing") == before.get("ganlab_verdicts", "missing") - 1
+
+
+def test_only_what_changed_is_read_again(sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = SweepWatch(sweep)
+    watch.look()
+    opened: list[str] = []
+    monkeypatch.setattr("storage.watch.read_json", lambda path: opened.append(path))
+    monkeypatch.setattr("storage.watch.read_pair_counts", lambda path: opened.append(path))
+    monkeypatch.setattr("storage.watch.read_attempts", lambda trial: opened.append(trial))
+    watch.look()
+    assert opened == []
+
+
+def test_a_trial_that_goes_on_is_followed(sweep: SweepLayout) -> None:
+    watch = SweepWatch(sweep)
+    before = watch.look()
+    running = next(each for each in watch._trials.values() if each.running)
+    with running.trial.history.open("a") as file:
+        file.write('{"step": 44, "generator_loss": 1.0, "steps_per_second": 12.5}\n{"step": 48, "gener')
+    after = watch.look()
+    assert after.total("ganlab_train_steps_total") == before.total("ganlab_train_steps_total") + 4
+    write_outcome(running.trial, Outcome("completed", step=48))
+    assert watch.look().get("ganlab_trials", "completed", "dcgan") == 3
+
+
+def test_a_sweep_half_deleted_is_watched_on(sweep: SweepLayout) -> None:
+    watch = SweepWatch(sweep)
+    before = watch.look()
+    completed, *rest = sorted(sweep.trial_ids())
+    shutil.rmtree(sweep.trial(completed).root)
+    shutil.rmtree(sweep.trial(rest[0]).samples, ignore_errors=True)
+    shutil.rmtree(sweep.pairs)
+    sweep.trial(rest[1]).settings.write_text("{ half")
+    new = watch.look()
+    assert new.get("ganlab_exporter_problems", "trial_gone") == 1
+    assert new.get("ganlab_exporter_problems", "unreadable") >= 1
+    assert new.total("ganlab_trials") == 7
+    assert new.total("ganlab_train_steps_total") == before.total("ganlab_train_steps_total"), "counters never fall"
+    shutil.rmtree(sweep.root)
+    assert watch.look().get("ganlab_exporter_problems", "folder_gone") == 1
+    # And one who begins to watch the ruins says so, too.
+    assert SweepWatch(sweep).look().get("ganlab_exporter_problems", "folder_gone") == 1
+
+
+def test_a_damaged_shard_is_counted(sweep: SweepLayout) -> None:
+    watch = SweepWatch(sweep)
+    assert watch.look().get("ganlab_shards", "damaged") == 0
+    images = sweep.trial(first_in_state(sweep, "completed")).samples / "images"
+    next(images.glob("c.*")).unlink()
+    assert watch.look().get("ganlab_shards", "damaged") == 1
+
+
+def test_a_clock_that_jumps_is_told(sweep: SweepLayout) -> None:
+    shift = [0.0]
+    watch = SweepWatch(sweep, clock=lambda: time.time() + shift[0])
+    assert watch.look().get("ganlab_exporter_clock_jumps_total") == 0
+    shift[0] = -3600
+    new = watch.look()
+    assert new.get("ganlab_exporter_clock_jumps_total") == 1
+    assert abs(new.get("ganlab_exporter_clock_offset_seconds") - 3600) < 5
+    # What is measured by the file system's clock stays right: nothing comes from the future.
+    assert new.get("ganlab_exporter_problems", "future_file") == 0
+    ages = new.values["ganlab_last_success_timestamp_seconds"]
+    assert all(at < time.time() + shift[0] + 1 for at in ages.values())
+    assert watch.look().get("ganlab_exporter_clock_jumps_total") == 1
+
+
+def test_files_from_the_future_are_told(sweep: SweepLayout) -> None:
+    import os
+
+    history = sweep.trial(sweep.trial_ids()[0]).history
+    history.touch()
+    os.utime(history, (time.time() + 900, time.time() + 900))
+    assert SweepWatch(sweep).look().get("ganlab_exporter_problems", "future_file") == 1
+
+
+def test_nobody_at_work_makes_running_trials_interrupted(sweep: SweepLayout) -> None:
+    shutil.rmtree(sweep.cluster)
+    watch = SweepWatch(sweep)
+    new = watch.look()
+    assert new.get("ganlab_trials", "interrupted", "dcgan") == 2
+    assert new.get("ganlab_sweep_active") == 0
+    with sweep_lock(sweep, "a test"):
+        assert watch.look().get("ganlab_trials", "running", "dcgan") == 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        ("a loss or weight was not finite at step 35", "nan"),
+        ("out of GPU memory: CUDA out of memory", "out_of_memory"),
+        ("No space left on device: /x", "disk"),
+        ("the process died 3 times at step 1200: out of memory?", "died"),
+        ("KeyError: 'x'", "error"),
+    ],
+)
+def test_causes_of_failures(reason: str, cause: str) -> None:
+    assert failure_cause(reason) == cause
+
+
+def test_a_look_that_fails_leaves_the_old_figures(sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    exporter = Exporter(sweep, said.append)
+    before = exporter.newest
+    monkeypatch.setattr(exporter.watch, "look", lambda: 1 / 0)
+    exporter.look()
+    exporter.look()
+    assert exporter.newest is before
+    assert said == [f"a look at {sweep.root} failed: ZeroDivisionError: division by zero"]
+
+
+def test_targets_follow_the_workers(sweep: SweepLayout) -> None:
+    exporter = Exporter(sweep, print)
+    own = Target("ganlab", "n0:9709")
+    exporter.write_targets(own)
+    groups = json.loads(sweep.targets.read_text())
+    assert sum(group["labels"]["job"] == "ray" for group in groups) == 3
+    assert {group["labels"]["sweep"] for group in groups} == {"simulated"}
+    (sweep.cluster / "workers" / "2_1.json").unlink()
+    exporter.look()
+    exporter.write_targets(own)
+    assert len(json.loads(sweep.targets.read_text())) == 3
+
+
+def test_prometheus_files_are_put_beside_the_sweep(sweep: SweepLayout) -> None:
+    config = write_config(sweep)
+    assert config == sweep.metrics / "prometheus.yml"
+    assert "targets.json" in config.read_text()
+    assert (sweep.metrics / "alerts.yml").exists()
+
+
+def test_many_trials_make_few_series(tmp_path: Path) -> None:
+    """500 trials and 20 workers: the size of a scrape; how long it takes, tests/benchmarks/monitoring.py measures."""
+    layout = simulated(tmp_path / "large", trials=500, workers=20, images=512)
+    new = SweepWatch(layout).look()
+    assert new.total("ganlab_trials") == 500
+    text = generate_latest(registry(lambda: new))
+    assert len(text) < 200_000
+    for name in METRICS:
+        series = len(re.findall(rf"^{name}[{{ ]", text.decode(), re.M))
+        assert series <= 100, name
+
+
+def test_the_terminal_shows_the_same(sweep: SweepLayout) -> None:
+    watch = SweepWatch(sweep)
+    console = Console(width=110, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(view(watch, watch.look()))
+    console.file.close()
+    shown = console.export_text()
+    assert "simulated in" in shown
+    assert "at work" in shown
+    assert "2 running" in shown
+    assert "2 failed: 2 nan" in shown
+    assert "6.0 of 12 busy" in shown
+
+
+def test_monitor_serves_until_it_is_told_to_end(sweep: SweepLayout) -> None:
+    shutil.rmtree(sweep.cluster)
+    command = [Path(sys.executable).with_name("ganlab"), "monitor", str(sweep.root), "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            until(sweep.targets.exists, 60, "the exporter is up")
+            (group,) = json.loads(sweep.targets.read_text())
+            (address,) = group["targets"]
+            with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+                assert b'ganlab_trials_failed{cause="nan"} 2.0' in answer.read()
+        finally:
+            process.send_signal(signal.SIGTERM)
+        said = process.communicate(timeout=20)[1]
+    assert process.returncode == 0, said
+    assert not sweep.targets.exists(), "what has ended on purpose is no target"
+    assert address.startswith("127.0.0.1:")
+    for words in ("prometheus --config.file=", "Grafana's dashboards", "/runbook"):
+        assert words in said
+
+
+def test_a_port_in_use_and_a_folder_that_is_no_sweep(
+    sweep: SweepLayout, ganlab: Callable[..., subprocess.CompletedProcess[str]], folder: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as holder:
+        port = holder.getsockname()[1]
+        taken = ganlab("monitor", sweep.root, "--port", str(port))
+    assert taken.returncode == 2
+    assert f"port {port} is in use by process" in taken.stderr.splitlines()[-1]
+    assert "pytest" in taken.stderr.splitlines()[-1]
+    none = ganlab("monitor", folder)
+    assert none.returncode == 2
+    assert "no sweep here" in none.stderr
+    assert len(none.stderr.strip().splitlines()) == 1

@@ -1,0 +1,224 @@
+"""Anyone's samples: the answer, its page, its classes, and what cannot be measured."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+from rich.console import Console
+from sklearn.datasets import load_digits
+
+from ganlab.embedding import ClassifierSettings
+from ganlab.manifold import manifold_scores
+from jobs import space as space_module
+from jobs.pipeline import measure_path
+from jobs.sample_report import write_sample_report
+from jobs.show import sample_lines
+from jobs.spec import SpecError
+
+SILENT = Console(quiet=True)
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    stored = load_digits()
+    return np.rint(stored.images[:600, None] * (255 / 16)).astype(np.uint8), stored.target[:600].astype(np.int64)
+
+
+@pytest.fixture
+def files(folder: Path, digits) -> tuple[Path, Path]:
+    """Samples of 100 digits, one of them made a tenth of the time, and the real ones, both with labels."""
+    images, labels = digits
+    rng = np.random.default_rng(0)
+    drawn = np.where(rng.random(1500) < 0.1, 0, rng.integers(0, 100, 1500))
+    noisy = np.clip(images[drawn].astype(int) + rng.integers(-3, 4, (1500, 1, 8, 8)), 0, 255).astype(np.uint8)
+    np.savez(folder / "samples.npz", images=noisy, labels=labels[drawn])
+    np.savez(folder / "real.npz", images=images, labels=labels)
+    return folder / "samples.npz", folder / "real.npz"
+
+
+def test_support_and_pairs(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    pool = random.integers(0, 256, (200, 3, 8, 8), dtype=np.uint8)
+    np.save(folder / "samples.npy", pool[random.integers(0, 200, 1500)])
+    np.save(folder / "real.npy", pool)
+    answer = measure_path(folder / "samples.npy", 3.0, None, None, SILENT).as_json()
+    assert answer["support_size_low"] <= 200 <= answer["support_size_high"]
+    assert answer["pairs_compared"] == 1500 * 1499 // 2
+    assert answer["heavy_modes"] == []
+    assert "fidelity_ratio" not in answer
+    with_real = measure_path(folder / "samples.npy", None, folder / "real.npy", None, SILENT).as_json()
+    assert with_real["fidelity_ratio"] == 0
+    assert with_real["real"]["samples"] == 200
+    assert with_real["precision"] == with_real["realistic_share"] == 1
+
+
+def test_everything_is_in_the_json(files: tuple[Path, Path], digits) -> None:
+    answer = measure_path(files[0], 60.0, files[1], None, SILENT)
+    found = json.loads(json.dumps(answer.as_json(), allow_nan=False))
+    (heavy,) = found["heavy_modes"]
+    assert heavy["mass_low"] <= 0.109 <= heavy["mass_high"]
+    assert heavy["nearest_real"] == [0]
+    assert found["without_heavy_modes"]["support_size_low"] <= 99 <= found["without_heavy_modes"]["support_size_high"]
+    assert not found["published"]["theorem_applies"]
+    assert found["published"]["support_size"] == found["sample_size_at_half"] ** 2
+    assert {each["label"] for each in found["classes"]} == set(range(10))
+    assert 0 in found["nonuniform_classes"]
+    assert sum(each["samples"] for each in found["classes"]) == 1500
+    for each in found["classes"]:
+        there = (digits[1][:100] == each["label"]).sum()
+        if not each["nonuniform"]:
+            assert each["support_size_low"] <= there <= each["support_size_high"]
+        assert each["real"]["support_size"] > each["support_size"]
+    at = next(each for each in found["thresholds"] if each["distance"] == 60.0)
+    assert at["pairs"] == 1500 * 1499 // 2
+    assert round(at["probability"] * at["pairs"]) == found["duplicates"]
+    assert found["thresholds"][-1]["diversity_ratio"] > 0.5
+    samples = np.load(files[0])["images"]
+    scores = manifold_scores(digits[0], samples[:600])
+    assert found["scored_images"] == 600
+    for name in ("precision", "recall", "density", "coverage"):
+        assert found[name] == getattr(scores, name)
+    assert found["frechet_distance"] > 0
+    assert found["realistic"]["support_size"] == found["support_size"]
+    assert found["closest"][0]["distance_to_real"][0] < 60
+    words = "\n".join(sample_lines(answer))
+    assert "heavy mode: image" in words
+    assert re.search(r"class 0: .*nonuniform", words)
+
+
+def test_a_page_for_a_file(files: tuple[Path, Path]) -> None:
+    page = files[0].parent / "page.html"
+    answer = measure_path(files[0], 60.0, files[1], None, SILENT)
+    write_sample_report(answer, page)
+    text = page.read_text(encoding="utf-8")
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text)
+    assert text.count("data:image/png") == 2 + 20 + 1
+    for words in (
+        "Heavy modes",
+        "Class by class",
+        "Every threshold",
+        "Against the real images",
+        "As the test was published",
+    ):
+        assert f"<h2>{words}</h2>" in text
+    assert "1 heavy mode holds" in text
+    first = page.read_bytes()
+    write_sample_report(answer, page)
+    assert page.read_bytes() == first
+
+
+def test_a_page_for_features_has_no_pictures(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.save(folder / "features.npy", rng.normal(size=(50, 7)).astype(np.float32)[rng.integers(0, 50, 400)])
+    write_sample_report(measure_path(folder / "features.npy", 0.0, None, None, SILENT), folder / "page.html")
+    text = (folder / "page.html").read_text(encoding="utf-8")
+    assert "data:image/png" not in text
+    assert "nothing is known of the samples" in text
+
+
+def test_the_classifier_is_trained_once_and_features_are_kept(files, folder, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    train = space_module.train_classifier
+    settings = ClassifierSettings(least_steps=200, epochs=1)
+    monkeypatch.setattr(
+        space_module, "train_classifier", lambda *images, **options: train(*images, settings, **options)
+    )
+    first = measure_path(files[0], None, files[1], None, SILENT, "classifier").as_json()
+    assert first["embedding"]["held_out_accuracy"] > 0.7
+    assert first["embedding"]["held_out_images"] == 60
+    assert 80 < first["without_heavy_modes"]["support_size"] < 105  # to the classifier some digits are one
+    monkeypatch.setattr(space_module, "train_classifier", None)
+    assert measure_path(files[0], None, files[1], None, SILENT, "classifier").as_json() == first
+    # The same numbers as for the features given as anyone's own.
+    classifier = space_module.Classifier.from_arrays(_arrays(next((folder / "cache").rglob("classifier-*.npz"))))
+    for name, path in zip(("own", "real"), files, strict=True):
+        np.save(folder / f"{name}.npy", classifier.features(np.load(path)["images"]))
+    by_hand = measure_path(folder / "own.npy", None, folder / "real.npy", None, SILENT).as_json()
+    for name in (
+        "support_size",
+        "duplicates",
+        "threshold",
+        "precision",
+        "recall",
+        "frechet_distance",
+        "fidelity_ratio",
+    ):
+        assert by_hand[name] == first[name]
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as found:
+        return {name: found[name] for name in found.files if name != "fingerprint"}
+
+
+def test_a_classifier_needs_labelled_pictures(files: tuple[Path, Path], folder: Path) -> None:
+    with pytest.raises(SpecError, match=r"got nothing to train it on; allowed: --reference with labelled pictures"):
+        measure_path(files[0], 60.0, None, None, SILENT, "classifier")
+    np.save(folder / "bare.npy", np.load(files[1])["images"])
+    with pytest.raises(SpecError, match="got no labels beside uint8 images"):
+        measure_path(files[0], None, folder / "bare.npy", None, SILENT, "classifier")
+
+
+def test_pictures_with_their_channels_last_are_shown(folder: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), dtype=np.uint8)
+    np.save(folder / "last.npy", images)
+    answer = measure_path(folder / "last.npy", 10.0, None, None, SILENT)
+    pictures = answer.samples.pictures
+    assert pictures is not None
+    np.testing.assert_array_equal(pictures.read(3, 9), images[3:9].transpose(0, 3, 1, 2))
+    write_sample_report(answer, folder / "page.html")
+    assert "data:image/png" in (folder / "page.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("images", "threshold", "said"),
+    [
+        (np.zeros((1, 3), np.float32), 1.0, "two or more"),
+        (np.zeros((5, 3)), 1.0, "got float64; allowed: uint8 images or float32"),
+        (np.full((50, 3), np.nan, np.float32), 1.0, "NaN or infinite"),
+        (np.full((50, 3), np.inf, np.float32), 1.0, "NaN or infinite"),
+        (np.zeros((0, 3), np.uint8), 1.0, "at least one item"),
+        (np.zeros((5, 3), np.uint8), None, "give --threshold"),
+    ],
+)
+def test_samples_that_cannot_be_measured(folder: Path, images: np.ndarray, threshold: float, said: str) -> None:
+    np.save(folder / "bad.npy", images)
+    with pytest.raises(SpecError, match=said):
+        measure_path(folder / "bad.npy", threshold, None, None, SILENT)
+
+
+def test_other_bad_input(folder: Path) -> None:
+    good = np.zeros((9, 3, 8, 8), np.uint8)
+    np.save(folder / "good.npy", good)
+    np.save(folder / "other.npy", good[:, :1])
+    (folder / "cut.npy").write_bytes((folder / "good.npy").read_bytes()[:-100])
+    zarr.create_array(folder / "empty.zarr", shape=(0, 3, 8, 8), dtype="uint8", chunks=(1, 3, 8, 8))
+    pictures = folder / "pictures"
+    pictures.mkdir()
+    for number, side in enumerate((8, 8, 12)):
+        Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(pictures / f"{number}.png")
+    for path, reference, said in (
+        ("cut.npy", None, "cut short"),
+        ("empty.zarr", None, "at least one item"),
+        ("pictures", None, "resize"),
+        ("nothing.npy", None, "no such file"),
+        ("good.npy", "other.npy", "--reference holds uint8 of shape"),
+    ):
+        with pytest.raises(SpecError, match=said):
+            measure_path(folder / path, 1.0, reference and folder / reference, None, SILENT)
+    assert measure_path(pictures, 1.0, None, 8, SILENT).as_json()["samples"] == 3
+
+
+def test_a_collapsed_sample_is_an_answer(folder: Path) -> None:
+    np.save(folder / "same.npy", np.full((500, 1, 8, 8), 7, np.uint8))
+    answer = measure_path(folder / "same.npy", 0.0, None, None, SILENT)
+    found = answer.as_json()
+    assert found["support_size"] == 1
+    assert found["largest_mode_mass"] == 1
+    assert len(found["heavy_modes"]) == 1
+    assert found["without_heavy_modes"] is None
+    write_sample_report(answer, folder / "page.html")

@@ -1,0 +1,77 @@
+"""One command at a time: by the kernel's locks, and by the record where a file system has none."""
+
+import errno
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from storage.layout import SweepLayout
+from storage.lock import SweepBusyError, is_unused, lock_holder, sweep_lock
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from storage.layout import SweepLayout
+from storage.lock import sweep_lock
+with sweep_lock(SweepLayout(Path(sys.argv[1])), "ganlab run there.yaml"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture
+def layout(folder: Path) -> SweepLayout:
+    return SweepLayout(folder / "sweep")
+
+
+@pytest.fixture(params=["locks", "no locks"])
+def file_system(request, monkeypatch) -> str:
+    """The file system as it is, and one that answers as Lustre does when mounted without locks."""
+    if request.param == "no locks":
+
+        def flock(file, operation) -> None:
+            raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+        monkeypatch.setattr(fcntl, "flock", flock)
+    return request.param
+
+
+def test_a_second_command_is_refused_until_the_first_ends(layout, file_system) -> None:
+    assert lock_holder(layout) is None
+    with sweep_lock(layout, "ganlab run a.yaml"):
+        assert f"`ganlab run a.yaml` on {os.uname().nodename}, process {os.getpid()}" in lock_holder(layout)
+        with pytest.raises(SweepBusyError, match=r"in use by `ganlab run a\.yaml`"), sweep_lock(layout, "another"):
+            pass
+    assert lock_holder(layout) is None
+    assert is_unused(layout)
+    with sweep_lock(layout, "another"):
+        pass
+
+
+def test_a_killed_command_holds_nothing(layout, file_system) -> None:
+    holder = subprocess.Popen([sys.executable, "-c", HOLD, layout.root], stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    assert "`ganlab run there.yaml`" in lock_holder(layout)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert lock_holder(layout) is None
+    with sweep_lock(layout, "another"):
+        pass
+
+
+def test_without_locks_a_command_on_another_host_is_believed_and_the_remedy_named(layout, monkeypatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.EOPNOTSUPP, "no locks")))
+    layout.cluster.mkdir(parents=True)
+    layout.lock.write_text(json.dumps({"command": "ganlab run", "host": "login2", "pid": 1, "since": "yesterday"}))
+    delete = r"login2.*if that process was killed, delete .*lock"
+    with pytest.raises(SweepBusyError, match=delete), sweep_lock(layout, "another"):
+        pass
+    layout.lock.unlink()
+    with sweep_lock(layout, "another"):
+        pass
