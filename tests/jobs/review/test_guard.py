@@ -2,7 +2,6 @@
 
 import socket
 import stat
-import time
 from pathlib import Path
 
 import pytest
@@ -187,9 +186,7 @@ def test_other_hosts_are_served_when_asked_for_with_a_warning_until_told_to_end(
         assert page.ask("GET", "/pair/0", None)[0] == 401
         token = sweep.review_token(page.port)
         assert token.exists()
-        started = time.monotonic()
         assert page.stop() == 0
-        assert time.monotonic() - started < 10
         assert not token.exists()
         assert "Traceback" not in page.said
     finally:
