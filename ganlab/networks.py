@@ -130,7 +130,7 @@ class Perceptron(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for _ in range(hidden):
-            layers.append(nn.Linear(inputs, width))
+            layers.append(nn.Linear(inputs, width, bias=normalise == "none"))
             layers += [nn.BatchNorm1d(width), nn.ReLU()] if normalise == "batch" else [nn.LeakyReLU(0.2)]
             inputs = width
         self.layers = nn.Sequential(*layers, nn.Linear(inputs, outputs))

@@ -53,6 +53,7 @@ class Replicas:
         self._members = set(range(count))
         self._turns: dict[int, _Turn] = {}
         self._losses: dict[int, Mapping[str, Tensor]] = {}
+        self._stacked: list[int] = []
         self._error: BaseException | None = None
         self._stack: _Stack | None = None
 
@@ -73,8 +74,6 @@ class Replicas:
             self._families[number] = family
             self._state.notify_all()
             self._state.wait_for(lambda: self._families.keys() >= self._members)
-            if self._stack is None:
-                self._stack = _Stack([self._families[each] for each in sorted(self._families)])
         family.step = partial(self._step, number)  # type: ignore[method-assign]
         return family
 
@@ -92,13 +91,14 @@ class Replicas:
             return self._losses.pop(number)
 
     def _take_step(self) -> None:
-        assert self._stack is not None
-        order = sorted(self._families)
-        turns = [self._turns.get(each) for each in order]
-        self._turns.clear()
+        present = sorted(self._turns)
+        turns = [self._turns.pop(number) for number in present]
         try:
+            if self._stack is None or present != self._stacked:
+                self._stack = _Stack([self._families[number] for number in present])  # the others have ended
+                self._stacked = present
             losses = self._stack.step(turns)
-            self._losses = {each: own for each, own in zip(order, losses, strict=True) if own is not None}
+            self._losses |= zip(present, losses, strict=True)
         except BaseException as error:
             self._error = error
 
@@ -114,58 +114,48 @@ class _Stack:
         for family in families:
             for name, average in family.averages.items():
                 average.follow(family.networks[name])
-        self._optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.optimizers = {name: self._one_optimizer(name) for name in self.networks}
 
-    def step(self, turns: Sequence[_Turn | None]) -> list[Mapping[str, Tensor] | None]:
-        """One step as `DCGAN.step` takes it; a replica that brings None stands still."""
+    def step(self, turns: Sequence[_Turn]) -> list[Mapping[str, Tensor]]:
+        """One step as `DCGAN.step` takes it, of every replica."""
         first, settings = self.first, self.first.settings
         generator, discriminator = self.networks["generator"], self.networks["discriminator"]
+        both = list(zip(self.families, turns, strict=True))
         for _ in range(first.discriminator_steps):
-            reals = self._reals(turns)
-            count = len(next(real for real in reals if real is not None))
-            real = discriminator.join(self._filled(reals))
-            latents = [None if turn is None else family.latent(count, turn.draws)
-                       for family, turn in zip(self.families, turns, strict=True)]  # fmt: skip
+            reals = [family.real(turn.next_batch) for family, turn in both]
+            count, real = len(reals[0]), discriminator.join(reals)
             with first.arithmetic():
-                made = generator(generator.join(self._filled(latents)))
-                fake = self._packed(made)
+                fake = self._packed(
+                    generator(generator.join([family.latent(count, turn.draws) for family, turn in both]))
+                )
                 on_discriminator = discriminator_loss(
                     settings.loss, discriminator.logits(real).float(), discriminator.logits(fake.detach()).float()
                 )
                 if settings.loss == "wasserstein-gp":
-                    mixes = [None if turn is None else family.uniform(count, 1, turn.draws)
-                             for family, turn in zip(self.families, turns, strict=True)]  # fmt: skip
-                    penalty = self._gradient_penalty(real, fake.detach(), torch.cat(self._filled(mixes), dim=1))
+                    mix = torch.cat([family.uniform(count, 1, turn.draws) for family, turn in both], dim=1)
+                    penalty = self._gradient_penalty(real, fake.detach(), mix)
                     on_discriminator = on_discriminator + settings.gradient_penalty * penalty
-            self._descend(on_discriminator.sum(), "discriminator", turns)
+            self._descend(on_discriminator.sum(), "discriminator")
             if settings.loss == "wasserstein-clip":
-                self._clip(settings.weight_clip, turns)
+                with torch.no_grad():
+                    for weights, _ in discriminator.shared:
+                        weights.clamp_(-settings.weight_clip, settings.weight_clip)
         with first.arithmetic():
             on_generator = generator_loss(settings.loss, discriminator.logits(fake).float())
-        self._descend(on_generator.sum(), "generator", turns)
-        self._update_averages(turns)
+        self._descend(on_generator.sum(), "generator")
+        self._update_averages()
         return [
-            None if turn is None else {"generator_loss": of_generator, "discriminator_loss": of_discriminator}
-            for turn, of_generator, of_discriminator
-            in zip(turns, on_generator.detach(), on_discriminator.detach(), strict=True)
-        ]  # fmt: skip
-
-    def _reals(self, turns: Sequence[_Turn | None]) -> list[Tensor | None]:
-        return [None if turn is None else family.real(turn.next_batch)
-                for family, turn in zip(self.families, turns, strict=True)]  # fmt: skip
-
-    @staticmethod
-    def _filled(batches: Sequence[Tensor | None]) -> list[Tensor]:
-        """Zeros in the places of replicas that stand still."""
-        like = next(batch for batch in batches if batch is not None)
-        return [torch.zeros_like(like) if batch is None else batch for batch in batches]
+            {"generator_loss": of_generator, "discriminator_loss": of_discriminator}
+            for of_generator, of_discriminator in zip(on_generator.detach(), on_discriminator.detach(), strict=True)
+        ]
 
     def _packed(self, made: Tensor) -> Tensor:
         if self.first.discriminated_shape == self.first.shape:
             return made
-        generator, discriminator = self.networks["generator"], self.networks["discriminator"]
-        return discriminator.join([family.pack(part) for family, part
-                                   in zip(self.families, generator.split(made), strict=True)])  # fmt: skip
+        parts = self.networks["generator"].split(made)
+        return self.networks["discriminator"].join(
+            [family.pack(part) for family, part in zip(self.families, parts, strict=True)]
+        )
 
     def _gradient_penalty(self, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
         """(K,) penalties; `mix` is (n, K)."""
@@ -183,51 +173,44 @@ class _Stack:
             norms = gradient.float().reshape(len(gradient), count, -1).norm(dim=2).t()
         return (norms - 1).square().mean(-1)
 
-    def _descend(self, loss: Tensor, name: str, turns: Sequence[_Turn | None]) -> None:
+    def _descend(self, loss: Tensor, name: str) -> None:
         network = self.networks[name]
-        stacked = [weights for weights, _ in network.shared]
-        gradients = torch.autograd.grad(loss, stacked, retain_graph=False)
-        for (_, own), gradient in zip(network.shared, gradients, strict=True):
-            for parameter, part, turn in zip(own, gradient.chunk(network.count), turns, strict=True):
-                parameter.grad = None if turn is None else part  # without a gradient an optimizer leaves it alone
-        if name not in self._optimizers:
-            self._optimizers[name] = self._one_optimizer(name)
-        self._optimizers[name].step()
+        gradients = torch.autograd.grad(loss, [weights for weights, _ in network.shared])
+        for (weights, own), gradient in zip(network.shared, gradients, strict=True):
+            if gradient.stride() != weights.stride():  # a fused optimizer walks through memory, both alike
+                gradient = torch.empty_like(weights).copy_(gradient)
+            for parameter, part in zip(own, gradient.chunk(network.count), strict=True):
+                parameter.grad = part
+        optimizer = self.optimizers[name]
+        for family in self.families:  # a state that was loaded since the last step
+            optimizer.state.update(family.optimizers[name].state)
+        optimizer.step()
         for family in self.families:
-            theirs, ours = family.optimizers[name].state, self._optimizers[name].state
+            theirs = family.optimizers[name].state
             if not theirs:  # from now on both hold the same tensors
-                theirs.update({each: ours[each] for each in family.networks[name].parameters() if each in ours})
+                theirs.update(
+                    {parameter: optimizer.state[parameter] for parameter in family.networks[name].parameters()}
+                )
 
     def _one_optimizer(self, name: str) -> torch.optim.Optimizer:
-        """An optimizer of all replicas' weights, each at its own rate, that goes on from their optimizers' states."""
+        """An optimizer of all replicas' weights, each at its own rate."""
         own = [family.optimizers[name] for family in self.families]
-        groups: dict[float, list[torch.nn.Parameter]] = {}
+        rates: dict[float, list[torch.nn.Parameter]] = {}
         for optimizer in own:
             for group in optimizer.param_groups:
-                groups.setdefault(group["lr"], []).extend(group["params"])
-        defaults = {
-            key: value for key, value in own[0].defaults.items() if key in inspect.signature(type(own[0])).parameters
-        }
-        made = type(own[0])([{"params": parameters, "lr": rate} for rate, parameters in groups.items()], **defaults)
-        for optimizer in own:
-            made.state.update(optimizer.state)
-        return made
+                rates.setdefault(group["lr"], []).extend(group["params"])
+        kind, taken = type(own[0]), inspect.signature(type(own[0])).parameters
+        defaults = {key: value for key, value in own[0].defaults.items() if key in taken}
+        return kind([{"params": parameters, "lr": rate} for rate, parameters in rates.items()], **defaults)
 
-    def _update_averages(self, turns: Sequence[_Turn | None]) -> None:
+    def _update_averages(self) -> None:
         by_decay: dict[float, list[tuple[Tensor, Tensor]]] = {}
-        for family, turn in zip(self.families, turns, strict=True):
-            for average in family.averages.values() if turn is not None else ():
+        for family in self.families:
+            for average in family.averages.values():
                 by_decay.setdefault(average.decay, []).extend(average.pairs)
         with torch.no_grad():
             for decay, pairs in by_decay.items():
                 torch._foreach_lerp_([mine for mine, _ in pairs], [theirs for _, theirs in pairs], 1 - decay)
-
-    def _clip(self, bound: float, turns: Sequence[_Turn | None]) -> None:
-        with torch.no_grad():
-            for family, turn in zip(self.families, turns, strict=True):
-                if turn is not None:
-                    for parameter in family.discriminator.parameters():
-                        parameter.clamp_(-bound, bound)
 
 
 def steps_of(families: Sequence[DCGAN]) -> Any:

@@ -53,7 +53,8 @@ class StackedNetwork:
         """Run all networks, in training mode."""
         for layer in self._layers:
             joined = layer(joined)
-        torch._foreach_add_(self.counters, 1)
+        if self.counters:
+            torch._foreach_add_(self.counters, 1)
         return joined
 
     def logits(self, joined: Tensor) -> Tensor:
@@ -117,6 +118,8 @@ class _Convolution(_Weighted):
 class _Linear(_Weighted):
     def __call__(self, joined: Tensor) -> Tensor:
         weight = self.weights["weight"].view(self.count, -1, joined.shape[1])
+        if "bias" not in self.weights:
+            return torch.bmm(weight, joined)
         return torch.baddbmm(self.weights["bias"].view(self.count, -1, 1), weight, joined)
 
 

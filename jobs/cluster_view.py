@@ -29,6 +29,7 @@ class ClusterView:
         self._jobs: list[QueuedJob] | None = None
         self._queue_failed = False
         self._head: dict[str, Any] = {}
+        self._address = ""
         self._workers: list[dict[str, Any]] = []
 
     @property
@@ -51,11 +52,13 @@ class ClusterView:
     @property
     def address(self) -> str:
         """The controller's own address among those of its host, as chosen by the site's settings; empty without one."""
-        return str(self._head.get("metrics") or "").rpartition(":")[0].strip("[]")
+        return self._address
 
     def read(self) -> None:
         """Read the records anew."""
         self._head = read_json(self._folder.head) or {}
+        # It is named only while the head runs, but holds as long as this process, which is on the same host.
+        self._address = str(self._head.get("metrics") or "").rpartition(":")[0].strip("[]") or self._address
         try:
             paths = sorted(self._folder.workers.glob("[!.]*.json"))
         except OSError:

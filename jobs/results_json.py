@@ -32,8 +32,10 @@ _REAL_LISTS = {
 def results_json(results: Results, table: Table) -> dict[str, Any]:
     """Everything a results Dataset holds of trials, settings and real images, as plain data."""
     results = results.load()
-    scalars = [name for name, values in results.data_vars.items() if values.dims == ()]
-    real = {str(name): _plain(results[name].values) for name in scalars if str(name).startswith("real_")}
+    scalars = {str(name): _measured(values) for name, values in results.data_vars.items() if values.dims == ()}
+    real = {name: value for name, value in scalars.items() if name.startswith("real_")}
+    told = {*real, "threshold", "embedding_accuracy", "embedding_training_accuracy"}
+    numbers = [str(name) for name, values in results.data_vars.items() if values.dims == ("trial", "snapshot")]
     return {
         "title": results.attrs.get("title"),
         "threshold": _plain(results["threshold"].values),
@@ -46,7 +48,8 @@ def results_json(results: Results, table: Table) -> dict[str, Any]:
             "training_accuracy": _plain(results["embedding_training_accuracy"].values),
         },
         "settings": [_setting(setting) for setting in table.settings],
-        "trials": [_trial(results.isel(trial=place), row) for place, row in enumerate(table.trials)],
+        "trials": [_trial(results.isel(trial=place), row, numbers) for place, row in enumerate(table.trials)],
+        "sweep": {name: value for name, value in scalars.items() if name not in told and value is not None},
         "real": real | _lists(results, _REAL_LISTS),
     }  # fmt: skip
 
@@ -61,27 +64,22 @@ def _setting(setting: Setting) -> dict[str, Any]:
     }
 
 
-def _trial(trial: Results, row: Row) -> dict[str, Any]:
+def _trial(trial: Results, row: Row, numbers: list[str]) -> dict[str, Any]:
     return {
         "trial": row.trial, "settings": dict(row.settings), "seed": row.seed, "status": row.status, "reason": row.reason,
         "weights": dict(row.weights), "verdict": row.verdict,
         "snapshots": [
-            _snapshot(trial.isel(snapshot=place))
+            _snapshot(trial.isel(snapshot=place), numbers)
             for place in range(trial.sizes["snapshot"]) if int(trial["samples"].values[place]) >= 0
         ],
     }  # fmt: skip
 
 
-def _snapshot(here: Results) -> dict[str, Any]:
-    listed = {name for _, names in _LISTS.values() for name in names}
-    numbers = {
-        str(name): _plain(values.values) for name, values in here.data_vars.items()
-        if values.dims == () and name not in listed and not str(name).startswith(("real_", "embedding_"))
-        and name != "threshold"
-    }  # fmt: skip
+def _snapshot(here: Results, names: list[str]) -> dict[str, Any]:
+    numbers = {name: _measured(here[name]) for name in names}
     count = numbers.pop("heavy_modes")
     found = _lists(here, _LISTS)
-    found["heavy_modes"] = found["heavy_modes"][: max(count, 0)]
+    found["heavy_modes"] = found["heavy_modes"][: count or 0]
     found["closest"] = [each for each in found["closest"] if each["flagged_distance"] is not None]
     found["classes"] = [each for each in found["classes"] if each["class_samples"] >= 0]
     if found["classes"]:
@@ -97,6 +95,12 @@ def _lists(here: Results, lists: dict[str, tuple[str, tuple[str, ...]]]) -> dict
         columns = coordinate | {name: [_plain(value) for value in here[name].values] for name in names}
         found[key] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     return found
+
+
+def _measured(variable: Any) -> Any:
+    """The one value of a variable; None for what stands for not measured."""
+    value = _plain(variable.values)
+    return None if str(value) == variable.attrs.get("not_measured") and not isinstance(value, bool) else value
 
 
 def _plain(value: Any) -> Any:

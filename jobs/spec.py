@@ -25,7 +25,10 @@ __all__ = [
     "check_spec", "difference", "load_spec", "shipped_sweeps",
 ]  # fmt: skip
 
-RESERVED = {"family", "flagged", "reason", "sample_size", "seed", "snapshot", "status", "step", "trial"}
+RESERVED = {
+    "class", "copy", "distance", "family", "flagged", "mode", "reason", "sample_size", "seed", "snapshot", "status",
+    "step", "trial",
+}  # fmt: skip
 """Names that the results use for something else than a hyperparameter."""
 
 
@@ -336,7 +339,7 @@ def _first(spec: Spec) -> dict[str, Any]:
 
 
 def _varying(word: Word) -> list[tuple[str, ...]]:
-    """Key paths that a word makes differ: its own; of whole models to choose from, each key that is not in all the same."""
+    """Key paths that a word makes differ: its own; of whole models to choose from, each key that differs among them."""
     if word.key != "model":
         return [word.path]
     keys = dict.fromkeys(key for model in word.values for key in model if key != "family")
@@ -349,7 +352,8 @@ def _under(error: SpecError, word: Word) -> bool:
 
 def _at_alternative(error: SpecError, word: Word | None, index: int) -> SpecError:
     """Put the fault of one alternative at its place in the file."""
-    if word is None or error.text.startswith("unknown key"):
+    whole = word is not None and word.key == "model" and _under(error, word)  # the key stands in one of the models
+    if word is None or (error.text.startswith("unknown key") and not whole):
         return error
     depth = len(word.path)
     if not _under(error, word):

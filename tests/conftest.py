@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together when two processes share the work, and all that use SLURM: fixtures are shared."""
+    """When two processes share the work, keep the tests of a file together, and all on SLURM: they share fixtures."""
     for item in items:
         group = "slurm" if "slurm" in item.path.parts else str(item.path)
         item.add_marker(pytest.mark.xdist_group(group))

@@ -66,7 +66,7 @@ class Classifier(nn.Module):
 
 def _embedding(inputs: int, width: int) -> nn.Sequential:
     """A layer of its own for each input, normalised, so that neither is drowned by the other."""
-    return nn.Sequential(nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU())
+    return nn.Sequential(nn.Linear(inputs, width, bias=False), nn.BatchNorm1d(width), nn.ReLU())
 
 
 class UpperGenerator(nn.Module):

@@ -23,6 +23,7 @@ from jobs.near import near_pairs
 from jobs.spec import CollisionSettings, SpecError, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import PairRecord
+from storage.reference import read_reference
 
 DRAWN = 360  # pairs around the threshold: forty in each of nine pieces of the distance
 SAMPLES = 4  # samples of the published protocol of each trial
@@ -132,6 +133,13 @@ class Candidates:
         low, high = sorted(int(number) + self.measured.first for number in index)
         return low, high
 
+    def are_among(self, pairs: set[tuple[int, int]]) -> np.ndarray:
+        """Which of the near pairs are among these, boolean (m,)."""
+        index = self.near.pairs.index
+        numbers = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2) - self.measured.first
+        count = self.record.samples
+        return np.isin(index[:, 0] * count + index[:, 1], numbers[:, 0] * count + numbers[:, 1])
+
 
 def choose(
     layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, *,
@@ -154,14 +162,19 @@ def choose(
     Raises
     ------
     SpecError
-        If the sweep is not measured yet, or its threshold is 0.
+        If the sweep is not measured yet, its samples are no images, or its threshold is 0.
     """
+    missing = SpecError(f"{layout.root}: nothing is measured here yet; run `ganlab measure {layout.root}` first")
+    if not layout.reference.exists():
+        raise missing
+    if len(shape := read_reference(layout).shape) != 4:
+        raise SpecError(f"{layout.root}: its samples are of shape {shape[1:]}; only pairs of images can be judged")
     sweep = measured_sweep(layout, trials, settings, memory_bytes, map)
     edges = edges_of(sweep.threshold_squared)
     last = {snapshot.trial: each for snapshot, each in sweep.snapshots.items()}
     reference = last.pop(REFERENCE, None)
     if reference is None or not last:
-        raise SpecError(f"{layout.root}: nothing is measured here yet; run `ganlab measure {layout.root}` first")
+        raise missing
     passed = {trial: each for trial, each in last.items() if _passes_gate(each.record, sweep.real, settings)}
     wanted = {**(passed or last), **({REFERENCE: reference} if blind else {})}
     near = near_pairs(sweep.layout, list(wanted.values()), float(edges[-1]), memory_bytes, map, progress)
@@ -236,7 +249,7 @@ def _around(
     trials = list(sets)
     orders = {
         trial: draw(
-            each.near.distance, [each.pair(index) in asked[trial] for index in each.near.pairs.index], edges, count,
+            each.near.distance, each.are_among(asked[trial]), edges, count,
             generator_for(_seed(trial, each.measured.snapshot.step), "review draw"),
         )
         for trial, each in sets.items()

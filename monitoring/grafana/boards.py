@@ -11,7 +11,7 @@ GLANCE = Board(
     {
         "Is all well?": (
             Panel(
-                "Alerts", "Is anything wrong? What, stands below; each name leads to what to do.",
+                "Alerts", "Is anything wrong? What it is, and what to do about it, stands below.",
                 {"firing": 'count(ALERTS{alertname=~"Ganlab.*", alertstate="firing", @}) or vector(0)'},
                 kind="stat", width=4, height=4, steps=((1, "red"),),
             ),

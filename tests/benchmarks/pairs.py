@@ -1,6 +1,6 @@
 """Speed of the pair engine against the exact peers, on fresh random images, with results compared in the same run.
 
-Run with ``python -m tests.benchmarks.pairs``; ``--large`` adds 100,000 images. For a million see tests/benchmarks/million.py.
+Run with ``python -m tests.benchmarks.pairs``; ``--large`` adds 100,000 images. A million: tests/benchmarks/million.py.
 """
 
 import argparse

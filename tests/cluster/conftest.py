@@ -26,6 +26,8 @@ if what == "worker":
 run_controller(folder / "cluster", folder / "logs", site, [Child(*child) for child in json.loads(sys.argv[4])])
 """
 
+JOB = 10 * (10**5 + os.getpid() % 10**5)  # ids of jobs that concurrent runs of these tests do not share
+
 
 class Supervisors:
     """Starts supervisors of one cluster, each as the job that SLURM would make of it."""

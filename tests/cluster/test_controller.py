@@ -9,7 +9,9 @@ import psutil
 
 from cluster.job import DONE, FAILED, TERMINATED
 from cluster.rendezvous import read_head, read_workers
-from tests.cluster.conftest import Supervisors
+from tests.cluster.conftest import JOB, Supervisors
+
+CONTROLLER, WORKER = str(JOB + 2), f"{JOB + 3}_0"
 
 # In the first generation it does its work and then hangs; in the second it ends.
 WORK = """
@@ -69,55 +71,55 @@ def test_ray_s_head_is_killed_and_everything_begins_again(supervisors: Superviso
         ("the work", ("{python}", str(work), str(supervisors.root)), True),
         ("exporter", (sys.executable, str(exporter), str(supervisors.root)), False),
     ]
-    controller = supervisors.start("controller", "9002", children)
-    worker = supervisors.start("worker", "9003_0")
+    controller = supervisors.start("controller", CONTROLLER, children)
+    worker = supervisors.start("worker", WORKER)
     supervisors.until(lambda: (supervisors.root / "made-1").exists() or controller.poll() is not None)
     head = read_head(supervisors.folder)
     assert head is not None
-    assert (head.state, head.generation) == ("running", 1), supervisors.log("9002_0_log.out")
+    assert (head.state, head.generation) == ("running", 1), supervisors.log(f"{CONTROLLER}_0_log.out")
     (joined,) = read_workers(supervisors.folder)
     assert (joined.state, joined.generation, joined.gpus) == ("joined", 1, 1)
-    (gcs,) = [process for process in of_jobs("9002") if process.name() == "gcs_server"]
+    (gcs,) = [process for process in of_jobs(CONTROLLER) if process.name() == "gcs_server"]
     gcs.kill()
-    assert controller.wait(300) == DONE, supervisors.log("9002_0_log.out")
+    assert controller.wait(300) == DONE, supervisors.log(f"{CONTROLLER}_0_log.out")
     assert worker.wait(30) == DONE
     head = read_head(supervisors.folder)
     assert head is not None
     assert (head.state, head.generation, head.ray_address) == ("done", 2, "")
-    assert "generation 2: running" in supervisors.log("9002_0_log.out")
+    assert "generation 2: running" in supervisors.log(f"{CONTROLLER}_0_log.out")
     for generation in (1, 2):
         found = json.loads((supervisors.root / f"made-{generation}").read_text())
         assert found["squares"] == [number * number for number in range(20)]
         assert found["gpu"] == "0"
         assert found["node"] == found["temporary"]
-        assert "-9003_0-" in found["node"]
-        assert "-9002-" in found["own"]
+        assert f"-{WORKER}-" in found["node"]
+        assert f"-{CONTROLLER}-" in found["own"]
     assert (supervisors.root / "withdrawn").exists()
     (ended,) = read_workers(supervisors.folder)
     assert (ended.state, ended.reason) == ("ended", "the sweep is done")
-    assert of_jobs("9002", "9003_0") == []
-    assert list(Path("/tmp").glob(f"ganlab{os.getuid()}-900[23]*")) == []
-    assert supervisors.start("controller", "9002", children).wait(60) == DONE  # it finds its work done
+    assert [process.as_dict(["pid", "ppid", "status", "cmdline"]) for process in of_jobs(CONTROLLER, WORKER)] == []
+    assert list(Path("/tmp").glob(f"ganlab{os.getuid()}-{JOB // 10}*")) == []
+    assert supervisors.start("controller", CONTROLLER, children).wait(60) == DONE  # it finds its work done
 
 
 def test_a_command_that_can_not_succeed_ends_the_cluster_and_says_why(supervisors: Supervisors) -> None:
     code = "import sys; print('sweep.yaml: train.steps: got -1'); sys.exit(2)"
-    controller = supervisors.start("controller", "9004", [("training", ("{python}", "-c", code), True)])
+    controller = supervisors.start("controller", CONTROLLER, [("training", ("{python}", "-c", code), True)])
     assert controller.wait(240) == FAILED
     head = read_head(supervisors.folder)
     assert head is not None
     assert head.state == "failed"
     assert head.reason.startswith("training exited with code 2 after ")
     assert head.reason.endswith("sweep.yaml: train.steps: got -1")
-    assert str(supervisors.logs / "9004-training.log") in head.reason
+    assert str(supervisors.logs / f"{CONTROLLER}-training.log") in head.reason
 
 
 def test_a_controller_that_is_told_to_go_says_that_it_will_be_back(supervisors: Supervisors) -> None:
-    controller = supervisors.start("controller", "9005", [("training", ("sleep", "600"), True)])
+    controller = supervisors.start("controller", CONTROLLER, [("training", ("sleep", "600"), True)])
     supervisors.until(lambda: read_head(supervisors.folder) is not None)
     controller.terminate()
     assert controller.wait(30) == TERMINATED
     head = read_head(supervisors.folder)
     assert head is not None
     assert head.state == "leaving"
-    assert of_jobs("9005") == []
+    assert of_jobs(CONTROLLER) == []

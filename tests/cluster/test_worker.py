@@ -11,7 +11,7 @@ import pytest
 
 from cluster.job import DONE, FAILED, REQUEUE, TERMINATED
 from cluster.rendezvous import Head, WorkerState, read_workers, write_head
-from tests.cluster.conftest import Supervisors
+from tests.cluster.conftest import JOB, Supervisors
 
 
 def only(supervisors: Supervisors) -> WorkerState:
@@ -20,14 +20,14 @@ def only(supervisors: Supervisors) -> WorkerState:
 
 
 def folders_left() -> list[Path]:
-    return list(Path("/tmp").glob(f"ganlab{os.getuid()}-9001*"))
+    return list(Path("/tmp").glob(f"ganlab{os.getuid()}-{JOB}*"))
 
 
 def test_without_a_controller_it_ends_after_its_patience(supervisors: Supervisors) -> None:
-    worker = supervisors.start("worker", "9001_4", patience_s=2)
+    worker = supervisors.start("worker", f"{JOB}_4", patience_s=2)
     assert worker.wait(60) == DONE
     said = only(supervisors)
-    assert (said.job_id, said.state, said.node) == ("9001_4", "ended", "here")
+    assert (said.job_id, said.state, said.node) == (f"{JOB}_4", "ended", "here")
     assert said.reason == "no controller for 2 s (patience_s)"
     assert said.step == "waiting for the controller"
     assert said.reason in Path(said.log).read_text()
@@ -37,7 +37,7 @@ def test_without_a_controller_it_ends_after_its_patience(supervisors: Supervisor
 def test_a_head_that_does_not_answer_is_named(supervisors: Supervisors) -> None:
     write_head(supervisors.folder, Head("8", 0, 1, "running", ray_address="127.0.0.1:9", dask_address="tls://127.0.0.1:9",
                                         host="n7"))  # fmt: skip
-    assert supervisors.start("worker", "9001", patience_s=2).wait(60) == DONE
+    assert supervisors.start("worker", str(JOB), patience_s=2).wait(60) == DONE
     assert "it runs on n7, but 127.0.0.1:9 does not answer from here: was it killed" in only(supervisors).reason
 
 
@@ -46,7 +46,7 @@ def test_a_head_that_does_not_answer_is_named(supervisors: Supervisors) -> None:
 )
 def test_a_worker_that_comes_too_late_ends_at_once(supervisors: Supervisors, state: str, reason: str) -> None:
     write_head(supervisors.folder, Head("8", 0, 1, state, reason="no space left"))
-    assert supervisors.start("worker", "9001").wait(60) == DONE
+    assert supervisors.start("worker", str(JOB)).wait(60) == DONE
     assert (only(supervisors).state, only(supervisors).reason) == ("ended", reason)
 
 
@@ -57,7 +57,7 @@ def test_a_worker_that_comes_too_late_ends_at_once(supervisors: Supervisors, sta
 def test_a_worker_that_is_told_to_go_goes(
     supervisors: Supervisors, number: signal.Signals, cancelled: bool, code: int
 ) -> None:
-    worker = supervisors.start("worker", "9001_1")
+    worker = supervisors.start("worker", f"{JOB}_1")
     supervisors.until(lambda: read_workers(supervisors.folder) and only(supervisors).state == "waiting")
     if cancelled:
         supervisors.files.cancelled.touch()
@@ -69,7 +69,7 @@ def test_a_worker_that_is_told_to_go_goes(
 
 @pytest.mark.parametrize("temporary", ["/proc/nowhere", "/scratch/$NO_SUCH_VARIABLE"])
 def test_a_node_without_its_temporary_folder_is_left_out(supervisors: Supervisors, temporary: str) -> None:
-    assert supervisors.start("worker", "9001", temporary=temporary).wait(60) == FAILED
+    assert supervisors.start("worker", str(JOB), temporary=temporary).wait(60) == FAILED
     said = only(supervisors)
     assert said.state == "failed"
     assert said.reason.startswith("node here is left out: ")
@@ -83,7 +83,7 @@ import os, sys, time
 from pathlib import Path
 from cluster.guardian import guarded
 from cluster.supervise import Process, temporary_folders
-with temporary_folders("/tmp", "9001") as (own, short), guarded(own, short):
+with temporary_folders("/tmp", "{JOB}") as (own, short), guarded(own, short):
     child = Process("child", [sys.executable, "-c", "import time; time.sleep(600)"], Path({str(folder / "log")!r}), {{}})
     print(own, child._process.pid, flush=True)
     time.sleep(600)

@@ -79,14 +79,16 @@ def test_a_replica_goes_on_alone_from_its_checkpoint_and_stacked_from_that_of_on
         step([each[0] for each in given], [each[1] for each in given])
     buffer = io.BytesIO()
     torch.save(together[1].state(), buffer)
-    state = torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
+
+    def kept() -> Any:  # anew each time: optimizers go on in the tensors that they are given
+        return torch.load(io.BytesIO(buffer.getvalue()), weights_only=True)
 
     continued = make("dcgan", 1, IMAGES, {})
-    continued.load_state(state)
+    continued.load_state(kept())
     alone(continued, IMAGES, 1, range(3, 6))
     restacked = [make("dcgan", seed, IMAGES, {}) for seed in range(2)]
     step = steps_of(restacked)
-    restacked[1].load_state(state)  # after stacking, as the training loop does
+    restacked[1].load_state(kept())  # after stacking, as the training loop does
     for number in range(3, 6):
         given = [batches(family, IMAGES, seed, number) for seed, family in enumerate(restacked)]
         step([each[0] for each in given], [each[1] for each in given])

@@ -52,7 +52,8 @@ class Run:
         train(
             family, IMAGES, self.settings, self.seed, requests, snapshots=(10, 24),
             sink=lambda images, shard, labels: self.shards.__setitem__(shard, images), drain=lambda: None, report=report,
-            checkpoint=self.checkpoint, stop=stop or (lambda: stop_at is not None and max(self.rows, default=0) >= stop_at),
+            checkpoint=self.checkpoint,
+            stop=stop or (lambda: stop_at is not None and max(self.rows, default=0) >= stop_at),
         )  # fmt: skip
         return self
 

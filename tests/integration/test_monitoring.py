@@ -71,9 +71,9 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         trainer = subprocess.Popen([ganlab, "run", folder / "watched.yaml", "--out", layout.root], cwd=folder,
                                    start_new_session=True, stderr=logs[0])  # fmt: skip
         stack.callback(_end_group, trainer)
-        dask = _dask_scheduler(stack)
-        until(layout.spec.exists, 120, "the sweep begins")
-        _write_records(layout, dask, _ray_head(stack, layout))
+        until(lambda: any(layout.trials.glob("*/history.jsonl")) or trainer.poll() is not None, 180, "trials train")
+        assert trainer.poll() is None, (folder / "run.log").read_text()
+        _write_records(layout, _dask_scheduler(stack), _ray_head(stack, layout))
         exporter = subprocess.Popen([sys.executable, "-m", "jobs.monitor", layout.root, "--controller", "--every", "0.5"],
                                     stderr=logs[1])  # fmt: skip
         stack.callback(exporter.wait, 20)

@@ -76,8 +76,8 @@ def page(answers: Answers, about: str) -> str:
         "Grafana itself is in no package of Debian, so this page stands in for its screen: every panel of every "
         "dashboard, in order, with the question it answers, its query, and what a real Prometheus answered.", "",
         about, "",
-        "*last* is the value at the end of that run (*none*: there is none any more), *range* the least and the largest on "
-        "the way. Every query is of the cluster and the sweep chosen at the top of the dashboard; that part is left out.",
+        "*last* is the value at the end of that run (*none*: there is none any more), *range* the least and the largest "
+        "on the way. Every query is of the cluster and the sweep chosen above the dashboard; that part is left out.",
     ]  # fmt: skip
     end = max(series["values"][-1][0] for answer in answers.values() for series in answer)
     board = row = ""
