@@ -171,7 +171,8 @@ class _Stack:
             norms = gradient.float().norm(dim=1)
         else:
             norms = gradient.float().reshape(len(gradient), count, -1).norm(dim=2).t()
-        return (norms - 1).square().mean(-1)
+        penalty: Tensor = (norms - 1).square().mean(-1)
+        return penalty
 
     def _descend(self, loss: Tensor, name: str) -> None:
         network = self.networks[name]

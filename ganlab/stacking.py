@@ -54,7 +54,7 @@ class StackedNetwork:
         for layer in self._layers:
             joined = layer(joined)
         if self.counters:
-            torch._foreach_add_(self.counters, 1)
+            torch._foreach_add_(self.counters, 1)  # type: ignore[arg-type]
         return joined
 
     def logits(self, joined: Tensor) -> Tensor:
@@ -107,9 +107,9 @@ class _Convolution(_Weighted):
                 weight,
                 bias,
                 like.stride,
-                like.padding,
-                like.output_padding,
-                groups=self.count,  # type: ignore
+                like.padding,  # type: ignore[arg-type]
+                like.output_padding,  # type: ignore[arg-type]
+                groups=self.count,
             )
         assert isinstance(like, nn.Conv2d)
         return functional.conv2d(joined, weight, bias, like.stride, like.padding, groups=self.count)  # type: ignore

@@ -105,7 +105,8 @@ def pool_gap(
         return (_unit(_some(split.pool, count, draws)),)
 
     def make() -> nn.Module:
-        return Discriminator(width, *images.shape[1:3], kernel_size, refine, "layer")
+        _, channels, resolution, _ = images.shape
+        return Discriminator(width, channels, resolution, kernel_size, refine, "layer")
 
     return _train(make, real, generated, pool, width, seed, steps, learning_rate)
 
@@ -149,7 +150,7 @@ class NoisyImages:
 
     def block(self, latent: Tensor) -> Tensor:
         """Number of the block that a latent vector lies in, int64 (n,)."""
-        level = torch.special.ndtr(latent[:, 0].double())
+        level: Tensor = torch.special.ndtr(latent[:, 0].double())
         return (level * len(self.pool)).long().clamp_(max=len(self.pool) - 1)
 
     def generate(self, latent: Tensor) -> Tensor:
@@ -277,7 +278,7 @@ def _train(
         on_real, on_generated = network(*real("training", BATCH, draws)), network(*generated(BATCH, draws))
         optimizer.zero_grad(set_to_none=True)
         loss = softplus(-on_real).mean() + softplus(on_generated).mean()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % max(1, steps // CHECKS) == 0 and (gap := told_apart("choosing")) > best:
             best, weights = gap, {name: value.clone() for name, value in network.state_dict().items()}
@@ -289,7 +290,7 @@ def _train(
 @torch.no_grad()
 def _mean(network: nn.Module, items: tuple[Tensor, ...]) -> float:
     """Mean of D, from 0 to 1, over items."""
-    blocks = zip(*(item.split(JUDGED) for item in items), strict=True)
+    blocks = zip(*(torch.split(item, JUDGED) for item in items), strict=True)
     return float(torch.cat([network(*block).sigmoid() for block in blocks]).double().mean())
 
 

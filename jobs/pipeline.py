@@ -59,8 +59,8 @@ def measure_folder(layout: SweepLayout, console: Console, embedding: str | None 
     if embedding is not None and embedding != spec.collisions.embedding:
         if spec.collisions.threshold != "auto":
             raise SpecError(
-                f"--embedding {embedding}: the sweep's collisions.threshold = {spec.collisions.threshold:g} is a distance "
-                f"in {spec.collisions.embedding}; allowed: another embedding for sweeps with threshold: auto"
+                f"--embedding {embedding}: the sweep's collisions.threshold = {spec.collisions.threshold:g} is a "
+                f"distance in {spec.collisions.embedding}; allowed: another embedding for sweeps with threshold: auto"
             )
         collisions = spec.collisions.model_copy(update={"embedding": embedding})
         spec = spec.model_copy(update={"collisions": collisions})

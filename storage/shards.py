@@ -162,8 +162,9 @@ class ShardWriter:
             )
         named = None if labels is None else np.ascontiguousarray(labels, dtype="<i8")
         wanted = (plan.shard_images,) if plan.labelled else None
-        if (None if named is None else named.shape) != wanted:
-            raise ValueError(f"shard {shard_index}: got labels of shape {np.shape(named)}, expected {wanted}")
+        given = None if named is None else named.shape
+        if given != wanted:
+            raise ValueError(f"shard {shard_index}: got labels of shape {given}, expected {wanted}")
         if is_committed(self._trial, plan, shard):
             return
         if read_plan(self._trial) != plan:
