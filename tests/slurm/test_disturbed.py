@@ -38,6 +38,7 @@ def mix(sweep: Submitted, times: int, between_s: tuple[float, float], draw: rand
     return struck
 
 
+@pytest.mark.slurm_full
 def test_a_mix_of_two(login: Login, undisturbed: Path, moments: random.Random) -> None:
     sweep = login.submit("mix", STEADY, **NOTICE)
     assert mix(sweep, 2, (1, 4), moments) >= 1
