@@ -119,7 +119,7 @@ def test_a_folder_that_hosts_do_not_share_is_refused(login: Login, tmp_path: Pat
     """Every host has a /tmp of its own; the tests' own folder lies there as well, but is mounted on all."""
     refused = login.try_submit("private", TINY, out=tmp_path / "private")
     assert refused.returncode == 2, refused.stderr
-    assert_one_sentence(refused.stderr, "shared", str(tmp_path / "private"))
+    assert_one_sentence(refused.stderr, "no file system that the nodes share", str(tmp_path / "private"))
     assert not login.hosts.jobs()
 
 
