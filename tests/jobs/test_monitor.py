@@ -81,6 +81,8 @@ def test_what_people_judged_is_counted(sweep: SweepLayout) -> None:
         "trial": sweep.trial_ids()[0],
         "step": 40,
         "pair": (0, 1),
+        "chosen": "closest",
+        "samples": 4,
         "verdict": "duplicate",
         "blind": False,
     }
