@@ -5,6 +5,8 @@ INSTALLED := .venv/installed
 # What the tests run for real, by its Debian packages; the last two for `make test-slurm` alone.
 SYSTEM_PACKAGES := slurm-wlm munge iproute2 prometheus chromium
 SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
+# Whole runs go one at a time: each fills the machine, and Ray gives a node half a minute to start.
+WHOLE_RUNS := integration slurm
 
 .PHONY: demo test test-slurm test-kill lint bench clean
 
@@ -13,7 +15,8 @@ demo: $(INSTALLED)
 
 test: $(INSTALLED)
 	@$(call install,$(SYSTEM_PACKAGES))
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(patsubst %,--ignore tests/%,$(WHOLE_RUNS))
+	$(BIN)/python -m pytest $(addprefix tests/,$(WHOLE_RUNS))
 
 test-slurm: $(INSTALLED) ## all tests on a real SLURM of three hosts: whatever can go wrong, and the accounting database
 	@$(call install,$(SLURM_PACKAGES))

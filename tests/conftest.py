@@ -23,13 +23,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--slurm-seed", type=int, default=None, help="seed of the moments at which they disturb")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """When two processes share the work, keep the tests of a file together, and all on SLURM: they share fixtures."""
-    for item in items:
-        group = "slurm" if "slurm" in item.path.parts else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder whose name breaks careless quoting."""
