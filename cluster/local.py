@@ -4,7 +4,6 @@ Invariant: whatever is started here ends with the command, also when that is kil
 """
 
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.guardian import guarded
+from cluster.supervise import node_folder
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -32,6 +32,11 @@ def local_ray() -> Iterator[None]:
     """Run Ray on this machine for the length of the context.
 
     Ray has all of `local_resources`, a token and a session folder of its own, and no dashboard.
+
+    Raises
+    ------
+    OSError
+        If it does not start.
     """
     with _private_folder() as folder, guarded():
         token = folder / "token"
@@ -48,16 +53,24 @@ def local_ray() -> Iterator[None]:
         import ray  # late: it reads the variables above when it is imported
 
         resources = local_resources()
-        ray.init(
-            address="local",
-            num_cpus=resources["CPU"],
-            num_gpus=resources["GPU"],
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="ERROR",
-            object_store_memory=256 * 2**20,  # trials exchange nothing: images go to disk, not through Ray
-            _temp_dir=str(folder / "ray"),
-        )
+        try:
+            ray.init(
+                address="local",
+                num_cpus=resources["CPU"],
+                num_gpus=resources["GPU"],
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="ERROR",
+                object_store_memory=256 * 2**20,  # trials exchange nothing: images go to disk, not through Ray
+                _temp_dir=str(folder / "ray"),
+            )
+        except Exception as error:  # of several kinds: Ray names no common one
+            ray.shutdown()
+            why = " ".join(str(error).split())
+            raise OSError(
+                f"Ray did not start here, for which it gives itself half a minute ({why}): run the same command again "
+                "when the machine is less busy"
+            ) from error
         try:
             yield
         finally:
@@ -132,20 +145,7 @@ def dask_map(
 
 @contextmanager
 def _private_folder() -> Iterator[Path]:
-    """A temporary folder that only this user can read; those left by commands that were killed go first.
-
-    Ray's socket paths must stay under 107 bytes, so a long TMPDIR is passed over for /tmp.
-    """
+    """A temporary folder of this user alone; its path is short enough for Ray's sockets whatever TMPDIR is."""
     base = Path(tempfile.gettempdir())
-    if len(str(base)) > 30:
-        base = Path("/tmp")
-    prefix = f"ganlab-{os.getuid()}-"
-    for left in base.glob(f"{prefix}*"):
-        pid = left.name.removeprefix(prefix).split("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            shutil.rmtree(left, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{os.getpid()}-", dir=base))
-    try:
+    with node_folder(base if len(str(base)) <= 30 else Path("/tmp"), str(os.getpid())) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)

@@ -6,6 +6,7 @@ each of them can be used, saved and loaded alone at any time.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import torch
@@ -63,15 +64,16 @@ class StackedNetwork:
         return outputs[:, 0] if self.of_vectors else outputs.flatten(1).t()
 
 
-class _Layer:
+class _Layer(ABC):
     """One layer of all networks."""
 
     def shared(self) -> list[tuple[nn.Parameter, list[nn.Parameter]]]:
         """Stacked weights, each with the networks' own."""
         return []
 
+    @abstractmethod
     def __call__(self, joined: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Run the layer of all networks."""
 
 
 class _Same(_Layer):

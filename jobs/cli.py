@@ -1,4 +1,4 @@
-"""The command line: ganlab plan | run | submit | status | cancel | measure | review | report.
+"""The command line: ganlab plan | run | submit | status | cancel | monitor | measure | review | report.
 
 Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed while running, 2 wrong usage or input; a
 user's mistake never shows a traceback.

@@ -65,7 +65,6 @@ def sample_collision_chart(
         axes = figure.add_subplot()
         sizes = np.array(list(frequencies))
         smooth = np.unique(np.geomspace(2, max(3 * max(frequencies, default=10), 4), 80).round())
-        axes.axhline(0.5, color=FAINT, linewidth=1)
         for each, colour, style in ((real, REAL, (0, (4, 2))), (support, SERIES[0], "-")):
             if each is not None and not each.one_sided:
                 values = [collision_probability(each.p2, int(size)) for size in smooth]
@@ -75,14 +74,20 @@ def sample_collision_chart(
         )
         ends = [np.maximum(middle - low, 0), np.maximum(high - middle, 0)]
         axes.errorbar(sizes, middle, ends, fmt="o", color=SERIES[0], markersize=4.5, elinewidth=1.1)
-        axes.set_xscale("log")
-        axes.set_ylim(-0.03, 1.03)
-        axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
-        log_ticks(axes.xaxis)
-        axes.set_xlabel("sample size s (images)")
-        axes.set_ylabel("P(duplicate)")
-        axes.yaxis.set_label_coords(-0.13, 0.5)
+        collision_axes(axes)
         return to_svg(figure, f"collisions-{name}")
+
+
+def collision_axes(axes: Any) -> None:
+    """Axes of P(duplicate) against the sample size, with a line at one half, where the published test reads it."""
+    axes.axhline(0.5, color=FAINT, linewidth=1)
+    axes.set_xscale("log")
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
+    log_ticks(axes.xaxis)
+    axes.set_xlabel("sample size s (images)")
+    axes.set_ylabel("P(duplicate)")
+    axes.yaxis.set_label_coords(-0.13, 0.5)
 
 
 def _line(axes: Any, x: np.ndarray, y: np.ndarray, colour: str, **style: Any) -> None:

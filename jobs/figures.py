@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from ganlab.support import collision_probability
-from jobs.curves import Curve, curve_chart
+from jobs.curves import Curve, collision_axes, curve_chart
 from jobs.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style, log_ticks, new_figure, tick, to_svg
 from jobs.table import Measured, Results, Row, Table, magnitude, setting_label, spaced, value_words
 
@@ -64,7 +64,6 @@ def collision_chart(table: Table, rows: Sequence[Row], results: Results, name: s
         figure = new_figure(330, 230, margins=True)
         axes = figure.add_subplot()
         smooth = np.unique(np.geomspace(2, max(float(sizes.max()) * 3, 4), 80).round())
-        axes.axhline(0.5, color=FAINT, linewidth=1)
         if table.real is not None and not table.real.one_sided:
             _curve(axes, smooth, table.real, REAL, linestyle=(0, (4, 2)))
         for number, row in enumerate(row for row in rows if row.trial in counted):
@@ -78,13 +77,7 @@ def collision_chart(table: Table, rows: Sequence[Row], results: Results, name: s
                 spot, middle[shown], [np.maximum(middle - low, 0)[shown], np.maximum(high - middle, 0)[shown]],
                 fmt="o", color=colour, markersize=4.5, elinewidth=1.1, markerfacecolor=_fill(row),
             )  # fmt: skip
-        axes.set_xscale("log")
-        axes.set_ylim(-0.03, 1.03)
-        axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
-        log_ticks(axes.xaxis)
-        axes.set_xlabel("sample size s (images)")
-        axes.set_ylabel("P(duplicate)")
-        axes.yaxis.set_label_coords(-0.13, 0.5)
+        collision_axes(axes)
         return to_svg(figure, f"collisions-{name}")
 
 

@@ -1,6 +1,6 @@
 """ALI (Dumoulin et al. 2017): a generator and an encoder against a discriminator of pairs of image and code.
 
-Invariant: code and image statistics come from averaged weights, as the samples do.
+Invariant: in training, code and image are judged together, each pair from the same weights.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ganlab.codes import code_statistics
-from ganlab.families.base import Drawn, NextBatch
-from ganlab.families.trained import NetworkSettings, Optimization, TrainedFamily, Width
+from ganlab.families.base import NextBatch
+from ganlab.families.coded import CodedFamily
+from ganlab.families.trained import NetworkSettings, Optimization, Width
 from ganlab.networks import JointDiscriminator, discriminator_for, generator_for
 
 
@@ -48,12 +48,11 @@ def pair_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
     return softplus(on_real).mean() + softplus(-on_fake).mean()
 
 
-class ALI(TrainedFamily):
+class ALI(CodedFamily):
     """The family; see `Family` for the arguments."""
 
     Settings: ClassVar[type[PairSettings]] = ALISettings  # type: ignore[assignment]
     optimization: ClassVar = Optimization("adam", 1e-4, (0.5, 0.999))  # type: ignore[misc]
-    averaged = ("generator", "encoder")
     numbers_per_code = 2
 
     def build(self) -> Mapping[str, nn.Module]:
@@ -101,16 +100,3 @@ class ALI(TrainedFamily):
         """Codes (n, latent_dim) of items as the networks see them."""
         with self.arithmetic():
             return self.code(self.averages["encoder"].network, items, noise)
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Items of codes (n, latent_dim), as the networks see them."""
-        with self.arithmetic():
-            items: Tensor = self.averages["generator"].network(codes)
-        return items.float()
-
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
-        return Drawn(self.to_array(self.decode(self.normal(count, self.settings.latent_dim, noise))))
-
-    def measures(self, images: np.ndarray, noise: np.random.Generator) -> Mapping[str, float]:
-        return code_statistics(self, images, noise)

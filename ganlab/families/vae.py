@@ -13,9 +13,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganlab.codes import code_statistics
-from ganlab.families.base import Drawn, NextBatch
-from ganlab.families.trained import GeneratorSettings, Optimization, TrainedFamily, Width
+from ganlab.families.base import NextBatch
+from ganlab.families.coded import CodedFamily
+from ganlab.families.trained import GeneratorSettings, Optimization, Width
 from ganlab.networks import discriminator_for, generator_for
 
 
@@ -39,12 +39,11 @@ def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
     return 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean()
 
 
-class VAE(TrainedFamily):
+class VAE(CodedFamily):
     """The family; see `Family` for the arguments. `generator_loss` is minus the evidence bound."""
 
     Settings = VAESettings
     optimization: ClassVar = Optimization("adam", 1e-3, (0.9, 0.999))  # type: ignore[misc]
-    averaged = ("generator", "encoder")
 
     def build(self) -> Mapping[str, nn.Module]:
         s = self.settings
@@ -77,16 +76,3 @@ class VAE(TrainedFamily):
             mean, log_variance = self.averages["encoder"].network(items).float().chunk(2, dim=1)
         code: Tensor = mean + (0.5 * log_variance).exp() * self.normal(len(mean), mean.shape[1], noise)
         return code
-
-    @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Items of codes (n, latent_dim), as the networks see them."""
-        with self.arithmetic():
-            items: Tensor = self.averages["generator"].network(codes)
-        return items.float()
-
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
-        return Drawn(self.to_array(self.decode(self.normal(count, self.settings.latent_dim, noise))))
-
-    def measures(self, images: np.ndarray, noise: np.random.Generator) -> Mapping[str, float]:
-        return code_statistics(self, images, noise)

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.local import _private_folder, local_dask, local_resources
+from cluster.local import local_dask, local_ray, local_resources
 
 
 def square(number: int) -> int:
@@ -44,22 +44,18 @@ def test_dask_maps_survives_a_killed_worker_and_leaves_nothing(folder: Path) -> 
         time.sleep(0.1)
 
 
-def test_folders_of_killed_commands_are_removed(monkeypatch: pytest.MonkeyPatch, scratch: Path) -> None:
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(scratch))
-    dead = scratch / f"ganlab-{os.getuid()}-4194999-x"
-    other = scratch / "ganlab-somebody-else"
-    for path in (dead, other):
-        path.mkdir()
-    with _private_folder() as mine:
-        assert mine.parent == scratch
-        assert mine.stat().st_mode & 0o077 == 0
-        assert not dead.exists()
-        assert other.exists()
-    assert not mine.exists()
-
-
 def test_resources_follow_what_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert local_resources() == {"CPU": len(os.sched_getaffinity(0)), "GPU": 2}
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert local_resources()["GPU"] == 0
+
+
+def test_a_ray_that_does_not_start_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**_: object) -> None:
+        raise RuntimeError("The current node timed out\nduring startup.")
+
+    monkeypatch.setattr("ray.init", init)
+    with pytest.raises(OSError, match=r"Ray did not start here.*timed out during startup\.\)") as caught, local_ray():
+        pass
+    assert len(str(caught.value).splitlines()) == 1
