@@ -157,8 +157,8 @@ def cancel(folder: Path) -> None:
 @click.option("--watch", is_flag=True, help="Keep showing how it gets on, until it is done or Ctrl-C.")
 def status(folder: Path, as_json: bool, watch: bool) -> None:
     """Show how a sweep stands, from its files and, on SLURM, the queue."""
-    from jobs.status import show_status
-    from jobs.watch import watch_sweep
+    from jobs.watching.screen import watch_sweep
+    from jobs.watching.status import show_status
 
     if watch and as_json:
         raise click.UsageError("--watch is for people, --json for programs; give one of them")
@@ -176,7 +176,7 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
               help="Time between two looks at the folder.")  # fmt: skip
 def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
     """Export a sweep's metrics to Prometheus, whether it runs or is done; Ctrl-C ends it."""
-    from jobs.monitor import monitor_sweep
+    from jobs.watching.monitor import monitor_sweep
 
     monitor_sweep(_sweep_folder(folder), host, port, every_s, lambda line: click.echo(line, err=True))
 
@@ -185,7 +185,7 @@ def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
 @FOLDER
 def report(folder: Path) -> None:
     """Write the sweep's report, one self-contained HTML file, and print its path."""
-    from jobs.report import write_report
+    from jobs.report.sweep_page import write_report
 
     click.echo(write_report(_sweep_folder(folder)))
 
@@ -236,7 +236,7 @@ def measure(
 
     answer = measure_path(path, threshold, reference, resize, console, embedding or "pixels")
     if page is not None:
-        from jobs.sample_report import write_sample_report
+        from jobs.report.sample_page import write_sample_report
 
         write_sample_report(answer, page)
     show_samples(answer, as_json, page)

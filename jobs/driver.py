@@ -11,12 +11,12 @@ from pathlib import Path
 from cluster.dask_node import cluster_map
 from cluster.ray_driver import cluster_ray
 from cluster.site import Site
-from jobs.answers import write_answers
-from jobs.comparison import Map, Progress
-from jobs.measure import Measured, measure_sweep
+from jobs.measuring.answers import write_answers
+from jobs.measuring.comparison import Map, Progress
+from jobs.measuring.measure import Measured, measure_sweep
 from jobs.pipeline import train_all
 from jobs.progress import PairsBar, stderr_console
-from jobs.report import write_report
+from jobs.report.sweep_page import write_report
 from jobs.spec import Spec, SpecError, TrialSettings, load_spec
 from jobs.submit import load_site, trials_on
 from jobs.sweep import sweep_trials, trial_state

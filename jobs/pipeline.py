@@ -20,16 +20,16 @@ from rich.console import Console
 from cluster.local import local_dask, local_ray, local_resources
 from ganlab.datasets import Dataset, label_count
 from ganlab.embedding import check_labelled
-from jobs.answers import write_answers
-from jobs.comparison import Map
 from jobs.data import dataset_fingerprint, load_dataset
-from jobs.measure import measure_sweep
+from jobs.measuring.answers import write_answers
+from jobs.measuring.comparison import Map
+from jobs.measuring.measure import measure_sweep
+from jobs.measuring.sample_answer import SampleAnswer, measure_samples
+from jobs.measuring.samples import InMemory, check_alike, in_embedding, is_long, keep_in_cache, open_samples
+from jobs.measuring.space import PIXELS
 from jobs.plan import check_model, shard_plan
 from jobs.progress import Bar, PairsBar, SweepProgress, reading_bar
-from jobs.report import write_report
-from jobs.sample_answer import SampleAnswer, measure_samples
-from jobs.samples import InMemory, check_alike, in_embedding, is_long, keep_in_cache, open_samples
-from jobs.space import PIXELS
+from jobs.report.sweep_page import write_report
 from jobs.spec import Spec, SpecError, difference, load_spec
 from jobs.sweep import run_trials, sweep_trials, trial_state, trials_at_a_time, try_failed_again, unfinished
 from storage.atomic import write_bytes

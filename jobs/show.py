@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from ganlab.support import Estimate
+from jobs.measuring.sample_answer import SampleAnswer
 from jobs.plan import Plan
 from jobs.progress import duration
-from jobs.sample_answer import SampleAnswer
+from jobs.report.table import squared_words
 from jobs.spec import Spec, TrialSettings
-from jobs.table import squared_words
 from storage.layout import SweepLayout
 
 TABLE_ROWS = 60  # more trials than this are summed up
@@ -64,11 +64,11 @@ def show_plan(spec: Spec, plan: Plan, as_json: bool, scripts: Mapping[str, str] 
 
 def show_results(layout: SweepLayout, as_json: bool = False) -> None:
     """Print the answer of a sweep, where its report is, and how to open its results."""
-    from jobs.report import results_table  # late: plotting libraries
+    from jobs.report.sweep_page import results_table  # late: plotting libraries
 
     results = results_table(layout)
     if as_json:
-        from jobs.results_json import results_json
+        from jobs.report.results_json import results_json
         from storage.results import open_results
 
         content = results_json(open_results(layout), results)

@@ -122,7 +122,7 @@ def jobs_for(spec: Spec, layout: SweepLayout) -> "Jobs":
         children=(
             child("train", "jobs.driver", "train", folder),
             child("measure", "jobs.driver", "measure", folder),
-            child("monitor", "jobs.monitor", folder, "--controller", required=False),
+            child("monitor", "jobs.watching.monitor", folder, "--controller", required=False),
         ),
     )  # fmt: skip
 

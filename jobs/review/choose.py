@@ -16,10 +16,10 @@ from ganlab.fidelity import RealNeighbours, fidelity_ratio
 from ganlab.randomness import generator_for
 from ganlab.selection import NearPairs, closest_of_samples, draw, in_turn, piece_edges
 from ganlab.support import estimate_from_degrees
-from jobs.comparison import Map
-from jobs.measure import REFERENCE
-from jobs.measured import MeasuredSnapshot, measured_sweep
-from jobs.near import near_pairs
+from jobs.measuring.comparison import Map
+from jobs.measuring.measure import REFERENCE
+from jobs.measuring.measured import MeasuredSnapshot, measured_sweep
+from jobs.measuring.near import near_pairs
 from jobs.spec import CollisionSettings, SpecError, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import PairRecord
@@ -157,7 +157,7 @@ def choose(
     samples
         Samples of each trial whose closest pairs are shown, as in the published protocol.
     memory_bytes, map, progress
-        As `jobs.near.near_pairs`.
+        As `jobs.measuring.near.near_pairs`.
 
     Raises
     ------

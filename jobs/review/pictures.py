@@ -9,7 +9,7 @@ from collections import OrderedDict
 
 import numpy as np
 
-from jobs.measure import REFERENCE
+from jobs.measuring.measure import REFERENCE
 from jobs.review.choose import Shown
 from storage.layout import SweepLayout
 from storage.reference import Reference, read_reference

@@ -18,11 +18,11 @@ from types import FrameType
 from rich.console import Console
 
 from jobs.progress import Bar
+from jobs.report.table import setting_label
 from jobs.review.choose import Choice, choose
 from jobs.review.guard import LOOPBACK, Doorkeeper
 from jobs.spec import Spec, SpecError, load_spec
 from jobs.sweep import sweep_trials
-from jobs.table import setting_label
 from storage.layout import SweepLayout
 from storage.verdicts import read_verdicts, standing
 

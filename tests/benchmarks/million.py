@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from cluster.local import local_dask
-from jobs.comparison import Comparison, Found, compare
-from jobs.measure import SnapshotImages
+from jobs.measuring.comparison import Comparison, Found, compare
+from jobs.measuring.measure import SnapshotImages
 from storage.layout import TrialLayout
 from storage.shards import Samples, ShardPlan, ShardWriter, create_samples
 from tests.benchmarks.pairs import faiss_flat, generator

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
-from jobs.monitor import LOOK_EVERY_S, Exporter
+from jobs.watching.monitor import LOOK_EVERY_S, Exporter
 from monitoring.exporter import serve
 from storage.layout import SweepLayout
 from tests.benchmarks.table import Target, print_table

@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs import comparison
-from jobs.comparison import Comparison, Map, compare
-from jobs.samples import keep_in_cache
+from jobs.measuring import comparison
+from jobs.measuring.comparison import Comparison, Map, compare
+from jobs.measuring.samples import keep_in_cache
 from storage.arrays import open_array
 
 SAMPLES, THRESHOLD_SQUARED = 4000, 10_000.0
@@ -26,7 +26,7 @@ import json, sys
 from pathlib import Path
 from distributed import Client
 from cluster.local import dask_map
-from jobs import comparison
+from jobs.measuring import comparison
 from tests.integration.test_measuring_survives import found_in
 
 comparison.SPLIT_FROM, comparison.TASKS, comparison.SAVE_EVERY_S = 0, 200, 0.0

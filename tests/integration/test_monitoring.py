@@ -24,7 +24,7 @@ import yaml
 
 from cluster import ray_node
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_json, write_worker
-from jobs.measure import measure_sweep
+from jobs.measuring.measure import measure_sweep
 from jobs.spec import load_spec
 from jobs.sweep import sweep_trials
 from monitoring.metrics import METRICS
@@ -74,8 +74,8 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         until(lambda: any(layout.trials.glob("*/history.jsonl")) or trainer.poll() is not None, 180, "trials train")
         assert trainer.poll() is None, (folder / "run.log").read_text()
         _write_records(layout, _dask_scheduler(stack), _ray_head(stack, layout))
-        exporter = subprocess.Popen([sys.executable, "-m", "jobs.monitor", layout.root, "--controller", "--every", "0.5"],
-                                    stderr=logs[1])  # fmt: skip
+        command = [sys.executable, "-m", "jobs.watching.monitor", layout.root, "--controller", "--every", "0.5"]
+        exporter = subprocess.Popen(command, stderr=logs[1])
         stack.callback(exporter.wait, 20)
         stack.callback(exporter.terminate)
         prometheus = stack.enter_context(running_prometheus(folder / "prometheus", [layout.targets], FACTOR))

@@ -10,7 +10,7 @@ import numpy as np
 
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_worker
 from ganlab.datasets import Dataset
-from jobs.measure import measure_sweep
+from jobs.measuring.measure import measure_sweep
 from jobs.pipeline import prepare_folder
 from jobs.spec import check_spec
 from jobs.sweep import register

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ganlab.datasets import Dataset
-from jobs.measure import measure_sweep
+from jobs.measuring.measure import measure_sweep
 from jobs.pipeline import prepare_folder
 from jobs.spec import Spec, check_spec
 from storage.layout import SweepLayout

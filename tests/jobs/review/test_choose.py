@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from jobs.measure import REFERENCE
+from jobs.measuring.measure import REFERENCE
 from jobs.review.choose import Choice, choose
 from jobs.spec import SpecError, load_spec
 from storage.layout import SweepLayout

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jobs.measure import REFERENCE
+from jobs.measuring.measure import REFERENCE
 from jobs.review.desk import Desk
 from storage.layout import SweepLayout
 from storage.verdicts import read_verdicts, standing

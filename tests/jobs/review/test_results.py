@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jobs.answers import write_answers
-from jobs.measure import measure_sweep
-from jobs.report import write_report
+from jobs.measuring.answers import write_answers
+from jobs.measuring.measure import measure_sweep
+from jobs.report.sweep_page import write_report
 from jobs.review.desk import Desk
 from jobs.spec import load_spec
 from storage.layout import SweepLayout

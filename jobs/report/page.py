@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.mosaics import Picture, mosaic
+from jobs.report.mosaics import Picture, mosaic
 from storage.atomic import write_bytes
 
 Images = Sequence[np.ndarray | None]
@@ -54,7 +54,7 @@ def write_page(template: str, path: Path, **context: Any) -> Path:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("jobs"), autoescape=True, undefined=StrictUndefined, lstrip_blocks=True
+        loader=PackageLoader("jobs.report"), autoescape=True, undefined=StrictUndefined, lstrip_blocks=True
     )
     page = environment.get_template(template).render(version=importlib.metadata.version("ganlab"), **context)
     write_bytes(path, page.encode())

@@ -15,9 +15,9 @@ from ganlab.agreement import Agreement, agreement
 from ganlab.calibration import Calibration, calibrate, calibrated_support
 from ganlab.intervals import wilson_interval
 from ganlab.selection import NearPairs, closest_of_samples, pieces, weights
-from jobs.measure import REFERENCE, Snapshot
-from jobs.measured import MeasuredSnapshot, measured_sweep
-from jobs.near import near_pairs
+from jobs.measuring.measure import REFERENCE, Snapshot
+from jobs.measuring.measured import MeasuredSnapshot, measured_sweep
+from jobs.measuring.near import near_pairs
 from jobs.review.choose import edges_of, protocol_size
 from jobs.spec import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout

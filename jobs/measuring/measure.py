@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ganlab.fidelity import RealNeighbours
-from jobs.comparison import Comparison, Found, Map, Progress, Source, compare
-from jobs.scoring import Progress as ScoreProgress
-from jobs.scoring import Wanted as WantedScores
-from jobs.scoring import read_scores, scores_name, write_scores
-from jobs.space import PIXELS, Space, embed, sweep_space
-from jobs.space import Wanted as WantedFeatures
+from jobs.measuring.comparison import Comparison, Found, Map, Progress, Source, compare
+from jobs.measuring.scoring import Progress as ScoreProgress
+from jobs.measuring.scoring import Wanted as WantedScores
+from jobs.measuring.scoring import read_scores, scores_name, write_scores
+from jobs.measuring.space import PIXELS, Space, embed, sweep_space
+from jobs.measuring.space import Wanted as WantedFeatures
 from jobs.spec import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import (

@@ -13,9 +13,9 @@ from sklearn.datasets import load_digits
 
 from ganlab.embedding import ClassifierSettings
 from ganlab.manifold import manifold_scores
-from jobs import space as space_module
+from jobs.measuring import space as space_module
 from jobs.pipeline import measure_path
-from jobs.sample_report import write_sample_report
+from jobs.report.sample_page import write_sample_report
 from jobs.show import sample_lines
 from jobs.spec import SpecError
 

@@ -11,16 +11,16 @@ from ganlab.frechet import Moments, frechet_distance
 from ganlab.manifold import manifold_scores
 from ganlab.pairs import pairs_within
 from ganlab.scores import real_side
-from jobs import measure as measuring
-from jobs import space as space_module
-from jobs.answers import write_answers
-from jobs.measure import Snapshot, measure_sweep
+from jobs.measuring import measure as measuring
+from jobs.measuring import space as space_module
+from jobs.measuring.answers import write_answers
+from jobs.measuring.measure import Snapshot, measure_sweep
+from jobs.measuring.space import embed, sweep_space
 from jobs.plan import shard_plan
-from jobs.results_json import results_json
-from jobs.space import embed, sweep_space
+from jobs.report.results_json import results_json
+from jobs.report.table import build_table
 from jobs.spec import SpecError
 from jobs.sweep import register
-from jobs.table import build_table
 from storage.outcome import Outcome, write_outcome
 from storage.reference import read_reference
 from storage.samples import Samples
@@ -92,7 +92,7 @@ def test_distances_in_the_classifiers_top_layer(prepared, monkeypatch) -> None:
     monkeypatch.setattr(measuring, "embed", lambda space, wanted, map: embed(space, wanted, None))  # type: ignore[arg-type]
     assert measure_sweep(layout, spec.trials(), spec.collisions, 2**30, None, quiet).damaged == {}
     own.pair_record(trial.id, 6).unlink()
-    monkeypatch.setattr("jobs.comparison.choose_tile_images", lambda *arguments: 70)
+    monkeypatch.setattr("jobs.measuring.comparison.choose_tile_images", lambda *arguments: 70)
     measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, quiet)
     assert before == records(own)
     assert not layout.pair_record(trial.id, 6).exists()  # those of pixels are elsewhere

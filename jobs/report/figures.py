@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from ganlab.support import collision_probability
-from jobs.curves import Curve, collision_axes, curve_chart
-from jobs.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style, log_ticks, new_figure, tick, to_svg
-from jobs.table import Measured, Results, Row, Table, magnitude, setting_label, spaced, value_words
+from jobs.report.curves import Curve, collision_axes, curve_chart
+from jobs.report.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style, log_ticks, new_figure, tick, to_svg
+from jobs.report.table import Measured, Results, Row, Table, magnitude, setting_label, spaced, value_words
 
 CATEGORIES = 24  # more settings than this do not fit on an axis without numbers
 PANELS = 6

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from ganlab.fidelity import MANIFOLD_QUANTILE, RealNeighbours
-from jobs.calibrate import verdict_answers
-from jobs.cells import missing_cell, real_cell, snapshot_cell
-from jobs.facts import RealFacts, SampleFacts, sample_facts
-from jobs.known_modes import mode_cell
-from jobs.measure import REFERENCE, Snapshot, fingerprints
+from jobs.measuring.calibrate import verdict_answers
+from jobs.measuring.cells import missing_cell, real_cell, snapshot_cell
+from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
+from jobs.measuring.known_modes import mode_cell
+from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints
+from jobs.measuring.scoring import read_scores, scores_name
+from jobs.measuring.space import Space, sweep_space
 from jobs.plan import parameter_counts
-from jobs.scoring import read_scores, scores_name
-from jobs.space import Space, sweep_space
 from jobs.spec import Spec, TrialSettings
 from jobs.sweep import trial_state
 from storage.history import read_history

@@ -19,9 +19,9 @@ import pytest
 from prometheus_client import generate_latest
 from rich.console import Console
 
-from jobs.monitor import Exporter, write_config
-from jobs.snapshot import SweepWatch, failure_cause
-from jobs.watch import view
+from jobs.watching.monitor import Exporter, write_config
+from jobs.watching.screen import view
+from jobs.watching.snapshot import SweepWatch, failure_cause
 from monitoring.metrics import METRICS, registry
 from monitoring.targets import Target
 from storage.layout import SweepLayout

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ganlab.fidelity import RealNeighbours
-from jobs.comparison import Map, Source
-from jobs.measure import REFERENCE, Snapshot, committed, in_space, real_neighbours_of, threshold_of
-from jobs.space import sweep_space
+from jobs.measuring.comparison import Map, Source
+from jobs.measuring.measure import REFERENCE, Snapshot, committed, in_space, real_neighbours_of, threshold_of
+from jobs.measuring.space import sweep_space
 from jobs.spec import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import PairRecord, read_pair_record

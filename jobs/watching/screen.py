@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jobs.progress import duration
 from jobs.show import size
-from jobs.snapshot import SweepWatch
+from jobs.watching.snapshot import SweepWatch
 from monitoring.metrics import FAILURES, STAGES, TRIAL_STATES, Snapshot
 from storage.layout import SweepLayout
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from ganlab.support import Estimate, collision_frequency, collision_probability, estimate
-from jobs.report import answer, results_table, write_report
+from jobs.report.sweep_page import answer, results_table, write_report
+from jobs.report.table import Measured, Table, magnitude
 from jobs.strict import SpecError
-from jobs.table import Measured, Table, magnitude
 from storage.layout import SweepLayout
 from storage.reference import write_reference
 from storage.results import write_results
@@ -362,9 +362,9 @@ def test_a_report_needs_no_training_images(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.report.GRID_BYTES", 3 * 20 * (2 * 64 + 30))
-    monkeypatch.setattr("jobs.report.PAIRS_SHOWN", 8)
-    monkeypatch.setattr("jobs.report.SETTINGS_SHOWN", 2)
+    monkeypatch.setattr("jobs.report.sweep_page.GRID_BYTES", 3 * 20 * (2 * 64 + 30))
+    monkeypatch.setattr("jobs.report.sweep_page.PAIRS_SHOWN", 8)
+    monkeypatch.setattr("jobs.report.sweep_page.SETTINGS_SHOWN", 2)
     sweep = Sweep(tmp_path / "sweep", samples=100)
     for width in (2, 4, 8):
         for seed in (0, 1):

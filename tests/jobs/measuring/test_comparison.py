@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ganlab.fidelity import real_neighbours
-from jobs import comparison
-from jobs.comparison import Comparison, compare
+from jobs.measuring import comparison
+from jobs.measuring.comparison import Comparison, compare
 from storage.arrays import open_array
 from storage.partial_pairs import PartialPairs
 from storage.samples import DamagedShardError

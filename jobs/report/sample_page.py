@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from jobs.cells import COPIES
-from jobs.mosaics import Picture, mosaic
-from jobs.page import ModeShown, Pair, mode_picture, write_page
-from jobs.sample_answer import SampleAnswer
-from jobs.table import NOT_MEASURED, PUBLISHED_FORMS, Measured, magnitude, squared_words
+from jobs.measuring.cells import COPIES
+from jobs.measuring.sample_answer import SampleAnswer
+from jobs.report.mosaics import Picture, mosaic
+from jobs.report.page import ModeShown, Pair, mode_picture, write_page
+from jobs.report.table import NOT_MEASURED, PUBLISHED_FORMS, Measured, magnitude, squared_words
 from storage.samples import read_numbers
 
 GRID_IMAGES, GRID_BYTES = 200, 2_000_000
@@ -30,7 +30,7 @@ def write_sample_report(answer: SampleAnswer, path: Path) -> Path:
     """
     from markupsafe import Markup
 
-    from jobs.curves import Curve, curve_chart, sample_collision_chart
+    from jobs.report.curves import Curve, curve_chart, sample_collision_chart
 
     facts, real = answer.facts, None if answer.real is None else answer.real.facts
     thresholds = None

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from jobs.cluster_view import ClusterView
-from jobs.pairs_view import PairsView, family_of, snapshots_of
+from jobs.watching.cluster_view import ClusterView
+from jobs.watching.pairs_view import PairsView, family_of, snapshots_of
 from monitoring.metrics import ATTEMPT_ENDS, FAILURES, QUANTILES, TRIAL_STATES, Snapshot
 from storage.layout import SweepLayout
 from storage.lock import lock_holder

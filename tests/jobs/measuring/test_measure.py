@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 
 from ganlab.support import estimate
-from jobs import comparison
-from jobs import measure as measuring
-from jobs.answers import write_answers
-from jobs.measure import (
+from jobs.measuring import comparison
+from jobs.measuring import measure as measuring
+from jobs.measuring.answers import write_answers
+from jobs.measuring.measure import (
     REFERENCE,
     Snapshot,
     measure_snapshots,

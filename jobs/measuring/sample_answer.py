@@ -16,10 +16,10 @@ from ganlab.correlation import choose_distances, correlation_curve
 from ganlab.fidelity import RealNeighbours
 from ganlab.scores import Scores, real_side, score, score_real, scored_images
 from ganlab.support import Estimate
-from jobs.comparison import Comparison, Found, Keep, Map, Progress, Source, compare
-from jobs.facts import RealFacts, SampleFacts, sample_facts
-from jobs.samples import Opened
-from jobs.space import PIXELS, Space
+from jobs.measuring.comparison import Comparison, Found, Keep, Map, Progress, Source, compare
+from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
+from jobs.measuring.samples import Opened
+from jobs.measuring.space import PIXELS, Space
 from storage.pair_records import PairRecord
 from storage.samples import DamagedShardError
 
@@ -159,7 +159,7 @@ def measure_samples(
     map
         `map(function, items)` of some cluster, or Python's own.
     in_space
-        What `jobs.samples.in_embedding` gave; by default pixels.
+        What `jobs.measuring.samples.in_embedding` gave; by default pixels.
     keep
         Where unfinished work is kept, from the name of a part of the work and what it depends on; None to keep nothing.
     stage

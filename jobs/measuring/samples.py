@@ -15,8 +15,8 @@ import numpy as np
 
 from ganlab.embedding import embedding_key
 from ganlab.pictures import read_pictures
-from jobs.comparison import SPLIT_FROM, Comparison, Keep, Map, Source
-from jobs.space import PIXELS, Progress, Space, Wanted, classifier_space, embed
+from jobs.measuring.comparison import SPLIT_FROM, Comparison, Keep, Map, Source
+from jobs.measuring.space import PIXELS, Progress, Space, Wanted, classifier_space, embed
 from jobs.strict import SpecError
 from storage.arrays import open_array, open_labels
 from storage.partial_pairs import PartialPairs, cache_folder

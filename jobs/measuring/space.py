@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from ganlab.embedding import FEATURES, Classifier, embedding_key, train_classifier
-from jobs.comparison import Map, Source
+from jobs.measuring.comparison import Map, Source
 from jobs.strict import SpecError
 from storage.features import CHUNK_ROWS, Features, read_features, read_record, write_features, write_record
 from storage.layout import SweepLayout

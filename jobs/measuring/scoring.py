@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from ganlab.correlation import POINTS
 from ganlab.manifold import NEIGHBOURS
 from ganlab.scores import MOST_IMAGES, RealSide, Scores, real_side, score, score_real, scored_images
-from jobs.comparison import Map, Source
+from jobs.measuring.comparison import Map, Source
 from storage.features import read_record, write_record
 from storage.samples import DamagedShardError
 

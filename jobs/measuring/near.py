@@ -13,9 +13,9 @@ from ganlab.pairs import Pairs
 from ganlab.screen import learn
 from ganlab.selection import NearPairs
 from ganlab.tiles import choose_tile_images, plan_new_tiles
-from jobs.comparison import Map, Source
-from jobs.measure import Snapshot
-from jobs.measured import MeasuredSnapshot
+from jobs.measuring.comparison import Map, Source
+from jobs.measuring.measure import Snapshot
+from jobs.measuring.measured import MeasuredSnapshot
 from storage.layout import SweepLayout
 from storage.near_pairs import NearRecord, read_near_record, write_near_record
 from storage.samples import DamagedShardError

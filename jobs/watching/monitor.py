@@ -18,14 +18,14 @@ from pathlib import Path
 
 import click
 
-from jobs.snapshot import SweepWatch
+from jobs.watching.snapshot import SweepWatch
 from monitoring.exporter import PortInUseError, serve
 from monitoring.targets import Target, remove_targets, write_targets
 from storage.layout import SweepLayout
 
 LOOK_EVERY_S = 5.0
 SHARE = 0.05  # of the time, at most, is spent looking: on a slow file system looks become rarer
-FILES = Path(__file__).parents[1] / "monitoring"
+FILES = Path(__file__).parents[2] / "monitoring"
 
 
 class Exporter:

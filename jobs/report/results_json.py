@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.table import Results, Row, Setting, Table
+from jobs.report.table import Results, Row, Setting, Table
 
 _LISTS = {
     "collision_probability": ("sample_size", ("collision_probability", "collision_probability_low",

@@ -13,10 +13,9 @@ import numpy as np
 import yaml
 
 from ganlab.support import Spread
-from jobs.mosaics import Picture, mosaic, picture_of
-from jobs.page import ModeShown, Pair, mode_picture, write_page
-from jobs.strict import SpecError
-from jobs.table import (
+from jobs.report.mosaics import Picture, mosaic, picture_of
+from jobs.report.page import ModeShown, Pair, mode_picture, write_page
+from jobs.report.table import (
     AGAINST_REAL,
     COLLAPSED,
     NOT_MEASURED,
@@ -31,7 +30,8 @@ from jobs.table import (
     squared_words,
     value_words,
 )
-from jobs.verdicts_view import verdicts_view
+from jobs.report.verdicts_section import verdicts_view
+from jobs.strict import SpecError
 from storage.layout import SweepLayout
 from storage.reference import Reference, read_reference
 from storage.results import open_results
@@ -103,7 +103,7 @@ def write_report(layout: SweepLayout) -> Path:
     """
     from markupsafe import Markup
 
-    from jobs.figures import collision_chart, support_chart, threshold_chart, training_chart
+    from jobs.report.figures import collision_chart, support_chart, threshold_chart, training_chart
 
     results = _results(layout).load()
     table = build_table(results)

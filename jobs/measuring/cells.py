@@ -10,7 +10,7 @@ import numpy as np
 
 from ganlab.modes import MOST_MODES
 from ganlab.support import Estimate, collision_probability
-from jobs.facts import SampleFacts
+from jobs.measuring.facts import SampleFacts
 
 COPIES = 6  # images kept of a mode, to be looked at
 _NUMBERS = (

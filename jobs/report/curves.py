@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from ganlab.support import Estimate, Frequency, collision_probability
-from jobs.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style, log_ticks, new_figure, to_svg
+from jobs.report.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style, log_ticks, new_figure, to_svg
 
 
 class Curve(NamedTuple):

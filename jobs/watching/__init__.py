@@ -1,0 +1,1 @@
+"""How a sweep stands: on the terminal, and as metrics."""
