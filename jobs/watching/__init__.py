@@ -1,1 +1,4 @@
-"""How a sweep stands: on the terminal, and as metrics."""
+"""How a sweep stands: on the terminal, and as metrics.
+
+Invariant: looking changes nothing, and needs no process of the sweep to be alive.
+"""
