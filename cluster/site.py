@@ -59,7 +59,9 @@ class Controller(_Job):
     """The one small job that hands out the work; what is null is as for the workers, but for the time."""
 
     cpus: Count = 2
+    """CPUs of the controller."""
     mem_gb: Annotated[float, Field(gt=0)] | None = 4.0
+    """Its memory; null: the site's default."""
     time_min: Count | None = None
     """Minutes; it requeues itself at their end while work remains. Null: as for the workers."""
 
@@ -106,6 +108,7 @@ class Site(_Job):
     measure_workers: Annotated[int, Field(ge=0)] = 1
     """Processes on each node that compare images while others train."""
     controller: Controller = Controller()
+    """What the controller's own job asks for; the keys are below."""
 
     @property
     def measure_memory_bytes(self) -> int:

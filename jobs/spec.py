@@ -75,11 +75,15 @@ class Spec(Section):
     train: dict[str, Any] = Field(default_factory=dict)
     """Training settings; may hold search words."""
     samples: SampleSettings = SampleSettings()
+    """Images that each trial stores."""
     collisions: CollisionSettings = CollisionSettings()
+    """How they are compared."""
     seeds: Annotated[int, Field(ge=1, le=1_000_000)] | tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...] = 1
     """Number of seeds (0, 1, …), or their list: each trial is trained with each."""
     search: SearchSettings = SearchSettings()
+    """How search words become trials."""
     resources: ResourceSettings = ResourceSettings()
+    """Where and how fast it runs; changes no number."""
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Versions and commit, written by ganlab into a sweep's own copy; not read."""
 

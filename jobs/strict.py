@@ -225,6 +225,11 @@ def _holds(data: Any, part: str | int) -> bool:
     return part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
 
 
+def allowed(cls: type[BaseModel], key: str) -> str:
+    """What a key may be, in the words that a refused value is answered with."""
+    return _Schema(cls.model_json_schema()).describe((key,), {})
+
+
 class _Schema:
     """A JSON schema, asked in the words of the file."""
 

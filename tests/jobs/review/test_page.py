@@ -225,22 +225,13 @@ def judging(served: Served, life: int, acknowledged: list[str]) -> threading.Thr
     return thread
 
 
-def some_saved(acknowledged: list[str], count: int) -> None:
-    """Wait for so many verdicts, and then for any moment between two of the next."""
-    deadline = time.monotonic() + 30
-    while len(acknowledged) < count:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
-    time.sleep(0.05 * random.random())
-
-
 def test_a_server_killed_at_any_moment_loses_nothing_it_called_saved(chromium: Any, sweep: SweepLayout) -> None:
     served, acknowledged = Served(sweep), list[str]()
     screen = Screen(chromium, served, "Ada")
     screen.press("y", "n")
     screen.saved()
     bob = judging(served, 0, acknowledged)
-    some_saved(acknowledged, 5)
+    time.sleep(0.05 * random.random())
     served.kill()
     bob.join()
     screen.press("u", "y")  # pairs that were fetched before: their verdicts wait in the browser
@@ -254,14 +245,14 @@ def test_a_server_killed_at_any_moment_loses_nothing_it_called_saved(chromium: A
         screen.saved()
         given = ["duplicate", "distinct", "undecided", "duplicate"]
         assert lines_of(sweep, "Ada") == list(zip(order_of(sweep, "Ada"), given, strict=False))
-        before = len(acknowledged)
         bob = judging(again, 1, acknowledged)
-        some_saved(acknowledged, before + 5)
+        time.sleep(0.05 * random.random())
     finally:
         again.kill()
         screen.context.close()
     bob.join()
     found = [line.id for line in read_verdicts(sweep) if line.reviewer == "Bob"]
+    assert len(acknowledged) >= 10
     assert set(acknowledged) <= set(found)
     assert len(found) <= len(acknowledged) + 2  # at most the one under way at each kill
     desk = Desk(sweep, chosen(sweep), "v", lambda: "now")
