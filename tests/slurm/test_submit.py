@@ -51,6 +51,7 @@ def test_an_undisturbed_sweep_equals_that_of_one_machine(login: Login, undisturb
 
 def test_early_answers_and_a_cancel_that_leaves_nothing(login: Login) -> None:
     """Trials that never end: their first snapshots are measured on the same workers while they train."""
+    before = {host: temporary(login, host) for host in HOSTS}
     sweep = login.submit("endless", ENDLESS)
     sweep.wait(lambda: measured(sweep.out) > 0, "collisions of a trial that still trains")
     assert sweep.training()
@@ -63,15 +64,17 @@ def test_early_answers_and_a_cancel_that_leaves_nothing(login: Login) -> None:
     cancelled = login.ganlab("cancel", sweep.out)
     assert cancelled.returncode == 0, cancelled.stderr
     sweep.wait_until_gone(15 - (time.monotonic() - began))
-    for host in HOSTS:
-        assert (
-            login.hosts.on(host, "sh", "-c", "ls -A /tmp | grep -v '^pytest-of' ; ls -A /dev/shm").stdout.split() == []
-        )
+    assert {host: temporary(login, host) for host in HOSTS} == before
     again = login.ganlab("cancel", sweep.out)
     assert again.returncode == 0, again.stderr
     status = login.ganlab("status", sweep.out)
     assert status.returncode == 0, status.stderr
     assert "cancel" in (status.stdout + status.stderr).lower()
+
+
+def temporary(login: Login, host: str) -> str:
+    """What lies in the host's folders for temporary files; its /tmp also leads to a checkout under /tmp."""
+    return login.hosts.on(host, "ls", "-A", "/tmp", "/dev/shm").stdout
 
 
 def measured(out: Path) -> int:
