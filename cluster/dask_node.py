@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.local import Map, dask_map
+from cluster.local import UNPAUSED, Map, dask_map
 from cluster.rendezvous import ClusterFolder, read_head
 
 CONNECT_S = 60
@@ -19,6 +19,7 @@ CONNECT_S = 60
 def dask_environment() -> dict[str, str]:
     """Dask's settings for processes of a cluster whose nodes come and go."""
     return {
+        **{f"DASK_{name.upper().replace('.', '__')}": str(value) for name, value in UNPAUSED.items()},
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "100",  # a node that leaves says nothing about the task
         "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "120s",  # a node that vanished without a word
         "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": f"{CONNECT_S}s",

@@ -19,6 +19,10 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
 
+# A task is cut to fit its worker's memory. Dask would let a worker that holds four fifths of it wait for less, which
+# never comes: what it holds are libraries and the rows of the next tile.
+UNPAUSED = {f"distributed.worker.memory.{step}": False for step in ("target", "spill", "pause", "terminate")}
+
 
 def local_resources() -> dict[str, int]:
     """CPUs and NVIDIA GPUs that this process may use: {"CPU": …, "GPU": …}."""
@@ -103,7 +107,7 @@ def _dask(workers: int, memory_limit_bytes: int) -> Iterator[Any]:
     with (
         _private_folder() as folder,
         guarded(),
-        dask.config.set({"distributed.worker.daemon": True, "distributed.scheduler.allowed-failures": 5}),
+        dask.config.set({"distributed.worker.daemon": True, "distributed.scheduler.allowed-failures": 5, **UNPAUSED}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

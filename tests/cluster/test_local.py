@@ -44,6 +44,22 @@ def test_dask_maps_survives_a_killed_worker_and_leaves_nothing(folder: Path) -> 
         time.sleep(0.1)
 
 
+def hold(megabytes: int) -> int:
+    """Take so much memory, and do not give it back."""
+    held.append(b"x" * (megabytes << 20))
+    time.sleep(0.5)  # Dask looks five times a second
+    return len(held)
+
+
+held: list[bytes] = []
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_worker_that_holds_more_memory_than_it_was_given_goes_on() -> None:
+    with local_dask(1, 250 * 2**20) as map:
+        assert list(map(hold, [200, 100, 100])) == [1, 2, 3]
+
+
 def test_resources_follow_what_the_process_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
     assert local_resources() == {"CPU": len(os.sched_getaffinity(0)), "GPU": 2}
