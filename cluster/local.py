@@ -149,7 +149,19 @@ def dask_map(
 
 @contextmanager
 def _private_folder() -> Iterator[Path]:
-    """A temporary folder of this user alone; its path is short enough for Ray's sockets whatever TMPDIR is."""
+    """A temporary folder of this user alone, where this process and those it starts also put their temporary files.
+
+    Its path is short enough for Ray's sockets, whatever TMPDIR is.
+    """
     base = Path(tempfile.gettempdir())
     with node_folder(base if len(str(base)) <= 30 else Path("/tmp"), str(os.getpid())) as folder:
-        yield folder
+        before = tempfile.tempdir, os.environ.get("TMPDIR")
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+        try:
+            yield folder
+        finally:
+            tempfile.tempdir, variable = before
+            if variable is None:
+                del os.environ["TMPDIR"]
+            else:
+                os.environ["TMPDIR"] = variable

@@ -332,7 +332,13 @@ def _screen(images: _Named, count: int, threshold_squared: float) -> Screen | No
     return learn(images.source.read, images.source.shape[0], count, threshold_squared)
 
 
-@lru_cache(maxsize=1)
 def _rows(images: _Named, start: int, stop: int) -> Images:
-    """The rows of one tile are mostly those of the next."""
-    return load_rows(images.source.read, start, stop)
+    """The rows of one tile are mostly those of the next; others make room before theirs are read."""
+    key = images, start, stop
+    if key not in _KEPT:
+        _KEPT.clear()
+        _KEPT[key] = load_rows(images.source.read, start, stop)
+    return _KEPT[key]
+
+
+_KEPT: dict[tuple[_Named, int, int], Images] = {}

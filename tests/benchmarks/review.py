@@ -52,8 +52,8 @@ def main() -> int:
             for number in range(pairs):
                 page.keyboard.press("yn"[number % 2])
                 page.wait_for_function("count => window.timings.length >= count", arg=number + 1, polling="raf")
+            page.wait_for_function("() => document.getElementById('saved').textContent === 'all saved'", timeout=300_000)
             taken = time.monotonic() - started
-            page.wait_for_function("() => document.getElementById('saved').textContent === 'all saved'")
             timings = np.array(page.evaluate("() => window.timings"))
             held = len(layout.verdicts.read_bytes().splitlines())
         finally:

@@ -51,17 +51,38 @@ def test_known_support_is_found(ganlab, sweep_file, folder) -> None:
     assert (folder / "known" / "report.html").stat().st_size > 10_000
 
 
-def test_extending_computes_the_new_trials_only(ganlab, sweep_file, folder) -> None:
-    spec = sweep_file(seeds=2)
-    assert ganlab("run", spec, "--out", folder / "grown").returncode == 0
-    before = modified(folder / "grown")
-    rewrite(spec, seeds=4)
-    again = ganlab("run", spec, "--out", folder / "grown")
+def test_a_sweep_is_planned_run_protected_and_extended(ganlab, sweep_file, folder) -> None:
+    """Plan writes nothing and counts what run makes; another spec is refused; more seeds compute the new trials only."""
+    settings = dict(model=TINY, train={"steps": 10}, collisions={"sample_sizes": [10]})
+    samples = {"snapshots": [5], "images_per_snapshot": 256, "final_images": 1024}
+    spec = sweep_file(**settings, samples=samples, seeds=2)
+    before = sorted(folder.rglob("*"))
+    plan = json.loads(ganlab("plan", spec, "--json").stdout)
+    assert sorted(folder.rglob("*")) == before
+
+    out = folder / "grown"
+    run = ganlab("run", spec, "--out", out)
+    assert run.returncode == 0, run.stderr
+    shards = [path for path in out.glob("trials/*/samples.zarr/images/c*") if path.is_file()]
+    assert len(shards) == plan["shards"]
+    assert sum(path.stat().st_size for path in shards) == plan["sample_bytes"]
+    results = xr.open_zarr(out / "results.zarr")
+    assert int(results.pairs_compared.sum()) == plan["pairs"]
+    assert {trial["id"] for trial in plan["trials"]} == set(results.trial.values)
+    assert plan["trials"][0]["weights"]["discriminator"] == int(results.discriminator_weights[0])
+
+    refused = ganlab("run", sweep_file(**settings, samples={**samples, "final_images": 2048}, seeds=2), "--out", out)
+    assert refused.returncode == 2
+    assert "samples.final_images is 1024 there and 2048 here" in refused.stderr
+
+    spec = sweep_file(**settings, samples=samples, seeds=4)
+    finished = modified(out)
+    again = ganlab("run", spec, "--out", out)
     assert again.returncode == 0, again.stderr
-    after = modified(folder / "grown")
-    assert {name: after[name] for name in before} == before
-    assert len(xr.open_zarr(folder / "grown" / "results.zarr").trial) == 4
-    assert "all 4 trials are done" in ganlab("run", spec, "--out", folder / "grown").stderr
+    now = modified(out)
+    assert {name: now[name] for name in finished} == finished
+    assert len(xr.open_zarr(out / "results.zarr").trial) == 4
+    assert "all 4 trials are done" in ganlab("run", spec, "--out", out).stderr
 
 
 def test_a_failed_trial_fails_alone_says_why_and_reruns_alone(ganlab, sweep_file, folder) -> None:
@@ -102,15 +123,6 @@ def test_two_commands_on_one_sweep(ganlab, sweep_file, folder) -> None:
     assert len(busy.stderr.strip().splitlines()) == 1
 
 
-def test_another_spec_is_refused_and_says_what_differs(ganlab, sweep_file, folder) -> None:
-    spec = sweep_file()
-    assert ganlab("run", spec, "--out", folder / "one").returncode == 0
-    rewrite(spec, samples={"final_images": 1024})
-    refused = ganlab("run", spec, "--out", folder / "one")
-    assert refused.returncode == 2
-    assert "samples.final_images is 512 there and 1024 here" in refused.stderr
-
-
 @pytest.mark.parametrize("scheduler", ["fifo", "asha"])
 def test_optuna_searches_and_resumes(ganlab, sweep_file, folder, scheduler) -> None:
     search = {"algorithm": "optuna", "trials": 3, "scheduler": scheduler, "grace_steps": 10}
@@ -143,23 +155,6 @@ def test_two_data_parallel_workers(ganlab, sweep_file, folder) -> None:
         (trial,) = layout.trial_ids()
         samples.append(Samples(layout.trial(trial)).read(0, 512))
     np.testing.assert_array_equal(*samples)
-
-
-def test_plan_writes_nothing_and_counts_what_run_makes(ganlab, sweep_file, folder) -> None:
-    spec = sweep_file(model=TINY, train={"steps": 10}, seeds=2, collisions={"sample_sizes": [10]},
-                      samples={"snapshots": [5], "images_per_snapshot": 256, "final_images": 1024})  # fmt: skip
-    before = sorted(folder.rglob("*"))
-    plan = json.loads(ganlab("plan", spec, "--json").stdout)
-    assert sorted(folder.rglob("*")) == before
-    out = folder / "planned"
-    assert ganlab("run", spec, "--out", out).returncode == 0
-    shards = [path for path in out.glob("trials/*/samples.zarr/images/c*") if path.is_file()]
-    assert len(shards) == plan["shards"]
-    assert sum(path.stat().st_size for path in shards) == plan["sample_bytes"]
-    results = xr.open_zarr(out / "results.zarr")
-    assert int(results.pairs_compared.sum()) == plan["pairs"]
-    assert {trial["id"] for trial in plan["trials"]} == set(results.trial.values)
-    assert plan["trials"][0]["weights"]["discriminator"] == int(results.discriminator_weights[0])
 
 
 def test_errors_of_the_user_are_one_line_and_write_nothing(ganlab, sweep_file, folder) -> None:

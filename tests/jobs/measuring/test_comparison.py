@@ -163,3 +163,27 @@ def test_nearest_other_images_of_a_set(wanted) -> None:
     assert found.collisions is None
     np.testing.assert_array_equal(found.neighbours.squared_distance[:, 0], real_neighbours(images.read(0, 700)))
     assert (found.neighbours.index[:, 0] != np.arange(700)).all()
+
+
+def test_rows_make_room_before_others_are_read(monkeypatch) -> None:
+    """Else a worker would hold three parts of a tile where two are planned."""
+
+    class Zeros:
+        shape, dtype = (4, 1, 2, 2), np.dtype(np.uint8)
+
+        def read(self, start: int, stop: int) -> np.ndarray:
+            return np.zeros((stop - start, 1, 2, 2), np.uint8)
+
+    held: list[int] = []
+    load = comparison.load_rows
+
+    def look(*arguments):
+        held.append(len(comparison._KEPT))
+        return load(*arguments)
+
+    monkeypatch.setattr(comparison, "load_rows", look)
+    named = comparison._Named("rows", Zeros())
+    for start in (0, 0, 2):
+        comparison._rows(named, start, start + 2)
+    assert held[1:] == [0]
+    assert len(comparison._KEPT) == 1
