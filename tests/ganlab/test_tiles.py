@@ -48,9 +48,9 @@ def test_tiles_fit_the_memory_and_feed_the_workers(
     try:
         images = choose_tile_images(samples, (features,), memory, value_bytes, tasks)
     except ValueError:
-        assert memory < 256 * 2**20 + 512 * (features * 6 + 2000)
+        assert memory < 256 * 2**20 + 512 * (features * 12 + 2000)
         return
-    assert 2 * images * features * value_bytes < memory
+    assert 4 * images * features * value_bytes < memory
     blocks = -(-samples // images)
     assert blocks * (blocks + 1) // 2 >= tasks or images <= 256
 
