@@ -13,7 +13,7 @@ from ganlab.train import TrainSettings
 
 def test_the_example_trains_and_samples() -> None:
     text = (Path(__file__).parents[2] / "docs" / "families.md").read_text("utf-8")
-    code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class LSGAN(" in block)
+    code = next(block for block in re.findall(r"```python[^\n]*\n(.*?)```", text, re.DOTALL) if "class LSGAN(" in block)
     names: dict[str, Any] = {"__name__": "lsgan"}
     exec(compile(code, "docs/families.md", "exec"), names)
     settings = names["LSGANSettings"](latent_dim=4, generator_width=4, discriminator_width=4)
