@@ -8,7 +8,7 @@ SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
 # Whole runs go one at a time: each fills the machine, and Ray gives a node half a minute to start.
 WHOLE_RUNS := integration slurm
 
-.PHONY: demo test test-slurm test-kill lint bench clean
+.PHONY: demo test test-slurm test-kill image-test coverage lint audit bench docs clean
 
 demo: $(INSTALLED)
 	$(BIN)/ganlab run digits-demo --out sweeps/digits-demo
@@ -25,14 +25,29 @@ test-slurm: $(INSTALLED) ## all tests on a real SLURM of three hosts: whatever c
 test-kill: $(INSTALLED) ## the full version of the kill test: ten SIGKILLs of the whole process group
 	$(BIN)/python -m pytest tests/integration/test_kill.py --kills 10
 
+image-test: ## the container image, built for real, with a sweep and the exporter run in it; needs no engine and no .venv
+	$(PYTHON) tests/image.py
+
+coverage: $(INSTALLED) ## lines that the unit tests run, in this process and in those they start
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(patsubst %,--ignore tests/%,$(WHOLE_RUNS)) --cov --cov-report term:skip-covered
+
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+audit: $(INSTALLED) ## licences of what is installed; known vulnerabilities of the pinned versions, by PyPI's database: strict, or none is "clean" too
+	$(BIN)/pip-licenses --order license
+	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
+
 bench: $(INSTALLED)
 	$(BIN)/python -m tests.benchmarks
+
+docs: $(INSTALLED) ## the documentation as a site; the variable keeps Material from advertising its successor
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+	@echo "open build/site/index.html, or: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site"
 
 # Root on Debian installs what is missing of $(1); anyone else is told, and tests that need it are skipped with the reason.
 define install
@@ -47,7 +62,11 @@ endef
 
 # torch goes first, alone: pip then takes the build offered here (a CPU build where there is one) and leaves it in place.
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv || { echo "make: $(PYTHON) has no venv: install it first (Debian: apt-get install python3-venv)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq \
+	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends python3-venv; } \
+	|| { echo "make: $(PYTHON) with venv is missing, which root installs (on Debian: apt-get install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -60,11 +60,12 @@ class Dataset:
         assert self.labels is None or self.labels.shape == self.images.shape[:1]
 
 
-def _absolute(path: Path) -> Path:
+def absolute(path: Path) -> Path:
+    """A path of a sweep file, which may begin with ~ or hold $VARIABLES, from the root on."""
     return Path(os.path.expandvars(path)).expanduser().absolute()
 
 
-Location = Annotated[Path, AfterValidator(_absolute)]
+Location = Annotated[Path, AfterValidator(absolute)]
 """Relative to the folder ganlab was started in; ~ and $VARIABLES are expanded."""
 
 

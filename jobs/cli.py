@@ -4,13 +4,15 @@ Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed
 user's mistake never shows a traceback.
 """
 
-import importlib.metadata
+import json
 import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from jobs.interrupt import INTERRUPTED, ended_by_ctrl_c
 
@@ -22,7 +24,24 @@ def _finite(context: click.Context, option: click.Parameter, value: float | None
     return value
 
 
-SWEEP = click.argument("sweep")
+def _shipped(folder: Path) -> Any:
+    """Completion by the names of shipped files and by one's own; by any path where nothing of either begins so."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        shipped = sorted(file.stem for file in folder.glob("*.yaml"))
+        names = [*shipped, *sorted(file.name for file in Path().glob("*.yaml"))]
+        fitting = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [
+            CompletionItem(incomplete, type="file"),
+            *fitting,
+        ]  # bash forgets what came before "file"
+
+    return complete
+
+
+PACKAGES = Path(__file__).parent.parent
+SWEEP = click.argument("sweep", shell_complete=_shipped(PACKAGES / "jobs" / "sweeps"))
+SITES = _shipped(PACKAGES / "cluster" / "sites")
 FOLDER = click.argument("folder", type=click.Path(path_type=Path))
 OUT = click.option("--out", type=click.Path(path_type=Path), help="The sweep's folder; default: sweeps/<name>.")
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the sweep file.")
@@ -33,38 +52,41 @@ class _Commands(click.Group):
     """Turns errors that are the user's to mend into one line and exit code 2, others into one line and 1."""
 
     def invoke(self, context: click.Context) -> Any:
-        from cluster.scheduler import SchedulerError
-        from storage.lock import SweepBusyError
-        from storage.samples import DamagedShardError
-
         try:
             return super().invoke(context)
-        except (ValueError, SweepBusyError) as error:
-            if isinstance(error, ValueError) and not _is_input_error(error):
-                raise
-            click.echo(f"ganlab: {error}", err=True)
-            sys.exit(2)
-        except (DamagedShardError, SchedulerError, OSError) as error:
-            click.echo(f"ganlab: {error}", err=True)
-            sys.exit(1)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
         except KeyboardInterrupt:
             click.echo(INTERRUPTED, err=True)
             sys.exit(1)
+        except Exception as error:
+            if (code := _exit_code(error)) is None:
+                raise
+            click.echo(f"ganlab: {error}", err=True)
+            sys.exit(code)
 
 
-def _is_input_error(error: ValueError) -> bool:
-    from cluster.scheduler import RefusedError
-    from jobs.spec import SpecError
+def _exit_code(error: Exception) -> int | None:
+    """Of an error that one line explains; None for a fault of ours."""
+    from cluster.scheduler import RefusedError, SchedulerError
+    from jobs.strict import SpecError
+    from storage.lock import SweepBusyError
+    from storage.samples import DamagedShardError
 
-    return isinstance(error, SpecError | RefusedError)
+    if isinstance(error, SpecError | RefusedError | SweepBusyError):
+        return 2
+    return 1 if isinstance(error, DamagedShardError | SchedulerError | OSError) else None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(importlib.metadata.version("ganlab"), prog_name="ganlab")
+@click.version_option(package_name="ganlab", prog_name="ganlab")
 def main() -> None:
     """How many distinct images can a generative model make?
 
     SWEEP is a sweep file, or the name of a shipped one (digits-demo, digits-diversity, …).
+
+    Completion of commands, options, sweeps and sites, in ~/.bashrc: eval "$(_GANLAB_COMPLETE=bash_source ganlab)"; for
+    zsh and fish, zsh_source and fish_source.
     """
 
 
@@ -72,7 +94,9 @@ def main() -> None:
 @SWEEP
 @SET
 @click.option("--no-timing", is_flag=True, help="Skip the time estimate, which trains a few steps in memory.")
-@click.option("--cluster", metavar="CLUSTER.yaml", help="Plan for SLURM, and show the submission scripts.")
+@click.option(
+    "--cluster", metavar="CLUSTER.yaml", shell_complete=SITES, help="Plan for SLURM, and show the submission scripts."
+)
 @OUT
 @JSON
 def plan(
@@ -97,8 +121,9 @@ def plan(
 @SWEEP
 @SET
 @OUT
+@JSON
 @ended_by_ctrl_c()
-def run(sweep: str, overrides: tuple[str, ...], out: Path | None) -> None:
+def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Train, sample, compare and report on this machine; the same command resumes."""
     from jobs.pipeline import run_sweep
     from jobs.progress import stderr_console
@@ -108,7 +133,7 @@ def run(sweep: str, overrides: tuple[str, ...], out: Path | None) -> None:
     spec = load_spec(sweep, overrides)
     layout = _folder_of(spec, out)
     failed = run_sweep(spec, layout, stderr_console())
-    show_results(layout)
+    show_results(layout, as_json)
     if failed:
         click.echo(f"ganlab: {failed} of the trials failed; see `ganlab status {layout.root}`; the same command "
                    "tries them again", err=True)  # fmt: skip
@@ -117,12 +142,12 @@ def run(sweep: str, overrides: tuple[str, ...], out: Path | None) -> None:
 
 @main.command()
 @SWEEP
-@click.option(
-    "--cluster", metavar="CLUSTER.yaml", required=True, help="The site: a file, or the name of a shipped one."
-)
+@click.option("--cluster", metavar="CLUSTER.yaml", required=True, shell_complete=SITES,
+              help="The site: a file, or the name of a shipped one.")  # fmt: skip
 @SET
 @OUT
-def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | None) -> None:
+@JSON
+def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Run a sweep on SLURM: queue its jobs and return; the same command goes on with what is not done."""
     from jobs.progress import stderr_console
     from jobs.spec import load_spec
@@ -131,6 +156,9 @@ def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | Non
     spec = load_spec(sweep, overrides)
     layout = _folder_of(spec, out)
     submission = submit_sweep(spec, cluster, layout, stderr_console())
+    if as_json:
+        click.echo(json.dumps({"folder": str(layout.root), **asdict(submission)}, indent=2))
+        return
     click.echo(f"folder: {layout.root}")
     click.echo(f"controller: job {submission.controller}")
     click.echo(f"workers: {submission.tasks} in {_jobs(submission.workers)}")
@@ -139,16 +167,21 @@ def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | Non
 
 @main.command()
 @FOLDER
-def cancel(folder: Path) -> None:
+@JSON
+def cancel(folder: Path, as_json: bool) -> None:
     """End a submitted sweep's jobs; what is done is kept, and submitting it again goes on from there."""
     from jobs.submit import cancel_sweep
 
     before = cancel_sweep(_sweep_folder(folder))
-    submission = before.submission
-    if before.jobs == []:
-        click.echo(f"no job of {folder} was left to cancel ({_jobs((submission.controller, *submission.workers))})")
+    jobs = (before.submission.controller, *before.submission.workers)
+    if as_json:
+        click.echo(
+            json.dumps({"folder": str(folder.absolute()), "jobs": jobs, "cancelled": before.jobs != []}, indent=2)
+        )
+    elif before.jobs == []:
+        click.echo(f"no job of {folder} was left to cancel ({_jobs(jobs)})")
     else:
-        click.echo(f"cancelled {_jobs((submission.controller, *submission.workers))}")
+        click.echo(f"cancelled {_jobs(jobs)}")
 
 
 @main.command()
@@ -183,11 +216,15 @@ def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
 
 @main.command()
 @FOLDER
-def report(folder: Path) -> None:
+@JSON
+def report(folder: Path, as_json: bool) -> None:
     """Write the sweep's report, one self-contained HTML file, and print its path."""
     from jobs.report.sweep_page import write_report
 
-    click.echo(write_report(_sweep_folder(folder)))
+    layout = _sweep_folder(folder)
+    page = write_report(layout)
+    told = {"report": str(page), "results": str(layout.results)}
+    click.echo(json.dumps(told, indent=2) if as_json else page)
 
 
 @main.command()
@@ -278,7 +315,7 @@ def review(folder: Path, port: int | None, reviewer: str, blind: bool, pairs: in
 
 
 def _sweep_folder(folder: Path) -> Any:
-    from jobs.spec import SpecError
+    from jobs.strict import SpecError
     from storage.layout import SweepLayout
 
     layout = SweepLayout(folder.absolute())

@@ -21,13 +21,15 @@ from cluster.local import local_dask, local_ray, local_resources
 from ganlab.datasets import Dataset, label_count
 from ganlab.embedding import check_labelled
 from jobs.data import dataset_fingerprint, load_dataset
+from jobs.imported import find_code, keep_code
+from jobs.known import write_known
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map
 from jobs.measuring.measure import measure_sweep
 from jobs.measuring.sample_answer import SampleAnswer, measure_samples
 from jobs.measuring.samples import InMemory, check_alike, in_embedding, is_long, keep_in_cache, open_samples
 from jobs.measuring.space import PIXELS
-from jobs.plan import check_model, shard_plan
+from jobs.plan import check_model, shard_plan, try_imported
 from jobs.progress import Bar, PairsBar, SweepProgress, reading_bar
 from jobs.report.sweep_page import write_report
 from jobs.spec import Spec, SpecError, difference, load_spec
@@ -45,6 +47,8 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
     """Bring the sweep in this folder to its end, from wherever it stands; returns how many trials failed."""
     _check_resources(spec)
     dataset = check_folder(spec, layout, console)
+    if dataset is not None:
+        try_imported(spec.trials(), dataset.images.shape[1:], spec.source, spec.resources.torch_device)
     with sweep_lock(layout, f"ganlab run {spec.source}"):
         prepare_folder(spec, layout, dataset)
         train_all(spec, layout, console, local_ray, trials_at_a_time(spec, local_resources()))
@@ -99,6 +103,7 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
             ) from None  # fmt: skip
     for path in dataset.skipped:
         console.print(f"left out, unreadable: {path}")
+    find_code(spec)
     for trial in spec.trials():
         check_model(trial, dataset.images.shape[1:], label_count(spec.dataset), spec.source)
         try:
@@ -119,11 +124,13 @@ def check_unused(layout: SweepLayout) -> None:
 
 def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None) -> None:
     """Write the resolved spec and the training images, unless they are there; trials that failed are to run again."""
+    keep_code(spec, layout)
     layout.logs.mkdir(parents=True, exist_ok=True)
     on_disk = load_spec(layout.spec) if layout.spec.exists() else None
     if on_disk is None or on_disk.resolved({}) != spec.resolved({}):
         content = yaml.safe_dump(spec.resolved(provenance()), sort_keys=False, allow_unicode=True)
         write_bytes(layout.spec, content.encode())
+    write_known(spec, layout)
     if dataset is not None:
         write_reference(layout, dataset.images, dataset.labels, fingerprint=dataset_fingerprint(spec.dataset))
     try_failed_again(layout, sweep_trials(layout, spec))

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ganlab.datasets import label_count
-from ganlab.families import FAMILIES
+from ganlab.families import FAMILIES, Imported, family_of, make_family, own_settings
 from ganlab.train import seconds_per_step
 from jobs.data import image_shape
+from jobs.imported import find_code
 from jobs.spec import Spec, SpecError, TrialSettings
 from storage.plan import ShardPlan
 
@@ -53,23 +54,40 @@ def shard_plan(trial: TrialSettings, shape: tuple[int, ...]) -> ShardPlan:
     """Every shard the trial will write, known before it starts, for images or points of this shape."""
     snapshots = [(step, trial.samples.images_per_snapshot) for step in trial.samples.snapshots]
     return ShardPlan.make([*snapshots, (trial.train.steps, trial.samples.final_images)], shape,
-                          labelled=FAMILIES[trial.model.family].labelled)  # fmt: skip
+                          labelled=family_of(trial.model).labelled)  # fmt: skip
 
 
 def check_model(trial: TrialSettings, shape: tuple[int, ...], classes: int | None, source: str = "") -> None:
     """Refuse, by SpecError, a family that cannot learn from these data; `classes` is None when there are no labels."""
     try:
-        FAMILIES[trial.model.family].check(trial.model, shape, classes)
+        family_of(trial.model).check(own_settings(trial.model), shape, classes)
     except ValueError as error:
         raise SpecError(str(error), ("model", "family"), source) from None
+
+
+def try_imported(trials: Sequence[TrialSettings], shape: tuple[int, ...], source: str, device: str = "cpu") -> None:
+    """Make one model by each stranger's factory, as a trial will, and see what it draws. SpecError: one sentence."""
+    for trial in {trial.model.family: trial for trial in reversed(trials)}.values():
+        if trial.model.family in FAMILIES:
+            continue
+        try:
+            family = make_family(trial.model, shape, trial.train, trial.seed, device)
+            if isinstance(family, Imported):
+                family.prepare(np.empty((0, *shape)))
+        except Exception as error:  # of any kind: the code is not ours
+            said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            raise SpecError(said, ("model", "family"), source) from error
 
 
 def plan_sweep(spec: Spec, *, timed: bool = True, slots: int | None = None) -> Plan:
     """Plan the sweep for this machine, or for one where so many trials fit at a time. Writes nothing."""
     trials = spec.trials()
     shape = image_shape(spec.dataset, spec.source)
+    find_code(spec)
     for trial in trials:
         check_model(trial, shape, label_count(spec.dataset), spec.source)
+    if timed:
+        try_imported(trials, shape, spec.source)
     shards = [shard_plan(trial, shape) for trial in trials]
     slots = slots or max(1, len(os.sched_getaffinity(0)) // spec.resources.cpus_per_trial)
     concurrency = min(spec.resources.max_concurrent or len(trials), len(trials), slots)
@@ -92,7 +110,14 @@ def parameter_counts(trial: TrialSettings, shape: tuple[int, ...]) -> dict[str, 
 
 @lru_cache(maxsize=256)
 def _parameter_counts(model: Any, train: Any, shape: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
-    networks = FAMILIES[model.family](model, shape, train, seed=0, device="meta").networks
+    try:
+        if family_of(model) is Imported:
+            return ()
+        networks = make_family(model, shape, train, seed=0, device="meta").networks
+    except Exception:
+        if model.family in FAMILIES:
+            raise
+        return ()  # a stranger's family need not know of a device without numbers, nor its code be here any more
     return tuple((name, sum(parameter.numel() for parameter in network.parameters()))
                  for name, network in networks.items())  # fmt: skip
 
@@ -113,5 +138,7 @@ def training_seconds(trials: Sequence[TrialSettings], shape: tuple[int, ...]) ->
 
 
 def _step_seconds(trial: TrialSettings, shape: tuple[int, ...]) -> float:
-    family = FAMILIES[trial.model.family](trial.model, shape, trial.train, trial.seed)
+    if family_of(trial.model) is Imported:
+        return 0.0
+    family = make_family(trial.model, shape, trial.train, trial.seed)
     return seconds_per_step(family, shape, trial.train)

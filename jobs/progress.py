@@ -29,10 +29,11 @@ class Bar:
         self.done = 0.0
         self.note = ""
         self._started = self._last_line = time.monotonic()
+        # A dumb terminal, which can't move its cursor, gets lines like a log.
         self._rich = Progress(
             TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%"),
             TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
+            console=console, transient=True, disable=not console.is_interactive,
         )  # fmt: skip
         self._task = self._rich.add_task(label, total=total, note="")
 
@@ -53,7 +54,7 @@ class Bar:
         self.note = self.note if note is None else note
         self._rich.update(self._task, completed=done, note=self.note)
         now = time.monotonic()
-        if not self.console.is_terminal and now - self._last_line > LINE_EVERY_S and self.total > 0:
+        if not self.console.is_interactive and now - self._last_line > LINE_EVERY_S and self.total > 0:
             self._last_line = now
             left = (now - self._started) * (self.total - done) / done if done > 0 else float("nan")
             left_words = f", about {duration(left)} left" if done > 0 else ""

@@ -32,7 +32,8 @@ def grouped(spec: Spec, trials: Sequence[TrialSettings]) -> list[list[TrialSetti
     for trial in trials:
         train = trial.train.model_dump(exclude=FREE)
         key = json.dumps([trial.model.model_dump(mode="json"), train], sort_keys=True)
-        alone = not stackable(FAMILIES[trial.model.family]) or trial.train.workers > 1
+        family = FAMILIES.get(trial.model.family)
+        alone = family is None or not stackable(family) or trial.train.workers > 1
         alike.setdefault(trial.id if alone else key, []).append(trial)
     return [same[first : first + most] for same in alike.values() for first in range(0, len(same), most)]
 

@@ -7,25 +7,26 @@ import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ganlab.support import Estimate
-from jobs.measuring.sample_answer import SampleAnswer
-from jobs.plan import Plan
 from jobs.progress import duration
-from jobs.report.table import squared_words
-from jobs.spec import Spec, TrialSettings
 from storage.layout import SweepLayout
+
+if TYPE_CHECKING:  # `ganlab status` prints by this module, and needs none of them
+    from ganlab.support import Estimate
+    from jobs.measuring.sample_answer import SampleAnswer
+    from jobs.plan import Plan
+    from jobs.spec import Spec, TrialSettings
 
 TABLE_ROWS = 60  # more trials than this are summed up
 
 
-def show_plan(spec: Spec, plan: Plan, as_json: bool, scripts: Mapping[str, str] | None = None) -> None:
+def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, str] | None = None) -> None:
     """Print a plan: totals, then one row for each distinct set of networks; then the submission `scripts`, if any."""
     varying = varying_values(spec, plan.trials)
     rows = [(trial, weights) for trial, weights in zip(plan.trials, plan.weights, strict=True)]
@@ -97,7 +98,7 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
     )
 
 
-def show_samples(answer: SampleAnswer, as_json: bool, page: Path | None = None) -> None:
+def show_samples(answer: "SampleAnswer", as_json: bool, page: Path | None = None) -> None:
     """Print what a set of samples says, and where its report is."""
     if as_json:
         click.echo(json.dumps(answer.as_json() | ({} if page is None else {"report": str(page)}), indent=2))
@@ -109,8 +110,10 @@ def show_samples(answer: SampleAnswer, as_json: bool, page: Path | None = None) 
         console.print(f"\nReport: {page}")
 
 
-def sample_lines(answer: SampleAnswer) -> Iterator[str]:
+def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
     """What a set of samples says, in words."""
+    from jobs.report.table import squared_words
+
     facts, support = answer.facts, answer.facts.support
     yield f"support size: [bold]{_images(support)}[/] distinct images, {support.confidence:.0%} confidence"
     yield f"  {support.duplicates:,} duplicates among {facts.record.pairs_compared:,} pairs of {support.samples:,} images"
@@ -148,7 +151,7 @@ def sample_lines(answer: SampleAnswer) -> Iterator[str]:
         yield f"  Fréchet distance {squared_words(facts.scores.frechet)}"
 
 
-def _images(support: Estimate) -> str:
+def _images(support: "Estimate") -> str:
     """A support size with its interval."""
     if support.one_sided:
         return f"at least {support.low:,.0f}"
@@ -164,7 +167,7 @@ def size(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
-def varying_values(spec: Spec, trials: Sequence[TrialSettings]) -> Callable[[TrialSettings], dict[str, Any]]:
+def varying_values(spec: "Spec", trials: "Sequence[TrialSettings]") -> "Callable[[TrialSettings], dict[str, Any]]":
     """The hyperparameters of a trial that vary over the sweep."""
     columns = spec.hyperparameters(trials)
     return lambda trial: {name: values[trial.id] for name, values in columns.items()}

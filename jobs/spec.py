@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, field_valid
 from ganlab.datasets import DATASETS, AnyDataset
 from jobs.checks import check_search, check_sections
 from jobs.data import science
+from jobs.imported import FORM, PREFIX, settle_checkpoints, told_apart
 from jobs.search import KINDS, Word, combinations, fill, find_words
 from jobs.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
 from jobs.strict import KeyPath, SpecError, dotted, nearest, override, read_mapping, shown, validate
@@ -33,7 +34,7 @@ RESERVED = {
 
 
 def _as_family_settings(value: Any) -> BaseModel:
-    return value if isinstance(value, BaseModel) else _families()[value["family"]].model_validate(value)
+    return value if isinstance(value, BaseModel) else _settings_class(value["family"]).model_validate(value)
 
 
 def _as_train_settings(value: Any) -> BaseModel:
@@ -88,6 +89,7 @@ class Spec(Section):
     """Versions and commit, written by ganlab into a sweep's own copy; not read."""
 
     _source: str = PrivateAttr("")
+    _folder: Path = PrivateAttr(default_factory=Path.cwd)
 
     @field_validator("name")
     @classmethod
@@ -103,6 +105,11 @@ class Spec(Section):
     def source(self) -> str:
         """File that the spec came from, and what ``--set`` changed, for messages."""
         return self._source
+
+    @property
+    def folder(self) -> Path:
+        """Folder of the file that the spec came from."""
+        return self._folder
 
     @property
     def seed_list(self) -> tuple[int, ...]:
@@ -159,11 +166,11 @@ class Spec(Section):
                 )
         chosen = self.seed_list[0] if seed is None else seed
         parts = {"dataset": science(self.dataset), "seed": chosen} | {
-            name: part.model_dump(mode="json") for name, part in
+            name: part.model_dump(mode="json", exclude={"checkpoint": {"path"}}) for name, part in
             (("model", model), ("train", train), ("samples", self.samples))}  # fmt: skip
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return TrialSettings(
-            id=f"{model.family}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}",
+            id=f"{model.family.rpartition(':')[2]}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}",
             dataset=self.dataset, model=model, train=train, samples=self.samples, seed=chosen,
         )  # fmt: skip
 
@@ -175,11 +182,12 @@ class Spec(Section):
         paths = [path for word in self.space() if word.key != "model.family" for path in _varying(word)]
         last = [path[-1] for path in paths]
         dumps = {trial.id: trial.model_dump(mode="json") for trial in trials}
+        names = ["_".join(path) if last.count(path[-1]) > 1 or path[-1] in RESERVED else path[-1] for path in paths]
+        columns = [{trial: _at(dump, path) for trial, dump in dumps.items()} for path in paths]
         return {
-            "_".join(path) if last.count(path[-1]) > 1 or path[-1] in RESERVED else path[-1]:
-                {trial: _at(dump, path) for trial, dump in dumps.items()}
-            for path in paths
-        }  # fmt: skip
+            name: told_apart(column) if path == ("model", "checkpoint") else column
+            for name, path, column in zip(names, paths, columns, strict=True)
+        }
 
     def resolved(self, provenance: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Return the spec as plain data with every default written out; `load_spec` reads it again."""
@@ -222,14 +230,16 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     applied = {override(data, assignment): assignment for assignment in overrides}
     everything = " ".join([str(file), *(f"(with --set {assignment})" for assignment in applied.values())])
     try:
-        return check_spec(data, everything)
+        return check_spec(data, everything, file.absolute().parent)
     except SpecError as error:
         blamed = [f"--set {assignment}" for key, assignment in applied.items() if error.path[: len(key)] == key]
         raise SpecError(error.text, error.path, blamed[-1] if blamed else everything) from error
 
 
-def check_spec(data: Mapping[str, Any], source: str = "") -> Spec:
+def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = None) -> Spec:
     """Make a spec of plain data and check every alternative it holds. Raises SpecError (without the source)."""
+    if "model" in data:
+        data = {**data, "model": settle_checkpoints(data["model"])}
     for section in (section for section in data if section not in ("model", "train", "provenance")):
         for word in find_words(data[section], (section,)):
             raise SpecError(
@@ -237,7 +247,7 @@ def check_spec(data: Mapping[str, Any], source: str = "") -> Spec:
                 word.path,
             )
     spec = validate(Spec, data, (), _section_classes(data))
-    spec._source = source
+    spec._source, spec._folder = source, folder or Path.cwd()
     check_sections(spec)
     words, first = spec.space(), _first(spec)
     for word in words:
@@ -300,6 +310,12 @@ def _families() -> dict[str, type[BaseModel]]:
     return {name: family.Settings for name, family in FAMILIES.items()}
 
 
+def _settings_class(name: str) -> type[BaseModel]:
+    from ganlab.families import settings_class
+
+    return settings_class(name)
+
+
 def _train_class() -> type[BaseModel]:
     from ganlab.train import TrainSettings
 
@@ -326,15 +342,16 @@ def _resolve(spec: Spec, values: Mapping[str, Any]) -> tuple[Any, "TrainSettings
     model, train = fill(spec.model, values, "model"), fill(spec.train, values, "train")
     path: KeyPath = ("model", "family")
     if "family" not in model:
-        raise SpecError(f"is missing; allowed: {', '.join(families)}", path)
+        raise SpecError(f"is missing; allowed: {', '.join(families)} or {FORM}", path)
     name = model["family"]
-    if not isinstance(name, str) or name not in families:
+    if not isinstance(name, str) or not (name in families or name.startswith(PREFIX)):
         hint = nearest(name, list(families)) if isinstance(name, str) else ""
-        raise SpecError(f"got {shown(name)}; allowed: {', '.join(families)}{hint}", path)
+        raise SpecError(f"got {shown(name)}; allowed: {', '.join(families)} or {FORM}{hint}", path)
     elsewhere = _section_classes({"model": model})
     from ganlab.train import TrainSettings
 
-    return validate(families[name], model, ("model",), elsewhere), validate(TrainSettings, train, ("train",), elsewhere)
+    settings = validate(_settings_class(name), model, ("model",), elsewhere)
+    return settings, validate(TrainSettings, train, ("train",), elsewhere)
 
 
 def _first(spec: Spec) -> dict[str, Any]:

@@ -14,8 +14,7 @@ import yaml
 from rich.console import Console
 
 from cluster.site import Site, shipped_sites
-from jobs.spec import Spec, SpecError
-from jobs.strict import nearest, read_mapping, validate
+from jobs.strict import SpecError, nearest, read_mapping, validate
 from storage.atomic import whole_folder, write_bytes
 from storage.layout import SweepLayout
 from storage.lock import sweep_lock
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
     from cluster.rendezvous import Head, WorkerState
     from cluster.scheduler import QueuedJob, Submission
     from cluster.slurm import Jobs
+    from jobs.spec import Spec
 
 PACKAGES = ("cluster", "ganlab", "jobs", "monitoring", "storage")
 ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"}  # what SLURM remembers for a while, and is over
@@ -50,7 +50,7 @@ def load_site(path: str | Path) -> Site:
         raise SpecError(error.text, error.path, str(file)) from error
 
 
-def trials_on(spec: Spec, site: Site) -> int:
+def trials_on(spec: "Spec", site: Site) -> int:
     """How many trials run at a time when every worker job runs."""
     from jobs.sweep import trials_at_a_time
 
@@ -58,7 +58,7 @@ def trials_on(spec: Spec, site: Site) -> int:
     return trials_at_a_time(spec, {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}, nodes)
 
 
-def check_fits(spec: Spec, site: Site, site_path: str | Path) -> None:
+def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
     """Refuse trials that no node of the site could hold."""
     workers, resources = spec.workers_per_trial, spec.resources
     each = f"each of a trial's {workers} workers" if workers > 1 else "a trial"
@@ -82,7 +82,7 @@ def check_fits(spec: Spec, site: Site, site_path: str | Path) -> None:
         )
 
 
-def submit_sweep(spec: Spec, site_path: str | Path, layout: SweepLayout, console: Console) -> "Submission":
+def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, console: Console) -> "Submission":
     """Check everything, copy the code, queue the controller and the workers, and return.
 
     Raises
@@ -108,7 +108,7 @@ def submit_sweep(spec: Spec, site_path: str | Path, layout: SweepLayout, console
         return submit(site, jobs_for(spec, layout))
 
 
-def jobs_for(spec: Spec, layout: SweepLayout) -> "Jobs":
+def jobs_for(spec: "Spec", layout: SweepLayout) -> "Jobs":
     """What the jobs of a sweep run."""
     from cluster.controller import Child
     from cluster.slurm import Jobs
@@ -207,7 +207,7 @@ def cancel_sweep(layout: SweepLayout) -> OnSlurm:
     return before
 
 
-def scripts(spec: Spec, site_path: str | Path, layout: SweepLayout) -> Mapping[str, str]:
+def scripts(spec: "Spec", site_path: str | Path, layout: SweepLayout) -> Mapping[str, str]:
     """The exact submission scripts, by job."""
     from cluster.scheduler import SchedulerError, largest_array
     from cluster.slurm import job_scripts

@@ -15,9 +15,10 @@ from typing import Any
 
 import torch
 
-from ganlab.families import FAMILIES, Family
+from ganlab.families import Family, make_family
 from ganlab.fidelity import fidelity_probe
 from ganlab.train import Checkpoint, NonFiniteError, Request, train
+from jobs.imported import check_checkpoint, use_code
 from jobs.plan import shard_plan
 from jobs.spec import TrialSettings
 from storage.atomic import make_folder, remove_partials, write_bytes
@@ -116,12 +117,12 @@ def _train(
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"torch finds no GPU on {socket.gethostname()} (resources.device = cpu trains without one)")
     _make_deterministic(trial.train.threads)
+    use_code(layout.own_code)
+    check_checkpoint(trial.model)
     reference = _reference(layout.root, layout.reference.stat().st_mtime_ns)
     shape = reference.images.shape[1:]
     plan = shard_plan(trial, shape)
-    family = together(
-        FAMILIES[trial.model.family](trial.model, shape, trial.train, trial.seed, device, average_gradients)
-    )
+    family = together(make_family(trial.model, shape, trial.train, trial.seed, device, average_gradients))
     committed = committed_shards(own, plan)
     missing = [shard for shard in plan.shards if shard.index not in committed]
     requests = [Request(shard.step, shard.index, shard.stop - shard.start) for shard in missing]

@@ -90,6 +90,16 @@ class SweepLayout:
         return self.root / "sweep.yaml"
 
     @property
+    def known(self) -> Path:
+        """What every trial is, in short: for commands that only look."""
+        return self.root / "trials.json"
+
+    @property
+    def own_code(self) -> Path:
+        """A copy of the code of models that are not ganlab's."""
+        return self.root / "code"
+
+    @property
     def trials(self) -> Path:
         """The folder of trials."""
         return self.root / "trials"

@@ -3,11 +3,16 @@
 Invariant: adding a family takes one file and one line in `FAMILIES`; no other module names a family.
 """
 
+from typing import Any
+
+from pydantic import BaseModel
+
 from ganlab.families.ali import ALI
 from ganlab.families.base import Drawn, Family
 from ganlab.families.bigan import BiGAN
 from ganlab.families.dcgan import DCGAN
 from ganlab.families.gmm import GMM
+from ganlab.families.imported import PREFIX, Imported, ImportedSettings, imported_family, settings_of_subclass
 from ganlab.families.infogan import InfoGAN
 from ganlab.families.known_support import KnownSupport
 from ganlab.families.mix import Mix
@@ -32,4 +37,27 @@ FAMILIES: dict[str, type[Family]] = {
     "wgan-gp": WGANGP,
 }
 
-__all__ = ["FAMILIES", "Drawn", "Family"]
+__all__ = ["FAMILIES", "Drawn", "Family", "Imported", "family_of", "make_family", "own_settings", "settings_class"]
+
+
+def settings_class(name: str) -> type[BaseModel]:
+    """Settings that a sweep file gives for the family of this name; imports nothing of a stranger's."""
+    return ImportedSettings if name.startswith(PREFIX) else FAMILIES[name].Settings
+
+
+def family_of(model: Any) -> type[Family]:
+    """The family that these settings are for. ValueError when it is a stranger's and can't be imported."""
+    return imported_family(model) if isinstance(model, ImportedSettings) else FAMILIES[model.family]
+
+
+def own_settings(model: Any) -> BaseModel:
+    """The settings as the family itself wants them; ValueError when a stranger's refuses them."""
+    if isinstance(model, ImportedSettings) and (family := imported_family(model)).Settings is not ImportedSettings:
+        return settings_of_subclass(family, model)
+    settings: BaseModel = model
+    return settings
+
+
+def make_family(model: Any, *arguments: Any, **more: Any) -> Family:
+    """Make the family with these settings; see `Family` for the other arguments."""
+    return family_of(model)(own_settings(model), *arguments, **more)

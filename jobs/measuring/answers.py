@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ganlab.fidelity import MANIFOLD_QUANTILE, RealNeighbours
+from jobs.imported import use_code
 from jobs.measuring.calibrate import verdict_answers
 from jobs.measuring.cells import missing_cell, real_cell, snapshot_cell
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
@@ -31,6 +32,7 @@ def write_answers(
     layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealNeighbours, threshold_squared: float
 ) -> None:
     """Write ``results.zarr`` from every record that is there; what is missing is marked as not measured."""
+    use_code(layout.own_code)
     settings = spec.collisions
     space = sweep_space(layout, settings.embedding)
     known = dict(fingerprints(layout, trials, settings, threshold_squared, space))

@@ -27,7 +27,7 @@ def watch_sweep(layout: SweepLayout, every_s: float = 2.0) -> None:
     """Show the sweep until Ctrl-C, or until it is done; where there is no terminal, print it once."""
     watch = SweepWatch(layout)
     console = Console(highlight=False)
-    if not console.is_terminal:
+    if not console.is_interactive:
         console.print(view(watch, watch.look()))
         return
     with Live(console=console, auto_refresh=False, transient=False) as live:

@@ -13,10 +13,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from jobs.show import TABLE_ROWS, plain, varying_values
-from jobs.spec import Spec, TrialSettings, load_spec
+from jobs.known import KnownTrial, read_known
+from jobs.show import TABLE_ROWS, plain
 from jobs.submit import OnSlurm, on_slurm
-from jobs.sweep import sweep_trials
 from storage.layout import SweepLayout
 from storage.lock import lock_holder
 from storage.watch import TrialWatch
@@ -27,22 +26,20 @@ FEW = 12  # so many trials are listed whatever their state
 
 def show_status(layout: SweepLayout, as_json: bool) -> None:
     """Print how every trial of a sweep stands, and its jobs."""
-    spec = load_spec(layout.spec)
+    known = read_known(layout)
     slurm = on_slurm(layout)
     holder = lock_holder(layout) or (slurm.holder if slurm else None)
-    trials = sweep_trials(layout, spec)
-    rows = [_row(layout, trial, holder is not None) for trial in trials]
+    rows = [_row(layout, trial, holder is not None) for trial in known.trials]
     counts = Counter(row["state"] for row in rows)
-    names = varying_values(spec, trials)
     if as_json:
-        told = [{"trial": row["trial"], **names(trial), **row} for trial, row in zip(trials, rows, strict=True)]
+        told = [{"trial": row["trial"], **trial.values, **row} for trial, row in zip(known.trials, rows, strict=True)]
         jobs = {"slurm": _as_json(slurm)} if slurm else {}
-        click.echo(json.dumps({"name": spec.name, "running": holder, "states": counts, **jobs, "trials": told,
-                               "not_yet_suggested": len(spec.trials()) - len(rows)}, indent=2))  # fmt: skip
+        click.echo(json.dumps({"name": known.name, "running": holder, "states": counts, **jobs, "trials": told,
+                               "not_yet_suggested": known.later}, indent=2))  # fmt: skip
         return
     console = Console(highlight=False, soft_wrap=True)
     states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
-    console.print(f"[bold]{spec.name}[/] in {layout.root}")
+    console.print(f"[bold]{known.name}[/] in {layout.root}")
     console.print(f"trials: {states or 'none yet'}", markup=False)
     if slurm:
         for line in _slurm_lines(slurm):
@@ -51,10 +48,10 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
         console.print(f"running: {holder}" if holder else "nothing is running here now", markup=False)
     if layout.results.exists():
         console.print(f"results: {layout.results}   report: {layout.report}", markup=False)
-    _print_trials(Console(highlight=False), spec, trials, rows)
+    _print_trials(Console(highlight=False), known.trials, rows)
 
 
-def _row(layout: SweepLayout, trial: TrialSettings, busy: bool) -> dict[str, Any]:
+def _row(layout: SweepLayout, trial: KnownTrial, busy: bool) -> dict[str, Any]:
     seen = TrialWatch(layout.trial(trial.id))
     seen.look()
     state, reason = "waiting", ""
@@ -67,14 +64,13 @@ def _row(layout: SweepLayout, trial: TrialSettings, busy: bool) -> dict[str, Any
         state = "unfinished"
         reason = "; ".join(filter(None, (seen.attempts[-1].cause, seen.attempts[-1].reason))) if seen.attempts else ""
     where = seen.attempts[-1].host if state == "running" else ""
-    return {"trial": trial.id, "seed": trial.seed, "state": state, "step": seen.steps, "steps": trial.train.steps,
+    return {"trial": trial.id, "seed": trial.seed, "state": state, "step": seen.steps, "steps": trial.steps,
             "shards": seen.shards, "planned_shards": planned, "host": where, "attempts": len(seen.attempts),
             "reason": reason}  # fmt: skip
 
 
-def _print_trials(console: Console, spec: Spec, trials: list[TrialSettings], rows: list[dict[str, Any]]) -> None:
+def _print_trials(console: Console, trials: list[KnownTrial], rows: list[dict[str, Any]]) -> None:
     """List what is interesting of many trials: those that failed, then those at work."""
-    values = varying_values(spec, trials)
     chosen = [(trial, row) for trial, row in zip(trials, rows, strict=True)
               if len(rows) <= FEW or row["state"] in ("failed", "running", "unfinished")]  # fmt: skip
     chosen.sort(key=lambda each: STATES.index(each[1]["state"]) if len(rows) > FEW else 0)
@@ -85,7 +81,7 @@ def _print_trials(console: Console, spec: Spec, trials: list[TrialSettings], row
     cells: list[dict[str, str]] = [
         {
             "trial": trial.id,
-            **{name: plain(value) for name, value in values(trial).items()},
+            **{name: plain(value) for name, value in trial.values.items()},
             "seed": str(row["seed"]),
             "state": row["state"],
             "step": f"{row['step']:,} / {row['steps']:,}",

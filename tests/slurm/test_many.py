@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from tests.slurm.hosts import HOSTS, missing_packages, running
-from tests.slurm.sweeps import STEADY, Login, assert_same
+from tests.slurm.sweeps import SITE, STEADY, Login, Submitted, assert_same
 from tests.slurm.test_submit import TINY
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.slurm_full]
@@ -102,3 +102,28 @@ def test_with_an_accounting_database(tmp_path_factory: pytest.TempPathFactory) -
         status = login.ganlab("status", sweep.out)
         assert status.returncode == 0, status.stderr
         assert "6 completed" in status.stdout
+
+
+def test_a_strangers_model_travels_with_the_sweep(login: Login) -> None:
+    """Its module lies beside the sweep file, and is no longer what it was when the jobs start."""
+    module = login.folder / "elsewhere" / "stranger.py"
+    module.parent.mkdir()
+    module.write_text(
+        "import numpy as np\ndef model(level, seed):\n    def sample(count, random):\n"
+        "        return random.integers(seed, level, (count, 1, 8, 8), dtype=np.uint8)\n    return sample\n"
+    )
+    spec = login.write("elsewhere/strange", {
+        **STEADY, "name": "strange", "model": {"family": "import:stranger:model", "level": {"grid_search": [20, 30]}},
+        "train": {"steps": 1}, "samples": {"final_images": 512}, "seeds": 3,
+    })  # fmt: skip
+    done = login.ganlab(
+        "submit", spec, "--cluster", login.write("strange-site", SITE), "--out", login.folder / "strange"
+    )
+    assert done.returncode == 0, done.stderr
+    module.write_text("raise SystemExit('the checkout has changed')\n")
+    sweep = Submitted(login.hosts, login.folder / "strange", done)
+    sweep.wait_until_done()
+    assert sweep.states() == ["completed"] * 6
+    results = xr.open_zarr(sweep.out / "results.zarr").load()
+    assert set(results.level.values) == {20, 30}
+    assert (results.samples == 512).all()

@@ -1,0 +1,163 @@
+"""The command line itself: it starts at once, completes, answers in JSON, and colours for people alone."""
+
+import json
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jobs.spec import shipped_sweeps
+
+BIN = Path(sys.executable).parent
+HEAVY = {
+    "dask", "distributed", "matplotlib", "numpy", "pydantic", "ray", "rich", "scipy", "sklearn", "torch", "xarray",
+    "zarr",
+}  # fmt: skip
+ESCAPE = "\x1b["
+COLOUR = re.compile(r"\x1b\[[0-9;]*\b[34]\dm")
+
+
+def loaded(*arguments: str) -> set[str]:
+    """Outermost modules that a command has imported when it ends."""
+    program = (
+        "import sys\nfrom jobs.cli import main\ntry:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
+    return {name.partition(".")[0] for name in done.stderr.split()}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["plan", "--help"], ["measure", "--help"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    assert loaded(*arguments) & HEAVY == set()
+
+
+def test_help_takes_less_than_a_third_of_a_second_of_the_processor() -> None:
+    """Processor time, the best of three: the clock on the wall depends on what else the machine does."""
+    taken = []
+    for _ in range(3):
+        before = os.times()
+        subprocess.run([BIN / "ganlab", "--help"], capture_output=True, check=True)
+        after = os.times()
+        taken.append(after.children_user + after.children_system - before.children_user - before.children_system)
+    assert min(taken) < 0.3
+
+
+def test_status_loads_no_model(prepared: Callable[..., Any]) -> None:
+    layout, spec = prepared("looked-at")
+    found = loaded("status", str(layout.root), "--json")
+    assert found & {"dask", "matplotlib", "ray", "scipy", "sklearn", "torch", "xarray", "zarr"} == set()
+    told = json.loads(
+        subprocess.run([BIN / "ganlab", "status", layout.root, "--json"], capture_output=True, check=True).stdout
+    )
+    assert [row["trial"] for row in told["trials"]] == [trial.id for trial in spec.trials()]
+
+
+def test_status_without_the_short_list_says_the_same(prepared: Callable[..., Any]) -> None:
+    layout, _ = prepared("older", model={"family": "known-support", "pool": {"grid_search": [10, 20]}}, seeds=2)
+
+    def status() -> str:
+        return subprocess.run(
+            [BIN / "ganlab", "status", layout.root], capture_output=True, text=True, check=True
+        ).stdout
+
+    known = status()
+    assert "20" in known
+    layout.spec.write_text(layout.spec.read_text() + "\n# a hand was here\n")
+    assert status() == known
+    layout.known.unlink()
+    assert status() == known
+
+
+def completed(folder: Path, *words: str) -> list[str]:
+    """What bash offers, by the very script that a user puts into ~/.bashrc."""
+    program = (
+        f'PATH={BIN}:$PATH\neval "$(_GANLAB_COMPLETE=bash_source ganlab)"\n'
+        'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); compopt() { echo "compopt $*" >&2; }\n'
+        '_ganlab_completion ganlab "${COMP_WORDS[COMP_CWORD]}" ""\nprintf "%s\\n" "${COMPREPLY[@]}"\n'
+    )
+    done = subprocess.run(
+        ["bash", "-c", program, "bash", *words], cwd=folder, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def test_bash_completes_commands_options_sweeps_and_sites(folder: Path) -> None:
+    assert completed(folder, "ganlab", "re") == ["report", "review"]
+    assert completed(folder, "ganlab", "plan", "--no") == ["--no-timing"]
+    sweeps = [name for name in shipped_sweeps() if name.startswith("digits-")]
+    (folder / "digits-mine.yaml").touch()
+    assert completed(folder, "ganlab", "run", "digits-") == [*sorted(sweeps), "digits-mine.yaml"]
+    assert completed(folder, "ganlab", "submit", "digits-demo", "--cluster", "whole") == ["whole-nodes"]
+    assert completed(folder, "ganlab", "measure", "x.npy", "--embedding", "c") == ["classifier"]
+
+
+def on_terminal(*arguments: str | Path, **environment: str) -> str:
+    """All that a command writes when its outputs are a terminal."""
+    own, other = pty.openpty()
+    variables = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
+    with subprocess.Popen([BIN / "ganlab", *arguments], stdin=other, stdout=other, stderr=other,
+                          env={**variables, "TERM": "xterm-256color", **environment}) as process:  # fmt: skip
+        os.close(other)
+        text = b""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if select.select([own], [], [], 0.2)[0]:
+                try:
+                    text += os.read(own, 65_536)
+                except OSError:  # the other end is closed
+                    break
+        os.close(own)
+    assert process.returncode == 0, text.decode()
+    return text.decode()
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Images whose comparison takes long enough for a bar."""
+    file = tmp_path_factory.mktemp("samples") / "samples.npy"
+    np.save(file, np.random.default_rng(0).integers(0, 256, (3000, 1, 8, 8), dtype=np.uint8))
+    return file
+
+
+def test_a_terminal_gets_a_bar_and_colours_and_no_color_takes_the_colours_away(samples: Path) -> None:
+    shown = on_terminal("measure", samples, "--threshold", "20")
+    assert COLOUR.search(shown)
+    assert ESCAPE in shown
+    plain = on_terminal("measure", samples, "--threshold", "20", NO_COLOR="1")
+    assert not COLOUR.search(plain)
+    assert "distinct images" in plain
+
+
+def test_a_log_gets_lines(samples: Path) -> None:
+    done = subprocess.run(
+        [BIN / "ganlab", "measure", samples, "--threshold", "20"], capture_output=True, text=True, check=True
+    )
+    assert "Comparing pairs: done in" in done.stderr
+    assert "distinct images" in done.stdout
+    for text in (done.stdout, done.stderr):
+        assert ESCAPE not in text
+        assert "\r" not in text
+
+
+def test_a_terminal_that_can_do_nothing_gets_lines(samples: Path) -> None:
+    shown = on_terminal("measure", samples, "--threshold", "20", TERM="dumb")
+    assert ESCAPE not in shown
+    assert "Comparing pairs: done in" in shown
+
+
+def test_every_command_that_answers_can_answer_in_json() -> None:
+    from jobs.cli import main
+
+    serving = {"monitor", "review"}  # which go on until Ctrl-C
+    for name, command in main.commands.items():
+        options = {option for parameter in command.params for option in parameter.opts}
+        assert ("--json" in options) == (name not in serving), name
