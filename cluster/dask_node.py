@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from cluster.local import UNPAUSED, Map, dask_map
+from cluster.local import NO_MEMORY_LIMIT, Map, dask_map
 from cluster.rendezvous import ClusterFolder, read_head
 
 CONNECT_S = 60
@@ -19,7 +19,6 @@ CONNECT_S = 60
 def dask_environment() -> dict[str, str]:
     """Dask's settings for processes of a cluster whose nodes come and go."""
     return {
-        **{f"DASK_{name.upper().replace('.', '__')}": str(value) for name, value in UNPAUSED.items()},
         "DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "100",  # a node that leaves says nothing about the task
         "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "120s",  # a node that vanished without a word
         "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": f"{CONNECT_S}s",
@@ -35,14 +34,12 @@ def scheduler_command(folder: Path, address: str, port: int, metrics: int) -> li
     ]
 
 
-def worker_command(
-    folder: Path, scheduler: str, address: str, name: str, temporary: Path, workers: int, memory_bytes: int
-) -> list[str]:
-    """So many Dask worker processes of one thread and `memory_bytes` each; training goes before them."""
+def worker_command(folder: Path, scheduler: str, address: str, name: str, temporary: Path, workers: int) -> list[str]:
+    """So many Dask worker processes of one thread each; training goes before them."""
     return [
         *("nice", "-n", "10", sys.executable, "-m", "distributed.cli.dask_worker", *_tls(folder), scheduler),
         *("--protocol=tls", f"--host={address}", f"--name={name}", f"--local-directory={temporary}"),
-        *(f"--nworkers={workers}", "--nthreads=1", f"--memory-limit={memory_bytes}", "--no-dashboard"),
+        *(f"--nworkers={workers}", "--nthreads=1", f"--memory-limit={NO_MEMORY_LIMIT}", "--no-dashboard"),
     ]
 
 

@@ -19,9 +19,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
 
-# A task is cut to fit its worker's memory. Dask would let a worker that holds four fifths of it wait for less, which
-# never comes: what it holds are libraries and the rows of the next tile.
-UNPAUSED = {f"distributed.worker.memory.{step}": False for step in ("target", "spill", "pause", "terminate")}
+NO_MEMORY_LIMIT = 0
+"""Told to Dask, since tasks are cut to fit. Dask would let a worker that holds four fifths of a limit wait for less,
+which never comes: what it holds are libraries and the rows of the next tile."""
 
 
 def local_resources() -> dict[str, int]:
@@ -42,7 +42,7 @@ def local_ray() -> Iterator[None]:
     OSError
         If it does not start.
     """
-    with _private_folder() as folder, guarded():
+    with _private_folder() as folder, guarded(folder):
         token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(os.urandom(32).hex())
@@ -82,10 +82,10 @@ def local_ray() -> Iterator[None]:
 
 
 @contextmanager
-def local_dask(workers: int, memory_limit_bytes: int) -> Iterator[Map[Any, Any]]:
+def local_dask(workers: int) -> Iterator[Map[Any, Any]]:
     """Run Dask on this machine for the length of the context; yields `map(function, items)`, whose first use starts it.
 
-    Each worker is a process with one thread and `memory_limit_bytes`. Results come as they are finished, in any order.
+    Each worker is a process with one thread. Results come as they are finished, in any order.
     """
     with ExitStack() as stack:
         client: Any = None
@@ -93,25 +93,25 @@ def local_dask(workers: int, memory_limit_bytes: int) -> Iterator[Map[Any, Any]]
         def map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
             nonlocal client
             if client is None:
-                client = stack.enter_context(_dask(workers, memory_limit_bytes))
+                client = stack.enter_context(_dask(workers))
             return dask_map(client, lambda: workers, function, items)
 
         yield map
 
 
 @contextmanager
-def _dask(workers: int, memory_limit_bytes: int) -> Iterator[Any]:
+def _dask(workers: int) -> Iterator[Any]:
     import dask
     from distributed import Client, LocalCluster
 
     with (
         _private_folder() as folder,
-        guarded(),
-        dask.config.set({"distributed.worker.daemon": True, "distributed.scheduler.allowed-failures": 5, **UNPAUSED}),
+        guarded(folder),
+        dask.config.set({"distributed.worker.daemon": True, "distributed.scheduler.allowed-failures": 5}),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
-            memory_limit=memory_limit_bytes,
+            memory_limit=NO_MEMORY_LIMIT,
             dashboard_address="127.0.0.1:0",  # None would take 8787, and complain when another command has it
             local_directory=str(folder),
             silence_logs="ERROR",

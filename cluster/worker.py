@@ -139,9 +139,8 @@ class _Worker:
 
         def start_dask() -> Process:
             command = dask_node.worker_command(
-                self.folder, head.dask_address, address, name, self.temporary, self.site.measure_workers,
-                self.site.measure_memory_bytes,
-            )  # fmt: skip
+                self.folder, head.dask_address, address, name, self.temporary, self.site.measure_workers
+            )
             return Process("Dask worker", command, self.job.log_of("Dask worker"), environment)
 
         self.start_dask = start_dask

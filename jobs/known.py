@@ -43,15 +43,24 @@ def write_known(spec: "Spec", layout: SweepLayout) -> None:
 
 def read_known(layout: SweepLayout) -> KnownSweep:
     """Read what is known of a sweep's trials; takes seconds where it was not kept. SpecError as `load_spec`."""
-    content = read_json(layout.known) if layout.known.exists() else {}
-    if content.get("sweep") == _hash(layout):
-        return KnownSweep(content["name"], [KnownTrial(**each) for each in content["trials"]])
+    if (kept := _kept(layout)) is not None:
+        return kept
     from jobs.spec import load_spec
     from jobs.sweep import sweep_trials
 
     spec = load_spec(layout.spec)
     trials = sweep_trials(layout, spec)
     return KnownSweep(spec.name, _trials(spec, trials), len(spec.trials()) - len(trials))
+
+
+def _kept(layout: SweepLayout) -> KnownSweep | None:
+    """What was kept; None when it is not there, damaged, or of another sweep.yaml."""
+    try:
+        content = read_json(layout.known)
+        trials = [KnownTrial(**each) for each in content["trials"]]
+        return KnownSweep(content["name"], trials) if content["sweep"] == _hash(layout) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _trials(spec: "Spec", trials: "Sequence[TrialSettings]") -> list[KnownTrial]:

@@ -167,7 +167,7 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     if spec.resources.measure_memory_gb is not None:
         memory = spec.resources.measure_memory_gb * 1e9
     trials = sweep_trials(layout, spec)
-    with local_dask(workers, int(memory)) as map, PairsBar(console) as progress:
+    with local_dask(workers) as map, PairsBar(console) as progress:
         measured = measure_sweep(layout, trials, spec.collisions, int(memory), map, progress, progress.stage)
     write_answers(layout, spec, trials, measured.real, measured.threshold_squared)
     write_report(layout)
@@ -198,7 +198,7 @@ def measure_path(
         keep = None
         long = in_files and is_long(samples.source, None if real is None else real.source)
         if long:
-            map_tasks = stack.enter_context(local_dask(workers, memory))
+            map_tasks = stack.enter_context(local_dask(workers))
         bar = stack.enter_context(PairsBar(console))
         try:
             space, source, others = in_embedding(embedding, samples, real, map_tasks, bar.stage)

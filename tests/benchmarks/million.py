@@ -46,7 +46,7 @@ def measured(images: Samples, count: int, workers: int, memory_bytes: int) -> tu
     """Seconds that comparing the first `count` images takes workers that have started, and what they found."""
     wanted = Comparison(SnapshotImages(images, 0, count), os.urandom(8).hex(), threshold_squared=0.0)
     share = memory_bytes // (workers + 1)  # one for the scheduler and this process
-    with local_dask(workers, share) as map:
+    with local_dask(workers) as map:
         list(map(_start, range(4 * workers)))
         start = time.perf_counter()
         ((_, found),) = compare({"all": (wanted, None)}, share, map, lambda done, total, left: None)

@@ -73,6 +73,9 @@ def test_status_without_the_short_list_says_the_same(prepared: Callable[..., Any
     assert "20" in known
     layout.spec.write_text(layout.spec.read_text() + "\n# a hand was here\n")
     assert status() == known
+    for damaged in ("", "{", "[1]", '{"trials": 1}', '{"trials": [{}]}'):
+        layout.known.write_text(damaged)
+        assert status() == known, damaged
     layout.known.unlink()
     assert status() == known
 
