@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+DEVELOPERS := .venv/installed-for-developers
 # What the tests run for real, by its Debian packages; the last two for `make test-slurm` alone.
 SYSTEM_PACKAGES := slurm-wlm munge iproute2 prometheus chromium
 SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
@@ -13,38 +14,38 @@ WHOLE_RUNS := integration slurm
 demo: $(INSTALLED)
 	$(BIN)/ganlab run digits-demo --out sweeps/digits-demo
 
-test: $(INSTALLED)
+test: $(DEVELOPERS)
 	@$(call install,$(SYSTEM_PACKAGES))
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(patsubst %,--ignore tests/%,$(WHOLE_RUNS))
 	$(BIN)/python -m pytest $(addprefix tests/,$(WHOLE_RUNS))
 
-test-slurm: $(INSTALLED) ## all tests on a real SLURM of three hosts: whatever can go wrong, and the accounting database
+test-slurm: $(DEVELOPERS) ## all tests on a real SLURM of three hosts: whatever can go wrong, and the accounting database
 	@$(call install,$(SLURM_PACKAGES))
 	$(BIN)/python -m pytest tests/slurm --slurm-full
 
-test-kill: $(INSTALLED) ## the full version of the kill test: ten SIGKILLs of the whole process group
+test-kill: $(DEVELOPERS) ## the full version of the kill test: ten SIGKILLs of the whole process group
 	$(BIN)/python -m pytest tests/integration/test_kill.py --kills 10
 
 image-test: ## the container image, built for real, with a sweep and the exporter run in it; needs no engine and no .venv
 	$(PYTHON) tests/image.py
 
-coverage: $(INSTALLED) ## lines that the unit tests run, in this process and in those they start
+coverage: $(DEVELOPERS) ## lines that the unit tests run, in this process and in those they start
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(patsubst %,--ignore tests/%,$(WHOLE_RUNS)) --cov --cov-report term:skip-covered
 
-lint: $(INSTALLED)
+lint: $(DEVELOPERS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-audit: $(INSTALLED) ## licences of what is installed; known vulnerabilities of the pinned versions, by PyPI's database: strict, or none is "clean" too
+audit: $(DEVELOPERS) ## licences of what is installed; known vulnerabilities of the pinned versions, by PyPI's database: strict, or none is "clean" too
 	$(BIN)/pip-licenses --order license
 	$(BIN)/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip --progress-spinner off
 
-bench: $(INSTALLED)
+bench: $(DEVELOPERS)
 	$(BIN)/python -m tests.benchmarks
 
-docs: $(INSTALLED) ## the documentation as a site; the variable keeps Material from advertising its successor
+docs: $(DEVELOPERS) ## the documentation as a site; the variable keeps Material from advertising its successor
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 	@echo "open build/site/index.html, or: $(BIN)/python -m http.server --bind 127.0.0.1 --directory build/site"
@@ -68,6 +69,10 @@ $(INSTALLED): pyproject.toml constraints.txt
 	|| { echo "make: $(PYTHON) with venv is missing, which root installs (on Debian: apt-get install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
+	touch $@
+
+$(DEVELOPERS): $(INSTALLED)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
 

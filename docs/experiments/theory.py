@@ -33,7 +33,7 @@ from ganlab.theory import (
 )
 
 IMAGES = 60_000  # three random digits each: real digits do not run out
-POOLS, WIDTHS, SEEDS, STEPS = (10, 30, 100, 300, 1000, 3000, 10_000), (1, 2, 4, 8, 16), range(5), 3000
+POOLS, WIDTHS, SEEDS, STEPS = (10, 30, 100, 300, 1000, 3000, 10_000), (1, 2, 4, 8, 16), range(3), 3000
 EPSILONS = (0.2, 0.1, 0.05)
 SPACING = 24  # 8 of the 192 values carry noise; in the paper, every 50th or 100th pixel of larger images
 
