@@ -31,6 +31,14 @@ def local_resources() -> dict[str, int]:
     return {"CPU": len(os.sched_getaffinity(0)), "GPU": len(list(gpus))}
 
 
+def local_memory_bytes() -> int:
+    """Memory that this process may use: the machine's, or less where a container or a job of SLURM has less."""
+    from distributed.system import MEMORY_LIMIT  # it knows of containers
+
+    of_job = int(os.environ.get("SLURM_MEM_PER_NODE") or 0) * 2**20
+    return min(int(MEMORY_LIMIT), of_job or int(MEMORY_LIMIT))
+
+
 @contextmanager
 def local_ray() -> Iterator[None]:
     """Run Ray on this machine for the length of the context.
@@ -127,8 +135,13 @@ def dask_map(
     """Yield ``function(item)`` of every item as it is finished, with two tasks per thread in flight.
 
     A task whose worker dies runs again elsewhere; an exception of `function` is raised here.
+
+    Raises
+    ------
+    OSError
+        If one task's workers die again and again.
     """
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     waiting = iter(items)
     finished = as_completed([], loop=client.loop, with_results=True)
@@ -141,10 +154,14 @@ def dask_map(
             in_flight += 1
 
     fill()
-    for _, result in finished:
-        in_flight -= 1
-        fill()
-        yield result
+    try:
+        for _, result in finished:
+            in_flight -= 1
+            fill()
+            yield result
+    except KilledWorker:
+        raise OSError("processes that compare images were killed again and again: too little memory is the usual cause; "
+                      "resources.measure_memory_gb says how much each may take") from None  # fmt: skip
 
 
 @contextmanager

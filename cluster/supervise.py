@@ -184,8 +184,10 @@ def node_folder(base: Path, name: str) -> Iterator[Path]:
         if not _in_use(left):
             shutil.rmtree(left, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{name}-", dir=base))
-    with (folder / "lock").open("w") as lock:
+    unlocked = folder / "unlocked"
+    with unlocked.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        unlocked.rename(folder / "lock")  # it was never there without being locked
         try:
             yield folder
         finally:

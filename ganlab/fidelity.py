@@ -3,6 +3,7 @@
 Invariant: every diversity figure can be set beside a fidelity figure computed from the same images.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -53,7 +54,10 @@ def fidelity_ratio(distance: npt.NDArray[np.floating], real: RealNeighbours) -> 
 
     Much below 1 the model has memorised; much above 1 its samples are no such images, and their diversity has no meaning.
     """
-    return float(np.median(distance) / real.median)
+    median = float(np.median(distance))
+    if real.median == 0:  # most real images have an equal one: there is no unit
+        return math.inf if median else 1.0
+    return median / real.median
 
 
 def realistic(distance: npt.NDArray[np.floating], real: RealNeighbours) -> npt.NDArray[np.bool_]:

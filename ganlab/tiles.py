@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+LEAST_TILE_IMAGES = 256
 _FIXED_BYTES = 256 * 2**20  # of one task, whatever its tile: block buffers and what the libraries take
 _SCREEN_BYTES = 1700  # of one image's two projections, one of them in two orders, and of lengths
 
@@ -108,19 +109,26 @@ def choose_tile_images(
     ValueError
         The limit does not hold tiles of 256 images.
     """
-    features = int(np.prod(image_shape))
-    # Rows and columns: the values, a second look at half precision for floats, the projection; and the values once more,
-    # for what reading and settling pass through (measured: with them once, a worker took 1.4 times its limit).
-    image_bytes = 2 * features * (value_bytes if value_bytes == 1 else value_bytes + 2) + _SCREEN_BYTES
-    largest = (memory_bytes - _FIXED_BYTES) // (2 * image_bytes)
-    if largest < 256:
-        least = _FIXED_BYTES + 2 * 256 * image_bytes
+    least = least_memory_bytes(image_shape, value_bytes)
+    if memory_bytes < least:
         raise ValueError(
-            f"memory_bytes: got {memory_bytes}; allowed is {least} or more for images of shape "
-            f"{tuple(image_shape)}; raise the memory limit of a worker"
+            f"memory_bytes: got {memory_bytes}; allowed is {least} or more for images of shape {tuple(image_shape)}"
         )
+    largest = (memory_bytes - _FIXED_BYTES) // (2 * _image_bytes(image_shape, value_bytes))
     blocks = 1
     while blocks * (blocks + 1) // 2 < tasks:
         blocks += 1
     even = -(-samples // max(blocks, -(-samples // largest)))  # blocks of one size, rather than a small last one
     return max(1, min(largest, max(even, min(samples, 256))))
+
+
+def least_memory_bytes(image_shape: tuple[int, ...], value_bytes: int = 1) -> int:
+    """Memory that a task needs for the smallest tiles worth having; parameters as for `choose_tile_images`."""
+    return _FIXED_BYTES + 2 * LEAST_TILE_IMAGES * _image_bytes(image_shape, value_bytes)
+
+
+def _image_bytes(image_shape: tuple[int, ...], value_bytes: int) -> int:
+    # Rows and columns: the values, a second look at half precision for floats, the projection; and the values once more,
+    # for what reading and settling pass through (measured: with them once, a worker took 1.4 times its limit).
+    features = int(np.prod(image_shape))
+    return 2 * features * (value_bytes if value_bytes == 1 else value_bytes + 2) + _SCREEN_BYTES

@@ -9,6 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cluster.leaving import busy, leaving
 from jobs.spec import TrialSettings
 from storage.history import read_history
@@ -60,14 +62,22 @@ def run_data_parallel(
 
     with ThreadPoolExecutor(1) as pool:
         running: Future[None] = pool.submit(fit)
-        while not wait([running], LOOK_EVERY_S).done:
-            if row := {name: float(column[-1]) for name, column in read_history(own.history).items() if len(column)}:
+        ended = False
+        while not ended:
+            ended = bool(wait([running], LOOK_EVERY_S).done)
+            if row := newest(read_history(own.history)):
                 report(row)
         running.result()
     outcome = read_outcome(own)
     if outcome is None:
         raise Interrupted("a worker's node was about to end")
     return outcome
+
+
+def newest(history: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The newest value of each column: some, like the fidelity ratio, are known of few steps."""
+    known = {name: column[np.isfinite(column)] for name, column in history.items()}
+    return {name: float(column[-1]) for name, column in known.items() if len(column)}
 
 
 def _worker(config: Mapping[str, Any]) -> None:

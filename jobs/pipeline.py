@@ -5,7 +5,6 @@ submitted sweep (`jobs.driver`) run the same stages.
 """
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
@@ -17,9 +16,10 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from cluster.local import local_dask, local_ray, local_resources
+from cluster.local import local_dask, local_memory_bytes, local_ray, local_resources
 from ganlab.datasets import Dataset, label_count
 from ganlab.embedding import check_labelled
+from ganlab.tiles import least_memory_bytes
 from jobs.data import dataset_fingerprint, load_dataset
 from jobs.imported import find_code, keep_code
 from jobs.known import write_known
@@ -48,6 +48,8 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
     _check_resources(spec)
     dataset = check_folder(spec, layout, console)
     if dataset is not None:
+        check_memory(spec, dataset.images.shape[1:], _measuring(spec)[1],
+                     "a larger measure_memory_gb, or fewer measure_workers")  # fmt: skip
         try_imported(spec.trials(), dataset.images.shape[1:], spec.source, spec.resources.torch_device)
     with sweep_lock(layout, f"ganlab run {spec.source}"):
         prepare_folder(spec, layout, dataset)
@@ -93,6 +95,9 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
         return None
     with reading_bar(console, "Reading images") as progress:
         dataset = load_dataset(spec.dataset, progress, spec.source)
+    if len(dataset.images) < 2:
+        raise SpecError("got 1 image; allowed: 2 or more, whose distances are what samples are held against",
+                        ("dataset",), spec.source)  # fmt: skip
     if spec.collisions.embedding == "classifier":
         try:
             check_labelled(dataset.images, dataset.labels)
@@ -106,10 +111,7 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
     find_code(spec)
     for trial in spec.trials():
         check_model(trial, dataset.images.shape[1:], label_count(spec.dataset), spec.source)
-        try:
-            shard_plan(trial, dataset.images.shape[1:])
-        except ValueError as error:
-            raise SpecError(str(error), ("samples",), spec.source) from None
+        shard_plan(trial, dataset.images.shape[1:], spec.source)
     return dataset
 
 
@@ -160,15 +162,27 @@ def _check_resources(spec: Spec) -> None:
                             f"(--set resources.{key}={have})", ("resources", key), spec.source)  # fmt: skip
 
 
+def _measuring(spec: Spec) -> tuple[int, int]:
+    """Workers that compare images here, and the memory of each in bytes."""
+    workers = spec.resources.measure_workers or local_resources()["CPU"]
+    share = MEMORY_SHARE * local_memory_bytes() / workers
+    return workers, int(share if spec.resources.measure_memory_gb is None else spec.resources.measure_memory_gb * 1e9)
+
+
+def check_memory(spec: Spec, shape: tuple[int, ...], memory_bytes: int, allowed: str) -> None:
+    """Refuse, by SpecError, workers that can't compare images, or points, of this shape; `allowed` says what helps."""
+    least = least_memory_bytes(shape, 1 if len(shape) == 3 else 4)
+    if memory_bytes < least:
+        raise SpecError(f"a worker that compares images has {memory_bytes / 1e9:.2g} GB, but those of shape {shape} take "
+                        f"{least / 1e9:.2g}; allowed: {allowed}", ("resources",), spec.source)  # fmt: skip
+
+
 def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     """Compare all pairs of what is committed, then write results and report."""
-    workers = spec.resources.measure_workers or local_resources()["CPU"]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE / workers
-    if spec.resources.measure_memory_gb is not None:
-        memory = spec.resources.measure_memory_gb * 1e9
+    workers, memory = _measuring(spec)
     trials = sweep_trials(layout, spec)
     with local_dask(workers) as map, PairsBar(console) as progress:
-        measured = measure_sweep(layout, trials, spec.collisions, int(memory), map, progress, progress.stage)
+        measured = measure_sweep(layout, trials, spec.collisions, memory, map, progress, progress.stage)
     write_answers(layout, spec, trials, measured.real, measured.threshold_squared)
     write_report(layout)
     for snapshot, error in measured.damaged.items():
@@ -191,7 +205,7 @@ def measure_path(
         raise SpecError("what is a duplicate? give --threshold DISTANCE (Euclidean, over all values of an image), or "
                         "--reference PATH with real images to take it from")  # fmt: skip
     workers = local_resources()["CPU"]
-    memory = int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE / workers)
+    memory = int(MEMORY_SHARE * local_memory_bytes() / workers)
     in_files = not any(isinstance(each.source, InMemory) for each in (samples, real) if each is not None)
     with ExitStack() as stack:
         map_tasks: Map = map

@@ -50,11 +50,20 @@ class Plan:
     seconds: float | None
 
 
-def shard_plan(trial: TrialSettings, shape: tuple[int, ...]) -> ShardPlan:
-    """Every shard the trial will write, known before it starts, for images or points of this shape."""
+def shard_plan(trial: TrialSettings, shape: tuple[int, ...], source: str = "") -> ShardPlan:
+    """Every shard the trial will write, known before it starts, for images or points of this shape.
+
+    Raises
+    ------
+    SpecError
+        For counts of images that no shards of one size hold.
+    """
     snapshots = [(step, trial.samples.images_per_snapshot) for step in trial.samples.snapshots]
-    return ShardPlan.make([*snapshots, (trial.train.steps, trial.samples.final_images)], shape,
-                          labelled=family_of(trial.model).labelled)  # fmt: skip
+    try:
+        return ShardPlan.make([*snapshots, (trial.train.steps, trial.samples.final_images)], shape,
+                              labelled=family_of(trial.model).labelled)  # fmt: skip
+    except ValueError as error:
+        raise SpecError(str(error), ("samples",), source) from None
 
 
 def check_model(trial: TrialSettings, shape: tuple[int, ...], classes: int | None, source: str = "") -> None:
@@ -88,7 +97,7 @@ def plan_sweep(spec: Spec, *, timed: bool = True, slots: int | None = None) -> P
         check_model(trial, shape, label_count(spec.dataset), spec.source)
     if timed:
         try_imported(trials, shape, spec.source)
-    shards = [shard_plan(trial, shape) for trial in trials]
+    shards = [shard_plan(trial, shape, spec.source) for trial in trials]
     slots = slots or max(1, len(os.sched_getaffinity(0)) // spec.resources.cpus_per_trial)
     concurrency = min(spec.resources.max_concurrent or len(trials), len(trials), slots)
     return Plan(

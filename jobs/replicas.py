@@ -73,9 +73,9 @@ def run_replicas(
     def other(number: int) -> None:
         trial = trials[number]
         own = layout.trial(trial.id)
-        begin_attempt(own)
         try:
             with replicas.member(number):
+                begin_attempt(own)
                 told = partial(report_other, trial.id)
                 outcome = run_trial(sweep, trial, told, together=partial(replicas.join, number), **options)
         except Interrupted as interruption:

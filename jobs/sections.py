@@ -40,7 +40,7 @@ class CollisionSettings(Section):
     """Closest pairs per snapshot that are kept for people to judge."""
     fidelity_gate: Annotated[float, Field(gt=0)] = 1.25
     """No verdict on samples that lie farther from the real images than this many times what held-out real images do."""
-    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of every interval."""
 
 
@@ -86,7 +86,7 @@ class ResourceSettings(Section):
     measure_workers: Annotated[int, Field(ge=1)] | None = None
     """Workers that compare images on this machine; by default one for each CPU."""
     measure_memory_gb: Annotated[float, Field(gt=0)] | None = None
-    """Memory of each of them, in gigabytes (10⁹ bytes); by default its share of the machine's."""
+    """Memory that each of them may use, in gigabytes (10⁹ bytes): by default a share of what there is."""
 
     @property
     def torch_device(self) -> str:

@@ -20,17 +20,12 @@ from jobs.imported import FORM, PREFIX, settle_checkpoints, told_apart
 from jobs.search import KINDS, Word, combinations, fill, find_words
 from jobs.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
 from jobs.strict import KeyPath, SpecError, dotted, nearest, override, read_mapping, shown, validate
+from storage.results import reserved_names
 
 __all__ = [
     "CollisionSettings", "ResourceSettings", "SampleSettings", "SearchSettings", "Spec", "SpecError", "TrialSettings",
     "check_spec", "difference", "load_spec", "shipped_sweeps",
 ]  # fmt: skip
-
-RESERVED = {
-    "class", "copy", "distance", "family", "flagged", "mode", "reason", "sample_size", "seed", "snapshot", "status",
-    "step", "trial",
-}  # fmt: skip
-"""Names that the results use for something else than a hyperparameter."""
 
 
 def _as_family_settings(value: Any) -> BaseModel:
@@ -177,12 +172,14 @@ class Spec(Section):
     def hyperparameters(self, trials: Iterable[TrialSettings]) -> dict[str, dict[str, Any]]:
         """Return each key that varies over the sweep, by its short name, with its value in each trial, by id.
 
-        The short name is the last part of the key; the whole key, joined by "_", where that would be ambiguous.
+        The short name is the last part of the key; the whole key, joined by "_", where that would be ambiguous, or
+        means something else in the results.
         """
+        taken = reserved_names()
         paths = [path for word in self.space() if word.key != "model.family" for path in _varying(word)]
         last = [path[-1] for path in paths]
         dumps = {trial.id: trial.model_dump(mode="json") for trial in trials}
-        names = ["_".join(path) if last.count(path[-1]) > 1 or path[-1] in RESERVED else path[-1] for path in paths]
+        names = ["_".join(path) if last.count(path[-1]) > 1 or path[-1] in taken else path[-1] for path in paths]
         columns = [{trial: _at(dump, path) for trial, dump in dumps.items()} for path in paths]
         return {
             name: told_apart(column) if path == ("model", "checkpoint") else column

@@ -96,9 +96,16 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
     check_fits(spec, site, site_path)
     check_site(site)
     from cluster.slurm import submit  # late: a refusal takes no seconds
-    from jobs.pipeline import check_folder, prepare_folder
+    from jobs.pipeline import check_folder, check_memory, prepare_folder
 
     dataset = check_folder(spec, layout, console)
+    if dataset is not None and spec.resources.measure_memory_gb is None:
+        check_memory(
+            spec,
+            dataset.images.shape[1:],
+            site.measure_memory_bytes,
+            f"fewer measure_workers, or a larger mem_gb, in {site_path}",
+        )
     with sweep_lock(layout, f"ganlab submit {spec.source}"):
         check_shared(site, layout.cluster)
         prepare_folder(spec, layout, dataset)

@@ -47,7 +47,9 @@ def sweep_trials(layout: SweepLayout, spec: Spec) -> list[TrialSettings]:
     """Every trial that is known now: all of them, or with a model-based search those that were suggested so far."""
     if spec.search.algorithm != "optuna":
         return list(spec.trials())
-    suggested = [read_json(layout.trial(trial_id).settings) for trial_id in layout.trial_ids()]
+    # A folder without settings is of a suggestion whose process or node was lost before it could write them.
+    files = [layout.trial(trial_id).settings for trial_id in layout.trial_ids()]
+    suggested = [read_json(file) for file in files if file.exists()]
     return [spec.trial(each["values"], each["seed"]) for each in suggested]
 
 
@@ -89,6 +91,9 @@ class _Work:
 
         # It may have ended already: given up by the driver, or its last word was lost with its node.
         outcome = trial_state(layout, trial.id)
+        if outcome is None and others and failures_in_a_row(own):
+            tune.report({**latest, "alone": True})  # together they failed
+            return
         if outcome is None:
             begin_attempt(own)
             beside = [each for each in others if trial_state(layout, each.id) is None]
@@ -287,6 +292,8 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
 
         def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             last = trial.last_result
+            if "alone" in last:
+                return
             outcome = Outcome(**last["outcome"]) if "outcome" in last else None
             if outcome is None:
                 outcome = Outcome("stopped", step=last["step"], reason="ended early by the scheduler")
@@ -305,7 +312,8 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
                 attempts = read_attempts(own)
             self._ended[trial_id] = len(attempts)
             failures = failures_in_a_row(own)
-            if attempts[-1] in failures and len(failures) > spec.resources.max_failures:
+            together = bool(trial.config.get("group", {}).get("others"))
+            if attempts[-1] in failures and len(failures) > spec.resources.max_failures and not together:
                 tried = f"; tried {len(failures)} times from the same point" if len(failures) > 1 else ""
                 write_outcome(own, Outcome("failed", reason=failures[-1].reason + tried))
                 trial.max_failures = 0  # what Tune has begun again reports this outcome; if it can't start, that's all
@@ -315,6 +323,8 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             trial_id = _id_of(spec, trial)
             own = layout.trial(trial_id)
+            if trial.config.get("group", {}).get("others"):
+                return  # each is tried alone
             if (outcome := trial_state(layout, trial_id)) is None:
                 outcome = Outcome("failed", reason=_end_of(trial)[1])
                 write_outcome(own, outcome)

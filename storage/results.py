@@ -353,6 +353,12 @@ COORDINATES: dict[str, tuple[str, str, str]] = {
 }
 
 
+def reserved_names() -> set[str]:
+    """Names that mean something of their own in the results, so that no hyperparameter may have them."""
+    dims = {dim for about in VARIABLES.values() for dim in about.dims} | {dim for dim, _, _ in COORDINATES.values()}
+    return {"trial", "family", "seed", "status", "reason", *VARIABLES, *COORDINATES, *dims}
+
+
 def write_results(
     layout: SweepLayout,
     coords: Mapping[str, ArrayLike],

@@ -96,6 +96,7 @@ class TrialWatch:
             "plan": (trial.samples / "zarr.json", self._read_plan),
             "commits": (trial.commits, self._count_shards),
             "images": (trial.samples / "images", self._count_shards),
+            "points": (trial.samples / "points", self._count_shards),
         }
         # Plain strings: making paths would be most of the cost of a look.
         self._looks = {name: (str(path), read) for name, (path, read) in looks.items()}
@@ -124,7 +125,7 @@ class TrialWatch:
             return
         # A trial that is done changes only when it is tried again, which removes its outcome, or when it is deleted.
         done = self.outcome is not None and self.outcome.status != "failed" and "images" in self._seen
-        for name in ("outcome", "images") if done else self._looks:
+        for name in ("outcome", "images", "points") if done else self._looks:
             path, read = self._looks[name]
             try:
                 now = signature(path)
@@ -147,6 +148,7 @@ class TrialWatch:
         self.outcome_time = _seconds(now)
         if now is None:
             self._seen.pop("images", None)
+            self._seen.pop("points", None)
 
     def _read_attempts(self, now: Signature) -> None:
         self.attempts = read_attempts(self.trial)
@@ -180,9 +182,9 @@ class TrialWatch:
             raise ValueError("it is missing")
 
     def _count_shards(self, now: Signature) -> None:
-        commits, images = self._looks["commits"][0], self._looks["images"][0]
+        commits, *arrays = (self._looks[name][0] for name in ("commits", "images", "points"))
         names = {name for name in _names(commits) if name.endswith(".json")}
-        sizes = {int(parts[1]): entry.stat().st_size for entry in _entries(images)
+        sizes = {int(parts[1]): entry.stat().st_size for array in arrays for entry in _entries(array)
                  if len(parts := entry.name.split(".")) > 1 and parts[0] == "c"}  # fmt: skip
         expected = self.plan.shard_bytes if self.plan else None
         numbers = {int(name.removesuffix(".json")) for name in names}
@@ -224,14 +226,15 @@ def read_pair_counts(path: str | Path) -> PairCounts:
         raise ValueError(f"{path}: damaged, expected a record of pairs: {error}") from error
 
 
-def reference_image_shape(layout: SweepLayout) -> tuple[int, int, int] | None:
-    """Channels, height and width of the real images; None while they are not there."""
-    try:
-        _, *shape = read_json(layout.reference / "images" / "zarr.json")["shape"]
-        channels, height, width = (int(size) for size in shape)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return channels, height, width
+def reference_shape(layout: SweepLayout) -> tuple[int, ...] | None:
+    """Shape of a real image (channels, height, width), or of a point (values,); None while they are not there."""
+    for array in ("images", "points"):
+        try:
+            _, *shape = read_json(layout.reference / array / "zarr.json")["shape"]
+            return tuple(int(size) for size in shape)
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return None
 
 
 def snapshot_records(layout: SweepLayout, trial_id: str) -> dict[int, tuple[str, Signature]]:

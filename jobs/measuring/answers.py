@@ -18,20 +18,28 @@ from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints
 from jobs.measuring.scoring import read_scores, scores_name
 from jobs.measuring.space import Space, sweep_space
 from jobs.plan import parameter_counts
-from jobs.spec import Spec, TrialSettings
+from jobs.spec import Spec, SpecError, TrialSettings
 from jobs.sweep import trial_state
 from storage.history import read_history
 from storage.layout import SweepLayout
 from storage.pair_records import read_pair_record
 from storage.reference import read_reference
 from storage.results import write_results
-from storage.samples import Samples
+from storage.samples import DamagedShardError, Samples
 
 
 def write_answers(
     layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealNeighbours, threshold_squared: float
 ) -> None:
-    """Write ``results.zarr`` from every record that is there; what is missing is marked as not measured."""
+    """Write ``results.zarr`` from every record that is there; what is missing is marked as not measured.
+
+    Raises
+    ------
+    SpecError
+        When the search has suggested no trial yet.
+    """
+    if not trials:
+        raise SpecError(f"{layout.root}: no trial has begun yet")
     use_code(layout.own_code)
     settings = spec.collisions
     space = sweep_space(layout, settings.embedding)
@@ -92,13 +100,16 @@ def _facts(
 
 
 def _labels(layout: SweepLayout, trial_id: str, step: int) -> np.ndarray | None:
-    """The class of each sample of a snapshot, of a model that is told which to make."""
+    """The class of each sample of a snapshot, of a model that is told which to make; None, too, when they are damaged."""
     own = layout.trial(trial_id)
     if not own.samples.exists():
         return None
     samples = Samples(own)
     numbers = samples.steps.get(step)
-    return None if numbers is None else samples.labels(numbers.start, numbers.stop)
+    try:
+        return None if numbers is None else samples.labels(numbers.start, numbers.stop)
+    except DamagedShardError:
+        return None
 
 
 def _losses(layout: SweepLayout, trials: Sequence[TrialSettings]) -> tuple[np.ndarray, dict[str, np.ndarray]]:

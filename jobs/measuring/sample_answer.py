@@ -82,7 +82,7 @@ class SampleAnswer:
         real, manifold = self.real.facts, facts.scores.manifold
         names = ("precision", "recall", "density", "coverage", "neighbours")
         return {
-            "fidelity_ratio": facts.fidelity_ratio, "realistic_share": facts.realistic_share,
+            "fidelity_ratio": _finite(facts.fidelity_ratio), "realistic_share": facts.realistic_share,
             "realistic": None if facts.realistic is None else _support_json(facts.realistic),
             **{name: None if manifold is None else getattr(manifold, name) for name in names},
             "scored_images": None if manifold is None else manifold.generated_images,
@@ -261,5 +261,5 @@ def _support_json(support: Estimate) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None

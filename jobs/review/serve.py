@@ -17,6 +17,7 @@ from types import FrameType
 
 from rich.console import Console
 
+from cluster.local import local_memory_bytes
 from jobs.progress import Bar
 from jobs.report.table import setting_label
 from jobs.review.choose import Choice, choose
@@ -94,7 +95,7 @@ def choose_pairs(
 ) -> Choice:  # fmt: skip
     """The pairs of a sweep; what is needed to choose them is computed the first time."""
     trials = sweep_trials(layout, spec)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * MEMORY_SHARE
+    memory = MEMORY_SHARE * local_memory_bytes()
     if spec.resources.measure_memory_gb is not None:
         memory = spec.resources.measure_memory_gb * 1e9
     with Bar(console, "Looking for pairs", 1.0) as bar:

@@ -27,7 +27,7 @@ from storage.plan import ShardPlan
 from storage.watch import (
     Signature,
     TrialWatch,
-    reference_image_shape,
+    reference_shape,
     signature,
 )
 
@@ -258,7 +258,7 @@ class SweepWatch:
         """The shards of a trial that has not begun."""
         snapshots = snapshots_of(trial)
         key = json.dumps(list(snapshots.items()))
-        if key not in self._plans and snapshots and (shape := reference_image_shape(self.layout)) is not None:
+        if key not in self._plans and snapshots and (shape := reference_shape(self.layout)) is not None:
             try:
                 self._plans[key] = ShardPlan.make(snapshots.items(), shape)
             except ValueError:

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cluster.local import local_dask, local_ray, local_resources
+from cluster.local import local_dask, local_memory_bytes, local_ray, local_resources
 
 
 def square(number: int) -> int:
@@ -74,3 +74,20 @@ def test_a_ray_that_does_not_start_is_told_in_one_line(monkeypatch: pytest.Monke
     with pytest.raises(OSError, match=r"Ray did not start here.*timed out during startup\.\)") as caught, local_ray():
         pass
     assert len(str(caught.value).splitlines()) == 1
+
+
+def die(number: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_task_that_kills_every_worker_is_one_sentence() -> None:
+    with local_dask(2) as map, pytest.raises(OSError, match="killed again and again: too little memory"):
+        list(map(die, [0]))
+
+
+def test_memory_is_no_more_than_a_job_of_slurm_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    assert 2**28 < local_memory_bytes() <= psutil.virtual_memory().total
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "100")
+    assert local_memory_bytes() == 100 * 2**20

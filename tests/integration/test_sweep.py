@@ -165,6 +165,9 @@ def test_errors_of_the_user_are_one_line_and_write_nothing(ganlab, sweep_file, f
         "missing path": dict(dataset={"name": "images", "path": "nowhere", "resolution": 8}),
         "awkward counts": dict(train={"steps": 9}, model=TINY,
                                samples={"snapshots": [5], "images_per_snapshot": 1999, "final_images": 20011}),
+        "one image": dict(dataset={"name": "digits", "resolution": 8, "limit": 1}),
+        "little memory": dict(resources={"measure_memory_gb": 0.1}),
+        "confidence": dict(collisions={"confidence": 0.5}),
         "no GPU": dict(resources={"gpus_per_trial": 1}),
     }  # fmt: skip
     for name, sections in cases.items():
@@ -175,3 +178,6 @@ def test_errors_of_the_user_are_one_line_and_write_nothing(ganlab, sweep_file, f
         assert len(run.stderr.strip().splitlines()) == 1, (name, run.stderr)
         assert str(spec) in run.stderr, name
         assert not out.exists(), name
+    plan = ganlab("plan", sweep_file(**cases["awkward counts"]))
+    assert plan.returncode == 2
+    assert len(plan.stderr.strip().splitlines()) == 1, plan.stderr

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.search import Word, draw
 from jobs.spec import Spec, SpecError, TrialSettings, check_spec, difference, load_spec, shipped_sweeps
+from storage.results import reserved_names
 
 PLAIN = """
 name: small
@@ -523,3 +524,10 @@ def test_a_fault_in_one_of_the_models_is_named_there(sweep: Path) -> None:
     assert "model.grid_search[1].code_widht: unknown key" in refusal(sweep)
     sweep.write_text(yaml.safe_dump(yaml.safe_load(PLAIN) | {"model": {"grid_search": [1, 2]}}))
     assert "model.grid_search: got grid_search of 1; allowed: grid_search of mappings" in refusal(sweep)
+
+
+def test_no_hyperparameter_has_a_name_of_the_results() -> None:
+    """One that varies is a coordinate, beside the results' own."""
+    spec = spec_of(train={"steps": 10, "precision": {"grid_search": ["float32", "bfloat16"]}})
+    assert list(spec.hyperparameters(spec.trials())) == ["discriminator_width", "train_precision"]
+    assert {"precision", "threshold", "step", "family", "snapshot", "judged_distance"} <= reserved_names()

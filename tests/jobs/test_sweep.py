@@ -15,9 +15,11 @@ from rich.console import Console
 
 from cluster.leaving import NODE, announce, retract
 from cluster.local import local_ray
+from jobs.data_parallel import newest
 from jobs.pipeline import train_all
+from jobs.replicas import run_replicas
 from jobs.spec import Spec
-from jobs.sweep import register, trial_state, trials_at_a_time, try_failed_again, unfinished
+from jobs.sweep import register, sweep_trials, trial_state, trials_at_a_time, try_failed_again, unfinished
 from jobs.trial import run_trial
 from storage.attempts import read_attempts
 from storage.history import read_history
@@ -125,6 +127,55 @@ def test_a_trial_that_is_killed_without_progress_fails_alone_and_says_why(prepar
     assert [trial.id for trial in unfinished(layout, spec.trials())] == [victim.id]
     train(layout, spec, lambda: None)
     assert trial_state(layout, victim.id).status == "completed"
+
+
+def test_trials_that_fail_together_are_tried_alone(prepared, node) -> None:
+    layout, spec = prepared("together", train=LONG, seeds=2,
+                            resources={"max_failures": 0, "replicas_per_worker": 2})  # fmt: skip
+    first, second = (layout.trial(trial.id) for trial in spec.trials())
+
+    def kill_the_group() -> None:
+        wait_until(lambda: read_attempts(second))
+        assert read_attempts(first)[0].pid == read_attempts(second)[0].pid
+        os.kill(read_attempts(first)[0].pid, signal.SIGKILL)
+
+    said = train(layout, spec, kill_the_group)
+    assert [trial_state(layout, trial.id).status for trial in spec.trials()] == ["completed"] * 2, said
+    assert [[each.cause for each in read_attempts(trial)] for trial in (first, second)] == [
+        ["died", "completed"], ["interrupted", "completed"]]  # fmt: skip
+
+
+def test_a_search_passes_over_a_folder_without_settings(prepared) -> None:
+    """A node may be lost before a suggestion is written down."""
+    layout, spec = prepared(train={**SHORT, "learning_rate": {"uniform": [1e-4, 1e-2]}},
+                            search={"algorithm": "optuna", "trials": 2})  # fmt: skip
+    trial = spec.trial({"train.learning_rate": 0.001})
+    register(layout, trial, {"values": {"train.learning_rate": 0.001}, "seed": trial.seed})
+    layout.trial("dcgan-0123456789").root.mkdir(parents=True)
+    assert [each.id for each in sweep_trials(layout, spec)] == [trial.id]
+
+
+def test_the_newest_value_of_each_column_is_reported() -> None:
+    """Schedulers compare by the fidelity ratio, which is known at snapshots alone."""
+    unknown = np.nan
+    columns = {"step": [1.0, 2, 3], "fidelity_ratio": [unknown, 1.5, unknown], "generator_loss": [unknown] * 3}
+    assert newest({name: np.array(column) for name, column in columns.items()}) == {"step": 3, "fidelity_ratio": 1.5}
+
+
+def test_a_replica_that_cannot_begin_does_not_keep_the_others_waiting(prepared, monkeypatch) -> None:
+    layout, spec = prepared("full", train=SHORT, seeds=2)
+    for trial in spec.trials():
+        register(layout, trial, {"seed": trial.seed})
+
+    def full(trial: TrialLayout) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("jobs.replicas.begin_attempt", full)
+    monkeypatch.setattr("jobs.replicas.end_attempt", lambda *arguments: None)
+    outcome = run_replicas(layout.root, spec.trials(), lambda row: None, lambda trial, row: None,
+                           checkpoint_every_s=1000, device="cpu", probe=False)  # fmt: skip
+    assert outcome.status == "completed"
+    assert trial_state(layout, spec.trials()[1].id) is None
 
 
 @pytest.mark.parametrize(

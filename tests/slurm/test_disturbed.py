@@ -69,9 +69,9 @@ def test_one_disturbance(login: Login, undisturbed: Path, moments: random.Random
 
 @pytest.mark.slurm_full
 def test_time_limits_of_workers(login: Login, undisturbed: Path) -> None:
-    """Workers are told that their minute is over, again and again, until the sweep is done."""
+    """Workers are told that their two minutes are over, again and again, until the sweep is done."""
     sweep = login.submit(
-        "steady", {**STEADY, "resources": {**STEADY["resources"], "max_concurrent": 2}}, time_min=1, **NOTICE
+        "steady", {**STEADY, "resources": {**STEADY["resources"], "max_concurrent": 2}}, time_min=2, **NOTICE
     )
     sweep.wait_until_done(900)
     requeued = [path for path in sweep.out.glob("cluster/workers/*.json") if '"restart": 0' not in path.read_text()]

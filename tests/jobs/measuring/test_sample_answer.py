@@ -90,6 +90,15 @@ def test_everything_is_in_the_json(files: tuple[Path, Path], digits) -> None:
     assert re.search(r"class 0: .*nonuniform", words)
 
 
+def test_a_ratio_of_nothing_is_null(folder: Path) -> None:
+    """Where most real images have an equal one, there is no unit to measure the samples' distances in."""
+    pool = np.random.default_rng(0).integers(0, 256, (50, 1, 8, 8), dtype=np.uint8)
+    np.save(folder / "samples.npy", 255 - pool)
+    np.save(folder / "real.npy", np.concatenate([pool, pool]))
+    found = measure_path(folder / "samples.npy", 5.0, folder / "real.npy", None, SILENT).as_json()
+    assert json.loads(json.dumps(found, allow_nan=False))["fidelity_ratio"] is None
+
+
 def test_a_page_for_a_file(files: tuple[Path, Path]) -> None:
     page = files[0].parent / "page.html"
     answer = measure_path(files[0], 60.0, files[1], None, SILENT)

@@ -49,6 +49,16 @@ def first_in_state(layout: SweepLayout, state: str) -> str:
     return next(each for each, path in outcomes.items() if path.exists() and state in path.read_text())
 
 
+def test_points_are_shards_too(sweep: SweepLayout) -> None:
+    before = SweepWatch(sweep).look()
+    for trial_id in sweep.trial_ids():
+        if (images := sweep.trial(trial_id).samples / "images").exists():
+            images.rename(images.with_name("points"))
+    new = SweepWatch(sweep).look()
+    assert new.get("ganlab_shards", "committed") == before.get("ganlab_shards", "committed")
+    assert new.get("ganlab_shards", "damaged") == before.get("ganlab_shards", "damaged") == 0
+
+
 def test_a_folder_in_figures(sweep: SweepLayout) -> None:
     new = SweepWatch(sweep).look()
     for state in ("completed", "running", "waiting", "failed"):
