@@ -5,7 +5,7 @@ Invariant: asking costs one look at a file on the node's own disk, and off the c
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 NODE = "GANLAB_NODE"  # in the environment of everything that runs on a worker: a folder on the node's own disk
@@ -48,4 +48,11 @@ def retract(folder: Path) -> None:
 def still_busy(folder: Path) -> list[int]:
     """Processes that have not saved their work yet."""
     marked = [int(mark.name) for mark in (folder / "busy").glob("*")]
-    return [pid for pid in marked if Path("/proc", str(pid)).exists()]
+    return [pid for pid in marked if _alive(pid)]
+
+
+def _alive(pid: int) -> bool:
+    """Whether it runs; a zombie, whose parent was killed too, does not."""
+    with suppress(OSError):
+        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False

@@ -37,6 +37,8 @@ def test_a_killed_process_is_waited_for_no_longer(folder: Path) -> None:
     work.stdout.readline()
     assert still_busy(folder) == [work.pid]
     work.kill()
+    os.waitid(os.P_PID, work.pid, os.WEXITED | os.WNOWAIT)  # dead, but nobody has asked for its end yet
+    assert still_busy(folder) == []
     work.wait()
     work.stdout.close()
     assert still_busy(folder) == []

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.worker import UNHURRIED_S
 from tests.slurm.disturbances import DISTURBANCES
 from tests.slurm.hosts import CHECKOUT
 from tests.slurm.sweeps import SITE, STEADY, Login, Submitted, assert_same
@@ -85,7 +86,7 @@ def test_a_cancelled_controller_takes_its_workers_along(login: Login) -> None:
     sweep = login.submit("endless", ENDLESS, patience_s=patience_s)
     sweep.wait_until_training()
     login.hosts.slurm("scancel", sweep.controller)
-    sweep.wait_until_gone(patience_s + 20)
+    sweep.wait_until_gone(UNHURRIED_S + patience_s + 10)  # trials are given time to save their work
 
 
 @pytest.mark.slurm_full
