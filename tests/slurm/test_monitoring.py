@@ -27,7 +27,7 @@ def test_every_endpoint_of_the_cluster_is_scraped(login: Login, tmp_path: Path) 
         until(lambda: prometheus.value('ganlab_slurm_jobs{state="running"}') == 1 + len(HOSTS), 150, "squeue was asked")
         assert prometheus.value("sum(ganlab_trials)") == 6
         assert prometheus.value("count(ray_node_mem_used)") == 1 + len(HOSTS)
-        assert prometheus.value("dask_scheduler_workers") is not None
+        assert prometheus.value("sum(dask_scheduler_workers)") == len(HOSTS)
         assert prometheus.bad_rules() == []
         cancelled = login.ganlab("cancel", sweep.out)
         assert cancelled.returncode == 0, cancelled.stderr

@@ -137,7 +137,7 @@ def test_the_plan_shows_what_is_submitted(login: Login) -> None:
     spec, site = login.write("tiny", TINY), login.write("site", {**SITE, "sbatch": ["--comment=as planned"]})
     plan = login.ganlab("plan", spec, "--cluster", site, "--no-timing")
     assert plan.returncode == 0, plan.stderr
-    assert "#SBATCH --comment=as planned" in plan.stdout
+    assert "#SBATCH --comment='as planned'" in plan.stdout
     sweep = login.submit("tiny", TINY, sbatch=["--comment=as planned"])
     controller = login.hosts.slurm("scontrol", "write", "batch_script", sweep.controller, "-")
     directives = {line.split("=")[0] for line in controller.splitlines() if line.startswith("#SBATCH")}
