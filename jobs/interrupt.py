@@ -1,4 +1,4 @@
-"""Ctrl-C ends a command, whatever it is doing.
+"""Ctrl-C ends a command, whatever it is doing; so does SIGTERM, as sent by `kill`, container engines and schedulers.
 
 Invariant: within seconds of the first Ctrl-C, or at once at the second, the process is gone; what it has started is ended
 by its guardian (`cluster.guardian`).
@@ -29,6 +29,7 @@ def ended_by_ctrl_c(within_s: float = 5.0) -> Iterator[None]:
     told, tell = os.pipe()
     os.set_blocking(tell, False)
     before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    on_term = signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's own, set later, is swallowed by Tune
     ended, end = os.pipe()
     watch = threading.Thread(target=_watch, args=(told, ended, within_s), daemon=True, name="ctrl-c")
     watch.start()
@@ -36,6 +37,7 @@ def ended_by_ctrl_c(within_s: float = 5.0) -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
+        signal.signal(signal.SIGTERM, on_term)
         os.close(end)
         watch.join()
         for descriptor in (told, tell, ended):
@@ -50,7 +52,7 @@ def _watch(told: int, ended: int, within_s: float) -> None:
             return
         if not ready:
             break
-        asked += os.read(told, 64).count(signal.SIGINT)
+        asked += sum(number in (signal.SIGINT, signal.SIGTERM) for number in os.read(told, 64))
     os.write(sys.__stderr__.fileno() if sys.__stderr__ else 2, f"{_cursor()}{INTERRUPTED}\n".encode())
     os._exit(1)
 

@@ -31,10 +31,14 @@ def test_ctrl_c_while_ray_starts_and_while_trials_train(sweep_file, folder) -> N
     def trained() -> bool:
         return len(list(layout.trials.glob("*/checkpoint/latest.pt"))) == 2
 
+    def by_ctrl_c(run: subprocess.Popen[str]) -> None:
+        os.killpg(run.pid, signal.SIGINT)
+
     # The first time as soon as Ray's processes are there, then in the midst of training.
-    for moment in (
-        lambda mark: any("gcs_server" in " ".join(p.cmdline()) for p in marked(mark)),
-        lambda mark: trained(),
+    for moment, interrupt in (
+        (lambda mark: any("gcs_server" in " ".join(p.cmdline()) for p in marked(mark)), by_ctrl_c),
+        (lambda mark: trained(), by_ctrl_c),
+        (lambda mark: trained(), subprocess.Popen.terminate),
     ):
         mark = uuid.uuid4().hex
         run = subprocess.Popen(
@@ -47,7 +51,7 @@ def test_ctrl_c_while_ray_starts_and_while_trials_train(sweep_file, folder) -> N
                 assert run.poll() is None, run.stderr.read()
                 assert time.monotonic() < deadline, [process.cmdline() for process in marked(mark)]
                 time.sleep(0.1)
-            os.killpg(run.pid, signal.SIGINT)
+            interrupt(run)
             out, said = run.communicate(timeout=20)
         finally:
             with suppress(ProcessLookupError):

@@ -34,7 +34,7 @@ with ended_by_ctrl_c(within_s=WITHIN):
 """
 
 
-def interrupt(body: str, times: int = 1, within_s: float = 0.5) -> tuple[int, str, float]:
+def interrupt(body: str, times: int = 1, within_s: float = 0.5, by: int = signal.SIGINT) -> tuple[int, str, float]:
     """Exit code, what was said, and seconds until it ended."""
     program = PROGRAM.replace("WITHIN", str(within_s)).replace("BODY", body.strip().replace("\n", "\n    "))
     process = subprocess.Popen(
@@ -44,15 +44,16 @@ def interrupt(body: str, times: int = 1, within_s: float = 0.5) -> tuple[int, st
     time.sleep(0.2)
     started = time.monotonic()
     for _ in range(times):
-        process.send_signal(signal.SIGINT)
+        process.send_signal(by)
         time.sleep(0.1)
     _, said = process.communicate(timeout=30)
     return process.returncode, said, time.monotonic() - started
 
 
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
 @pytest.mark.parametrize("body", [SWALLOWS, DEAF], ids=["swallowed", "deaf"])
-def test_what_does_not_end_by_itself_is_ended(body: str) -> None:
-    assert interrupt(body)[:2] == (1, INTERRUPTED + "\n")
+def test_what_does_not_end_by_itself_is_ended(body: str, by: int) -> None:
+    assert interrupt(body, by=by)[:2] == (1, INTERRUPTED + "\n")
 
 
 def test_the_second_ctrl_c_does_not_wait() -> None:
