@@ -33,7 +33,8 @@ from ganlab.theory import (
 )
 
 IMAGES = 60_000  # three random digits each: real digits do not run out
-POOLS, WIDTHS, SEEDS, STEPS = (10, 30, 100, 300, 1000, 3000, 10_000), (1, 2, 4, 8, 16), range(3), 3000
+POOLS, WIDTHS, STEPS = (10, 30, 100, 300, 1000, 3000, 10_000), (1, 2, 4, 8, 16), 3000
+SEEDS = {"pool": range(3), "encoder": range(2)}
 EPSILONS = (0.2, 0.1, 0.05)
 SPACING = 24  # 8 of the 192 values carry noise; in the paper, every 50th or 100th pixel of larger images
 
@@ -50,7 +51,9 @@ def one(kind: str, steps: int, job: tuple[int, int, int]) -> Gap:
 
 def run(kind: str, out: Path, jobs: int, quick: bool) -> list[Gap]:
     """Train every discriminator that is not in the file yet; each is added to it when it is done."""
-    pools, widths, seeds, steps = ((10, 100, 1000), (1, 4), range(2), 300) if quick else (POOLS, WIDTHS, SEEDS, STEPS)
+    pools, widths, seeds, steps = (
+        ((10, 100, 1000), (1, 4), range(2), 300) if quick else (POOLS, WIDTHS, SEEDS[kind], STEPS)
+    )
     lines = out.read_text().splitlines() if out.exists() else []
     gaps = [Gap(**json.loads(line)) for line in lines if line.endswith("}")]
     known = {(gap.pool, gap.width, gap.seed) for gap in gaps}
