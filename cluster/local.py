@@ -35,8 +35,9 @@ def local_memory_bytes() -> int:
     """Memory that this process may use: the machine's, or less where a container or a job of SLURM has less."""
     from distributed.system import MEMORY_LIMIT  # it knows of containers
 
-    of_job = int(os.environ.get("SLURM_MEM_PER_NODE") or 0) * 2**20
-    return min(int(MEMORY_LIMIT), of_job or int(MEMORY_LIMIT))
+    machine = int(MEMORY_LIMIT)
+    per_node, per_cpu = (int(os.environ.get(f"SLURM_MEM_PER_{what}") or 0) * 2**20 for what in ("NODE", "CPU"))
+    return min(machine, per_node or per_cpu * local_resources()["CPU"] or machine)
 
 
 @contextmanager

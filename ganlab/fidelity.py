@@ -53,6 +53,7 @@ def fidelity_ratio(distance: npt.NDArray[np.floating], real: RealNeighbours) -> 
     """Median distance of samples to their nearest training image over that of held-out real images; 1 is as near as real.
 
     Much below 1 the model has memorised; much above 1 its samples are no such images, and their diversity has no meaning.
+    Where most real images have an equal one: infinite, or 1 when most samples equal one too.
     """
     median = float(np.median(distance))
     if real.median == 0:  # most real images have an equal one: there is no unit

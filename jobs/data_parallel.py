@@ -9,11 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cluster.leaving import busy, leaving
 from jobs.spec import TrialSettings
-from storage.history import read_history
+from storage.history import newest, read_history
 from storage.layout import SweepLayout
 from storage.outcome import Outcome, read_outcome
 
@@ -72,12 +70,6 @@ def run_data_parallel(
     if outcome is None:
         raise Interrupted("a worker's node was about to end")
     return outcome
-
-
-def newest(history: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The newest value of each column: some, like the fidelity ratio, are known of few steps."""
-    known = {name: column[np.isfinite(column)] for name, column in history.items()}
-    return {name: float(column[-1]) for name, column in known.items() if len(column)}
 
 
 def _worker(config: Mapping[str, Any]) -> None:

@@ -59,9 +59,7 @@ class Results:
     def __init__(self, layout: SweepLayout, spec: Spec, site: Site) -> None:
         self.damaged: set[str] = set()  # trials with a shard that can't be read
         self._layout, self._spec = layout, spec
-        self._memory_bytes = site.measure_memory_bytes
-        if spec.resources.measure_memory_gb is not None:
-            self._memory_bytes = int(spec.resources.measure_memory_gb * 1e9)
+        self._memory_bytes = spec.resources.measure_memory_bytes(site.measure_memory_bytes)
         self._settled: set[str] = set()  # trials that have ended and are measured
         self._news = False
         self._due_at = 0.0

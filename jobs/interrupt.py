@@ -29,7 +29,7 @@ def ended_by_ctrl_c(within_s: float = 5.0) -> Iterator[None]:
     told, tell = os.pipe()
     os.set_blocking(tell, False)
     before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    on_term = signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray's own, set later, is swallowed by Tune
+    on_term = signal.signal(signal.SIGTERM, signal.default_int_handler)  # Ray sets its own later
     ended, end = os.pipe()
     watch = threading.Thread(target=_watch, args=(told, ended, within_s), daemon=True, name="ctrl-c")
     watch.start()

@@ -37,9 +37,10 @@ from jobs.sweep import run_trials, sweep_trials, trial_state, trials_at_a_time, 
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
 from storage.lock import SweepBusyError, is_unused, lock_holder, sweep_lock
-from storage.reference import write_reference
+from storage.reference import read_reference, write_reference
 
 RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
+HERE = "a larger measure_memory_gb, or fewer measure_workers"
 MEMORY_SHARE = 0.5  # of the machine's memory, for all measuring workers together
 
 
@@ -47,9 +48,8 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
     """Bring the sweep in this folder to its end, from wherever it stands; returns how many trials failed."""
     _check_resources(spec)
     dataset = check_folder(spec, layout, console)
+    check_memory(spec, layout, dataset, _measuring(spec)[1], HERE)
     if dataset is not None:
-        check_memory(spec, dataset.images.shape[1:], _measuring(spec)[1],
-                     "a larger measure_memory_gb, or fewer measure_workers")  # fmt: skip
         try_imported(spec.trials(), dataset.images.shape[1:], spec.source, spec.resources.torch_device)
     with sweep_lock(layout, f"ganlab run {spec.source}"):
         prepare_folder(spec, layout, dataset)
@@ -62,6 +62,8 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
 def measure_folder(layout: SweepLayout, console: Console, embedding: str | None = None) -> None:
     """Measure what is committed in a sweep so far; in another embedding than its own, if one is given."""
     spec = load_spec(layout.spec)
+    if not layout.reference.exists():
+        raise SpecError(f"{layout.root}: nothing to measure here yet; run `ganlab run {layout.spec}` first")
     if embedding is not None and embedding != spec.collisions.embedding:
         if spec.collisions.threshold != "auto":
             raise SpecError(
@@ -70,6 +72,7 @@ def measure_folder(layout: SweepLayout, console: Console, embedding: str | None 
             )
         collisions = spec.collisions.model_copy(update={"embedding": embedding})
         spec = spec.model_copy(update={"collisions": collisions})
+    check_memory(spec, layout, None, _measuring(spec)[1], HERE)
     check_unused(layout)
     with sweep_lock(layout, f"ganlab measure {layout.root}"):
         measure_all(spec, layout, console)
@@ -165,12 +168,15 @@ def _check_resources(spec: Spec) -> None:
 def _measuring(spec: Spec) -> tuple[int, int]:
     """Workers that compare images here, and the memory of each in bytes."""
     workers = spec.resources.measure_workers or local_resources()["CPU"]
-    share = MEMORY_SHARE * local_memory_bytes() / workers
-    return workers, int(share if spec.resources.measure_memory_gb is None else spec.resources.measure_memory_gb * 1e9)
+    return workers, spec.resources.measure_memory_bytes(MEMORY_SHARE * local_memory_bytes() / workers)
 
 
-def check_memory(spec: Spec, shape: tuple[int, ...], memory_bytes: int, allowed: str) -> None:
-    """Refuse, by SpecError, workers that can't compare images, or points, of this shape; `allowed` says what helps."""
+def check_memory(spec: Spec, layout: SweepLayout, dataset: Dataset | None, memory_bytes: int, allowed: str) -> None:
+    """Refuse, by SpecError, workers too small to compare the sweep's images; `allowed` says what helps.
+
+    `dataset` is None when the folder has the training images already.
+    """
+    shape = (read_reference(layout) if dataset is None else dataset.images).shape[1:]
     least = least_memory_bytes(shape, 1 if len(shape) == 3 else 4)
     if memory_bytes < least:
         raise SpecError(f"a worker that compares images has {memory_bytes / 1e9:.2g} GB, but those of shape {shape} take "

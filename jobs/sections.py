@@ -88,6 +88,10 @@ class ResourceSettings(Section):
     measure_memory_gb: Annotated[float, Field(gt=0)] | None = None
     """Memory that each of them may use, in gigabytes (10⁹ bytes): by default a share of what there is."""
 
+    def measure_memory_bytes(self, otherwise: float) -> int:
+        """Memory of a worker that compares images, in bytes; `otherwise` where measure_memory_gb does not say."""
+        return int(otherwise if self.measure_memory_gb is None else self.measure_memory_gb * 1e9)
+
     @property
     def torch_device(self) -> str:
         """cpu or cuda."""

@@ -99,13 +99,8 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
     from jobs.pipeline import check_folder, check_memory, prepare_folder
 
     dataset = check_folder(spec, layout, console)
-    if dataset is not None and spec.resources.measure_memory_gb is None:
-        check_memory(
-            spec,
-            dataset.images.shape[1:],
-            site.measure_memory_bytes,
-            f"fewer measure_workers, or a larger mem_gb, in {site_path}",
-        )
+    memory = spec.resources.measure_memory_bytes(site.measure_memory_bytes)
+    check_memory(spec, layout, dataset, memory, f"a larger measure_memory_gb; in {site_path} fewer measure_workers")
     with sweep_lock(layout, f"ganlab submit {spec.source}"):
         check_shared(site, layout.cluster)
         prepare_folder(spec, layout, dataset)

@@ -28,7 +28,7 @@ from storage.attempts import (
     is_running,
     read_attempts,
 )
-from storage.history import read_history
+from storage.history import newest, read_history
 from storage.layout import SweepLayout
 from storage.outcome import Outcome, read_outcome, write_outcome
 from storage.samples import all_committed
@@ -262,10 +262,10 @@ def _optuna(layout: SweepLayout, spec: Spec, known: Sequence[TrialSettings]) -> 
     metric = spec.search.metric
     points, rewards = [], []
     for trial in known:
-        rows = read_history(layout.trial(trial.id).history).get(str(metric))
-        if rows is not None and (finite := rows[rows == rows]).size:
-            points.append(read_json(layout.trial(trial.id).settings)["values"])
-            rewards.append(float(finite[-1]))
+        own = layout.trial(trial.id)
+        if (reward := newest(read_history(own.history)).get(str(metric))) is not None:
+            points.append(read_json(own.settings)["values"])
+            rewards.append(reward)
     return OptunaSearch(
         {word.key: make[word.kind](word.values) for word in spec.space()}, metric=metric, mode=spec.search.mode,
         seed=spec.search.seed + len(known), points_to_evaluate=points or None, evaluated_rewards=rewards or None,
@@ -312,8 +312,7 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
                 attempts = read_attempts(own)
             self._ended[trial_id] = len(attempts)
             failures = failures_in_a_row(own)
-            together = bool(trial.config.get("group", {}).get("others"))
-            if attempts[-1] in failures and len(failures) > spec.resources.max_failures and not together:
+            if attempts[-1] in failures and len(failures) > spec.resources.max_failures and not _together(trial):
                 tried = f"; tried {len(failures)} times from the same point" if len(failures) > 1 else ""
                 write_outcome(own, Outcome("failed", reason=failures[-1].reason + tried))
                 trial.max_failures = 0  # what Tune has begun again reports this outcome; if it can't start, that's all
@@ -323,7 +322,7 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
             trial_id = _id_of(spec, trial)
             own = layout.trial(trial_id)
-            if trial.config.get("group", {}).get("others"):
+            if _together(trial):
                 return  # each is tried alone
             if (outcome := trial_state(layout, trial_id)) is None:
                 outcome = Outcome("failed", reason=_end_of(trial)[1])
@@ -331,6 +330,11 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
             progress.ended(trial_id, outcome.status, outcome.reason)
 
     return Recorder()
+
+
+def _together(trial: Any) -> bool:
+    """Whether one of Tune's trials trains several of ours, stacked."""
+    return bool(trial.config.get("group", {}).get("others"))
 
 
 def _id_of(spec: Spec, trial: Any) -> str:

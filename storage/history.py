@@ -54,3 +54,9 @@ def read_history(path: Path) -> dict[str, np.ndarray]:
     names = sorted({name for row in rows.values() for name in row})
     ordered = [rows[step] for step in sorted(rows)]
     return {name: np.array([row.get(name, np.nan) for row in ordered], dtype=np.float64) for name in names}
+
+
+def newest(history: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The newest finite value of each column: some, like the fidelity ratio, are known of few steps."""
+    known = {name: column[np.isfinite(column)] for name, column in history.items()}
+    return {name: float(column[-1]) for name, column in known.items() if len(column)}

@@ -95,9 +95,7 @@ def choose_pairs(
 ) -> Choice:  # fmt: skip
     """The pairs of a sweep; what is needed to choose them is computed the first time."""
     trials = sweep_trials(layout, spec)
-    memory = MEMORY_SHARE * local_memory_bytes()
-    if spec.resources.measure_memory_gb is not None:
-        memory = spec.resources.measure_memory_gb * 1e9
+    memory = spec.resources.measure_memory_bytes(MEMORY_SHARE * local_memory_bytes())
     with Bar(console, "Looking for pairs", 1.0) as bar:
 
         def progress(done: float, total: float, tiles_left: int = 0) -> None:
@@ -105,7 +103,7 @@ def choose_pairs(
 
         return choose(
             layout, trials, spec.collisions, blind=blind, drawn=drawn, samples=samples,
-            memory_bytes=int(memory), map=map, progress=progress,
+            memory_bytes=memory, map=map, progress=progress,
         )  # fmt: skip
 
 

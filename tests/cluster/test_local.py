@@ -88,6 +88,10 @@ def test_a_task_that_kills_every_worker_is_one_sentence() -> None:
 
 def test_memory_is_no_more_than_a_job_of_slurm_has(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SLURM_MEM_PER_NODE", raising=False)
+    monkeypatch.delenv("SLURM_MEM_PER_CPU", raising=False)
     assert 2**28 < local_memory_bytes() <= psutil.virtual_memory().total
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "100")
     assert local_memory_bytes() == 100 * 2**20
+    monkeypatch.delenv("SLURM_MEM_PER_NODE")
+    monkeypatch.setenv("SLURM_MEM_PER_CPU", "50")
+    assert local_memory_bytes() == 50 * 2**20 * local_resources()["CPU"]

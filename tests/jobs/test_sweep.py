@@ -15,14 +15,13 @@ from rich.console import Console
 
 from cluster.leaving import NODE, announce, retract
 from cluster.local import local_ray
-from jobs.data_parallel import newest
 from jobs.pipeline import train_all
 from jobs.replicas import run_replicas
 from jobs.spec import Spec
 from jobs.sweep import register, sweep_trials, trial_state, trials_at_a_time, try_failed_again, unfinished
 from jobs.trial import run_trial
 from storage.attempts import read_attempts
-from storage.history import read_history
+from storage.history import newest, read_history
 from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
 

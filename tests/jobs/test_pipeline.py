@@ -1,0 +1,31 @@
+"""The pipeline refuses what it can't do before it does anything."""
+
+import shutil
+
+import pytest
+from rich.console import Console
+
+from jobs.pipeline import check_memory, measure_folder, run_sweep
+from jobs.strict import SpecError
+
+LITTLE = {"measure_memory_gb": 0.01}
+
+
+def test_too_little_memory_is_refused_in_a_folder_that_has_begun_too(prepared) -> None:
+    layout, spec = prepared(resources=LITTLE)
+    before = sorted(layout.root.rglob("*"))
+    for refused in (
+        lambda: run_sweep(spec, layout, Console()),
+        lambda: measure_folder(layout, Console()),
+        lambda: check_memory(spec, layout, None, 10**7, "more"),
+    ):
+        with pytest.raises(SpecError, match=r"0\.01 GB.*\(1, 8, 8\)"):
+            refused()
+    assert sorted(layout.root.rglob("*")) == before
+
+
+def test_a_folder_in_which_nothing_has_begun_cannot_be_measured(prepared) -> None:
+    layout, _ = prepared()
+    shutil.rmtree(layout.reference)
+    with pytest.raises(SpecError, match="nothing to measure here yet; run `ganlab run "):
+        measure_folder(layout, Console())
