@@ -9,7 +9,9 @@ SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
 # Whole runs go one at a time: each fills the machine, and Ray gives a node half a minute to start.
 WHOLE_RUNS := integration slurm
 
-.PHONY: demo test test-slurm test-kill image-test coverage lint audit bench docs clean
+.PHONY: install demo test test-slurm test-kill image-test coverage lint audit bench docs clean
+
+install: $(INSTALLED) ## what users need, in .venv
 
 demo: $(INSTALLED)
 	$(BIN)/ganlab run digits-demo --out sweeps/digits-demo

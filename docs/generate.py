@@ -217,8 +217,9 @@ def metrics() -> str:
     return "\n".join([
         "# Metrics", "",
         "What the exporter serves to Prometheus ([watching a sweep](../monitoring.md)). All of them have the labels "
-        "`sweep`, `cluster`, `node` and `job` of their target. Ray's metrics begin with `ray_`, Dask's with `dask_`, and "
-        "the exporter's own CPU and memory with `process_`. A value that is not known is left out.", "",
+        "`sweep`, `cluster` and `job` of their target. Ray's metrics begin with `ray_`, Dask's with `dask_`, and both "
+        "have the label `node` too; the exporter's own CPU and memory begin with `process_`. A value that is not "
+        "known is left out.", "",
         table(("metric", "type", "labels", "what it says"),
               ((f"`{name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
                for name, metric in METRICS.items())),

@@ -111,10 +111,11 @@ def plan(
     if cluster is None:
         show_plan(spec, plan_sweep(spec, timed=not no_timing), as_json)
         return
-    from jobs.submit import load_site, scripts, trials_on
+    from jobs.submit import load_site, scripts, trials_on, unused_gpus
 
-    texts = scripts(spec, cluster, _folder_of(spec, out))
-    show_plan(spec, plan_sweep(spec, timed=not no_timing, slots=trials_on(spec, load_site(cluster))), as_json, texts)
+    texts, site = scripts(spec, cluster, _folder_of(spec, out)), load_site(cluster)
+    _note(unused_gpus(spec, site, cluster))
+    show_plan(spec, plan_sweep(spec, timed=not no_timing, slots=trials_on(spec, site)), as_json, texts)
 
 
 @main.command()
@@ -151,11 +152,12 @@ def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | Non
     """Run a sweep on SLURM: queue its jobs and return; the same command goes on with what is not done."""
     from jobs.progress import stderr_console
     from jobs.spec import load_spec
-    from jobs.submit import submit_sweep
+    from jobs.submit import load_site, submit_sweep, unused_gpus
 
     spec = load_spec(sweep, overrides)
     layout = _folder_of(spec, out)
     submission = submit_sweep(spec, cluster, layout, stderr_console())
+    _note(unused_gpus(spec, load_site(cluster), cluster))
     if as_json:
         click.echo(json.dumps({"folder": str(layout.root), **asdict(submission)}, indent=2))
         return
@@ -283,6 +285,11 @@ def _folder_of(spec: Any, out: Path | None) -> Any:
     from storage.layout import SweepLayout
 
     return SweepLayout((out or Path("sweeps", spec.name)).absolute())
+
+
+def _note(words: str | None) -> None:
+    if words:
+        click.echo(f"ganlab: {words}", err=True)
 
 
 def _jobs(ids: tuple[str, ...]) -> str:

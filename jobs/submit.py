@@ -82,6 +82,13 @@ def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
         )
 
 
+def unused_gpus(spec: "Spec", site: Site, site_path: str | Path) -> str | None:
+    """What to say when every worker would hold GPUs that no trial asks for."""
+    if spec.resources.gpus_per_trial or not site.gpus_per_node:
+        return None
+    return f"{spec.source}: resources.gpus_per_trial is 0, so the GPUs of each worker in {site_path} will be idle"
+
+
 def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, console: Console) -> "Submission":
     """Check everything, copy the code, queue the controller and the workers, and return.
 

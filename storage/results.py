@@ -87,7 +87,7 @@ VARIABLES: dict[str, Variable] = {
     "threshold": Variable((), "distance", "distance up to which a pair is a duplicate", "see the Dataset's attributes"),
     "nonuniformity": Variable(_TS, "1", "unevenness of the support", "p3 / p2^2; 1 exactly when uniform"),
     "largest_mode_mass": Variable(
-        _TS, "1", "share of samples in the largest mode", "size of the largest cluster of duplicates / samples"
+        _TS, "1", "share of samples in the largest mode", "most duplicates of one image / (samples - 1)"
     ),
     "diversity_ratio": Variable(
         _TS, "1", "diversity against the real images", "support_size / real_support_size, at the same threshold"

@@ -47,6 +47,12 @@ def loaded_by_a_command(block: Block) -> bool:
     )
 
 
+def test_the_sweep_that_the_readme_shows_is_the_shipped_one() -> None:
+    (shown,) = (block for block in ALL if block.page.name == "README.md" and block.language == "yaml")
+    shipped = ROOT / "jobs" / "sweeps" / "digits-diversity.yaml"
+    assert parse_yaml(shown.text, shown.where) == parse_yaml(shipped.read_text(), str(shipped))
+
+
 @pytest.mark.parametrize(
     "block", [b for b in ALL if b.language == "yaml" and not loaded_by_a_command(b)], ids=lambda block: block.where
 )

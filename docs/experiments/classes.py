@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from scipy.stats import spearmanr
 
 
 def main(folder: Path) -> None:
@@ -32,11 +33,19 @@ def main(folder: Path) -> None:
         x = place + np.linspace(-0.15, 0.15, len(sizes))
         error = np.abs([sizes - here.class_support_size_low.values, here.class_support_size_high.values - sizes])
         axes.errorbar(x, sizes, error, fmt="o", ms=4, lw=1, color="#1f5fa8")
+        low, high = float(here.real_class_support_size_low), float(here.real_class_support_size_high)
+        axes.fill_between([place - 0.3, place + 0.3], low, high, color="#c8553d", alpha=0.15, lw=0)
         axes.plot([place - 0.3, place + 0.3], [float(here.real_class_support_size)] * 2, color="#c8553d")
+    ratio = last.class_support_size / last.real_class_support_size
+    means = np.log(last.class_support_size).mean("trial")
+    order = spearmanr(means, last.real_class_support_size)
+    print(f"\nshare of the real class's support: {float(ratio.min()):.2f} to {float(ratio.max()):.2f}; "
+          f"rank correlation with it over classes {order.statistic:.2f} (p {order.pvalue:.3f})")  # fmt: skip
+    print(f"nonuniformity {float(last.class_nonuniformity.min()):.1f} to {float(last.class_nonuniformity.max()):.1f}")
     passed = int(last.verdict_possible.sum())
-    print(f"\n{passed} of {last.sizes['trial']} trials pass the gate; fidelity {float(last.fidelity_ratio.mean()):.2f}")
+    print(f"{passed} of {last.sizes['trial']} trials pass the gate; fidelity {float(last.fidelity_ratio.mean()):.2f}")
     axes.set_xticks(range(last.sizes["class"]), [str(label) for label in last["class"].values])
-    axes.set(yscale="log", xlabel="class", ylabel="support size (red: real images of the class)")
+    axes.set(yscale="log", xlabel="class", ylabel="support size (red: real images, 95 % interval)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(Path(__file__).with_name(f"{folder.name}.png"))
 

@@ -1,4 +1,4 @@
-"""Support size by kind of model: table and figure of docs/experiments/families.md, from a finished sweep.
+"""Support size by kind of model: table and figure of docs/experiments/families.md and vae.md, from a finished sweep.
 
 `ganlab run digits-families` first, then `python docs/experiments/families.py sweeps/digits-families`. Works on any sweep.
 """

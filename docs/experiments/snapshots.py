@@ -16,8 +16,8 @@ def main(folder: Path) -> None:
     """Print, for each trial, how support moves in the second half of training; write the figure beside this file."""
     results = xr.open_zarr(folder / "results.zarr").load()
     late = slice(results.sizes["snapshot"] // 2, None)
-    print("| averaging | seed | support, second half: least – most | moves between snapshots, rms of log | "
-          "of its intervals, rms of log | slope of log support per doubling |")  # fmt: skip
+    print("| sampled from | seed | support, second half: least – most | moves between snapshots, rms of log | "
+          "of its intervals, rms of log | slope of log support per doubling of steps |")  # fmt: skip
     print("|---|---|---|---|---|---|")
     figure = Figure(figsize=(8, 6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -31,13 +31,19 @@ def main(folder: Path) -> None:
         slope = np.polyfit(np.log2(results.step.values[late]), logs[late], 1)[0]
         sizes = row.support_size.values[late]
         decay = float(row.ema_decay)
-        print(f"| {decay} | {int(row.seed)} | {sizes.min():,.0f} – {sizes.max():,.0f} | "
+        name = f"averaged ({decay})" if decay else "last weights"
+        print(f"| {name} | {int(row.seed)} | {sizes.min():,.0f} – {sizes.max():,.0f} | "
               f"{np.sqrt((moves**2).mean()):.2f} | "
               f"{np.sqrt(2 * (noise**2).mean()):.2f} | {slope:+.2f} |")  # fmt: skip
         style = {"color": "#1f5fa8" if decay else "#c8553d", "lw": 1.2, "alpha": 0.8}
-        name = f"averaged weights ({decay})" if decay else "last weights"
         above.plot(results.step, row.support_size, label=name if not int(row.seed) else None, **style)
         below.plot(results.step, row.fidelity_ratio, **style)
+    print("\nin the second half:")
+    for decay, group in results.isel(snapshot=late).groupby("ema_decay"):
+        mean = float(np.exp(np.log(group.support_size.values).mean()))
+        fidelity = float(group.fidelity_ratio.mean())
+        name = f"averaged ({decay})" if decay else "last weights"
+        print(f"{name}: support {mean:,.0f} (geometric mean), fidelity {fidelity:.2f}")
     above.set(yscale="log", ylabel="support size")
     above.legend(frameon=False, fontsize=8)
     below.set(ylabel="fidelity ratio", xlabel="generator steps")

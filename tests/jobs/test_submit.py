@@ -15,7 +15,7 @@ from cluster.scheduler import Submission, write_submission
 from jobs.cli import main
 from jobs.pipeline import check_unused
 from jobs.spec import SpecError
-from jobs.submit import PACKAGES, cancel_sweep, check_fits, copy_code, load_site, on_slurm, trials_on
+from jobs.submit import PACKAGES, cancel_sweep, check_fits, copy_code, load_site, on_slurm, trials_on, unused_gpus
 from storage.attempts import begin_attempt, end_attempt
 from storage.layout import SweepLayout
 from storage.lock import SweepBusyError, sweep_lock
@@ -63,6 +63,9 @@ def test_jobs_run_the_code_of_the_submission_whatever_the_checkout_becomes(prepa
 def test_what_fits_on_the_site(prepared, site) -> None:
     _, spec = prepared(resources={"gpus_per_trial": 0.5})
     assert trials_on(spec, load_site(site)) == 12
+    assert unused_gpus(spec, load_site(site), site) is None
+    _, spec = prepared()
+    assert "the GPUs of each worker" in str(unused_gpus(spec, load_site(site), site))
     _, spec = prepared(resources={"gpus_per_trial": 3})
     with pytest.raises(SpecError, match=r"resources\.gpus_per_trial: got 3, .*gpus_per_node = 2; allowed: at most 2"):
         check_fits(spec, load_site(site), site)

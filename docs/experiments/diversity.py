@@ -1,6 +1,7 @@
-"""Table, fit and figure of docs/digits-diversity.md, from a finished sweep.
+"""Table, fit and figure of docs/experiments/diversity.md, from a finished sweep.
 
-`ganlab run digits-diversity` first, then `python docs/digits_diversity.py sweeps/digits-diversity`.
+`ganlab run digits-diversity` first, then `python docs/experiments/diversity.py sweeps/digits-diversity`; once more after
+`ganlab measure sweeps/digits-diversity --embedding classifier`.
 """
 
 import sys
@@ -39,7 +40,7 @@ def main(folder: Path) -> None:
           f"{float(last.real_support_size_high):,.0f}, 95 % interval) | | 1 |\n")  # fmt: skip
     kept = last.isel(trial=last.verdict_possible.values)
     for name in ("support_size", "support_size_realistic"):
-        for words, least, most in (("all widths", 0, 99), ("widths 4 to 16", 4, 16), ("widths 16 to 32", 16, 32)):
+        for words, least, most in (("all widths", 0, 99), ("widths 8 to 16", 8, 16), ("widths 16 to 32", 16, 32)):
             width = kept.discriminator_width.values
             some = kept.isel(trial=(least <= width) & (width <= most))
             exponent, low, high = slope(some.discriminator_weights.values, some[name].values)
@@ -69,7 +70,8 @@ def main(folder: Path) -> None:
     axes.set(xscale="log", yscale="log", xlabel="weights of the discriminator", ylabel="support size (distinct images)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(Path(__file__).with_name("digits-diversity.png"))
+    space = "" if results.attrs["embedding"] == "pixels" else f"-{results.attrs['embedding']}"
+    figure.savefig(Path(__file__).with_name(f"{folder.name}{space}.png"))
 
 
 if __name__ == "__main__":
