@@ -93,7 +93,7 @@ def purpose(cls: type) -> str:
 def sweep_file() -> str:
     """Every key of the sweep file whose section is the same for all datasets and families."""
     from ganlab.train import TrainSettings
-    from jobs.search import KINDS
+    from jobs.search_words import KINDS
     from jobs.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings
     from jobs.spec import Spec
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganlab.exact import Array, Images, Index, Read, check_same_kind, load_rows
+from ganlab.filter_refine import search
 from ganlab.pairs import Closest, Pairs, check_threshold
 from ganlab.screen import Floats, Screen
-from ganlab.search import search
 from ganlab.tiles import Tile
 
 LISTED = 100_000

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganlab.exact import Array, Index, as_images
+from ganlab.filter_refine import search
 from ganlab.pairs import nearest
 from ganlab.screen import Floats, learn
-from ganlab.search import search
 
 NEIGHBOURS = 5  # Naeem et al. 2020, section 4
 

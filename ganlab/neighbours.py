@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganlab.exact import Array, Images, Index, Read, check_same_kind, load_rows
+from ganlab.filter_refine import nearest_bounds, search
 from ganlab.screen import Floats, Screen
-from ganlab.search import nearest_bounds, search
 from ganlab.tiles import Tile
 
 _NOBODY = int(np.iinfo(np.int64).max)

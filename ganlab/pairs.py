@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganlab.exact import Array, Images, Index, as_images
+from ganlab.filter_refine import search
 from ganlab.neighbours import nearest_images
 from ganlab.screen import Floats, learn
-from ganlab.search import search
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ Invariant: what passes here can be expanded into trials and measured; each fault
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jobs.search import Word
+from jobs.search_words import Word
 from jobs.strict import SpecError, shown
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ganlab.datasets import DATASETS, AnyDataset
 from jobs.checks import check_search, check_sections
 from jobs.data import science
 from jobs.imported import FORM, PREFIX, settle_checkpoints, told_apart
-from jobs.search import KINDS, Word, combinations, fill, find_words
+from jobs.search_words import KINDS, Word, combinations, fill, find_words
 from jobs.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
 from jobs.strict import KeyPath, SpecError, dotted, nearest, override, read_mapping, shown, validate
 from storage.results import reserved_names

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ganlab import screen, search
+from ganlab import filter_refine, screen
 from ganlab.neighbours import Neighbours, nearest_in_tile
 from ganlab.screen import learn
 from ganlab.tiles import Tile, plan_rectangle
@@ -22,8 +22,8 @@ def small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen, "_SAMPLE", 64)
     monkeypatch.setattr(screen, "_FIRST", 6)
     monkeypatch.setattr(screen, "_WHOLE", 8)
-    monkeypatch.setattr(search, "_ROWS", 32)
-    monkeypatch.setattr(search, "_COLUMNS", 50)
+    monkeypatch.setattr(filter_refine, "_ROWS", 32)
+    monkeypatch.setattr(filter_refine, "_COLUMNS", 50)
 
 
 def brute(queries: Array, references: Array, count: int, itself: bool) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ganlab import exact, screen, search
+from ganlab import exact, filter_refine, screen
 from ganlab.exact import Images, as_images, block_distances, estimated_distances, squared_distances
 from ganlab.pairs import Pairs, closest_pairs, nearest, pairs_within
 from ganlab.screen import below, learn
@@ -101,9 +101,9 @@ def looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(screen, "_SECOND", 20)
         monkeypatch.setattr(screen, "_WHOLE", 10)
         monkeypatch.setattr(screen, "_CHUNK", 50)
-        monkeypatch.setattr(search, "_ROWS", 64)
-        monkeypatch.setattr(search, "_COLUMNS", 90)
-        monkeypatch.setattr(search, "_FIRST_PAIRS", 4)
+        monkeypatch.setattr(filter_refine, "_ROWS", 64)
+        monkeypatch.setattr(filter_refine, "_COLUMNS", 90)
+        monkeypatch.setattr(filter_refine, "_FIRST_PAIRS", 4)
     if request.param == "float32 products":
         monkeypatch.setattr(screen, "_bfloat16_is_best", lambda: False)
         monkeypatch.setattr(exact, "_int8_is_best", lambda: False)

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.search import Word, draw
+from jobs.search_words import Word, draw
 from jobs.spec import Spec, SpecError, TrialSettings, check_spec, difference, load_spec, shipped_sweeps
 from storage.results import reserved_names
 
