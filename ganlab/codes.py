@@ -50,8 +50,8 @@ def code_statistics(family: Encoding, images: np.ndarray, noise: np.random.Gener
         `code_normality`: largest Kolmogorov–Smirnov distance of a coordinate of E(x) to the standard normal law.
     """
     count = min(ITEMS, len(images))
-    index = torch.from_numpy(noise.choice(len(images), count, replace=False))
-    items = family.prepare(images)
+    items = family.prepare(images[noise.choice(len(images), count, replace=False)])
+    index = torch.arange(count)
     back, codes, again, latents = [], [], [], []
     blocks = torch.split(index, BATCH)
     for some in blocks:

@@ -106,8 +106,8 @@ class Discriminator(nn.Module):
             layers += [nn.Conv2d(maps, width, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)]
             maps = width
         for stage in range(stages(resolution)):
-            following = width if maps == channels and not refine else 2 * maps
             first = stage == 0 and not refine
+            following = width if first else 2 * maps
             layers += _block(maps, following, kernel_size, 2, "none" if first else normalise)
             maps = following
             if refine:
@@ -162,7 +162,7 @@ class JointDiscriminator(nn.Module):
     """Pairs of items and codes (n, latent_dim) to one logit each, (n,) (Dumoulin et al. 2017, appendix A).
 
     A trunk on the item and a perceptron on the code, joined by two hidden layers of 2 · `code_width` units; `dropout`
-    before every layer but the convolutions.
+    before each layer of the perceptrons but the last. The authors' code drops before that and the convolutions, too.
     """
 
     def __init__(

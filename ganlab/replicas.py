@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from threading import Condition
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ def stackable(family: type[Family]) -> bool:
     return issubclass(family, DCGAN)
 
 
-class _Turn(NamedTuple):
+class Turn(NamedTuple):
     """What one replica brings to a step."""
 
     next_batch: NextBatch
@@ -51,11 +51,11 @@ class Replicas:
         self._state = Condition()
         self._families: dict[int, DCGAN] = {}
         self._members = set(range(count))
-        self._turns: dict[int, _Turn] = {}
+        self._turns: dict[int, Turn] = {}
         self._losses: dict[int, Mapping[str, Tensor]] = {}
         self._stacked: list[int] = []
         self._error: BaseException | None = None
-        self._stack: _Stack | None = None
+        self._stack: Stack | None = None
 
     @contextmanager
     def member(self, number: int) -> Iterator[None]:
@@ -79,7 +79,7 @@ class Replicas:
 
     def _step(self, number: int, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
         with self._state:
-            self._turns[number] = _Turn(next_batch, draws)
+            self._turns[number] = Turn(next_batch, draws)
             self._state.notify_all()
             # Whoever first sees that all have come takes the step for all.
             self._state.wait_for(lambda: number not in self._turns or self._turns.keys() >= self._members)
@@ -95,7 +95,7 @@ class Replicas:
         turns = [self._turns.pop(number) for number in present]
         try:
             if self._stack is None or present != self._stacked:
-                self._stack = _Stack([self._families[number] for number in present])  # the others have ended
+                self._stack = Stack([self._families[number] for number in present])  # the others have ended
                 self._stacked = present
             losses = self._stack.step(turns)
             self._losses |= zip(present, losses, strict=True)
@@ -103,7 +103,7 @@ class Replicas:
             self._error = error
 
 
-class _Stack:
+class Stack:
     """The stacked networks of replicas, and one step of them."""
 
     def __init__(self, families: Sequence[DCGAN]) -> None:
@@ -116,7 +116,7 @@ class _Stack:
                 average.follow(family.networks[name])
         self.optimizers = {name: self._one_optimizer(name) for name in self.networks}
 
-    def step(self, turns: Sequence[_Turn]) -> list[Mapping[str, Tensor]]:
+    def step(self, turns: Sequence[Turn]) -> list[Mapping[str, Tensor]]:
         """One step as `DCGAN.step` takes it, of every replica."""
         first, settings = self.first, self.first.settings
         generator, discriminator = self.networks["generator"], self.networks["discriminator"]
@@ -212,9 +212,3 @@ class _Stack:
         with torch.no_grad():
             for decay, pairs in by_decay.items():
                 torch._foreach_lerp_([mine for mine, _ in pairs], [theirs for _, theirs in pairs], 1 - decay)
-
-
-def steps_of(families: Sequence[DCGAN]) -> Any:
-    """Return a function that takes one step of all these families, in this thread: ``step(next_batches, draws)``."""
-    stack = _Stack(families)
-    return lambda batches, draws: stack.step([_Turn(*turn) for turn in zip(batches, draws, strict=True)])

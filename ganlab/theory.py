@@ -1,6 +1,6 @@
 """The two theorems on small discriminators, in numbers: generators of low support that they don't tell from the data.
 
-Invariant: a gap is measured on images that the discriminator was neither trained nor chosen on.
+Invariant: a gap is measured on real images that the discriminator was neither trained nor chosen on.
 """
 
 from __future__ import annotations
@@ -211,33 +211,38 @@ class Exponent:
     high: float
 
 
-def exponents(gaps: Sequence[Gap], floor: float = 1e-3) -> tuple[Exponent, Exponent]:
-    """Fit gap ∝ m^a p^b over all pools, widths and seeds by least squares of logarithms.
+def exponents(gaps: Sequence[Gap], largest: float = 1.0, floor: float = 1e-3) -> tuple[Exponent, Exponent]:
+    """Fit gap ∝ m^a p^b over pools and widths by least squares of logarithms, for each seed apart.
 
-    A gap below `floor` counts as `floor`, since a gap of zero has no logarithm.
+    The gaps of one seed are measured on the same images and are not independent; seeds are. A gap above `largest` is left
+    out: near 1 it says nothing of the law. One below `floor` counts as `floor`, since a gap of zero has no logarithm.
 
     Returns
     -------
     a, b : Exponent
-        With Student intervals. The theorem's bound has a = −1/2 and, but for a logarithm, b = 1/2.
+        Mean over seeds with its Student interval. The theorem's bound has a = −1/2 and, but for a logarithm, b = 1/2.
 
     Raises
     ------
     ValueError
-        When there is no spread in one of pools and widths to fit to.
+        When there are fewer than two seeds, or one has no spread in pools or widths to fit to.
     """
     from scipy.stats import t
 
-    columns = np.array([[1.0, math.log(gap.pool), math.log(gap.weights)] for gap in gaps])
-    if len(gaps) < 4 or np.linalg.matrix_rank(columns) < 3:
-        raise ValueError("gaps: got too few pools or widths for a fit; allowed: two of each, and four gaps, or more")
-    values = np.log([max(gap.gap, floor) for gap in gaps])
-    solution, *_ = np.linalg.lstsq(columns, values, rcond=None)
-    freedom = len(gaps) - 3
-    variance = float(((values - columns @ solution) ** 2).sum()) / freedom
-    errors = np.sqrt(variance * np.diag(np.linalg.inv(columns.T @ columns)))
-    half = float(t.ppf(0.975, freedom)) * errors
-    a, b = (Exponent(*(float(x) for x in (solution[i], solution[i] - half[i], solution[i] + half[i]))) for i in (1, 2))
+    fits = []
+    for seed in sorted({gap.seed for gap in gaps}):
+        own = [gap for gap in gaps if gap.seed == seed and gap.gap <= largest]
+        columns = np.array([[1.0, math.log(gap.pool), math.log(gap.weights)] for gap in own])
+        if len(own) < 3 or np.linalg.matrix_rank(columns) < 3:
+            raise ValueError(
+                f"gaps: got too few pools or widths for a fit with seed {seed}; allowed: two of each, or more"
+            )
+        fits.append(np.linalg.lstsq(columns, np.log([max(gap.gap, floor) for gap in own]), rcond=None)[0])
+    if len(fits) < 2:
+        raise ValueError(f"gaps: got {len(fits)} seeds, which show no spread; allowed: 2 or more")
+    mean = np.mean(fits, axis=0)
+    half = t.ppf(0.975, len(fits) - 1) * np.std(fits, axis=0, ddof=1) / math.sqrt(len(fits))
+    a, b = (Exponent(*(float(x) for x in (mean[i], mean[i] - half[i], mean[i] + half[i]))) for i in (1, 2))
     return a, b
 
 

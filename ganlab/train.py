@@ -5,6 +5,7 @@ checkpoint makes the same weights and samples as one that was never interrupted 
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -143,12 +144,13 @@ def train(
     by_step: dict[int, list[Request]] = {}
     for request in requests:
         by_step.setdefault(request.step, []).append(request)
-    start, logged_step = 0, 0
+    start = 0
     sums: dict[str, torch.Tensor] = {}
+    counts: Counter[str] = Counter()  # a family may report some losses in some of its steps
     if (state := checkpoint.load()) is not None:
         family.load_state(state["family"])
         # What was summed since the last logged step goes along, so that the history does not show the interruption.
-        start, logged_step, sums = int(state["step"]), int(state["logged_step"]), dict(state["sums"])
+        start, sums, counts = int(state["step"]), dict(state["sums"]), Counter(state["counts"])
     dataset = family.prepare(images, labels)
     local_batch = settings.batch_size // settings.workers
     timed_from, logged_at, saved_at = start, time.monotonic(), time.monotonic()
@@ -158,6 +160,7 @@ def train(
         losses = family.step(partial(_batch, dataset, len(images), local_batch, draws), draws)
         for name, value in losses.items():
             sums[name] = sums[name] + value if name in sums else value
+            counts[name] += 1
         logged = step % settings.log_every == 0 or step in snapshots or step == settings.steps
         stopping = stop() and step < settings.steps
         if not (logged or stopping):
@@ -171,7 +174,7 @@ def train(
                     raise Interrupted(f"stopped while drawing images at step {step}")
                 drawn = draw(family, request.images, generator_for(seed, "sample", step, request.shard))
                 sink(drawn.images, request.shard, drawn.labels)
-            means = {name: float(value) / (step - logged_step) for name, value in sums.items()}
+            means = {name: float(value) / counts[name] for name, value in sums.items()}
             rate = (step - timed_from) / max(time.monotonic() - logged_at, 1e-9)
             judged: dict[str, float] = {}
             if step in snapshots:
@@ -180,11 +183,11 @@ def train(
                 judged |= probe(draw(family, PROBE_IMAGES, generator_for(seed, "probe", step)).images)
             report({"step": step, **means, **judged, "steps_per_second": rate})
         if logged:
-            sums, logged_step = {}, step
+            sums, counts = {}, Counter()
         if rank == 0 and (stopping or time.monotonic() - saved_at > checkpoint_every_s):
             drain()
             kept = {name: value.detach().cpu() for name, value in sums.items()}
-            checkpoint.save({"step": step, "logged_step": logged_step, "sums": kept, "family": family.state()})
+            checkpoint.save({"step": step, "sums": kept, "counts": dict(counts), "family": family.state()})
             saved_at = time.monotonic()
         if stopping:
             raise Interrupted(f"stopped at step {step}")
@@ -205,6 +208,7 @@ def seconds_per_step(family: Family, shape: Shape, settings: TrainSettings, step
     size = settings.batch_size, *shape
     images = draws.integers(0, 256, size, dtype=np.uint8) if len(shape) == 3 else draws.random(size, dtype=np.float32)
     dataset = family.prepare(images, np.zeros(settings.batch_size, np.int64))
+    family.pass_first_phase()
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     seconds = []

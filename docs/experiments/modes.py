@@ -32,13 +32,17 @@ def main(folder: Path) -> None:
     """Print the table; write the figure beside this file."""
     last = xr.open_zarr(folder / "results.zarr").load().isel(snapshot=-1)
     labels = [label(last.isel(trial=trial)) for trial in range(last.sizes["trial"])]
-    groups = {name: last.isel(trial=[i for i, other in enumerate(labels) if other == name]) for name in labels}
-    print("| model | seeds | modes found, 95 % interval of the mean | high-quality share | divergence in nats |")
-    print("|---|---|---|---|---|")
+    done = last.modes_found.values >= 0
+    groups = {name: last.isel(trial=[i for i, other in enumerate(labels) if other == name and done[i]])
+              for name in dict.fromkeys(labels)}  # fmt: skip
+    print("| model | discriminator's weights | seeds | modes found, 95 % interval of the mean | high-quality share "
+          "| divergence in nats |")  # fmt: skip
+    print("|---|---|---|---|---|---|")
     for name, group in groups.items():
-        done = group.isel(trial=group.modes_found.values >= 0)
-        print(f"| {name} | {done.sizes['trial']} | {mean(done.modes_found.values.astype(float))} | "
-              f"{mean(done.high_quality_share.values)} | {mean(done.mode_divergence.values)} |")  # fmt: skip
+        weights = int(np.nan_to_num(group.discriminator_weights[0]))
+        print(f"| {name} | {f'{weights:,}' if weights else '–'} | {group.sizes['trial']} | "
+              f"{mean(group.modes_found.values.astype(float))} | "
+              f"{mean(group.high_quality_share.values)} | {mean(group.mode_divergence.values)} |")  # fmt: skip
 
     figure = Figure(figsize=(8, 0.5 * len(groups) + 1.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

@@ -40,14 +40,17 @@ def main(folder: Path) -> None:
         below.plot(results.step, row.fidelity_ratio, **style)
     print("\nin the second half:")
     for decay, group in results.isel(snapshot=late).groupby("ema_decay"):
-        mean = float(np.exp(np.log(group.support_size.values).mean()))
+        passed = group.verdict_possible.values.astype(bool)
+        mean = float(np.exp(np.log(group.support_size.values[passed]).mean()))
         fidelity = float(group.fidelity_ratio.mean())
         name = f"averaged ({decay})" if decay else "last weights"
-        print(f"{name}: support {mean:,.0f} (geometric mean), fidelity {fidelity:.2f}")
+        print(
+            f"{name}: support {mean:,.0f} (geometric mean), {passed.mean():.0%} pass the gate, fidelity {fidelity:.2f}"
+        )
     above.set(yscale="log", ylabel="support size")
     above.legend(frameon=False, fontsize=8)
     below.set(ylabel="fidelity ratio", xlabel="generator steps")
-    below.axhline(1.25, color="#888888", ls=":", lw=1)
+    below.axhline(results.attrs["fidelity_gate"], color="#888888", ls=":", lw=1)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(Path(__file__).with_name(f"{folder.name}.png"))

@@ -1,12 +1,13 @@
 """The two theorems on small discriminators: runs, table, fits and figure of docs/experiments/theory.md.
 
-`python docs/experiments/theory.py pool OUT.jsonl`, then the same with `encoder`; a run that was broken off goes on where
+`python docs/experiments/theory.py pool POOL.jsonl`, then `encoder ENCODER.jsonl`; a run that was broken off goes on where
 it was. `--quick` for a first look, `--jobs N` for more processes than one.
 """
 
 import argparse
 import json
 import math
+import sys
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
@@ -36,6 +37,7 @@ IMAGES = 60_000  # three random digits each: real digits do not run out
 POOLS, WIDTHS, STEPS = (10, 30, 100, 300, 1000, 3000, 10_000), (1, 2, 4, 8, 16), 3000
 SEEDS = {"pool": range(3), "encoder": range(2)}
 EPSILONS = (0.2, 0.1, 0.05)
+SATURATED = 0.5  # a gap can't exceed 1, which bends the law
 SPACING = 24  # 8 of the 192 values carry noise; in the paper, every 50th or 100th pixel of larger images
 
 
@@ -54,14 +56,16 @@ def run(kind: str, out: Path, jobs: int, quick: bool) -> list[Gap]:
     pools, widths, seeds, steps = (
         ((10, 100, 1000), (1, 4), range(2), 300) if quick else (POOLS, WIDTHS, SEEDS[kind], STEPS)
     )
-    lines = out.read_text().splitlines() if out.exists() else []
-    gaps = [Gap(**json.loads(line)) for line in lines if line.endswith("}")]
+    lines = [json.loads(line) for line in (out.read_text().splitlines() if out.exists() else []) if line.endswith("}")]
+    if any((line.pop("kind"), line.pop("steps")) != (kind, steps) for line in lines):
+        sys.exit(f"{out}: holds another experiment's gaps; give another file")
+    gaps = [Gap(**line) for line in lines]
     known = {(gap.pool, gap.width, gap.seed) for gap in gaps}
     left = [(m, w, s) for s in seeds for w in widths for m in pools if (m, w, s) not in known]
     with ProcessPoolExecutor(jobs) as processes, out.open("a") as file:
         file.write("\n" if lines else "")
         for gap in processes.map(partial(one, kind, steps), left):
-            file.write(json.dumps(asdict(gap)) + "\n")
+            file.write(json.dumps({"kind": kind, "steps": steps, **asdict(gap)}) + "\n")
             file.flush()
             gaps.append(gap)
     return gaps
@@ -80,8 +84,9 @@ def table(kind: str, gaps: Iterable[Gap]) -> None:
             values = np.array([gap.gap for gap in own if gap.pool == m])
             cells.append(f"{values.mean():.3f} ({values.min():.3f} – {values.max():.3f})" if len(values) else "")
         print(f"| {width} | {own[0].weights:,} | " + " | ".join(cells) + " |")
-    for name, exponent in zip(("m", "p"), exponents(gaps), strict=True):
-        print(f"\ngap ∝ {name}^{exponent.value:.2f} (95 % interval {exponent.low:.2f} to {exponent.high:.2f})", end="")
+    for words, largest in (("all gaps", 1.0), (f"gaps up to {SATURATED}", SATURATED)):
+        for name, fit in zip(("m", "p"), exponents(gaps, largest), strict=True):
+            print(f"\n{words}: ∝ {name}^{fit.value:.2f} (95 % interval {fit.low:.2f} to {fit.high:.2f})", end="")
     sufficient = sufficient_pool if kind == "pool" else sufficient_encoder_pool
     print("\n\n| weights p | ε | the theorem's m, without its constants | tried m from which on every gap is below ε |")
     print("|---|---|---|---|")

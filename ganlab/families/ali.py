@@ -29,7 +29,7 @@ class PairSettings(NetworkSettings):
     """Units of the discriminator's layers on the code; its joint layers have twice as many. The default is 16 times
     `discriminator_width`: at 64 that gives the published 1024 and 2048."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of the discriminator's units left out in each step, before each of its layers but the convolutions."""
+    """Share of the discriminator's units left out in each step, before each layer of its perceptrons but the last."""
 
 
 class ALISettings(PairSettings):

@@ -81,6 +81,9 @@ class Family(ABC):
     def sample(self, count: int, noise: np.random.Generator) -> Drawn:
         """Draw `count` independent images or points."""
 
+    def pass_first_phase(self) -> None:  # noqa: B027
+        """Skip steps that are unlike most, if the family begins with such, so that one timed now is typical."""
+
     def measures(self, images: np.ndarray, noise: np.random.Generator) -> Mapping[str, float]:
         """Numbers of the family's own, reported at each snapshot; `images` is the training set."""
         return {}

@@ -109,7 +109,11 @@ def adversarial_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
 
 
 class Stacked(TrainedFamily):
-    """The family; see `Family` for the arguments. The lower networks are `generator` and `discriminator`."""
+    """The family; see `Family` for the arguments. The lower networks are `generator` and `discriminator`.
+
+    Samples are of the data's classes, each as likely. Weights of losses, noise and the joint gradient are those of the
+    authors' code; the generators' adversarial loss is the paper's, −log D, with one step of each network.
+    """
 
     Settings = StackedSettings
     labelled = True
@@ -128,6 +132,7 @@ class Stacked(TrainedFamily):
 
     def build(self) -> Mapping[str, nn.Module]:
         s = self.settings
+        self.present = np.arange(s.classes)  # those of the data, when it is known
         self.classifier = Classifier(self.shape, s.features, s.classes)
         self.upper_generator = UpperGenerator(s.classes, s.upper_latent_dim, s.upper_width, s.features)
         self.generator = LowerGenerator(
@@ -154,6 +159,7 @@ class Stacked(TrainedFamily):
 
     def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
         assert labels is not None, "stacked learns from labels"
+        self.present = np.unique(labels)
         return Labelled(super().prepare(images), labels, self.device)
 
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
@@ -213,10 +219,13 @@ class Stacked(TrainedFamily):
             "conditional_loss": conditional.detach(), "entropy_loss": entropy.detach(),
         }  # fmt: skip
 
+    def pass_first_phase(self) -> None:
+        self.classifier.trained_steps.fill_(self.settings.classifier_steps)
+
     @torch.no_grad()
     def sample(self, count: int, noise: np.random.Generator) -> Drawn:
         s = self.settings
-        labels = noise.integers(0, s.classes, count)
+        labels = self.present[noise.integers(0, len(self.present), count)]
         classes = one_hot(torch.from_numpy(labels).to(self.device), s.classes).float()
         with self.arithmetic():
             upper, lower = self.averages["upper_generator"].network, self.averages["generator"].network

@@ -13,7 +13,7 @@ import torch
 from ganlab.datasets import GaussiansGridSettings, load
 from ganlab.families.dcgan import DCGAN, DCGANSettings
 from ganlab.randomness import generator_for
-from ganlab.replicas import steps_of
+from ganlab.replicas import Stack, Turn
 from ganlab.train import TrainSettings
 
 Row = tuple[str, float, str, str]
@@ -30,7 +30,7 @@ def speedup(items: np.ndarray, width: int, replicas: int, batch: int, device: st
         return [DCGAN(model, items.shape[1:], settings, seed, device) for seed in range(replicas)]
 
     apart, together = make(), make()
-    dataset, stacked = apart[0].prepare(items), steps_of(together)
+    dataset, stacked = apart[0].prepare(items), Stack(together)
     step = 0
 
     def draws() -> list[tuple[Callable[[], torch.Tensor], np.random.Generator]]:
@@ -48,8 +48,7 @@ def speedup(items: np.ndarray, width: int, replicas: int, batch: int, device: st
             family.step(*given)
 
     def all_at_once() -> None:
-        given = draws()
-        stacked([each[0] for each in given], [each[1] for each in given])
+        stacked.step([Turn(*each) for each in draws()])
 
     def seconds(run: Callable[[], None], steps: int = 5) -> float:
         started = time.perf_counter()

@@ -48,6 +48,17 @@ def test_gradient_penalty_of_a_linear_critic() -> None:
     torch.testing.assert_close(penalty, torch.tensor((5.0 - 1) ** 2))
 
 
+def test_gradient_penalty_is_taken_between_real_and_generated() -> None:
+    # Of D(x) = ‖x‖² / 2 the gradient at x̂ is x̂.
+    real, fake, mix = torch.randn(5, 1, 1, 2), torch.randn(5, 1, 1, 2), torch.rand(5, 1, 1, 1)
+    penalty = gradient_penalty(lambda x: x.flatten(1).square().sum(1) / 2, real, fake, mix)
+    expected = 0.0
+    for x, made, share in zip(real.view(5, 2).tolist(), fake.view(5, 2).tolist(), mix.flatten().tolist(), strict=True):
+        between = [share * a + (1 - share) * b for a, b in zip(x, made, strict=True)]
+        expected += (math.hypot(*between) - 1) ** 2 / 5
+    assert float(penalty.detach()) == pytest.approx(expected, rel=1e-5)
+
+
 def test_clipping_bounds_every_weight() -> None:
     settings = DCGANSettings(latent_dim=4, generator_width=4, discriminator_width=4, loss="wasserstein-clip")
     family = DCGAN(settings, (1, 8, 8), TrainSettings(), seed=0)
@@ -75,6 +86,18 @@ def test_the_published_discriminators_have_the_published_weights(width: int, mil
         network = Discriminator(width, 3, 64, kernel_size=5, refine=False, normalise="batch")
     weights = sum(p.numel() for name, p in network.named_parameters() if p.ndim == 4)
     assert math.isclose(weights / 1e6, millions, rel_tol=0.02)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_maps_double_whatever_the_channels(channels: int) -> None:
+    network = Discriminator(4, channels, 64, kernel_size=4, refine=False, normalise="batch")
+    assert [layer.out_channels for layer in network.modules() if isinstance(layer, torch.nn.Conv2d)] == [
+        4,
+        8,
+        16,
+        32,
+        1,
+    ]
 
 
 def test_samples_are_uint8_images() -> None:

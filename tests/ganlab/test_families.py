@@ -98,11 +98,38 @@ def test_a_resumed_run_on_points_equals_an_unbroken_one(name: str) -> None:
     assert_resumes(name, POINTS, 11)
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
-def test_every_resolution_has_its_networks(name: str) -> None:
-    for shape in ((1, 8, 8), (3, 64, 64)):
-        networks = make(name, shape, device="meta").networks
-        assert networks.keys() == make(name, device="meta").networks.keys()
+ITEM = (3, -1, -1)  # of the resolution
+DCGAN = {"generator": ([(4,)], ITEM), "discriminator": ([ITEM], ())}
+PAIRS = {"generator": ([(4,)], ITEM), "discriminator": ([ITEM, (4,)], ())}
+# Networks, or their parts, with the shapes of their inputs and of what they give for each.
+FORWARD: dict[str, dict[str, Any]] = {
+    "ali": {**PAIRS, "encoder": ([ITEM], (8,))},
+    "bigan": {**PAIRS, "encoder": ([ITEM], (4,))},
+    "dcgan": DCGAN,
+    "infogan": {"generator": ([(9,)], ITEM), "discriminator": ([ITEM], (6,))},
+    "mix": {"generator.components.1": ([(4,)], ITEM), "discriminator.components.1": ([ITEM], ())},
+    "pacgan": {"generator": ([(4,)], ITEM), "discriminator": ([(9, -1, -1)], ())},
+    "stacked": {"classifier.features": ([ITEM], (16,)), "classifier.head": ([(16,)], (3,)),
+                "upper_generator": ([(3,), (3,)], (16,)), "generator": ([(16,), (4,)], ITEM),
+                "upper_discriminator": ([(16,)], (6,)), "discriminator": ([ITEM], (7,))},
+    "vae": {"generator": ([(4,)], ITEM), "encoder": ([ITEM], (8,))},
+    "wgan": DCGAN,
+    "wgan-gp": DCGAN,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("refine", [False, True])
+@pytest.mark.parametrize("resolution", [16, 32, 64])
+@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"known-support", "gmm"}))
+def test_networks_take_and_give_their_shapes_at_every_resolution(name: str, resolution: int, refine: bool) -> None:
+    def sized(shape: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(resolution if size == -1 else size for size in shape)
+
+    networks = make(name, sized(ITEM), "meta", refine=refine).networks
+    assert networks.keys() == {path.split(".")[0] for path in FORWARD[name]}
+    for path, (inputs, output) in FORWARD[name].items():
+        given = networks.get_submodule(path)(*(torch.empty(5, *sized(shape), device="meta") for shape in inputs))
+        assert given.shape == (5, *sized(output)), path
 
 
 @pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"known-support", "gmm"}))

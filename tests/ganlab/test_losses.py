@@ -45,29 +45,6 @@ def test_mix_weighs_every_pair() -> None:
     assert penalty > float(mix.weight_penalty(torch.full((3,), 1 / 3).log())) == pytest.approx(math.log(3))
 
 
-def test_mix_descends_both_sides_of_the_game() -> None:
-    """The loss of the step itself, from its networks: T² pairs of log D and log(1 − D)."""
-    settings = mix.MixSettings(latent_dim=3, generator_width=4, discriminator_width=4, components=2)
-    family = mix.Mix(settings, (2,), TrainSettings(batch_size=6), 0)
-    real = torch.randn(6, 2, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        family.generators.logits.copy_(torch.tensor([0.4, -0.2]))
-    draws = np.random.default_rng(5)
-    latents = [torch.from_numpy(draws.standard_normal((6, 3), dtype=np.float32)) for _ in range(2)]
-    with torch.no_grad():
-        fakes = [g(z) for g, z in zip(family.generators.components, latents, strict=True)]
-        expected = 0.0
-        for i, weight in enumerate(family.generators.logits.softmax(0)):
-            for judge in family.discriminators.components:
-                said = torch.log(sigmoid(judge(real))).mean() + torch.log(1 - sigmoid(judge(fakes[i]))).mean()
-                expected -= float(weight) * 0.5 * float(said)
-    before = {name: network.logits.detach().clone() for name, network in family.networks.items()}
-    losses = family.step(lambda: real, np.random.default_rng(5))
-    assert float(losses["discriminator_loss"]) == pytest.approx(expected, rel=1e-5)
-    for name, network in family.networks.items():
-        assert not torch.equal(network.logits, before[name])  # mixture weights are learned
-
-
 def test_infogan_bounds_the_mutual_information() -> None:
     # Chen et al. 2016, equation 4: E log Q(c|x) + H(c), Q categorical and normal with unit variance.
     answer = torch.tensor([[1.0, -0.5, 0.2, 0.3, -0.8], [0.1, 0.4, -1.0, 0.9, 0.0]])
@@ -142,42 +119,3 @@ def test_stacked_discriminators_by_their_class_logits() -> None:
     expected = -0.5 * torch.log(d_real).mean() - 0.5 * torch.log(1 - d_fake).mean()
     torch.testing.assert_close(stacked.adversarial_loss(real, fake), expected)
     torch.testing.assert_close(sigmoid(stacked.realness(real)), d_real)
-
-
-def test_stacked_losses_of_a_step() -> None:
-    """Huang et al. 2017, equations 4 to 8, from the networks themselves: adversarial, conditional and entropy losses."""
-    settings = stacked.StackedSettings(
-        latent_dim=2, upper_latent_dim=3, upper_width=8, generator_width=4, discriminator_width=4, classes=3, features=5,
-        classifier_steps=1,
-    )  # fmt: skip
-    family = stacked.Stacked(settings, (1, 8, 8), TrainSettings(batch_size=4), 0)
-    family.classifier.trained_steps += 1
-    items, labels = torch.randn(4, 1, 8, 8), torch.tensor([0, 2, 1, 2])
-    draws = np.random.default_rng(3)
-    upper_noise = torch.from_numpy(draws.random((4, 3), dtype=np.float32))
-    lower_noise = torch.from_numpy(draws.random((4, 2), dtype=np.float32))
-    steps: list[float] = []
-    descend = family.descend
-    family.descend = lambda loss, *names: (steps.append(float(loss.detach())), descend(loss, *names))[1]  # type: ignore
-    with torch.no_grad():
-        features = family.classifier.features(items)
-        made = family.upper_generator(torch.eye(3)[labels], upper_noise)
-        fake = family.generator(features, lower_noise)
-        on_discriminators = 0.0
-        for judge, real, false, noise in (
-            (family.upper_discriminator, features, made, upper_noise), (family.discriminator, items, fake, lower_noise),
-        ):  # fmt: skip
-            on_real, on_false = judge(real), judge(false)
-            classes = on_real[:, :3].softmax(1)[torch.arange(4), labels]
-            recovered = ((on_false[:, 3:] - noise) ** 2).mean()
-            on_discriminators += float(stacked.adversarial_loss(on_real[:, :3], on_false[:, :3]) - classes.log().mean()
-                                       + 10 * recovered)  # fmt: skip
-    losses = family.step(lambda: (items, labels), np.random.default_rng(3))
-    assert steps[0] == pytest.approx(on_discriminators, rel=1e-4)
-    # The generators' loss has the discriminators' new weights in it; its conditional part has not.
-    with torch.no_grad():
-        told = family.classifier.head(made).softmax(1)[torch.arange(4), labels]
-        again = ((family.classifier.features(fake) - features) ** 2).mean()
-    assert float(losses["conditional_loss"]) == pytest.approx(float(again - told.log().mean()), rel=1e-4)
-    weighted = losses["generator_loss"] + losses["upper_generator_loss"] + losses["conditional_loss"]
-    assert steps[1] == pytest.approx(float(weighted + 10 * losses["entropy_loss"]), rel=1e-5)

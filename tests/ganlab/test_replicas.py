@@ -1,6 +1,7 @@
 """Replicas trained stacked make what each of them makes alone."""
 
 import io
+from collections.abc import Mapping, Sequence
 from threading import Thread
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 
 from ganlab.families import FAMILIES
 from ganlab.randomness import generator_for
-from ganlab.replicas import Replicas, stackable, steps_of
+from ganlab.replicas import Replicas, stackable
 from ganlab.train import TrainSettings, draw
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (96, 1, 8, 8), dtype=np.uint8)
@@ -35,9 +36,31 @@ def batches(family: Any, items: np.ndarray, seed: int, step: int) -> tuple[Any, 
     return (lambda: dataset[torch.from_numpy(draws.integers(0, len(items), 8))]), draws
 
 
-def alone(family: Any, items: np.ndarray, seed: int, steps: range) -> list[dict[str, float]]:
+def live(family: Any, items: np.ndarray, seed: int, steps: range) -> list[dict[str, float]]:
     return [{name: float(value) for name, value in family.step(*batches(family, items, seed, step)).items()}
             for step in steps]  # fmt: skip
+
+
+def live_together(
+    families: Sequence[Any], items: np.ndarray, steps: Sequence[range], states: Mapping[int, Any] | None = None
+) -> list[list[dict[str, float]]]:
+    """Each in a thread of its own, from its state if it has one, as the training loop does it; returns their losses."""
+    replicas, losses = Replicas(len(families)), {}
+
+    def member(seed: int) -> None:
+        with replicas.member(seed):
+            family = replicas.join(seed, families[seed])
+            if states and seed in states:
+                family.load_state(states[seed])
+            losses[seed] = live(family, items, seed, steps[seed])
+
+    threads = [Thread(target=member, args=(seed,)) for seed in range(len(families))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return [losses[seed] for seed in range(len(families))]
 
 
 def distance(one: Any, other: Any) -> float:
@@ -52,31 +75,28 @@ def distance(one: Any, other: Any) -> float:
 @pytest.mark.parametrize("items", [IMAGES, POINTS], ids=["images", "points"])
 @pytest.mark.parametrize(("name", "changes"), CASES)
 def test_stacked_replicas_are_what_they_are_alone(name: str, changes: dict[str, Any], items: np.ndarray) -> None:
-    rates = (1e-3, 3e-3, 1e-3)
-    together = [make(name, seed, items, changes, learning_rate=rate) for seed, rate in enumerate(rates)]
-    step = steps_of(together)
-    rows = []
-    for number in range(6):
-        given = [batches(family, items, seed, number) for seed, family in enumerate(together)]
-        rows.append(step([each[0] for each in given], [each[1] for each in given]))
-    for seed, (family, rate) in enumerate(zip(together, rates, strict=True)):
-        single = make(name, seed, items, changes, learning_rate=rate)
-        losses = alone(single, items, seed, range(6))
+    """Each with its own rates and decay, of which some share one."""
+    trains = [
+        {"learning_rate": 1e-3, "ema_decay": 0.5},
+        {"learning_rate": 3e-3, "discriminator_learning_rate": 1e-3, "ema_decay": 0.9},
+        {"learning_rate": 1e-3, "discriminator_learning_rate": 2e-3, "ema_decay": 0.9},
+    ]
+    together = [make(name, seed, items, changes, **own) for seed, own in enumerate(trains)]
+    rows = live_together(together, items, [range(6)] * 3)
+    for seed, (family, own) in enumerate(zip(together, trains, strict=True)):
+        single = make(name, seed, items, changes, **own)
+        for row, wanted in zip(rows[seed], live(single, items, seed, range(6)), strict=True):
+            assert row == pytest.approx(wanted, abs=TOLERANCE)
         assert distance(family, single) < TOLERANCE
-        for row, own in zip(rows, losses, strict=True):
-            assert {key: float(value) for key, value in row[seed].items()} == pytest.approx(own, abs=TOLERANCE)
         images, wanted = (draw(each, 20, np.random.default_rng(1)).images for each in (family, single))
         assert np.abs(images.astype(float) - wanted).max() <= (1 if items.ndim == 4 else TOLERANCE)
-        moved = make(name, seed, items, changes)
+        moved = make(name, seed, items, changes, **own)
         assert distance(moved, single) > 10 * TOLERANCE  # so that the comparison means something
 
 
 def test_a_replica_goes_on_alone_from_its_checkpoint_and_stacked_from_that_of_one() -> None:
     together = [make("dcgan", seed, IMAGES, {}) for seed in range(2)]
-    step = steps_of(together)
-    for number in range(3):
-        given = [batches(family, IMAGES, seed, number) for seed, family in enumerate(together)]
-        step([each[0] for each in given], [each[1] for each in given])
+    live_together(together, IMAGES, [range(3)] * 2)
     buffer = io.BytesIO()
     torch.save(together[1].state(), buffer)
 
@@ -85,54 +105,36 @@ def test_a_replica_goes_on_alone_from_its_checkpoint_and_stacked_from_that_of_on
 
     continued = make("dcgan", 1, IMAGES, {})
     continued.load_state(kept())
-    alone(continued, IMAGES, 1, range(3, 6))
+    live(continued, IMAGES, 1, range(3, 6))
     restacked = [make("dcgan", seed, IMAGES, {}) for seed in range(2)]
-    step = steps_of(restacked)
-    restacked[1].load_state(kept())  # after stacking, as the training loop does
-    for number in range(3, 6):
-        given = [batches(family, IMAGES, seed, number) for seed, family in enumerate(restacked)]
-        step([each[0] for each in given], [each[1] for each in given])
+    live_together(restacked, IMAGES, [range(3, 6)] * 2, {1: kept()})
     single = make("dcgan", 1, IMAGES, {})
-    alone(single, IMAGES, 1, range(6))
+    live(single, IMAGES, 1, range(6))
     assert distance(continued, single) < TOLERANCE
     assert distance(restacked[1], single) < TOLERANCE
 
 
-def test_replicas_in_threads_end_when_they_like() -> None:
+def test_replicas_end_when_they_like() -> None:
     """Two of three end early: the third takes all its steps, as alone."""
-    replicas, families, seen = Replicas(3), {}, {}
-
-    def live(seed: int, steps: int) -> None:
-        with replicas.member(seed):
-            family = replicas.join(seed, make("dcgan", seed, IMAGES, {}))
-            families[seed] = family
-            for step in range(steps):
-                seen[seed] = step
-                family.step(*batches(family, IMAGES, seed, step))
-
-    threads = [Thread(target=live, args=(seed, steps)) for seed, steps in enumerate((2, 4, 8))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    assert not any(thread.is_alive() for thread in threads)
-    assert seen == {0: 1, 1: 3, 2: 7}
-    for seed, steps in enumerate((2, 4, 8)):
+    together, steps = [make("dcgan", seed, IMAGES, {}) for seed in range(3)], [range(2), range(4), range(8)]
+    losses = live_together(together, IMAGES, steps)
+    assert [len(of_one) for of_one in losses] == [2, 4, 8]
+    for seed, family in enumerate(together):
         single = make("dcgan", seed, IMAGES, {})
-        alone(single, IMAGES, seed, range(steps))
-        assert distance(families[seed], single) < TOLERANCE
+        live(single, IMAGES, seed, steps[seed])
+        assert distance(family, single) < TOLERANCE
 
 
 def test_a_replica_that_never_comes_is_not_waited_for() -> None:
     replicas, ended = Replicas(2), []
 
-    def live() -> None:
+    def first() -> None:
         with replicas.member(0):
             family = replicas.join(0, make("dcgan", 0, IMAGES, {}))
             family.step(*batches(family, IMAGES, 0, 0))
             ended.append(0)
 
-    thread = Thread(target=live)
+    thread = Thread(target=first)
     thread.start()
     with pytest.raises(ValueError, match="no such"), replicas.member(1):
         raise ValueError("no such thing")

@@ -1,6 +1,7 @@
 """The constructions of the theory: exact where they are exact; discriminators fooled, or not, as they should be."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -85,5 +86,12 @@ def test_exponents_of_a_law_are_found() -> None:
     assert a.low < -0.5 < a.high
     assert b.low < 0.3 < b.high
     assert a.high - a.low < 0.1
+    saturated = [replace(gap, gap=min(1.0, 2 * gap.gap)) for gap in gaps]
+    assert exponents(saturated)[0].low > -0.45
+    a, b = exponents(saturated, largest=0.99)
+    assert a.low < -0.5 < a.high
+    assert b.low < 0.3 < b.high
     with pytest.raises(ValueError, match="too few pools or widths"):
         exponents(gaps[:3])
+    with pytest.raises(ValueError, match="got 1 seeds"):
+        exponents([gap for gap in gaps if gap.seed == 0])
