@@ -27,8 +27,10 @@ class Tile(NamedTuple):
         return int(np.clip(self.column_stop - np.maximum(self.column_start, rows + 1), 0, None).sum())
 
 
-def plan_tiles(samples: int, tile_images: int) -> tuple[Tile, ...]:
-    """Tiles of all pairs of `samples` images: the upper triangle with its diagonal, by block row.
+def plan_tiles(samples: int, tile_images: int, compared: int = 0) -> tuple[Tile, ...]:
+    """Tiles of all pairs of `samples` images, by block row; of the first `compared` of them the pairs are known.
+
+    Merge their results with that of the pairs compared before.
 
     Parameters
     ----------
@@ -36,19 +38,8 @@ def plan_tiles(samples: int, tile_images: int) -> tuple[Tile, ...]:
         Number of images.
     tile_images
         Most rows, and most columns, of a tile.
-
-    Raises
-    ------
-    ValueError
-        A negative number of images, or a tile of no images.
-    """
-    return plan_new_tiles(0, samples, tile_images)
-
-
-def plan_new_tiles(compared: int, samples: int, tile_images: int) -> tuple[Tile, ...]:
-    """Tiles of the pairs that images [compared, samples) add to those of images [0, compared), by block row.
-
-    Merge their results with that of the pairs compared before.
+    compared
+        Number of images whose pairs with one another are left out.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from ganlab.collisions import Collisions, compare_tile
 from ganlab.exact import Images, load_rows, on_best_device
 from ganlab.neighbours import Neighbours, nearest_in_tile
 from ganlab.screen import Screen, learn
-from ganlab.tiles import Tile, choose_tile_images, plan_new_tiles, plan_rectangle, split
+from ganlab.tiles import Tile, choose_tile_images, plan_rectangle, plan_tiles, split
 from storage.samples import DamagedShardError
 
 Key = TypeVar("Key")
@@ -105,7 +105,7 @@ class Comparison:
         """What is left when the first `compared` images were compared before."""
         parts = []
         if self.threshold_squared is not None:
-            parts += [Part(True, tile) for tile in plan_new_tiles(compared, self.samples, tile_images)]
+            parts += [Part(True, tile) for tile in plan_tiles(self.samples, tile_images, compared)]
         if self.reference is not None:
             references = self.reference.shape[0]
             parts += [Part(False, tile) for tile in plan_rectangle(compared, self.samples, references, tile_images)]

@@ -157,7 +157,7 @@ def measure_sweep(
     real = real_neighbours_of(layout, memory_bytes, map, progress, space)
     threshold_squared = threshold_of(settings, real, space.integer(read_reference(layout)))
     found = list(committed(layout, trials, settings, threshold_squared, space))
-    wanted = [each for each in found if _unmeasured(layout, each)]
+    wanted = [each for each in found if unmeasured(layout, each)]
     damaged = measure_snapshots(layout, wanted, settings, threshold_squared, memory_bytes, map, progress, space)
     complete = [each for each in found if each.complete and each.snapshot not in damaged]
     damaged |= score_snapshots(layout, complete, threshold_squared, map, partial(stage, "Scoring"), space)
@@ -225,14 +225,8 @@ def threshold_of(settings: CollisionSettings, real: RealNeighbours, integer: boo
     return int(np.floor(squared + 1e-9)) if integer else squared
 
 
-def unmeasured(
-    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, threshold_squared: float
-) -> list[Committed]:
-    """Every snapshot that has no valid record yet, and is complete, or large and still being drawn."""
-    return [each for each in committed(layout, trials, settings, threshold_squared) if _unmeasured(layout, each)]
-
-
-def _unmeasured(layout: SweepLayout, each: Committed) -> bool:
+def unmeasured(layout: SweepLayout, each: Committed) -> bool:
+    """Whether a snapshot has no valid record yet, and is complete, or large and still being drawn."""
     ready = each.complete or each.images.shape[0] >= BEGIN_IMAGES
     return ready and read_pair_record(layout, *each.snapshot, each.whole) is None
 

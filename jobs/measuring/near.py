@@ -12,7 +12,7 @@ from ganlab.collisions import Collisions, compare_tile
 from ganlab.pairs import Pairs
 from ganlab.screen import learn
 from ganlab.selection import NearPairs
-from ganlab.tiles import choose_tile_images, plan_new_tiles
+from ganlab.tiles import choose_tile_images, plan_tiles
 from jobs.measuring.comparison import Map, Source
 from jobs.measuring.measure import Snapshot
 from jobs.measuring.measured import MeasuredSnapshot
@@ -93,7 +93,7 @@ def _pairs_of_first(task: _Task) -> NearPairs:
     while compared < images and found.duplicates < LISTED:
         samples = min(images, max(FIRST_IMAGES, 2 * compared))
         size = choose_tile_images(samples, task.images.shape[1:], task.memory_bytes, task.images.dtype.itemsize)
-        for tile in plan_new_tiles(compared, samples, size):
+        for tile in plan_tiles(samples, size, compared):
             found = found.merge(compare_tile(task.images.read, tile, screen, limit, 1, LISTED))
         compared = samples
     return NearPairs(found.listed.sorted(), min(found.listed_below, compared), images)

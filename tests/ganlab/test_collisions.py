@@ -15,7 +15,7 @@ from ganlab import filter_refine, screen
 from ganlab.collisions import Collisions, compare_tile
 from ganlab.pairs import closest_pairs, pairs_within
 from ganlab.screen import Screen, learn
-from ganlab.tiles import Tile, plan_new_tiles, plan_tiles
+from ganlab.tiles import Tile, plan_tiles
 
 Array = NDArray[Any]
 
@@ -123,7 +123,7 @@ def test_results_go_to_disk_and_between_workers(tmp_path: Any) -> None:
 def test_new_images_are_compared_with_old_ones_only() -> None:
     images = images_of(np.random.default_rng(1), 200, "uint8")
     old = reduce(Collisions.merge, compare(images[:120], plan_tiles(120, 50), None, 60))
-    added = reduce(Collisions.merge, compare(images, plan_new_tiles(120, 200, 50), None, 60))
+    added = reduce(Collisions.merge, compare(images, plan_tiles(200, 50, 120), None, 60))
     assert_same(old.merge(added), reduce(Collisions.merge, compare(images, plan_tiles(200, 200), None, 60)))
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganlab.tiles import Tile, choose_tile_images, plan_new_tiles, plan_tiles
+from ganlab.tiles import Tile, choose_tile_images, plan_tiles
 
 
 def pairs_of(tiles: tuple[Tile, ...]) -> list[tuple[int, int]]:
@@ -29,7 +29,7 @@ def test_every_pair_once(samples: int, tile_images: int) -> None:
 
 @given(compared=st.integers(0, 30), new=st.integers(0, 30), tile_images=st.integers(1, 40))
 def test_new_tiles_add_exactly_what_is_missing(compared: int, new: int, tile_images: int) -> None:
-    added = plan_new_tiles(compared, compared + new, tile_images)
+    added = plan_tiles(compared + new, tile_images, compared)
     both = pairs_of(plan_tiles(compared, tile_images)) + pairs_of(added)
     assert sorted(both) == list(itertools.combinations(range(compared + new), 2))
 
@@ -60,7 +60,7 @@ def test_tiles_fit_the_memory_and_feed_the_workers(
     [
         (lambda: plan_tiles(-1, 10), "got 0 and -1"),
         (lambda: plan_tiles(10, 0), "tile_images: got 0"),
-        (lambda: plan_new_tiles(11, 10, 5), "got 11 and 10"),
+        (lambda: plan_tiles(10, 5, 11), "got 11 and 10"),
         (lambda: choose_tile_images(10, (3, 64, 64), 2**20), "memory_bytes: got 1048576"),
     ],
 )

@@ -13,6 +13,7 @@ from jobs.measuring.answers import write_answers
 from jobs.measuring.measure import (
     REFERENCE,
     Snapshot,
+    committed,
     measure_snapshots,
     measure_sweep,
     real_neighbours_of,
@@ -59,9 +60,14 @@ def quiet(done: float, total: float, tiles_left: int) -> None:
     assert (tiles_left == 0) == (done == total)
 
 
+def wanted_of(layout, spec, threshold_squared):
+    found = committed(layout, spec.trials(), spec.collisions, threshold_squared)
+    return [each for each in found if unmeasured(layout, each)]
+
+
 def measure(layout, spec, memory_bytes=2**30, threshold_squared=32**2, map=map):
     """Measure what is not measured yet; its fingerprints by snapshot."""
-    wanted = unmeasured(layout, spec.trials(), spec.collisions, threshold_squared)
+    wanted = wanted_of(layout, spec, threshold_squared)
     damaged = measure_snapshots(layout, wanted, spec.collisions, threshold_squared, memory_bytes, map, quiet)
     for error in damaged.values():
         raise error
@@ -149,7 +155,7 @@ def test_a_large_snapshot_is_compared_while_it_is_drawn(prepared, monkeypatch) -
     for shards in (1, 2, 2, 10, 10):  # of 10, of 4,096 images each
         draw(layout, trial, slice(0, shards))
         seen = []
-        wanted = unmeasured(layout, spec.trials(), spec.collisions, 0)
+        wanted = wanted_of(layout, spec, 0)
         measure_snapshots(layout, wanted, spec.collisions, 0, 2**30, map, lambda *now, seen=seen: seen.append(now[:2]))
         pairs = [total - done for done, total in seen[:1]]
         compared += pairs or [0.0]
