@@ -487,7 +487,7 @@ def test_shipped_sweeps_expand_to_the_published_experiments() -> None:
         "digits-vae": 12,
         "gaussians-modes": 70,
         "known-support": 6,
-        "stacked-digits-modes": 12,
+        "stacked-digits-modes": 9,
         "stacked-digits-modes-cluster": 40,
     }
     assert all(path.read_text().startswith("# ") for path in shipped_sweeps().values())
