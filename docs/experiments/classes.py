@@ -3,19 +3,19 @@
 `ganlab run digits-classes` first, then `python docs/experiments/classes.py sweeps/digits-classes`.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from finished import finished_sweep
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, results: xr.Dataset) -> None:
     """Print the table; write the figure beside this file."""
-    every = xr.open_zarr(folder / "results.zarr").load().isel(snapshot=-1)
+    every = results.isel(snapshot=-1)
     last = every.isel(trial=every.verdict_possible.values)
     print("| class | seeds | support, geometric mean (least – most) | half point √(2 N ln 2) | largest mode | nonuniform"
           " | real images |")  # fmt: skip
@@ -52,4 +52,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*finished_sweep())

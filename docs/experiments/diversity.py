@@ -4,11 +4,11 @@
 `ganlab measure sweeps/digits-diversity --embedding classifier`.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from finished import finished_sweep
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import linregress, t
@@ -21,9 +21,8 @@ def slope(weights: np.ndarray, support: np.ndarray) -> tuple[float, float, float
     return fit.slope, fit.slope - half, fit.slope + half
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, results: xr.Dataset) -> None:
     """Print the table and the fits; write the figure beside this file."""
-    results = xr.open_zarr(folder / "results.zarr").load()
     last = results.isel(snapshot=-1)
     print("| width | weights | passed the gate | support, geometric mean (least – most) | realistic only | fidelity |")
     print("|---|---|---|---|---|---|")
@@ -75,4 +74,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*finished_sweep())

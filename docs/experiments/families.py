@@ -3,27 +3,13 @@
 `ganlab run digits-families` first, then `python docs/experiments/families.py sweeps/digits-families`. Works on any sweep.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from finished import by_model, finished_sweep
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-
-
-def settings(results: xr.Dataset) -> list[tuple[str, xr.Dataset]]:
-    """The trials by kind of model, and by what else differs, in the order of the sweep."""
-    keys = [name for name in ("pixel_scale", "packing") if name in results.coords]
-
-    def label(trial: int) -> str:
-        row = results.isel(trial=trial)
-        extra = [f"{key.replace('_', ' ')} {row[key].item()}" for key in keys if row[key].item() not in ("None", "nan")]
-        return ", ".join([str(row.family.item()), *extra])
-
-    labels = [label(trial) for trial in range(results.sizes["trial"])]
-    return [(name, results.isel(trial=[i for i, other in enumerate(labels) if other == name]))
-            for name in dict.fromkeys(labels)]  # fmt: skip
 
 
 def geometric(values: np.ndarray) -> str:
@@ -33,14 +19,14 @@ def geometric(values: np.ndarray) -> str:
     return f"{np.exp(np.log(values).mean()):,.0f} ({values.min():,.0f} – {values.max():,.0f})"
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, results: xr.Dataset) -> None:
     """Print the table; write the figure beside this file."""
-    last = xr.open_zarr(folder / "results.zarr").load().isel(snapshot=-1)
+    last = results.isel(snapshot=-1)
     print("| model | discriminator's weights | passed the gate | support | sample size at ½ | realistic only | fidelity "
           "| E(G(z)) − z | G(E(x)) − x |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|")
-    groups = settings(last)
-    for name, group in groups:
+    groups = by_model(last)
+    for name, group in groups.items():
         passed = group.isel(trial=group.verdict_possible.values)
         weights = int(group.discriminator_weights[0]) if "discriminator_weights" in group.coords else 0
         said = f"{weights:,}" if weights else "–"
@@ -56,7 +42,7 @@ def main(folder: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     axes.axvspan(low, high, color="#c8553d", alpha=0.18, lw=0, label="real images, 95 % interval")
-    for place, (_, group) in enumerate(groups):
+    for place, group in enumerate(groups.values()):
         passed = group.verdict_possible.values
         for chosen, style in ((passed, {"color": "#1f5fa8"}), (~passed, {"color": "#888888", "mfc": "none"})):
             some = group.isel(trial=chosen)
@@ -65,7 +51,7 @@ def main(folder: Path) -> None:
                 error = np.abs([x - some.support_size_low.values, some.support_size_high.values - x])
                 axes.errorbar(x, place + 0.1 * (some.seed.values % 5 - 1), xerr=error, fmt="o", ms=4, lw=1, **style)
     axes.set(xscale="log", xlabel="support size (distinct images); grey: no verdict, too far from real images")
-    axes.set_yticks(range(len(groups)), [name for name, _ in groups])
+    axes.set_yticks(range(len(groups)), list(groups))
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
@@ -73,4 +59,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*finished_sweep())

@@ -4,20 +4,14 @@
 `python docs/experiments/modes.py sweeps/gaussians-modes`.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from finished import by_model, finished_sweep
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import t
-
-
-def label(row: xr.Dataset) -> str:
-    """The kind of model, and its packing."""
-    packing = row["packing"].item() if "packing" in row.coords else "None"
-    return str(row.family.item()) + ("" if packing in ("None", "nan") else f", packing {packing}")
 
 
 def mean(values: np.ndarray) -> str:
@@ -28,13 +22,10 @@ def mean(values: np.ndarray) -> str:
     return f"{values.mean():.2f} ± {half:.2f} (sd {values.std(ddof=1):.2f})"
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, results: xr.Dataset) -> None:
     """Print the table; write the figure beside this file."""
-    last = xr.open_zarr(folder / "results.zarr").load().isel(snapshot=-1)
-    labels = [label(last.isel(trial=trial)) for trial in range(last.sizes["trial"])]
-    done = last.modes_found.values >= 0
-    groups = {name: last.isel(trial=[i for i, other in enumerate(labels) if other == name and done[i]])
-              for name in dict.fromkeys(labels)}  # fmt: skip
+    last = results.isel(snapshot=-1)
+    groups = by_model(last.isel(trial=last.modes_found.values >= 0))
     print("| model | discriminator's weights | seeds | modes found, 95 % interval of the mean | high-quality share "
           "| divergence in nats |")  # fmt: skip
     print("|---|---|---|---|---|---|")
@@ -59,4 +50,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*finished_sweep())

@@ -3,18 +3,17 @@
 `ganlab run digits-snapshots` first, then `python docs/experiments/snapshots.py sweeps/digits-snapshots`.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from finished import finished_sweep
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, results: xr.Dataset) -> None:
     """Print, for each trial, how support moves in the second half of training; write the figure beside this file."""
-    results = xr.open_zarr(folder / "results.zarr").load()
     late = slice(results.sizes["snapshot"] // 2, None)
     print("| sampled from | seed | support, second half: least – most | moves between snapshots, rms of log | "
           "of its intervals, rms of log | slope of log support per doubling of steps |")  # fmt: skip
@@ -57,4 +56,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*finished_sweep())

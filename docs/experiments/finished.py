@@ -1,0 +1,32 @@
+"""The finished sweep that an experiment's script is given, and its trials by kind of model."""
+
+import sys
+from pathlib import Path
+
+import xarray as xr
+
+
+def finished_sweep() -> tuple[Path, xr.Dataset]:
+    """The folder on the command line, and its results."""
+    if len(sys.argv) != 2:
+        sys.exit(f"usage: python {sys.argv[0]} FOLDER, that of a finished sweep")
+    folder = Path(sys.argv[1])
+    if not (folder / "results.zarr").exists():
+        sys.exit(f"{folder}: no results here yet; run the sweep to its end first")
+    return folder, xr.open_zarr(folder / "results.zarr").load()
+
+
+def by_model(results: xr.Dataset, keys: tuple[str, ...] = ("pixel_scale", "packing")) -> dict[str, xr.Dataset]:
+    """The trials by family, and by what else differs, in the order of the sweep."""
+
+    def label(trial: int) -> str:
+        row = results.isel(trial=trial)
+        differing = [(key, row[key].item()) for key in keys if key in results.coords]
+        return ", ".join([
+            str(row.family.item()),
+            *(f"{key.replace('_', ' ')} {value}" for key, value in differing if value not in ("None", "nan")),
+        ])  # fmt: skip
+
+    labels = [label(trial) for trial in range(results.sizes["trial"])]
+    return {name: results.isel(trial=[i for i, other in enumerate(labels) if other == name])
+            for name in dict.fromkeys(labels)}  # fmt: skip
