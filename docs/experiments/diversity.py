@@ -42,6 +42,9 @@ def main(folder: Path, results: xr.Dataset) -> None:
         for words, least, most in (("all widths", 0, 99), ("widths 8 to 16", 8, 16), ("widths 16 to 32", 16, 32)):
             width = kept.discriminator_width.values
             some = kept.isel(trial=(least <= width) & (width <= most))
+            if some.sizes["trial"] < 4:
+                print(f"{name}, {words}: too few trials pass the gate for a fit ({some.sizes['trial']})")
+                continue
             exponent, low, high = slope(some.discriminator_weights.values, some[name].values)
             print(f"{name} ∝ weights^{exponent:.2f} ({low:.2f} to {high:.2f}), {words}, {some.sizes['trial']} trials")
     across = np.corrcoef(kept.fidelity_ratio, np.log(kept.support_size))[0, 1]
