@@ -134,7 +134,8 @@ class DCGAN(TrainedFamily):
                 with torch.no_grad():
                     for parameter in self.discriminator.parameters():
                         parameter.clamp_(-self.settings.weight_clip, self.settings.weight_clip)
-        # The last fakes serve the generator's step too, as in the reference implementations: one pass less.
+        # The last fakes serve the generator's step too, as in PyTorch's DCGAN example (WGAN's papers draw new ones): one
+        # pass less.
         with self.frozen("discriminator"):
             with self.arithmetic():
                 on_generator = generator_loss(loss, self.discriminator(fake).float())
