@@ -10,6 +10,7 @@ import xarray as xr
 from finished import by_model, finished_sweep
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 
 def geometric(values: np.ndarray) -> str:
@@ -51,6 +52,9 @@ def main(folder: Path, results: xr.Dataset) -> None:
                 error = np.abs([x - some.support_size_low.values, some.support_size_high.values - x])
                 axes.errorbar(x, place + 0.1 * (some.seed.values % 5 - 1), xerr=error, fmt="o", ms=4, lw=1, **style)
     axes.set(xscale="log", xlabel="support size (distinct images); grey: no verdict, too far from real images")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(len(groups)), list(groups))
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)

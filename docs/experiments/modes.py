@@ -46,7 +46,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     axes.invert_yaxis()
     axes.set(xlabel="modes found, one point for each seed, their mean in red")
     axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(Path(__file__).with_name(f"{folder.name}.png"))
+    figure.savefig(Path(__file__).with_name(f"{folder.name}-found.png"))
 
 
 if __name__ == "__main__":
