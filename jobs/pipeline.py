@@ -63,7 +63,7 @@ def measure_folder(layout: SweepLayout, console: Console, embedding: str | None 
     """Measure what is committed in a sweep so far; in another embedding than its own, if one is given."""
     spec = load_spec(layout.spec)
     if not layout.reference.exists():
-        raise SpecError(f"{layout.root}: nothing to measure here yet; run `ganlab run {layout.spec}` first")
+        raise SpecError(f"{layout.root}: nothing to measure here yet; run its sweep first, with this folder as --out")
     if embedding is not None and embedding != spec.collisions.embedding:
         if spec.collisions.threshold != "auto":
             raise SpecError(

@@ -16,12 +16,13 @@ def finished_sweep() -> tuple[Path, xr.Dataset]:
     return folder, xr.open_zarr(folder / "results.zarr").load()
 
 
-def by_model(results: xr.Dataset, keys: tuple[str, ...] = ("pixel_scale", "packing")) -> dict[str, xr.Dataset]:
-    """The trials by family, and by what else differs, in the order of the sweep."""
+def by_model(results: xr.Dataset) -> dict[str, xr.Dataset]:
+    """The trials by family, pixel scale and packing, in the order of the sweep."""
+    keys = [key for key in ("pixel_scale", "packing") if key in results.coords]
 
     def label(trial: int) -> str:
         row = results.isel(trial=trial)
-        differing = [(key, row[key].item()) for key in keys if key in results.coords]
+        differing = [(key, row[key].item()) for key in keys]
         return ", ".join([
             str(row.family.item()),
             *(f"{key.replace('_', ' ')} {value}" for key, value in differing if value not in ("None", "nan")),

@@ -57,7 +57,7 @@ def run(kind: str, out: Path, jobs: int, quick: bool) -> list[Gap]:
         ((10, 100, 1000), (1, 4), range(2), 300) if quick else (POOLS, WIDTHS, SEEDS[kind], STEPS)
     )
     lines = [json.loads(line) for line in (out.read_text().splitlines() if out.exists() else []) if line.endswith("}")]
-    if any((line.pop("kind"), line.pop("steps")) != (kind, steps) for line in lines):
+    if any((line.pop("kind", None), line.pop("steps", None)) != (kind, steps) for line in lines):
         sys.exit(f"{out}: holds another experiment's gaps; give another file")
     gaps = [Gap(**line) for line in lines]
     known = {(gap.pool, gap.width, gap.seed) for gap in gaps}

@@ -27,5 +27,5 @@ def test_too_little_memory_is_refused_in_a_folder_that_has_begun_too(prepared) -
 def test_a_folder_in_which_nothing_has_begun_cannot_be_measured(prepared) -> None:
     layout, _ = prepared()
     shutil.rmtree(layout.reference)
-    with pytest.raises(SpecError, match="nothing to measure here yet; run `ganlab run "):
+    with pytest.raises(SpecError, match="nothing to measure here yet; run its sweep first"):
         measure_folder(layout, Console())
