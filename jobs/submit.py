@@ -107,7 +107,8 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
 
     dataset = check_folder(spec, layout, console)
     memory = spec.resources.measure_memory_bytes(site.measure_memory_bytes)
-    check_memory(spec, layout, dataset, memory, f"a larger measure_memory_gb; in {site_path} fewer measure_workers")
+    more = f"a larger measure_memory_gb; in {site_path} fewer measure_workers, or a larger mem_gb"
+    check_memory(spec, layout, dataset, memory, more)
     with sweep_lock(layout, f"ganlab submit {spec.source}"):
         check_shared(site, layout.cluster)
         prepare_folder(spec, layout, dataset)
