@@ -4,7 +4,6 @@ Invariant: shows what the files say; computes nothing new.
 """
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,6 @@ from jobs.progress import duration
 from storage.layout import SweepLayout
 
 if TYPE_CHECKING:  # `ganlab status` prints by this module, and needs none of them
-    from ganlab.support import Estimate
     from jobs.measuring.sample_answer import SampleAnswer
     from jobs.plan import Plan
     from jobs.spec import Spec, TrialSettings
@@ -101,61 +99,38 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
 def show_samples(answer: "SampleAnswer", as_json: bool, page: Path | None = None) -> None:
     """Print what a set of samples says, and where its report is."""
     if as_json:
-        click.echo(json.dumps(answer.as_json() | ({} if page is None else {"report": str(page)}), indent=2))
+        from jobs.report.results_json import samples_json
+
+        click.echo(json.dumps(samples_json(answer) | ({} if page is None else {"report": str(page)}), indent=2))
         return
     console = Console(highlight=False, soft_wrap=True)
     for line in sample_lines(answer):
-        console.print(line)
+        console.print(line, markup=False)
     if page is not None:
-        console.print(f"\nReport: {page}")
+        console.print(f"\nReport: {page}", markup=False)
 
 
 def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
-    """What a set of samples says, in words."""
-    from jobs.report.table import squared_words
+    """The headline of a set of samples, and the numbers that stand behind it."""
+    from jobs.report.headline import headline
+    from jobs.report.table import NOT_MEASURED, WITHHELD, build_table, table_headings
 
-    facts, support = answer.facts, answer.facts.support
-    yield f"support size: [bold]{_images(support)}[/] distinct images, {support.confidence:.0%} confidence"
-    yield f"  {support.duplicates:,} duplicates among {facts.record.pairs_compared:,} pairs of {support.samples:,} images"
-    yield f"  a duplicate is a pair at most {answer.threshold:.6g} apart in {answer.space.name} ({answer.threshold_from})"
+    results = answer.results
+    table = build_table(results)
+    row = table.trials[0]
+    yield from headline(row, table, results.isel(trial=0, snapshot=0))
+    yield ""
+    yield (
+        f"{row.values['duplicates']:,} duplicates among {row.values['pairs_compared']:,} pairs of {row.samples:,} images;"
+        f" a duplicate is a pair at most {answer.threshold:.6g} apart in {answer.space.name} ({answer.threshold_from})"
+    )
     if answer.space.classifier is not None:
-        yield f"  the classifier is right about {answer.space.classifier.held_out_accuracy:.1%} of held-out real images"
-    if facts.published is not None:
-        forms = facts.published
-        yield (f"  half of all samples of {forms.sample_size:,.0f} images hold a duplicate (published form: s² = "
-               f"{forms.support:,.0f}, corrected: {forms.corrected:,.0f})")  # fmt: skip
-        yield f"  largest mode: {support.largest_mode_mass:.2%} of the images; nonuniformity {support.nonuniformity:.3g}"
-    for mode in facts.heavy.modes:
-        yield (f"  heavy mode: image {mode.members[0]} and {len(mode.members) - 1:,} like it, {mode.mass:.2%} "
-               f"({mode.low:.2%} – {mode.high:.2%})")  # fmt: skip
-    if facts.heavy.modes and facts.heavy.rest is not None:
-        yield f"  without the heavy modes: {_images(facts.heavy.rest)}"
-    for each in facts.classes:
-        uneven = ", nonuniform: a few images hold much of it" if each.nonuniform else ""
-        yield f"  class {each.label}: {_images(each.support)} among {each.support.samples:,} images{uneven}"
-    if answer.real is None:
-        yield "  no fidelity figure: bad samples look diverse; give --reference PATH with real images"
-        return
-    yield f"  real images, measured the same way: {_images(answer.real.facts.support)}"
-    yield (f"  fidelity ratio {facts.fidelity_ratio:.2f} (1 is as near to the real images as held-out ones), "
-           f"{facts.realistic_share:.1%} realistic")  # fmt: skip
-    if facts.realistic is not None:
-        yield f"  among the realistic ones alone: {_images(facts.realistic)}"
-    if facts.scores is not None and facts.scores.manifold is not None:
-        scores = facts.scores.manifold
-        yield (
-            f"  precision {scores.precision:.1%}, recall {scores.recall:.1%}, density {scores.density:.2f}, "
-            f"coverage {scores.coverage:.1%} (k = {scores.neighbours}, {scores.generated_images:,} images of each)"
-        )
-    if facts.scores is not None and math.isfinite(facts.scores.frechet):
-        yield f"  Fréchet distance {squared_words(facts.scores.frechet)}"
-
-
-def _images(support: "Estimate") -> str:
-    """A support size with its interval."""
-    if support.one_sided:
-        return f"at least {support.low:,.0f}"
-    return f"{support.size:,.0f} ({support.low:,.0f} – {support.high:,.0f})"
+        yield f"The classifier is right about {answer.space.classifier.held_out_accuracy:.1%} of held-out real images"
+    for name in ("quality", "published"):
+        words = [f"{heading} {cell}" for heading, cell in zip(table_headings(name), row.table_cells(name), strict=True)
+                 if heading and cell not in (NOT_MEASURED, WITHHELD)]  # fmt: skip
+        if words:
+            yield f"{name.capitalize()}: {', '.join(words)}"
 
 
 def size(count: float) -> str:

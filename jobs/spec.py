@@ -20,7 +20,7 @@ from jobs.imported import FORM, PREFIX, settle_checkpoints, told_apart
 from jobs.search_words import KINDS, Word, combinations, fill, find_words
 from jobs.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
 from jobs.strict import KeyPath, SpecError, dotted, nearest, override, read_mapping, shown, validate
-from storage.results import reserved_names
+from storage.statistics import reserved_names
 
 __all__ = [
     "CollisionSettings", "ResourceSettings", "SampleSettings", "SearchSettings", "Spec", "SpecError", "TrialSettings",

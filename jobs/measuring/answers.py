@@ -11,7 +11,7 @@ import numpy as np
 from ganlab.fidelity import MANIFOLD_QUANTILE, RealNeighbours
 from jobs.imported import use_code
 from jobs.measuring.calibrate import verdict_answers
-from jobs.measuring.cells import missing_cell, real_cell, snapshot_cell
+from jobs.measuring.cells import Axes, numbered_from, real_values, sample_values, stacked
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.known_modes import mode_cell
 from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints
@@ -31,7 +31,7 @@ from storage.samples import DamagedShardError, Samples
 def write_answers(
     layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealNeighbours, threshold_squared: float
 ) -> None:
-    """Write ``results.zarr`` from every record that is there; what is missing is marked as not measured.
+    """Write ``results.zarr`` from every record that is there.
 
     Raises
     ------
@@ -56,30 +56,28 @@ def write_answers(
         if (facts := _facts(layout, spec, known, Snapshot(trial.id, step), _labels(layout, trial.id, step), held_against))
     }  # fmt: skip
     labels = sorted({each.label for facts in found.values() for each in facts.classes})
-    sizes, flagged = settings.sample_sizes, settings.flagged
-    distances = np.empty(0) if of_real.scores is None else of_real.scores.curve.distances
-    nothing = missing_cell(len(sizes), flagged, len(distances), len(labels))
+    axes = Axes(settings.sample_sizes, labels, settings.flagged, settings.fidelity_gate)
 
     def cell(trial: TrialSettings, step: int) -> Mapping[str, Any]:
         facts = found.get(Snapshot(trial.id, step))
+        own = mode_cell(layout, spec.dataset, trial.id, step)
         if facts is None:
-            return nothing
+            return own
         first = Samples(layout.trial(trial.id)).steps[step].start
-        values = snapshot_cell(facts, first, sizes, flagged, settings.fidelity_gate, labels)
-        return nothing | values if facts.scores is None else values
+        return own | numbered_from(first, sample_values(facts, axes))
 
-    rows = [[{**cell(trial, step), **mode_cell(layout, spec.dataset, trial.id, step)} for step in steps]
-            for trial in trials]  # fmt: skip
-    variables: dict[str, Any] = {name: np.array([[each[name] for each in row] for row in rows])
-                                 for name in rows[0][0]}  # fmt: skip
+    variables: dict[str, Any] = stacked([[cell(trial, step) for step in steps] for trial in trials])
     logged_steps, losses = _losses(layout, trials)
     variables |= _own_measures(layout, trials, steps)
-    variables |= losses | {"threshold": np.sqrt(threshold_squared), **real_cell(of_real, sizes, labels)}
+    variables |= losses | {"threshold": np.sqrt(threshold_squared), **real_values(of_real, axes)}
     if space.classifier is not None:
         variables |= {"embedding_accuracy": space.classifier.held_out_accuracy,
                       "embedding_training_accuracy": space.classifier.training_accuracy}  # fmt: skip
     coordinates = _coordinates(layout, spec, trials, steps, logged_steps)
-    coordinates |= {"distance": distances, "class": np.array(labels, dtype=np.int64)}
+    if of_real.scores is not None:
+        coordinates["distance"] = of_real.scores.curve.distances
+    if labels:
+        coordinates["class"] = np.array(labels, dtype=np.int64)
     judged, judged_coordinates = verdict_answers(layout, trials, steps, settings)
     variables, coordinates = variables | judged, coordinates | judged_coordinates
     write_results(layout, coordinates, variables, _attributes(spec, threshold_squared, space))
@@ -124,7 +122,13 @@ def _losses(layout: SweepLayout, trials: Sequence[TrialSettings]) -> tuple[np.nd
     return steps, losses
 
 
-OWN_MEASURES = ("reconstruction_error", "reconstruction_baseline", "code_error", "code_normality")
+OWN_MEASURES = {
+    "reconstruction_error": "reconstruction_error",
+    "reconstruction_baseline": "reconstruction_baseline",
+    "code_error": "latent_reconstruction_error",
+    "code_normality": "code_normality",
+}
+"""Statistics that families report of themselves: the name in their histories, and in the results."""
 
 
 def _own_measures(layout: SweepLayout, trials: Sequence[TrialSettings], steps: Sequence[int]) -> dict[str, np.ndarray]:
@@ -141,9 +145,11 @@ def _own_measures(layout: SweepLayout, trials: Sequence[TrialSettings], steps: S
                 row[:] = [known.get(step, np.nan) for step in steps]
         return values
 
-    own = {name: at_snapshots(name) for name in OWN_MEASURES}
-    each = [at_snapshots(f"{weights}{number}") for number in range(components)]
-    return own | {"mixture_weight": np.stack(each, axis=2) if each else np.empty((len(trials), len(steps), 0))}
+    reported = {name for history in histories for name in history}
+    own = {result: at_snapshots(name) for name, result in OWN_MEASURES.items() if name in reported}
+    if components:
+        own["mixture_weight"] = np.stack([at_snapshots(f"{weights}{number}") for number in range(components)], axis=2)
+    return own
 
 
 def _coordinates(

@@ -94,7 +94,7 @@ def verdict_answers(
         at = np.linspace(0, calibration.widest, CURVE_POINTS)
         low, high = calibration.interval(at)
         ends = calibration.threshold_interval
-        coordinates = {"judged_distance": at, "piece": (edges[:-1] + edges[1:]) / 2}
+        coordinates = {"judged_distance": at, "distance_bin": (edges[:-1] + edges[1:]) / 2}
         variables |= {
             "duplicate_probability": calibration.probability(at), "duplicate_probability_low": low,
             "duplicate_probability_high": high, "calibrated_threshold": calibration.threshold,
@@ -156,7 +156,7 @@ def _pieces(
     count = np.bincount(place, minlength=len(edges) - 1)
     total = np.bincount(place, [each.share for each, _ in judged], len(edges) - 1)
     with np.errstate(invalid="ignore"):
-        return {"judged_share": total / np.where(count, count, np.nan), "judged_pairs": count.astype(np.int64)}
+        return {"duplicate_share": total / np.where(count, count, np.nan), "judged_pairs": count.astype(np.int64)}
 
 
 def _supports(
@@ -189,8 +189,9 @@ def _who(said: Iterable[_Said], settings: CollisionSettings) -> dict[str, Any]:
         "reviewers": len(reviewers), "verdicts": sum(len(each.verdicts) for each in everything),
         "agreement_kappa": among.kappa, "agreement_kappa_low": among.low, "agreement_kappa_high": among.high,
         "agreement_observed": among.observed, "agreement_pairs": among.pairs,
-        "control_kappa": on_controls.kappa, "control_verdicts": len(real), "same_verdicts": len(same),
-        "control_duplicates": np.mean(real) if real else np.nan, "same_duplicates": np.mean(same) if same else np.nan,
+        "control_kappa": on_controls.kappa, "control_verdicts": len(real), "identical_control_verdicts": len(same),
+        "control_duplicates": np.mean(real) if real else np.nan,
+        "identical_control_duplicates": np.mean(same) if same else np.nan,
     }  # fmt: skip
 
 
@@ -230,7 +231,7 @@ def _published(
     happen to be judged in full would hold more or fewer duplicates. Pairs beyond the widest distance are distinct.
     """
     shape = (len(trials), len(steps))
-    whole = {name: np.full(shape, -1) for name in ("judged_sample_size", "judged_samples", "judged_collisions")}
+    whole = {name: np.full(shape, np.nan) for name in ("judged_sample_size", "n_judged_samples", "judged_collisions")}
     names = ("judged_collision_probability", "judged_collision_probability_low", "judged_collision_probability_high")
     shares = {name: np.full(shape, np.nan) for name in (*names, "judged_published_support")}
     for row, trial in enumerate(trials):
@@ -254,7 +255,7 @@ def _published(
                 continue
             low, high = wilson_interval(hits, counted, settings.confidence)
             at = (row, column)
-            whole["judged_sample_size"][at], whole["judged_samples"][at] = size, counted
+            whole["judged_sample_size"][at], whole["n_judged_samples"][at] = size, counted
             whole["judged_collisions"][at] = hits
             for name, value in zip(names, (hits / counted, low, high), strict=True):
                 shares[name][at] = value

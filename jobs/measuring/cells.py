@@ -1,162 +1,231 @@
-"""The facts of samples as the variables of the results.
+"""Values of statistics: how each one is computed from what comparing found.
 
-Invariant: the name of every value here is in `storage.results.VARIABLES`; what was not measured is missing, not zero.
+Invariant: every name here is declared in `storage.statistics`; a statistic that does not apply gives None and is missing
+in the results, never a number.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ganlab.modes import MOST_MODES
-from ganlab.support import Estimate, collision_probability
+from ganlab.support import Estimate
 from jobs.measuring.facts import SampleFacts
+from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
 
-COPIES = 6  # images kept of a mode, to be looked at
-_NUMBERS = (
-    "support_size", "support_size_low", "support_size_high", "sample_size_at_half", "sample_size_at_half_low",
-    "sample_size_at_half_high", "nonuniformity", "largest_mode_mass", "diversity_ratio", "fidelity_ratio",
-    "realistic_share", "support_size_realistic", "support_size_realistic_low", "support_size_realistic_high",
-    "support_size_without_modes", "support_size_without_modes_low", "support_size_without_modes_high",
-    "published_support", "corrected_support", "theorem_bound", "precision", "recall", "density", "coverage",
-    "frechet_distance",
-)  # fmt: skip
-_COUNTS = ("samples", "pairs_compared", "duplicates", "heavy_modes", "scored_images")
-_FLAGS = ("one_sided", "verdict_possible", "theorem_applies")
-_SIZES = ("collision_probability", "collision_probability_low", "collision_probability_high",
-          "collision_probability_model")  # fmt: skip
-_CLASSES = ("class_support_size", "class_support_size_low", "class_support_size_high", "class_nonuniformity",
-            "class_largest_mode_mass")  # fmt: skip
+MODES_SHOWN = 8  # heavy modes of which images are kept, to be looked at
+COPIES_SHOWN = 6  # images kept of each
 
 
-def missing_cell(sizes: int, flagged: int, distances: int, classes: int) -> dict[str, Any]:
-    """Every variable of a snapshot that isn't measured."""
-    nan = np.nan
-    return {
-        **dict.fromkeys(_NUMBERS, nan), **dict.fromkeys(_COUNTS, -1), **dict.fromkeys(_FLAGS, False),
-        **{name: np.full(sizes, nan) for name in _SIZES}, "collision_repeats": np.full(sizes, -1),
-        "flagged_index": np.full((flagged, 2), -1), "flagged_distance": np.full(flagged, nan),
-        "reference_index": np.full((flagged, 2), -1), "reference_distance": np.full((flagged, 2), nan),
-        **{f"mode_mass{end}": np.full(MOST_MODES, nan) for end in ("", "_low", "_high")},
-        "mode_members": np.full(MOST_MODES, -1), "mode_index": np.full((MOST_MODES, COPIES), -1),
-        "mode_reference_index": np.full(MOST_MODES, -1), "mode_reference_distance": np.full(MOST_MODES, nan),
-        "pair_probability": np.full(distances, nan), "pair_probability_pairs": np.full(distances, -1),
-        "diversity_ratio_at": np.full(distances, nan),
-        **{name: np.full(classes, nan) for name in _CLASSES},
-        "class_samples": np.full(classes, -1), "class_duplicates": np.full(classes, -1),
-        "class_nonuniform": np.full(classes, False),
-    }  # fmt: skip
+@dataclass(frozen=True, eq=False)
+class Axes:
+    """Coordinates that the values of all snapshots share.
+
+    Attributes
+    ----------
+    sample_sizes, classes : sequence of int
+    flagged : int
+        Closest pairs of a snapshot that are kept.
+    gate : float
+        Largest fidelity ratio that passes the quality gate.
+    """
+
+    sample_sizes: Sequence[int]
+    classes: Sequence[int]
+    flagged: int
+    gate: float
 
 
-def snapshot_cell(
-    facts: SampleFacts, first: int, sizes: Sequence[int], flagged: int, gate: float, classes: Sequence[int]
-) -> dict[str, Any]:
-    """Every variable of a snapshot whose first image has the number `first` among the samples of its trial."""
-    record, support = facts.record, facts.support
-    curve = None if facts.scores is None else facts.scores.curve
-    cell = missing_cell(len(sizes), flagged, 0 if curve is None else len(curve.distances), len(classes))
-    cell |= {
-        "samples": record.samples, "pairs_compared": record.pairs_compared, "duplicates": support.duplicates,
-        "one_sided": support.one_sided, "nonuniformity": support.nonuniformity,
-        "largest_mode_mass": support.largest_mode_mass, "heavy_modes": len(facts.heavy.modes),
-        **_interval("support_size", support), **_interval("support_size_realistic", facts.realistic),
-        **_interval("support_size_without_modes", facts.heavy.rest),
-        **{f"sample_size_at_half{end}": getattr(support, f"sample_size_at_half{end}") for end in ("", "_low", "_high")},
-    }  # fmt: skip
-    if facts.fidelity_ratio is not None:
-        cell |= {
-            "diversity_ratio": facts.diversity_ratio, "fidelity_ratio": facts.fidelity_ratio,
-            "realistic_share": facts.realistic_share, "verdict_possible": facts.fidelity_ratio <= gate,
-        }  # fmt: skip
-    if facts.published is not None:
-        cell |= {
-            "published_support": facts.published.support, "corrected_support": facts.published.corrected,
-            "theorem_bound": facts.published.bound, "theorem_applies": facts.published.applies,
-        }  # fmt: skip
-    _put_collisions(cell, facts, sizes)
-    _put_flagged(cell, facts, first, flagged)
-    _put_modes(cell, facts, first)
-    _put_scores(cell, facts)
-    for each in facts.classes:
-        place = classes.index(each.label)
-        own = each.support
-        values: dict[str, Any] = {
-            **_interval("class_support_size", own), "class_samples": own.samples,
-            "class_duplicates": own.duplicates, "class_nonuniformity": own.nonuniformity,
-            "class_largest_mode_mass": own.largest_mode_mass, "class_nonuniform": each.nonuniform,
-        }  # fmt: skip
-        for name, value in values.items():
-            cell[name][place] = value
-    return cell
+Compute = Callable[[SampleFacts, Axes], Any]
+"""Gives a number or an array of the statistic's own dimensions; (value, low, high) of a statistic with an interval."""
 
 
-def real_cell(facts: SampleFacts, sizes: Sequence[int], classes: Sequence[int]) -> dict[str, Any]:
-    """The variables of the real images."""
-    support = facts.support
-    cell: dict[str, Any] = {
-        "real_samples": support.samples, "real_pairs_compared": facts.record.pairs_compared,
-        "real_duplicates": support.duplicates, **_interval("real_support_size", support),
-        "real_collision_probability_model": np.array([support.collision_probability(size) for size in sizes]),
-    }  # fmt: skip
-    if facts.scores is not None:
-        curve = facts.scores.curve
-        cell |= {"real_frechet_distance": facts.scores.frechet, "real_pair_probability": curve.probability,
-                 "real_pair_probability_pairs": curve.pairs}  # fmt: skip
-    by_label = {each.label: each.support for each in facts.classes}
-    for end, ends in (("", "size"), ("_low", "low"), ("_high", "high")):
-        cell[f"real_class_support_size{end}"] = np.array(
-            [getattr(by_label[label], ends) if label in by_label else np.nan for label in classes], dtype=np.float64
-        )
-    return cell
+def _triple(support: Estimate | None) -> tuple[float, float, float] | None:
+    return None if support is None else (support.size, support.low, support.high)
 
 
-def _interval(name: str, support: Estimate | None) -> Mapping[str, float]:
-    if support is None:
-        return {}
-    return {name: support.size, f"{name}_low": support.low, f"{name}_high": support.high}
+def _by_size(facts: SampleFacts, axes: Axes, name: str) -> np.ndarray:
+    found = facts.frequencies
+    return np.array([getattr(found[size], name) if size in found else np.nan for size in axes.sample_sizes], np.float64)
 
 
-def _put_collisions(cell: dict[str, Any], facts: SampleFacts, sizes: Sequence[int]) -> None:
-    for place, size in enumerate(sizes):
-        if size not in facts.frequencies:
+def _by_class(facts: SampleFacts, axes: Axes, value: Callable[[Any], float]) -> np.ndarray | None:
+    """Values of classes by label, in the order of the axis; None of images without labels."""
+    if not facts.classes:
+        return None
+    by_label = {each.label: each for each in facts.classes}
+    return np.array([value(by_label[label]) if label in by_label else np.nan for label in axes.classes], np.float64)
+
+
+def _by_mode(facts: SampleFacts, value: Callable[[Any], float]) -> np.ndarray:
+    return _padded([value(mode) for mode in facts.heavy.modes[:MODES_SHOWN]], (MODES_SHOWN,))
+
+
+def _mode_images(facts: SampleFacts) -> np.ndarray:
+    found = np.full((MODES_SHOWN, COPIES_SHOWN), np.nan)
+    for row, mode in zip(found, facts.heavy.modes, strict=False):
+        row[: len(mode.members)] = mode.members[:COPIES_SHOWN]
+    return found
+
+
+def _nearest_of(facts: SampleFacts, images: np.ndarray, shape: tuple[int, ...], distance: bool) -> np.ndarray | None:
+    """The nearest real image of each of these samples, or the distance to it; None without real images."""
+    if not len(facts.record.neighbour):
+        return None
+    return _padded((facts.distance if distance else facts.record.neighbour)[images], shape)
+
+
+def _first_of_modes(facts: SampleFacts) -> np.ndarray:
+    return np.array([mode.members[0] for mode in facts.heavy.modes[:MODES_SHOWN]], np.int64)
+
+
+def _closest(facts: SampleFacts, axes: Axes) -> np.ndarray:
+    return facts.record.closest_index[: axes.flagged]
+
+
+def _curve(facts: SampleFacts, name: str) -> np.ndarray | None:
+    return None if facts.scores is None else getattr(facts.scores.curve, name)
+
+
+def _manifold(name: str) -> Compute:
+    def compute(facts: SampleFacts, axes: Axes) -> float | None:
+        scores = facts.scores
+        return None if scores is None or scores.manifold is None else getattr(scores.manifold, name)
+
+    return compute
+
+
+def _published(name: str) -> Compute:
+    return lambda facts, axes: None if facts.published is None else getattr(facts.published, name)
+
+
+def _padded(values: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Values with NaN after them, as many as the shape wants."""
+    given = np.asarray(values, np.float64)
+    padded = np.full(shape, np.nan)
+    padded[: len(given)] = given
+    return padded
+
+
+COMPUTED: dict[str, Compute] = {
+    "samples": lambda facts, axes: facts.record.samples,
+    "pairs_compared": lambda facts, axes: facts.record.pairs_compared,
+    "duplicates": lambda facts, axes: facts.support.duplicates,
+    "diversity_ratio": lambda facts, axes: facts.diversity_ratio,
+    "support_size": lambda facts, axes: _triple(facts.support),
+    "is_lower_bound": lambda facts, axes: facts.support.one_sided,
+    "support_size_realistic": lambda facts, axes: _triple(facts.realistic),
+    "sample_size_at_half": lambda facts, axes: (
+        facts.support.sample_size_at_half,
+        facts.support.sample_size_at_half_low,
+        facts.support.sample_size_at_half_high,
+    ),
+    "collision_probability": lambda facts, axes: [
+        _by_size(facts, axes, name) for name in ("probability", "low", "high")
+    ],
+    "collision_probability_model": lambda facts, axes: np.array(
+        [facts.support.collision_probability(size) for size in axes.sample_sizes]
+    ),
+    "n_disjoint_samples": lambda facts, axes: _by_size(facts, axes, "repeats"),
+    "nonuniformity": lambda facts, axes: facts.support.nonuniformity,
+    "largest_mode_mass": lambda facts, axes: facts.support.largest_mode_mass,
+    "heavy_mode_count": lambda facts, axes: len(facts.heavy.modes),
+    "support_size_without_modes": lambda facts, axes: _triple(facts.heavy.rest),
+    "mode_mass": lambda facts, axes: [
+        _by_mode(facts, value) for value in (lambda mode: mode.mass, lambda mode: mode.low, lambda mode: mode.high)
+    ],
+    "mode_members": lambda facts, axes: _by_mode(facts, lambda mode: len(mode.members)),
+    "mode_index": lambda facts, axes: _mode_images(facts),
+    "mode_reference_index": lambda facts, axes: _nearest_of(facts, _first_of_modes(facts), (MODES_SHOWN,), False),
+    "mode_reference_distance": lambda facts, axes: _nearest_of(facts, _first_of_modes(facts), (MODES_SHOWN,), True),
+    "pair_distance_cdf": lambda facts, axes: _curve(facts, "probability"),
+    "pair_distance_cdf_pairs": lambda facts, axes: _curve(facts, "pairs"),
+    "diversity_ratio_at": lambda facts, axes: facts.diversity_ratio_at,
+    "class_support_size": lambda facts, axes: (
+        None
+        if not facts.classes
+        else [
+            _by_class(facts, axes, value)
+            for value in (
+                lambda each: each.support.size,
+                lambda each: each.support.low,
+                lambda each: each.support.high,
+            )
+        ]
+    ),
+    "class_samples": lambda facts, axes: _by_class(facts, axes, lambda each: each.support.samples),
+    "class_duplicates": lambda facts, axes: _by_class(facts, axes, lambda each: each.support.duplicates),
+    "class_nonuniformity": lambda facts, axes: _by_class(facts, axes, lambda each: each.support.nonuniformity),
+    "class_largest_mode_mass": lambda facts, axes: _by_class(facts, axes, lambda each: each.support.largest_mode_mass),
+    "class_nonuniform": lambda facts, axes: (
+        None if not facts.classes else _by_class(facts, axes, lambda each: each.nonuniform) == 1
+    ),
+    "fidelity_ratio": lambda facts, axes: facts.fidelity_ratio,
+    "passes_quality_gate": lambda facts, axes: (
+        None if facts.fidelity_ratio is None else facts.fidelity_ratio <= axes.gate
+    ),
+    "realistic_share": lambda facts, axes: facts.realistic_share,
+    "precision": _manifold("precision"),
+    "recall": _manifold("recall"),
+    "density": _manifold("density"),
+    "coverage": _manifold("coverage"),
+    "scored_images": _manifold("generated_images"),
+    "frechet_distance": lambda facts, axes: None if facts.scores is None else facts.scores.frechet,
+    "published_support": _published("support"),
+    "corrected_support": _published("corrected"),
+    "theorem_bound": _published("bound"),
+    "theorem_applies": _published("applies"),
+    "flagged_index": lambda facts, axes: _padded(_closest(facts, axes), (axes.flagged, 2)),
+    "flagged_distance": lambda facts, axes: _padded(
+        np.sqrt(facts.record.closest_squared[: axes.flagged].astype(np.float64)), (axes.flagged,)
+    ),
+    "reference_index": lambda facts, axes: _nearest_of(facts, _closest(facts, axes), (axes.flagged, 2), False),
+    "reference_distance": lambda facts, axes: _nearest_of(facts, _closest(facts, axes), (axes.flagged, 2), True),
+}
+"""How each statistic of one sample is computed from its facts."""
+
+
+def sample_values(facts: SampleFacts, axes: Axes) -> dict[str, Any]:
+    """Every statistic of one sample, by the name of its variable."""
+    return _values(facts, axes, STATISTICS)
+
+
+def real_values(facts: SampleFacts, axes: Axes) -> dict[str, Any]:
+    """Every statistic that the real images have, too, as ``real_<name>``."""
+    found = _values(facts, axes, (statistic for statistic in STATISTICS if statistic.real))
+    return {f"real_{name}": value for name, value in found.items()}
+
+
+def stacked(cells: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, np.ndarray]:
+    """Arrays (trial, snapshot, …) of values by trial and snapshot; what a snapshot lacks is missing."""
+    every = [cell for row in cells for cell in row]
+    arrays = {}
+    for name in dict.fromkeys(name for cell in every for name in cell):
+        shape = next(np.shape(cell[name]) for cell in every if name in cell)
+        missing: Any = np.full(shape, {"bool": False, "str": ""}.get(VARIABLES[name].kind, np.nan))
+        arrays[name] = np.array([[cell.get(name, missing) for cell in row] for row in cells])
+    return arrays
+
+
+def numbered_from(first: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The same values, with images numbered among the samples of the trial, of which the snapshot begins at `first`."""
+    return {**values, **{name: values[name] + first for name in ("flagged_index", "mode_index") if name in values}}
+
+
+def _values(facts: SampleFacts, axes: Axes, statistics: Iterable[Statistic]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for statistic in statistics:
+        compute = COMPUTED.get(statistic.name)
+        value = None if compute is None else compute(facts, axes)
+        if value is None:
             continue
-        frequency = facts.frequencies[size]
-        cell["collision_probability_model"][place] = collision_probability(facts.support.p2, size)
-        for name, value in (("", frequency.probability), ("_low", frequency.low), ("_high", frequency.high)):
-            cell[f"collision_probability{name}"][place] = value
-        cell["collision_repeats"][place] = frequency.repeats
+        if statistic.interval:
+            middle, low, high = value
+            found |= {statistic.name: middle, f"{statistic.name}_low": low, f"{statistic.name}_high": high}
+        else:
+            found[statistic.name] = value
+    return found
 
 
-def _put_flagged(cell: dict[str, Any], facts: SampleFacts, first: int, flagged: int) -> None:
-    record = facts.record
-    found = min(flagged, len(record.closest_index))
-    pairs = record.closest_index[:found]
-    cell["flagged_index"][:found] = pairs + first
-    cell["flagged_distance"][:found] = np.sqrt(record.closest_squared[:found].astype(np.float64))
-    if len(record.neighbour):
-        cell["reference_index"][:found] = record.neighbour[pairs]
-        cell["reference_distance"][:found] = facts.distance[pairs]
-
-
-def _put_modes(cell: dict[str, Any], facts: SampleFacts, first: int) -> None:
-    for place, mode in enumerate(facts.heavy.modes):
-        shown = mode.members[:COPIES]
-        cell["mode_mass"][place], cell["mode_mass_low"][place] = mode.mass, mode.low
-        cell["mode_mass_high"][place], cell["mode_members"][place] = mode.high, len(mode.members)
-        cell["mode_index"][place, : len(shown)] = shown + first
-        if len(facts.record.neighbour):
-            cell["mode_reference_index"][place] = facts.record.neighbour[shown[0]]
-            cell["mode_reference_distance"][place] = facts.distance[shown[0]]
-
-
-def _put_scores(cell: dict[str, Any], facts: SampleFacts) -> None:
-    if facts.scores is None:
-        return
-    manifold = facts.scores.manifold
-    if manifold is not None:
-        cell |= {name: getattr(manifold, name) for name in ("precision", "recall", "density", "coverage")}
-        cell["scored_images"] = manifold.generated_images
-    cell["frechet_distance"] = facts.scores.frechet
-    cell["pair_probability"], cell["pair_probability_pairs"] = facts.scores.curve.probability, facts.scores.curve.pairs
-    if facts.diversity_ratio_at is not None:
-        cell["diversity_ratio_at"] = facts.diversity_ratio_at
+assert all(VARIABLES[name].dims[:2] == TRIAL for name in COMPUTED)

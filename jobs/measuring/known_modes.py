@@ -16,10 +16,10 @@ COUNTED = 26_000  # samples looked at, at most: as many as the published tables 
 
 
 def mode_cell(layout: SweepLayout, dataset: DatasetSettings, trial_id: str, step: int) -> dict[str, Any]:
-    """The result variables of one snapshot; not measured of data without known modes, and while it is not whole."""
+    """Count the known modes of one snapshot; empty for data without known modes, and while the snapshot is not whole."""
     found = _found(layout.trial(trial_id), dataset, step)
     if found is None:
-        return {"modes_found": -1, "high_quality_share": float("nan"), "mode_divergence": float("nan")}
+        return {}
     return {
         "modes_found": found.found, "high_quality_share": found.high_quality, "mode_divergence": found.divergence,
     }  # fmt: skip

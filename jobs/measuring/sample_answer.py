@@ -1,6 +1,6 @@
-"""How many distinct images does the maker of these samples have? The answer for anyone's file, as plain data.
+"""Measurement of anyone's samples, in files or folders: the same statistics as those of a trial's snapshot.
 
-Invariant: every unordered pair is compared exactly once; what is not finite or not measured is null, never a number.
+Invariant: every unordered pair is compared exactly once; the answer is a Dataset of results with one trial.
 """
 
 import math
@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.classes import nonuniform_classes
 from ganlab.correlation import choose_distances, correlation_curve
 from ganlab.fidelity import RealNeighbours
 from ganlab.scores import Scores, real_side, score, score_real, scored_images
-from ganlab.support import Estimate
+from jobs.measuring.cells import Axes, real_values, sample_values, stacked
 from jobs.measuring.comparison import Comparison, Found, Keep, Map, Progress, Source, compare
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.samples import Opened
 from jobs.measuring.space import PIXELS, Space
+from jobs.sections import CollisionSettings
 from storage.pair_records import PairRecord
+from storage.results import build_dataset
 from storage.samples import DamagedShardError
 
 SAMPLE_SIZES = (10, 20, 50, 100, 200, 400, 1000, 2000, 5000)
@@ -42,97 +43,29 @@ class SampleAnswer:
     facts: SampleFacts
     real: RealFacts | None
 
-    def as_json(self) -> dict[str, Any]:
-        """Everything, as plain data."""
-        facts, record, support = self.facts, self.facts.record, self.facts.support
-        own = {
-            "path": str(self.samples.path), "embedding": _embedding_json(self.space), "samples": support.samples,
-            "pairs_compared": record.pairs_compared, "threshold": self.threshold, "threshold_from": self.threshold_from,
-            "duplicates": support.duplicates, **_support_json(support),
-            "sample_size_at_half": _finite(support.sample_size_at_half),
-            "sample_size_at_half_low": _finite(support.sample_size_at_half_low),
-            "sample_size_at_half_high": _finite(support.sample_size_at_half_high),
-            "nonuniformity": _finite(support.nonuniformity), "largest_mode_mass": support.largest_mode_mass,
-            "published": None if facts.published is None else {
-                "sample_size": facts.published.sample_size, "support_size": facts.published.support,
-                "corrected_support_size": facts.published.corrected, "theorem_bound": _finite(facts.published.bound),
-                "theorem_applies": facts.published.applies,
-            },
-            "heavy_modes": self._modes_json(),
-            "without_heavy_modes": None if facts.heavy.rest is None else _support_json(facts.heavy.rest),
-            "collision_probability": [
-                {"sample_size": size, "seen": each.probability, "low": each.low, "high": each.high,
-                 "samples": each.repeats, "model": support.collision_probability(size)}
-                for size, each in facts.frequencies.items()
-            ],
-            "closest": [
-                {"images": [int(i), int(j)], "distance": math.sqrt(squared), **self._nearest_json([int(i), int(j)])}
-                for (i, j), squared in zip(record.closest_index, record.closest_squared, strict=True)
-            ],
-            "thresholds": self._curve_json(),
+    @property
+    def results(self) -> Any:
+        """The answer as a Dataset of results with one trial and one snapshot: an xarray.Dataset."""
+        labels = sorted({each.label for each in self.facts.classes})
+        gate = CollisionSettings().fidelity_gate
+        axes = Axes(SAMPLE_SIZES, labels, CLOSEST, gate)
+        variables = stacked([[sample_values(self.facts, axes)]]) | {"threshold": self.threshold}
+        coordinates: dict[str, Any] = {
+            "trial": [self.samples.path.name], "family": [""], "status": ["completed"], "step": [0],
+            "sample_size": SAMPLE_SIZES, "class": np.array(labels, dtype=np.int64),
         }  # fmt: skip
-        if facts.classes:
-            own |= {"classes": self._classes_json(), "nonuniform_classes": nonuniform_classes(facts.classes)}
-        return own | self._against_real_json()
-
-    def _against_real_json(self) -> dict[str, Any]:
-        facts = self.facts
-        if self.real is None or facts.scores is None:
-            return {}
-        real, manifold = self.real.facts, facts.scores.manifold
-        names = ("precision", "recall", "density", "coverage", "neighbours")
-        return {
-            "fidelity_ratio": _finite(facts.fidelity_ratio), "realistic_share": facts.realistic_share,
-            "realistic": None if facts.realistic is None else _support_json(facts.realistic),
-            **{name: None if manifold is None else getattr(manifold, name) for name in names},
-            "scored_images": None if manifold is None else manifold.generated_images,
-            "frechet_distance": _finite(facts.scores.frechet), "diversity_ratio": facts.diversity_ratio,
-            "real": {
-                "path": None if self.reference is None else str(self.reference.path),
-                "samples": real.support.samples, "duplicates": real.support.duplicates, **_support_json(real.support),
-                "frechet_distance": None if real.scores is None else _finite(real.scores.frechet),
-            },
+        if self.facts.scores is not None:
+            coordinates["distance"] = self.facts.scores.curve.distances
+        if self.real is not None:
+            variables |= real_values(self.real.facts, axes)
+        attributes = {
+            "title": self.samples.path.name, "embedding": self.space.name, "confidence": self.facts.support.confidence,
+            "fidelity_gate": gate, "threshold": {"chosen_by": self.threshold_from},
         }  # fmt: skip
-
-    def _nearest_json(self, images: list[int]) -> dict[str, Any]:
-        if self.real is None:
-            return {}
-        return {"nearest_real": self.facts.record.neighbour[images].tolist(),
-                "distance_to_real": self.facts.distance[images].tolist()}  # fmt: skip
-
-    def _modes_json(self) -> list[dict[str, Any]]:
-        return [
-            {"image": int(mode.members[0]), "members": len(mode.members), "mass": mode.mass, "mass_low": mode.low,
-             "mass_high": mode.high, "images": mode.members[:20].tolist(),
-             **self._nearest_json(mode.members[:1].tolist())}
-            for mode in self.facts.heavy.modes
-        ]  # fmt: skip
-
-    def _curve_json(self) -> list[dict[str, Any]]:
-        if self.facts.scores is None:
-            return []
-        curve, ratio = self.facts.scores.curve, self.facts.diversity_ratio_at
-        points = [
-            {"distance": distance, "probability": probability, "pairs": pairs}
-            for distance, probability, pairs in zip(
-                curve.distances.tolist(), curve.probability.tolist(), curve.pairs.tolist(), strict=True)
-        ]  # fmt: skip
-        if self.real is not None and self.real.facts.scores is not None and ratio is not None:
-            real = self.real.facts.scores.curve.probability.tolist()
-            for point, probability, share in zip(points, real, ratio.tolist(), strict=True):
-                point |= {"real_probability": probability, "diversity_ratio": _finite(share)}
-        return points
-
-    def _classes_json(self) -> list[dict[str, Any]]:
-        real = {} if self.real is None else {each.label: each.support for each in self.real.facts.classes}
-        return [
-            {"label": each.label, "samples": each.support.samples, "duplicates": each.support.duplicates,
-             **_support_json(each.support), "sample_size_at_half": _finite(each.support.sample_size_at_half),
-             "nonuniformity": _finite(each.support.nonuniformity), "nonuniform": each.nonuniform,
-             "largest_mode_mass": each.support.largest_mode_mass,
-             **({"real": _support_json(real[each.label])} if each.label in real else {})}
-            for each in self.facts.classes
-        ]  # fmt: skip
+        if (classifier := self.space.classifier) is not None:
+            variables |= {"embedding_accuracy": classifier.held_out_accuracy,
+                          "embedding_training_accuracy": classifier.training_accuracy}  # fmt: skip
+        return build_dataset(coordinates, variables, attributes)
 
 
 def measure_samples(
@@ -244,22 +177,3 @@ def _distance(found: Found) -> np.ndarray:
 def _run() -> str:
     """A name for images that are not looked at before they are compared: workers keep what they learn for this run."""
     return uuid.uuid4().hex
-
-
-def _embedding_json(space: Space) -> dict[str, Any]:
-    if space.classifier is None:
-        return {"name": space.name}
-    return {"name": space.name, "held_out_accuracy": space.classifier.held_out_accuracy,
-            "training_accuracy": space.classifier.training_accuracy,
-            "held_out_images": space.classifier.held_out_images}  # fmt: skip
-
-
-def _support_json(support: Estimate) -> dict[str, Any]:
-    return {
-        "support_size": support.size, "support_size_low": support.low, "support_size_high": _finite(support.high),
-        "one_sided": support.one_sided, "confidence": support.confidence,
-    }  # fmt: skip
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

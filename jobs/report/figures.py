@@ -64,11 +64,11 @@ def collision_chart(table: Table, rows: Sequence[Row], results: Results, name: s
         figure = new_figure(330, 230, margins=True)
         axes = figure.add_subplot()
         smooth = np.unique(np.geomspace(2, max(float(sizes.max()) * 3, 4), 80).round())
-        if table.real is not None and not table.real.one_sided:
-            _curve(axes, smooth, table.real, REAL, linestyle=(0, (4, 2)))
+        if table.real_support is not None and not table.real_support.is_lower_bound:
+            _curve(axes, smooth, table.real_support, REAL, linestyle=(0, (4, 2)))
         for number, row in enumerate(row for row in rows if row.trial in counted):
-            colour = SERIES[0] if row.gate_passed else NONE
-            if row.support is not None and not row.support.one_sided:
+            colour = SERIES[0] if row.passes_gate else NONE
+            if row.support is not None and not row.support.is_lower_bound:
                 _curve(axes, smooth, row.support, colour, linewidth=1.2)
             middle, low, high = counted[row.trial]
             shown = np.isfinite(middle)
@@ -85,18 +85,18 @@ def threshold_chart(rows: Sequence[Row], table: Table, results: Results, name: s
     """P(two images are at most so far apart), of samples and of real images, and their ratio, against the distance."""
     places = [place for place, row in enumerate(table.trials) if row in rows and row.snapshot is not None]
     curves = [
-        Curve(results["pair_probability"].values[place, table.trials[place].snapshot],
-              results["diversity_ratio_at"].values[place, table.trials[place].snapshot], table.trials[place].gate_passed)
+        Curve(results["pair_distance_cdf"].values[place, table.trials[place].snapshot],
+              results["diversity_ratio_at"].values[place, table.trials[place].snapshot], table.trials[place].passes_gate)
         for place in places
     ]  # fmt: skip
-    real = results["real_pair_probability"].values
+    real = results["real_pair_distance_cdf"].values
     return curve_chart(results["distance"].values, curves, real, table.threshold, name)
 
 
 def training_chart(table: Table, rows: Sequence[Row], results: Results, name: str) -> str:
     """Losses, support and fidelity over the steps, with the snapshots marked; on the same axes for every setting."""
     places = [place for place, row in enumerate(table.trials) if row in rows]
-    measured = results["samples"].values >= 0
+    measured = np.isfinite(_by_snapshot(results, "samples"))
     with chart_style():
         figure = new_figure(330, 400, margins=True)
         losses, supports, fidelities = figure.subplots(3, 1, sharex=True, height_ratios=(1.2, 1, 0.8))
@@ -108,30 +108,37 @@ def training_chart(table: Table, rows: Sequence[Row], results: Results, name: st
             for axes in (losses, supports, fidelities):
                 axes.axvline(step, color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
         for place in places:
-            passed = results["verdict_possible"].values[place]
+            passed = _by_snapshot(results, "passes_quality_gate")[place] == 1
             for axes, variable in ((supports, "support_size"), (fidelities, "fidelity_ratio")):
-                value = results[variable].values[place]
+                value = _by_snapshot(results, variable)[place]
                 axes.plot(steps[measured[place]], value[measured[place]], color=FAINT, linewidth=1)
                 for chosen, colour in ((measured[place] & passed, SERIES[0]), (measured[place] & ~passed, NONE)):
                     fill = "none" if colour == NONE else colour
                     axes.plot(steps[chosen], value[chosen], "o", markersize=4.5, color=colour, markerfacecolor=fill)
-        real = table.real.value if table.real is not None else math.nan
+        real = table.real_support.value if table.real_support is not None else math.nan
         supports.axhline(real, color=REAL, linewidth=1.2, linestyle=(0, (4, 2)))
         fidelities.axhline(table.gate, color=INK, linewidth=0.8, linestyle=(0, (4, 2)))
         supports.set_yscale("log")
         both = np.stack([results["generator_loss"].values, results["discriminator_loss"].values])
         # A few steps of wild losses would flatten the rest.
         _span(losses, np.nanquantile(both, (0.002, 0.998)) if np.isfinite(both).any() else both)
-        _span(supports, np.append(results["support_size"].values[measured], real))
-        _span(fidelities, np.append(results["fidelity_ratio"].values[measured], table.gate))
+        _span(supports, np.append(_by_snapshot(results, "support_size")[measured], real))
+        _span(fidelities, np.append(_by_snapshot(results, "fidelity_ratio")[measured], table.gate))
         log_ticks(supports.yaxis)
-        for axes, label in ((losses, "loss"), (supports, "support"), (fidelities, "fidelity")):
+        for axes, label in ((losses, "loss"), (supports, "eff. number"), (fidelities, "fidelity")):
             axes.set_ylabel(label)
             axes.yaxis.set_label_coords(-0.13, 0.5)
         fidelities.set_xlabel("generator step")
         fidelities.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         fidelities.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
         return to_svg(figure, f"training-{name}")
+
+
+def _by_snapshot(results: Results, name: str) -> np.ndarray:
+    """Values (trial, snapshot) of a statistic; NaN where it was not computed at all."""
+    if name not in results:
+        return np.full((results.sizes["trial"], results.sizes["snapshot"]), np.nan)
+    return np.asarray(results[name].values)
 
 
 def _panels(table: Table) -> list[_Panel]:
@@ -180,12 +187,12 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
     low, high = min(panel.x.values()), max(panel.x.values())
     at = _Positions(low, high, panel.log)
     axes.set_xlim(at.forward(-0.09), at.forward(1.09))
-    if table.real is not None:
-        if not table.real.one_sided:
-            axes.axhspan(table.real.low, table.real.high, color=REAL, alpha=0.18, linewidth=0)
-        label = f"real images: {magnitude(table.real.value)}"
-        axes.axhline(table.real.value, color=REAL, linewidth=1.4, linestyle=(0, (4, 2)), label=label)
-    seeds = sorted({row.seed for row in table.trials})
+    if (real := table.real_support) is not None:
+        if not real.is_lower_bound:
+            axes.axhspan(real.low, real.high, color=REAL, alpha=0.18, linewidth=0)
+        label = f"real images: {magnitude(real.value)}"
+        axes.axhline(real.value, color=REAL, linewidth=1.4, linestyle=(0, (4, 2)), label=label)
+    seeds = sorted({row.seed or 0 for row in table.trials})
     slots = len(seeds) * len(panel.series)
     spacing = min(0.014, 0.06 / slots)
     for number, (name, rows) in enumerate(panel.series.items()):
@@ -196,7 +203,7 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
             if row.support is None:
                 continue
             spot = at.backward(panel.x[row.trial]) + centre
-            shift = (seeds.index(row.seed) - (len(seeds) - 1) / 2) * spacing
+            shift = (seeds.index(row.seed or 0) - (len(seeds) - 1) / 2) * spacing
             _point(axes, at.forward(spot + shift), row.support, colour if row.counts else NONE, hollow=not row.counts)
             at_x.setdefault(at.forward(spot), []).append(row)
         line = [(x, each.mean) for x, rows in sorted(at_x.items()) if (each := table.spread(rows)) is not None]
@@ -211,17 +218,25 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
     if any(row.counts for row in table.trials):
         axes.plot([], [], "o", color=SERIES[0], markersize=5.5, label=f"one trial, {table.confidence:.0%} interval")
     if any(row.support is not None and not row.counts for row in table.trials):
-        axes.plot([], [], "o", color=NONE, markerfacecolor="none", markersize=5.5, label="no verdict, or not complete")
+        axes.plot(
+            [],
+            [],
+            "o",
+            color=NONE,
+            markerfacecolor="none",
+            markersize=5.5,
+            label="quality gate not passed, or not complete",
+        )
     log_ticks(axes.yaxis)
     _x_ticks(axes, panel, at, width, font)
     axes.set_xlabel(panel.label)
-    axes.set_ylabel("support size (distinct images)")
+    axes.set_ylabel("effective number of images")
 
 
 def _point(axes: Any, x: float, support: Measured, colour: str, hollow: bool) -> None:
     style: dict[str, Any] = {"color": colour, "markersize": 5.5, "elinewidth": 1.3}
     style["markerfacecolor"] = "none" if hollow else colour
-    if support.one_sided:
+    if support.is_lower_bound:
         axes.errorbar([x], [support.value], [[0], [support.value]], fmt="o", lolims=True, capsize=3, **style)
     else:
         ends = [[support.value - support.low], [max(support.high - support.value, 0)]]
@@ -229,18 +244,18 @@ def _point(axes: Any, x: float, support: Measured, colour: str, hollow: bool) ->
 
 
 def _name_the_unverified(axes: Any, panel: _Panel, table: Table) -> None:
-    """Write "no verdict" over each value of x at which every trial is below the gate."""
+    """Write "gate not passed" over each value of x at which every trial is below the gate."""
     groups: dict[float, list[Row]] = {}
     for row in table.trials:
         if row.support is not None and row.trial in panel.x:
             groups.setdefault(panel.x[row.trial], []).append(row)
     unverified = {
-        x: rows for x, rows in groups.items() if x in panel.ticks and not any(row.gate_passed for row in rows)
+        x: rows for x, rows in groups.items() if x in panel.ticks and not any(row.passes_gate for row in rows)
     }
     for x, rows in unverified.items() if len(unverified) <= CATEGORIES / 2 else ():
         ends = [row.support for row in rows if row.support is not None]
-        top = max(support.value if support.one_sided else support.high for support in ends)
-        axes.annotate("no verdict", (x, top), (0, 5), textcoords="offset points", ha="center", color=NONE,
+        top = max(support.value if support.is_lower_bound else support.high for support in ends)
+        axes.annotate("gate not passed", (x, top), (0, 5), textcoords="offset points", ha="center", color=NONE,
                       fontsize=FONT_PX - 2)  # fmt: skip
 
 
@@ -285,7 +300,7 @@ def _curve(axes: Any, sizes: np.ndarray, support: Measured, colour: str, **style
 
 
 def _fill(row: Row) -> str:
-    return SERIES[0] if row.gate_passed else "none"
+    return SERIES[0] if row.passes_gate else "none"
 
 
 def _thinned(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,6 +1,6 @@
-"""The results of a sweep as JSON: every measured number under its name in the results.
+"""A Dataset of results as JSON: every statistic under the name of its variable.
 
-Invariant: what is not finite or not measured is null or left out, never a number.
+Invariant: what is not finite or missing is null or left out, never a number.
 """
 
 import math
@@ -8,50 +8,79 @@ from typing import Any
 
 import numpy as np
 
-from jobs.report.table import Results, Row, Setting, Table
+from jobs.measuring.sample_answer import SampleAnswer
+from jobs.report.table import Results, Row, Setting, Table, build_table, scalar
+from storage.statistics import TRIAL, VARIABLES
 
-_LISTS = {
-    "collision_probability": ("sample_size", ("collision_probability", "collision_probability_low",
-                                              "collision_probability_high", "collision_probability_model",
-                                              "collision_repeats")),
-    "thresholds": ("distance", ("pair_probability", "pair_probability_pairs", "diversity_ratio_at")),
-    "classes": ("class", ("class_support_size", "class_support_size_low", "class_support_size_high", "class_samples",
-                          "class_duplicates", "class_nonuniformity", "class_largest_mode_mass", "class_nonuniform")),
-    "heavy_modes": ("mode", ("mode_mass", "mode_mass_low", "mode_mass_high", "mode_members", "mode_index",
-                             "mode_reference_index", "mode_reference_distance")),
-    "closest": ("flagged", ("flagged_index", "flagged_distance", "flagged_verdict", "reference_index",
-                            "reference_distance")),
-}  # fmt: skip
-_REAL_LISTS = {
-    "collision_probability": ("sample_size", ("real_collision_probability_model",)),
-    "thresholds": ("distance", ("real_pair_probability", "real_pair_probability_pairs")),
-    "classes": ("class", ("real_class_support_size", "real_class_support_size_low", "real_class_support_size_high")),
+LISTS = {
+    "sample_size": "collision_probability",
+    "distance": "thresholds",
+    "real_rate": "rates",
+    "sample_multiple": "distinct_curve",
+    "class": "classes",
+    "mode": "heavy_modes",
+    "flagged": "closest",
+    "component": "components",
 }
+"""Key of the list of records that stands for the variables along a dimension."""
+MAPPINGS = {"order": "effective_numbers", "distance_factor": "sensitivity"}
+"""Key of the mapping, by coordinate, that stands for the statistic along a dimension: values, or [value, low, high]."""
+SPARSE = ("mode", "flagged", "class")
+"""Dimensions of which the places without any value are left out."""
 
 
 def results_json(results: Results, table: Table) -> dict[str, Any]:
     """Everything a results Dataset holds of trials, settings and real images, as plain data."""
     results = results.load()
-    scalars = {str(name): _measured(values) for name, values in results.data_vars.items() if values.dims == ()}
-    real = {name: value for name, value in scalars.items() if name.startswith("real_")}
-    told = {*real, "threshold", "embedding_accuracy", "embedding_training_accuracy"}
-    numbers = [str(name) for name, values in results.data_vars.items() if values.dims == ("trial", "snapshot")]
+    alone = [name for name, about in VARIABLES.items() if about.dims == () and name in results]
+    head = common_json(results, table)
     return {
         "title": results.attrs.get("title"),
-        "threshold": _plain(results["threshold"].values),
+        **head,
+        "settings": [_setting(setting) for setting in table.settings],
+        "trials": [_trial(results.isel(trial=place), row) for place, row in enumerate(table.trials)],
+        "sweep": {name: _plain(results[name].values, name) for name in alone
+                  if not name.startswith(("real_", "embedding_")) and name not in head},
+    }  # fmt: skip
+
+
+def common_json(results: Results, table: Table) -> dict[str, Any]:
+    """What holds for all trials: threshold, levels, embedding, and the real images."""
+    names = [str(name) for name in results.data_vars if str(name).startswith("real_")]
+    alone = {name.removeprefix("real_"): _plain(results[name].values, name) for name in names if not results[name].dims}
+    return {
+        "threshold": _plain(results["threshold"].values, "threshold"),
         "threshold_from": results["threshold"].attrs.get("chosen_by"),
+        "real_rate": results["threshold"].attrs.get("real_rate"),
         "confidence": table.confidence,
-        "fidelity_gate": table.gate,
+        "fidelity_gate": _finite(table.gate),
         "embedding": {
             "name": results.attrs.get("embedding"),
-            "held_out_accuracy": _plain(results["embedding_accuracy"].values),
-            "training_accuracy": _plain(results["embedding_training_accuracy"].values),
+            **{name.removeprefix("embedding_"): _plain(results[name].values, name)
+               for name in ("embedding_accuracy", "embedding_training_accuracy") if name in results},
         },
-        "settings": [_setting(setting) for setting in table.settings],
-        "trials": [_trial(results.isel(trial=place), row, numbers) for place, row in enumerate(table.trials)],
-        "sweep": {name: value for name, value in scalars.items() if name not in told and value is not None},
-        "real": real | _lists(results, _REAL_LISTS),
+        "real": alone | _along_dimensions(results, names, prefix="real_") if names else None,
     }  # fmt: skip
+
+
+def snapshot_json(here: Results) -> dict[str, Any]:
+    """Every statistic of one snapshot."""
+    names = [name for name, about in VARIABLES.items() if about.dims[:2] == TRIAL and name in here]
+    alone = {name: _plain(here[name].values, name) for name in names if VARIABLES[name].dims == TRIAL}
+    found = alone | _along_dimensions(here, names)
+    if "classes" in found:
+        found["nonuniform_classes"] = [each["class"] for each in found["classes"] if each["class_nonuniform"]]
+    return found
+
+
+def samples_json(answer: SampleAnswer) -> dict[str, Any]:
+    """Everything that is said of anyone's samples, as plain data."""
+    results = answer.results.load()
+    return {
+        "path": str(answer.samples.path),
+        **common_json(results, build_table(results)),
+        **snapshot_json(results.isel(trial=0, snapshot=0)),
+    }
 
 
 def _setting(setting: Setting) -> dict[str, Any]:
@@ -60,52 +89,52 @@ def _setting(setting: Setting) -> dict[str, Any]:
     return {
         "settings": dict(setting.settings),
         "trials": [row.trial for row in setting.rows],
-        "support_size": None if spread is None else {name: _plain(value) for name, value in vars(spread).items()},
+        "support_size": None if spread is None else {name: _finite(value) for name, value in vars(spread).items()},
     }
 
 
-def _trial(trial: Results, row: Row, numbers: list[str]) -> dict[str, Any]:
+def _trial(trial: Results, row: Row) -> dict[str, Any]:
     return {
         "trial": row.trial, "settings": dict(row.settings), "seed": row.seed, "status": row.status, "reason": row.reason,
-        "weights": dict(row.weights), "verdict": row.verdict,
+        "weights": dict(row.weights), "quality_gate": row.gate_words,
         "snapshots": [
-            _snapshot(trial.isel(snapshot=place), numbers)
-            for place in range(trial.sizes["snapshot"]) if int(trial["samples"].values[place]) >= 0
+            {"step": int(trial["step"].values[place]), **snapshot_json(trial.isel(snapshot=place))}
+            for place in range(trial.sizes["snapshot"]) if not math.isnan(trial["samples"].values[place])
         ],
     }  # fmt: skip
 
 
-def _snapshot(here: Results, names: list[str]) -> dict[str, Any]:
-    numbers = {name: _measured(here[name]) for name in names}
-    count = numbers.pop("heavy_modes")
-    found = _lists(here, _LISTS)
-    found["heavy_modes"] = found["heavy_modes"][: count or 0]
-    found["closest"] = [each for each in found["closest"] if each["flagged_distance"] is not None]
-    found["classes"] = [each for each in found["classes"] if each["class_samples"] >= 0]
-    if found["classes"]:
-        found["nonuniform_classes"] = [each["class"] for each in found["classes"] if each["class_nonuniform"]]
-    return {"step": int(here["step"]), **numbers, **found}
-
-
-def _lists(here: Results, lists: dict[str, tuple[str, tuple[str, ...]]]) -> dict[str, Any]:
-    """Variables along one dimension as one list of records; the dimension's own coordinate first."""
-    found = {}
-    for key, (dim, names) in lists.items():
-        coordinate = {dim: here[dim].values.tolist()} if dim in here.coords else {}
-        columns = coordinate | {name: [_plain(value) for value in here[name].values] for name in names}
-        found[key] = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+def _along_dimensions(here: Results, names: list[str], prefix: str = "") -> dict[str, Any]:
+    """Variables with a dimension of their own: lists of records, or mappings by its coordinate."""
+    found: dict[str, Any] = {}
+    for dim in [*LISTS, *MAPPINGS]:
+        along = [name for name in names if here[name].dims[:1] == (dim,)]
+        if not along:
+            continue
+        columns = {name.removeprefix(prefix): [_plain(value, name) for value in here[name].values] for name in along}
+        keys = here[dim].values.tolist() if dim in here.coords else list(range(here.sizes[dim]))
+        if dim in MAPPINGS:
+            values = [row[0] if len(columns) == 1 else list(row) for row in zip(*columns.values(), strict=True)]
+            found[MAPPINGS[dim]] = {f"{key:g}": value for key, value in zip(keys, values, strict=True)}
+            continue
+        start = {dim: keys} if dim in here.coords else {}
+        records = [dict(zip([*start, *columns], row, strict=True))
+                   for row in zip(*start.values(), *columns.values(), strict=True)]  # fmt: skip
+        found[LISTS[dim]] = [each for each in records if dim not in SPARSE or any(each[name] not in (None, "", False)
+                             and not _nothing(each[name]) for name in columns)]  # fmt: skip
     return found
 
 
-def _measured(variable: Any) -> Any:
-    """The one value of a variable; None for what stands for not measured."""
-    value = _plain(variable.values)
-    return None if str(value) == variable.attrs.get("not_measured") and not isinstance(value, bool) else value
+def _nothing(value: Any) -> bool:
+    return isinstance(value, list) and all(each is None for each in value)
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: Any, name: str) -> Any:
     """A number, word, or list of them, as JSON has them."""
     if isinstance(value, np.ndarray) and value.ndim:
-        return [_plain(each) for each in value]
-    plain = value.item() if isinstance(value, np.generic | np.ndarray) else value
-    return None if isinstance(plain, float) and not math.isfinite(plain) else plain
+        return [_plain(each, name) for each in value]
+    return _finite(scalar(np.asarray(value), name))
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -4,6 +4,7 @@ Invariant: the page is a function of the sweep's files; a trial that failed, or 
 that says so and never a report that isn't written.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,18 +17,16 @@ from ganlab.support import Spread
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import ModeShown, Pair, mode_picture, write_page
 from jobs.report.table import (
-    AGAINST_REAL,
+    CLASSES,
     COLLAPSED,
-    NOT_MEASURED,
-    PUBLISHED_FORMS,
-    Measured,
     Results,
     Row,
     Setting,
     Table,
     build_table,
+    class_rows,
     magnitude,
-    squared_words,
+    table_headings,
     value_words,
 )
 from jobs.report.verdicts_section import verdicts_view
@@ -45,7 +44,6 @@ PAIR_BYTES = 3_000_000  # of all flagged pairs
 PAIRS_SHOWN = 480  # over all trials
 GRID_COLUMNS = 20
 MODES_SHOWN = 4  # of a trial
-CLASSES = ("trial", "class", "support size", "real images", "samples", "duplicates", "largest mode", "uniform")
 OPEN_TRIALS = 12  # of more trials the pairs are folded away
 NO_BREAK = "\u00a0–\u00a0"
 Item = TypeVar("Item")
@@ -109,19 +107,25 @@ def write_report(layout: SweepLayout) -> Path:
     table = build_table(results)
     reference = _reference(layout)
     shown = _every_so_often(table.settings, SETTINGS_SHOWN)
+    scored_pairs = "pair_distance_cdf" in results
     charts = [
-        (setting, Markup(collision_chart(table, setting.rows, results, str(place))),
-         Markup(training_chart(table, setting.rows, results, str(place))),
-         Markup(threshold_chart(setting.rows, table, results, str(place))))
-        for place, setting in enumerate(shown) if any(row.snapshot is not None for row in setting.rows)
-    ]  # fmt: skip
+        (
+            setting,
+            Markup(collision_chart(table, setting.rows, results, str(place))),
+            Markup(training_chart(table, setting.rows, results, str(place))),
+            Markup(threshold_chart(setting.rows, table, results, str(place)) if scored_pairs else ""),
+        )
+        for place, setting in enumerate(shown)
+        if any(row.snapshot is not None for row in setting.rows)
+    ]
     measured = [row for row in table.trials if row.snapshot is not None]
     grids = list(_grids(layout, measured, reference))
     real_grid = _real_grid(reference, max((grid.images for grid in grids), default=0))
     pairs = list(_pairs(layout, measured, results, reference))
     heavy = [row for row in measured if row.heavy_modes]
     modes = list(_modes(layout, heavy, results, reference))
-    scored = [int(count) for count in np.unique(results["scored_images"].values) if count >= 0]
+    scored = sorted({row.values["scored_images"] for row in measured if "scored_images" in row.values})
+    control = [] if table.real is None else [table.real]
     return write_page(
         "report.html.j2", layout.report,
         title=results.attrs.get("title", layout.root.name),
@@ -131,12 +135,13 @@ def write_report(layout: SweepLayout) -> Path:
         grids=grids, grids_left_out=len(measured) - len(grids), real_grid=real_grid, pairs=pairs,
         pairs_left_out=len(measured) - len(pairs), open_pairs=len(pairs) <= OPEN_TRIALS,
         modes=modes, modes_left_out=len(heavy) - len(modes), open_modes=len(modes) <= OPEN_TRIALS,
-        against_headings=AGAINST_REAL, against_rows=[row.against_real() for row in measured] + [_real_control(results)],
-        published_headings=PUBLISHED_FORMS, published_rows=[row.published_forms() for row in measured],
-        class_headings=CLASSES, classes=_classes(measured, results),
+        quality_headings=table_headings("quality"),
+        quality_rows=[row.table_cells("quality") for row in [*measured, *control]],
+        published_headings=table_headings("published"), published_rows=[row.table_cells("published") for row in measured],
+        class_headings=CLASSES, classes=[cells for row in measured for cells in class_rows(row, results)],
         scored_images=_listed([f"{count:,}" for count in scored]) if scored else "",
-        accuracy=float(results["embedding_accuracy"]),
-        training_accuracy=float(results["embedding_training_accuracy"]),
+        accuracy=float(results.get("embedding_accuracy", np.nan)),
+        training_accuracy=float(results.get("embedding_training_accuracy", np.nan)),
         attributes=results.attrs, verdicts=verdicts_view(layout, table, results, reference),
         chosen_by=results["threshold"].attrs.get("chosen_by", "not recorded"), provenance=_provenance(layout),
     )  # fmt: skip
@@ -150,23 +155,24 @@ def answer(table: Table) -> list[str]:
 
 def _support_sentences(table: Table, settings: list[tuple[Setting, Spread]]) -> Iterator[str]:
     if not settings:
-        yield "No trial has a verdict: none both ran to its end and made samples as realistic as the test needs."
+        yield "Nothing can be said of the diversity: no trial both ran to its end and passed the quality gate."
     elif len(settings) <= 4:
-        unit = [" distinct images", *[""] * len(settings)]
+        unit = [" images", *[""] * len(settings)]
         short = len(table.hyperparameters) == 1
         parts = [_spread_words(setting, each, unit[place]) + _at(setting, short and place > 0)
                  for place, (setting, each) in enumerate(settings)]  # fmt: skip
-        yield f"The generator makes {_listed(parts)}."
+        yield f"Effective number (order 2): {_listed(parts)}."
     else:
         ordered = sorted(settings, key=lambda each: each[1].mean)
         least, most = ordered[0], ordered[-1]
-        yield (f"Over {len(settings)} settings, the generator makes from {_spread_words(*least, ' distinct images')}"
-               f"{_at(least[0])} to {_spread_words(*most)}{_at(most[0])}.")  # fmt: skip
-    if table.real is None:
+        low, high = _spread_words(*least, " images") + _at(least[0]), _spread_words(*most) + _at(most[0])
+        yield f"Over {len(settings)} settings the effective number (order 2) goes from {low} to {high}."
+    real = table.real_support
+    if table.real is None or real is None:
         return
-    sentence = f"The {table.real_samples:,} real images, measured in the same way, come to {table.real}"
-    if settings and not table.real.one_sided:
-        shares = sorted(each.mean / table.real.value for _, each in settings)
+    sentence = f"The {table.real.samples or 0:,} real images, measured in the same way, come to {real}"
+    if settings and not real.is_lower_bound:
+        shares = sorted(each.mean / real.value for _, each in settings)
         low, high = f"{shares[0]:.2g}", f"{shares[-1]:.2g}"
         bound = "at least " if any(each.one_sided for _, each in settings) else ""
         sentence += f"; the generator reaches {bound}{low if low == high else f'{low} to {high}'} times that"
@@ -179,16 +185,16 @@ def _count_sentences(table: Table) -> Iterator[str]:
         (sum(row.status == "failed" for row in table.trials), "failed"),
         (sum(row.status not in ("failed", "completed") for row in table.trials), "did not run to the end"),
         (sum(row.status == "completed" and row.support is None for row in table.trials), "could not be measured"),
-        (sum(row.status == "completed" and row.support is not None and not row.gate_passed for row in table.trials),
+        (sum(row.status == "completed" and row.support is not None and not row.passes_gate for row in table.trials),
          "made samples too far from the real images, where diversity has no meaning"),
     ]  # fmt: skip
     others = _listed([f"{count} {reason}" for count, reason in reasons if count])
     if not others:
-        yield "The trial has a verdict." if counted == 1 else f"All {counted} trials have a verdict."
+        yield f"{'The trial' if counted == 1 else f'All {counted} trials'} passed the quality gate."
     else:
-        number = f"{counted} {'has' if counted == 1 else 'have'}" if counted else "none has"
-        yield f"Of {_trials(len(table.trials))}, {number} a verdict; {others}."
-    collapsed = sum(row.largest_mode_mass is not None and row.largest_mode_mass >= COLLAPSED for row in table.trials)
+        trials = _trials(len(table.trials))
+        yield f"Of {trials}, {counted or 'none'} ran to the end and passed the quality gate; {others}."
+    collapsed = sum(row.collapsed for row in table.trials)
     if collapsed:
         yield f"{_trials(collapsed).capitalize()} collapsed: more than {COLLAPSED:.0%} of the samples are one image."
 
@@ -290,17 +296,14 @@ def _modes(layout: SweepLayout, rows: Sequence[Row], results: Results, reference
 def _trial_modes(layout: SweepLayout, row: Row, here: Results, reference: Reference | None) -> list[ModeShown]:
     samples = Samples(layout.trial(row.trial))
     shown = []
-    for place in range(min(row.heavy_modes or 0, MODES_SHOWN)):
+    for place in range(min(row.heavy_modes, MODES_SHOWN)):
         numbers = here["mode_index"].values[place]
-        images = samples.take(numbers[numbers >= 0])
+        images = samples.take(numbers[np.isfinite(numbers)].astype(np.int64))
         if images.ndim != 4:
             raise ValueError("points have no picture of their own")
-        real = int(here["mode_reference_index"].values[place])
-        nearest = reference.take([real])[0] if reference is not None and real >= 0 else None
-        mass, low, high, distance = (
-            float(here[name].values[place])
-            for name in ("mode_mass", "mode_mass_low", "mode_mass_high", "mode_reference_distance")
-        )
+        real, distance = (_place(here, f"mode_reference_{name}", place) for name in ("index", "distance"))
+        nearest = reference.take([int(real)])[0] if reference is not None and not math.isnan(real) else None
+        mass, low, high = (_place(here, name, place) for name in ("mode_mass", "mode_mass_low", "mode_mass_high"))
         shown.append(ModeShown(
             mode_picture(list(images), nearest, len(numbers)), int(numbers[0]), int(here["mode_members"].values[place]),
             mass, low, high, None if nearest is None else distance,
@@ -308,53 +311,28 @@ def _trial_modes(layout: SweepLayout, row: Row, here: Results, reference: Refere
     return shown
 
 
-def _classes(rows: Sequence[Row], results: Results) -> list[list[str]]:
-    """A row for every class of every trial, under `CLASSES`."""
-    places = {str(trial): place for place, trial in enumerate(results["trial"].values)}
-    words = []
-    for row in rows:
-        here = results.isel(trial=places[row.trial], snapshot=row.snapshot)
-        for place, label in enumerate(results["class"].values.tolist() if "class" in results.coords else []):
-            samples, duplicates = (int(here[f"class_{name}"].values[place]) for name in ("samples", "duplicates"))
-            if samples < 0:
-                continue
-            size, low, high = (float(here[f"class_support_size{end}"].values[place]) for end in ("", "_low", "_high"))
-            real = float(results["real_class_support_size"].values[place])
-            support = Measured(size, low, high, duplicates == 0)
-            words.append([
-                row.label, str(label), str(support) if row.gate_passed else "no verdict", magnitude(real),
-                f"{samples:,}", f"{duplicates:,}",
-                f"{float(here['class_largest_mode_mass'].values[place]):.2%}",
-                "no: a few images hold much" if here["class_nonuniform"].values[place] else "yes",
-            ])  # fmt: skip
-    return words
-
-
-def _real_control(results: Results) -> list[str]:
-    """The last row of the table against the real images: what these are to one another."""
-    distance = squared_words(float(results["real_frechet_distance"]))
-    return ["real images, one half to the other", *[NOT_MEASURED] * 6, distance]
-
-
 def _trial_pairs(layout: SweepLayout, row: Row, here: Results, count: int, reference: Reference | None) -> list[Pair]:
-    numbers, nearest = here["flagged_index"].values[:count], here["reference_index"].values[:count]
+    numbers = here["flagged_index"].values[:count].astype(np.int64)
+    nearest = here["reference_index"].values[:count] if "reference_index" in here else np.full((count, 2), np.nan)
     images = Samples(layout.trial(row.trial)).take(numbers.ravel())
     if images.ndim != 4:
         raise ValueError("points have no picture of their own")
     tile = max(48, *images.shape[1:])
+    verdicts = here["flagged_verdict"].values if "flagged_verdict" in here else [""] * count
     real: list[Any] = [None] * (2 * count)
-    if reference is not None and count and nearest.min() >= 0:
-        real = list(reference.take(nearest.ravel()))
+    known = reference is not None and count > 0 and bool(np.isfinite(nearest).all())
+    if reference is not None and known:
+        real = list(reference.take(nearest.astype(np.int64).ravel()))
     pairs = []
     for place in range(count):
         both = slice(2 * place, 2 * place + 2)
         distance = float(here["flagged_distance"].values[place])
-        first, second = here["reference_distance"].values[place].tolist()
+        first, second = here["reference_distance"].values[place].tolist() if known else (math.nan, math.nan)
         pairs.append(Pair(
             picture=mosaic([*images[both], *real[both]], 2, tile),
             distance=distance, reference_distance=(first, second),
             numbers=(int(numbers[place][0]), int(numbers[place][1])),
-            duplicate=distance <= float(here["threshold"]), decided=str(here["flagged_verdict"].values[place]),
+            duplicate=distance <= float(here["threshold"]), decided=str(verdicts[place]),
         ))  # fmt: skip
     return pairs
 
@@ -375,6 +353,11 @@ def _every_so_often(items: Sequence[Item], limit: int) -> Sequence[Item]:
     if len(items) <= limit:
         return items
     return [items[round(place * (len(items) - 1) / (limit - 1))] for place in range(limit)]
+
+
+def _place(here: Results, name: str, place: int) -> float:
+    """A value along a dimension; NaN where the statistic was not computed."""
+    return float(here[name].values[place]) if name in here else math.nan
 
 
 def _columns(shape: tuple[int, ...]) -> int:

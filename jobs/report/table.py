@@ -1,116 +1,146 @@
-"""The answers of a sweep as rows of plain values, and the words for them.
+"""The answers of a Dataset of results as rows of plain values, and as words.
 
-Invariant: the terminal and the report say a number in the same words, because both take them from here.
+Invariant: the terminal and the report say a number in the same words, because both take them from here; which table a
+statistic stands in, and the form of its cells, is declared with it.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ganlab.support import Estimate, Spread, spread
+from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
 
 Results = Any  # an xarray.Dataset, whose type only storage may name
 NOT_MEASURED = "–"
+WITHHELD = "withheld"  # in place of a number on the diversity of samples that do not pass the quality gate
 COLLAPSED = 0.1  # share of the samples in one mode from which a trial is called collapsed
-AGAINST_REAL = (
-    "trial",
-    "fidelity ratio",
-    "realistic",
-    "precision",
-    "recall",
-    "density",
-    "coverage",
-    "Fréchet distance",
-)
-PUBLISHED_FORMS = ("trial", "sample size s at ½", "s²", "s² / (2 ln 2)", "theorem's bound", "bound holds", "support size",
-                   "without heavy modes")  # fmt: skip
+CLASSES = ("trial", "class", "effective number", "real images", "samples", "duplicates", "largest mode", "uniform")
 _NOT_HYPERPARAMETERS = {"trial", "family", "seed", "status", "reason"}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A number of images with its interval; `one_sided` says that `value` is a lower bound and `high` infinite."""
+    """A number with its interval; it is a lower bound where the interval has no upper end."""
 
     value: float
     low: float
     high: float
-    one_sided: bool = False
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether `value` is a lower bound, and `high` infinite."""
+        return math.isinf(self.high)
+
+    def words(self, form: str) -> str:
+        """The number and its interval, each in a form as of `number_words`."""
+        if self.is_lower_bound:
+            return f"≥ {number_words(self.low, form)}"
+        return f"{number_words(self.value, form)} ({number_words(self.low, form)} – {number_words(self.high, form)})"
 
     def __str__(self) -> str:
-        if self.one_sided:
-            return f"≥ {magnitude(self.value)}"
-        return f"{magnitude(self.value)} ({magnitude(self.low)} – {magnitude(self.high)})"
+        return self.words("images")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One trial, with the numbers of its last measured snapshot; None stands for what was not measured.
+    """One trial, with the numbers of its last measured snapshot.
 
     Attributes
     ----------
     settings : mapping
         The hyperparameters that vary over the sweep; the family first, where it varies.
+    seed : int or None
+        None of samples that no trial made.
     weights : mapping
         Trained parameters of each network.
-    snapshot, step : int
-        Place and generator step of the snapshot.
+    snapshot, step : int or None
+        Place and generator step of the snapshot; None when none is measured.
+    values : mapping
+        Every statistic of the snapshot that has one value, by name; those that are missing are left out.
     """
 
     trial: str
     settings: Mapping[str, Any]
-    seed: int
+    seed: int | None
     status: str
     reason: str
     weights: Mapping[str, int]
     snapshot: int | None
     step: int | None
-    samples: int | None
-    duplicates: int | None
-    support: Measured | None
-    realistic_support: Measured | None
-    sample_size_at_half: Measured | None
-    fidelity_ratio: float | None
-    realistic_share: float | None
-    precision: float | None
-    recall: float | None
-    density: float | None
-    coverage: float | None
-    frechet_distance: float | None
-    largest_mode_mass: float | None
-    heavy_modes: int | None
-    support_without_modes: Measured | None
-    published_support: float | None
-    corrected_support: float | None
-    theorem_bound: float | None
-    theorem_applies: bool
-    gate_passed: bool
+    values: Mapping[str, Any]
+
+    def interval(self, name: str) -> Measured | None:
+        """A statistic with its interval; None when it is missing."""
+        ends = [f"{name}{end}" for end in ("", "_low", "_high")]
+        return Measured(*(self.values[end] for end in ends)) if all(end in self.values for end in ends) else None
+
+    @property
+    def support(self) -> Measured | None:
+        """Effective number of images (order 2)."""
+        return self.interval("support_size")
+
+    @property
+    def samples(self) -> int | None:
+        """Images of the snapshot."""
+        return self.values.get("samples")
+
+    @property
+    def fidelity_ratio(self) -> float | None:
+        """Distance to the real images against that of real ones."""
+        return self.values.get("fidelity_ratio")
+
+    @property
+    def heavy_modes(self) -> int:
+        """How many heavy modes there are."""
+        return int(self.values.get("heavy_mode_count", 0))
+
+    @property
+    def passes_gate(self) -> bool:
+        """Whether the samples pass the quality gate; True where there is nothing to hold them against."""
+        return self.snapshot is not None and bool(self.values.get("passes_quality_gate", self.seed is None))
 
     @property
     def counts(self) -> bool:
-        """Whether the row stands for its setting: it ran to its end, and its samples are realistic enough."""
-        return self.status == "completed" and self.gate_passed and self.support is not None
+        """Whether the row stands for its setting: it ran to its end, and its samples pass the quality gate."""
+        return self.status == "completed" and self.passes_gate and self.support is not None
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether a tenth of the samples or more are one image."""
+        return bool(self.values.get("largest_mode_mass", 0.0) >= COLLAPSED)
 
     @property
     def label(self) -> str:
         """The trial in words: ``discriminator width 8, seed 1``."""
+        if self.seed is None:
+            return self.trial
         return ", ".join([*(pair for pair in [setting_label(self.settings)] if pair), f"seed {self.seed}"])
 
     @property
-    def verdict(self) -> str:
-        """Whether the support may be believed, or why there is none."""
+    def gate_words(self) -> str:
+        """What the quality gate says, or why it says nothing."""
         if self.status == "failed":
             return f"failed: {self.reason or 'no reason recorded'}"
         if self.support is None:
             return "not measured"
         ending = "" if self.status == "completed" else f", {self.status} at step {self.step:,}"
-        collapse = self.largest_mode_mass is not None and self.largest_mode_mass >= COLLAPSED
-        return ("yes" if self.gate_passed else "no verdict") + (", collapsed" if collapse else "") + ending
+        return ("passed" if self.passes_gate else "not passed") + (", collapsed" if self.collapsed else "") + ending
 
     @property
     def support_words(self) -> str:
-        """The support size, unless the samples are too far from the real images for one."""
-        return self._believed(self.support)
+        """The effective number, unless the samples do not pass the quality gate."""
+        return self.cell(_BY_NAME["support_size"])
+
+    def cell(self, statistic: Statistic) -> str:
+        """A statistic in words; numbers on diversity are withheld where the quality gate is not passed."""
+        value = self.interval(statistic.name) if statistic.interval else self.values.get(statistic.name)
+        if value is None:
+            return NOT_MEASURED
+        if "quality" not in statistic.tables and not self.passes_gate:
+            return WITHHELD
+        return value.words(statistic.form) if isinstance(value, Measured) else number_words(value, statistic.form)
 
     def cells(self, full: bool = False) -> list[str]:
         """The row in words, under `Table.headings`."""
@@ -118,53 +148,18 @@ class Row:
             *(value_words(value) for value in self.settings.values()),
             str(self.seed),
             self.status,
-            self.support_words,
-            self._believed(self.sample_size_at_half),
-            _words(self.fidelity_ratio, "{:.2f}"),
-            self.verdict,
+            *(self.cell(statistic) for statistic in in_table("diversity")),
+            self.cell(_BY_NAME["fidelity_ratio"]),
+            self.gate_words,
         ]
-        if not full:
-            return short
-        more = [
-            self._believed(self.realistic_support),
-            _words(self.largest_mode_mass, "{:.2%}"),
-            _words(self.duplicates, "{:,}"),
-            _words(self.samples, "{:,}"),
-            _words(self.step, "{:,}"),
-            self.trial,
-        ]
-        return [*short, *more]
+        more = (("largest_mode_mass", ".2%"), ("duplicates", ",.0f"), ("samples", ",.0f"))
+        counts = [number_words(self.values[name], form) if name in self.values else NOT_MEASURED for name, form in more]
+        step = NOT_MEASURED if self.step is None else f"{self.step:,}"
+        return [*short, *counts, step, self.trial] if full else short
 
-    def against_real(self) -> list[str]:
-        """How the samples lie among the real images, in words, under `AGAINST_REAL`."""
-        shares = (self.realistic_share, self.precision, self.recall)
-        return [
-            self.label,
-            _words(self.fidelity_ratio, "{:.2f}"),
-            *(_words(share, "{:.1%}") for share in shares),
-            _words(self.density, "{:.2f}"),
-            _words(self.coverage, "{:.1%}"),
-            NOT_MEASURED if self.frechet_distance is None else squared_words(self.frechet_distance),
-        ]
-
-    def published_forms(self) -> list[str]:
-        """The support in the forms that were published, in words, under `PUBLISHED_FORMS`."""
-        forms = (self.published_support, self.corrected_support, self.theorem_bound)
-        heavy = self.heavy_modes or 0
-        return [
-            self.label,
-            self._believed(self.sample_size_at_half),
-            *(NOT_MEASURED if value is None else magnitude(value) for value in forms),
-            NOT_MEASURED if self.published_support is None else "yes" if self.theorem_applies else
-            f"no: {heavy} heavy mode{'s' if heavy > 1 else ''}",
-            self._believed(self.support),
-            self._believed(self.support_without_modes) if heavy else "the same",
-        ]  # fmt: skip
-
-    def _believed(self, measured: Measured | None) -> str:
-        if measured is None:
-            return NOT_MEASURED
-        return str(measured) if self.gate_passed else "no verdict"
+    def table_cells(self, table: str) -> list[str]:
+        """The row of another table, under `table_headings`."""
+        return [self.label, *(self.cell(statistic) for statistic in in_table(table))]
 
 
 @dataclass(frozen=True)
@@ -178,7 +173,7 @@ class Setting:
 
     @property
     def label(self) -> str:
-        """The setting in words; of a sweep where nothing varies, nothing."""
+        """The setting in words; empty in a sweep where nothing varies."""
         return setting_label(self.settings)
 
 
@@ -192,30 +187,33 @@ class Table:
         Names of what varies over the sweep.
     trials : tuple of Row
         In the order of the sweep.
-    real : Measured or None
-        Support of the `real_samples` real images, at the same threshold.
+    real : Row or None
+        The real images, by the same names; None when none were measured.
     threshold : float
         Distance up to which a pair is a duplicate.
     confidence : float
         Level of every interval.
     gate : float
-        Fidelity ratio above which there is no verdict.
+        Largest fidelity ratio that passes the quality gate.
     """
 
     hyperparameters: tuple[str, ...]
     trials: tuple[Row, ...]
-    real: Measured | None
-    real_samples: int
+    real: Row | None
     threshold: float
     confidence: float
     gate: float
 
+    @property
+    def real_support(self) -> Measured | None:
+        """Effective number of the real images."""
+        return None if self.real is None else self.real.support
+
     def headings(self, full: bool = False) -> list[str]:
         """Heads of the columns of `Row.cells`."""
-        short = [*(spaced(name) for name in self.hyperparameters), "seed", "status", "support size",
-                 "sample size at ½", "fidelity ratio", "verdict"]  # fmt: skip
-        more = ["support, realistic only", "largest mode", "duplicates", "samples", "step", "trial"]
-        return [*short, *more] if full else short
+        diversity = [statistic.heading for statistic in in_table("diversity")]
+        short = [*map(spaced, self.hyperparameters), "seed", "status", *diversity, "fidelity ratio", "quality gate"]
+        return [*short, "largest mode", "duplicates", "samples", "step", "trial"] if full else short
 
     @property
     def columns(self) -> list[str]:
@@ -232,14 +230,17 @@ class Table:
         """What the numbers are to be held against, one sentence each."""
         notes = []
         if self.real is not None:
-            notes.append(f"The {self.real_samples:,} real images, measured the same way: support size {self.real}.")
-        notes.append(
-            f"Support size: distinct images, with the {self.confidence:.0%} interval; a duplicate is a pair at most "
-            f"{self.threshold:.4g} apart."
-        )
-        if any(not row.gate_passed and row.support is not None for row in self.trials):
             notes.append(
-                f"No verdict: the samples lie more than {self.gate:g} times as far from the real images as held-out real "
+                f"The {self.real.samples or 0:,} real images, measured the same way: effective number "
+                f"{self.real_support}."
+            )
+        notes.append(
+            f"Effective number: 1 over the chance that two images are duplicates, with the {self.confidence:.0%} "
+            f"interval; a duplicate is a pair at most {self.threshold:.4g} apart."
+        )
+        if any(not row.passes_gate and row.support is not None for row in self.trials):
+            notes.append(
+                f"Withheld: the samples lie more than {self.gate:g} times as far from the real images as held-out real "
                 "images do, and bad samples look diverse."
             )
         return notes
@@ -258,8 +259,44 @@ class Table:
         return spread(estimates, self.confidence) if estimates else None
 
 
+def in_table(table: str) -> Iterator[Statistic]:
+    """Statistics of a table, in its order."""
+    return (statistic for statistic in STATISTICS if table in statistic.tables)
+
+
+def table_headings(table: str) -> list[str]:
+    """Heads of the columns of `Row.table_cells`."""
+    return ["", *(statistic.heading for statistic in in_table(table))]
+
+
+def class_rows(row: Row, results: Results) -> list[list[str]]:
+    """The classes of a trial's last snapshot in words, under `CLASSES`; empty without labels."""
+    if row.snapshot is None or "class_samples" not in results:
+        return []
+    here = results.sel(trial=row.trial).isel(snapshot=row.snapshot)
+    rows = []
+    for place, label in enumerate(results["class"].values.tolist()):
+        each = here.isel({"class": place})
+        if math.isnan(float(each["class_samples"])):
+            continue
+        ends = [float(each[f"class_support_size{end}"]) for end in ("", "_low", "_high")]
+        real = (
+            float(results["real_class_support_size"].values[place])
+            if "real_class_support_size" in results
+            else math.nan
+        )
+        rows.append([
+            row.label, str(label), str(Measured(*ends)) if row.passes_gate else WITHHELD,
+            NOT_MEASURED if math.isnan(real) else magnitude(real), f"{float(each['class_samples']):,.0f}",
+            f"{float(each['class_duplicates']):,.0f}", f"{float(each['class_largest_mode_mass']):.2%}",
+            "no: a few images hold much" if each["class_nonuniform"] else "yes",
+        ])  # fmt: skip
+    return rows
+
+
 def build_table(results: Results) -> Table:
     """Make the table of a results Dataset."""
+    results = results.load()
     names = [
         str(name) for name, coordinate in results.coords.items()
         if coordinate.dims == ("trial",) and name not in _NOT_HYPERPARAMETERS and not str(name).endswith("_weights")
@@ -268,13 +305,23 @@ def build_table(results: Results) -> Table:
         names.insert(0, "family")
     return Table(
         hyperparameters=tuple(names),
-        trials=tuple(_row(results, place, names) for place in range(results.sizes["trial"])),
-        real=_measured(results, "real_support_size", int(results["real_duplicates"]) == 0),
-        real_samples=int(results["real_samples"]),
+        trials=tuple(_row(results.isel(trial=place), names) for place in range(results.sizes["trial"])),
+        real=_real_row(results),
         threshold=float(results["threshold"]),
         confidence=float(results.attrs.get("confidence", 0.95)),
         gate=float(results.attrs.get("fidelity_gate", math.nan)),
     )
+
+
+def number_words(value: float, form: str) -> str:
+    """A number in the form that is declared with its statistic."""
+    if form == "images":
+        return magnitude(value)
+    if form == "squared":
+        return squared_words(value)
+    if form == "yes":
+        return "yes" if value else "no"
+    return format(value, form) if math.isfinite(value) else NOT_MEASURED
 
 
 def magnitude(value: float) -> str:
@@ -314,68 +361,55 @@ def setting_label(settings: Mapping[str, Any]) -> str:
     return ", ".join(f"{spaced(name)} {value_words(value)}" for name, value in settings.items())
 
 
-def _row(results: Results, place: int, names: list[str]) -> Row:
-    trial = results.isel(trial=place)
-    measured = [index for index, count in enumerate(trial["samples"].values) if count >= 0]
-    last = trial.isel(snapshot=measured[-1]) if measured else None
+_BY_NAME = {statistic.name: statistic for statistic in STATISTICS}
 
-    def interval(name: str, one_sided: bool) -> Measured | None:
-        return None if last is None else _measured(last, name, one_sided)
 
-    def number(name: str) -> float | None:
-        value = math.nan if last is None else float(last[name])
-        return value if math.isfinite(value) else None
+def scalar(values: Any, name: str) -> Any:
+    """One value as plain data: a count as int; None when it is missing."""
+    value = values.item()
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return int(value) if VARIABLES[name].kind == "int64" else value
 
-    def count(name: str) -> int | None:
-        return None if last is None else int(last[name])
 
-    one_sided = last is not None and bool(last["one_sided"])
-    among = interval("support_size_realistic", False)
-    without = interval("support_size_without_modes", False)
+def _row(trial: Results, names: list[str]) -> Row:
+    """A row of a Dataset of one trial."""
+    counts = trial["samples"].values if "samples" in trial else []
+    measured = [place for place, count in enumerate(counts) if not math.isnan(count)]
+    place = measured[-1] if measured else None
+    last = trial if place is None else trial.isel(snapshot=place)
+    alone = [name for name, about in VARIABLES.items() if about.dims == TRIAL and name in trial]
+    values = {} if place is None else {name: scalar(last[name], name) for name in alone}
     return Row(
         trial=str(trial["trial"].item()),
         settings={name: trial[name].item() for name in names},
-        seed=int(trial["seed"]),
+        seed=int(trial["seed"]) if "seed" in trial.coords else None,
         status=str(trial["status"].item()),
         reason=str(trial["reason"].item()) if "reason" in trial.coords else "",
         weights={str(name).removesuffix("_weights"): int(value) for name, value in trial.coords.items()
                  if str(name).endswith("_weights")},
-        snapshot=measured[-1] if measured else None,
-        step=count("step"),
-        samples=count("samples"),
-        duplicates=count("duplicates"),
-        support=interval("support_size", one_sided),
-        realistic_support=among and Measured(among.value, among.low, among.high, math.isinf(among.high)),
-        sample_size_at_half=interval("sample_size_at_half", one_sided),
-        fidelity_ratio=number("fidelity_ratio"),
-        **{name: number(name) for name in (
-            "realistic_share", "precision", "recall", "density", "coverage", "frechet_distance", "largest_mode_mass",
-            "published_support", "corrected_support", "theorem_bound",
-        )},
-        heavy_modes=count("heavy_modes"),
-        support_without_modes=without and Measured(without.value, without.low, without.high, math.isinf(without.high)),
-        theorem_applies=last is not None and bool(last["theorem_applies"]),
-        gate_passed=last is not None and bool(last["verdict_possible"]),
+        snapshot=place,
+        step=None if place is None else int(last["step"]),
+        values={name: value for name, value in values.items() if value is not None},
     )  # fmt: skip
 
 
-def _measured(results: Results, name: str, one_sided: bool) -> Measured | None:
-    value, low, high = (float(results[f"{name}{end}"]) for end in ("", "_low", "_high"))
-    return None if math.isnan(value) else Measured(value, low, high, one_sided)
+def _real_row(results: Results) -> Row | None:
+    """The real images, by the names of the samples' statistics."""
+    alone = [name for name in VARIABLES if name.startswith("real_") and name in results and not results[name].dims]
+    values = {name.removeprefix("real_"): scalar(results[name], name) for name in alone}
+    if values.get("samples") is None:
+        return None
+    known = {name: value for name, value in values.items() if value is not None}
+    return Row("real images", {}, None, "completed", "", {}, 0, 0, known)
 
 
 def _estimate(row: Row, confidence: float) -> Estimate:
     """What the row's interval came from, as far as the spread over seeds needs it."""
     support = row.support
     assert support is not None
-    assert row.samples is not None
-    assert row.duplicates is not None
     return Estimate(
-        samples=row.samples, duplicates=row.duplicates, confidence=confidence,
-        p2=0.0 if support.one_sided else 1 / support.value, p2_low=1 / support.high, p2_high=1 / support.low,
+        samples=row.values["samples"], duplicates=row.values["duplicates"], confidence=confidence,
+        p2=0.0 if support.is_lower_bound else 1 / support.value, p2_low=1 / support.high, p2_high=1 / support.low,
         p3=math.nan, largest_mode_mass=math.nan, size_without_largest_mode=math.nan,
     )  # fmt: skip
-
-
-def _words(value: float | None, form: str) -> str:
-    return NOT_MEASURED if value is None else form.format(value)

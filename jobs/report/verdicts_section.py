@@ -11,7 +11,7 @@ import numpy as np
 
 from jobs.report.mosaics import Picture, mosaic
 from jobs.report.svg import FAINT, FONT_PX, INK, REAL, SERIES, chart_style, new_figure, to_svg
-from jobs.report.table import NOT_MEASURED, Measured, Results, Row, Table, magnitude
+from jobs.report.table import NOT_MEASURED, WITHHELD, Results, Row, Table, magnitude
 from storage.layout import SweepLayout
 from storage.reference import Reference
 from storage.samples import DamagedShardError, Samples
@@ -57,17 +57,17 @@ def verdicts_view(
     layout: SweepLayout, table: Table, results: Results, reference: Reference | None
 ) -> VerdictsView | None:
     """What people said, from the results; None while nobody judged."""
-    if "verdicts" not in results or int(results["verdicts"]) <= 0:
+    if "verdicts" not in results:
         return None
     pairs, left_out = _judged_pairs(layout, table, results, reference)
-    calibrated = bool(np.isfinite(results["duplicate_probability"].values).any())
+    calibrated = "duplicate_probability" in results
     return VerdictsView(
         sentences=list(_sentences(results)),
         chart=calibration_chart(results) if calibrated else "",
         headings=[
             "trial",
-            "support by threshold",
-            "support by people",
+            "effective number by threshold",
+            "effective number by people",
             "published test with people",
             "published support",
         ],
@@ -81,7 +81,7 @@ def calibration_chart(results: Results) -> str:
     """P(people call a pair duplicates) against its distance, with both thresholds."""
     at, curve = results["judged_distance"].values, results["duplicate_probability"].values
     low, high = (results[f"duplicate_probability_{end}"].values for end in ("low", "high"))
-    share, count = results["judged_share"].values, results["judged_pairs"].values
+    share, count = results["duplicate_share"].values, results["judged_pairs"].values
     with chart_style():
         figure = new_figure(640, 330)
         axes = figure.add_subplot()
@@ -90,9 +90,13 @@ def calibration_chart(results: Results) -> str:
         axes.plot(at, curve, color=SERIES[0], linewidth=2, label="fitted, with its interval")
         shown = count > 0
         axes.scatter(
-            results["piece"].values[shown], share[shown], s=12 + 90 * count[shown] / count.max(), color=INK, zorder=3,
-            label="judged, in pieces of the distance",
-        )  # fmt: skip
+            results["distance_bin"].values[shown],
+            share[shown],
+            s=12 + 90 * count[shown] / count.max(),
+            color=INK,
+            zorder=3,
+            label="judged, by distance",
+        )
         axes.axvline(
             float(results["threshold"]), color=REAL, linewidth=1.4, linestyle=(0, (4, 2)), label="automatic threshold"
         )
@@ -113,7 +117,7 @@ def calibration_chart(results: Results) -> str:
 
 def _sentences(results: Results) -> Iterator[str]:
     def number(name: str) -> float:
-        return float(results[name])
+        return float(results.get(name, math.nan))
 
     people, verdicts = int(results["reviewers"]), int(results["verdicts"])
     yield f"{people} {'person' if people == 1 else 'people'} gave {verdicts:,} verdicts."
@@ -136,8 +140,8 @@ def _sentences(results: Results) -> Iterator[str]:
         yield "No pair was judged by two people, so nothing is known of their agreement."
     if int(results["control_verdicts"]) > 0:
         same = (
-            f" and {number('same_duplicates'):.0%} of one real image beside itself"
-            if int(results["same_verdicts"])
+            f" and {number('identical_control_duplicates'):.0%} of one real image beside itself"
+            if int(results["identical_control_verdicts"])
             else ""
         )
         yield (f"Controls: they call {number('control_duplicates'):.0%} of the near pairs of two real images "
@@ -145,20 +149,15 @@ def _sentences(results: Results) -> Iterator[str]:
 
 
 def _cells(results: Results, row: Row, place: int) -> list[str]:
-    here = results.isel(trial=place, snapshot=row.snapshot)
-    value, low, high = (float(here[f"calibrated_support_size{end}"]) for end in ("", "_low", "_high"))
-    people = NOT_MEASURED if math.isnan(value) else str(Measured(value, low, high, math.isinf(high)))
-    samples, size = int(here["judged_samples"]), int(here["judged_sample_size"])
-    published = f"{int(here['judged_collisions'])} of {samples} samples of {size:,}" if samples > 0 else NOT_MEASURED
-    support = float(here["judged_published_support"])
-    bound = (
-        NOT_MEASURED
-        if samples <= 0
-        else f"at most {magnitude(support)}"
-        if support > 0
-        else f"more than {magnitude(size**2)}"
-    )
-    return [row.label, row.support_words, people if row.gate_passed else "no verdict", published, bound]
+    people = row.interval("calibrated_support_size")
+    words = NOT_MEASURED if people is None else str(people) if row.passes_gate else WITHHELD
+    if "n_judged_samples" not in row.values:
+        return [row.label, row.support_words, words, NOT_MEASURED, NOT_MEASURED]
+    samples, size = row.values["n_judged_samples"], row.values["judged_sample_size"]
+    bound = row.values.get("judged_published_support")
+    published = f"more than {magnitude(size**2)}" if bound is None else f"at most {magnitude(bound)}"
+    hits = f"{row.values['judged_collisions']} of {samples} samples of {size:,}"
+    return [row.label, row.support_words, words, hits, published]
 
 
 def _judged_pairs(
@@ -176,8 +175,12 @@ def _judged_pairs(
     for rank, place, row in found[:PAIRS_SHOWN]:
         here = results.isel(trial=place, snapshot=row.snapshot, flagged=rank)
         try:
-            images = list(Samples(layout.trial(row.trial)).take(here["flagged_index"].values))
-            real = [None, None] if reference is None else list(reference.take(here["reference_index"].values))
+            images = list(Samples(layout.trial(row.trial)).take(here["flagged_index"].values.astype(np.int64)))
+            real = (
+                [None, None]
+                if reference is None
+                else list(reference.take(here["reference_index"].values.astype(np.int64)))
+            )
         except (ValueError, DamagedShardError):
             continue
         picture = mosaic([*images, *real], 2, max(48, *images[0].shape[1:]))

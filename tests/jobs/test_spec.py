@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.search_words import Word, draw
 from jobs.spec import Spec, SpecError, TrialSettings, check_spec, difference, load_spec, shipped_sweeps
-from storage.results import reserved_names
+from storage.statistics import reserved_names
 
 PLAIN = """
 name: small

@@ -11,7 +11,8 @@ import pytest
 import xarray as xr
 
 from storage.layout import SweepLayout
-from storage.results import VARIABLES, build_dataset, open_results, write_results
+from storage.results import build_dataset, open_results, write_results
+from storage.statistics import STATISTICS, VARIABLES
 
 COORDS: dict[str, Any] = {
     "trial": ["0a", "1b é", "2c"],
@@ -25,8 +26,8 @@ COORDS: dict[str, Any] = {
 }
 VALUES: dict[str, Any] = {
     "support_size": np.array([[10.0, 20.5], [np.nan, np.nan], [np.inf, 3e9]]),
-    "duplicates": np.array([[0, 3], [-1, -1], [7, 10**12]]),
-    "one_sided": np.array([[True, False], [False, False], [True, True]]),
+    "duplicates": np.array([[0, 3], [np.nan, np.nan], [7, 10**12]]),
+    "is_lower_bound": np.array([[True, False], [False, False], [True, True]]),
     "threshold": 236.0,
     "collision_probability": np.linspace(0, 1, 24).reshape(3, 2, 4),
     "flagged_index": np.arange(60).reshape(3, 2, 5, 2),
@@ -51,6 +52,7 @@ def test_values_return_as_they_were(sweep: SweepLayout) -> None:
             "member": 2,
             "logged": 3,
         }
+        assert results.sel(snapshot=200).step == 200
         assert results.sel(trial="1b é").status == "failed"
         assert results.where(results.family == "mix", drop=True).trial.values.tolist() == ["2c"]
         assert results.step.dims == ("snapshot",)
@@ -59,31 +61,41 @@ def test_values_return_as_they_were(sweep: SweepLayout) -> None:
         assert results.threshold.attrs["chosen_by"] == "real images"
 
 
-def test_every_variable_is_there_and_says_what_it_is(sweep: SweepLayout) -> None:
+def test_only_what_was_computed_is_there_and_says_what_it_is(sweep: SweepLayout) -> None:
     write_results(sweep, COORDS, VALUES, ATTRIBUTES)
     with open_results(sweep) as results:
-        assert set(results.data_vars) == set(VARIABLES)
-        for name, about in VARIABLES.items():
-            found = results[name]
+        assert set(results.data_vars) == set(VALUES)
+        for name in VALUES:
+            about, found = VARIABLES[name], results[name]
             assert found.dims == about.dims
             assert found.attrs["long_name"] == about.long_name
             assert found.attrs["units"] == about.units
             assert found.attrs["method"]
-            assert found.dtype.kind == {"float64": "f", "int64": "i", "bool": "b", "str": "U"}[about.kind]
+            assert found.dtype.kind == {"float64": "f", "int64": "f", "bool": "b", "str": "U"}[about.kind]
         for name in results.coords:
             assert {"long_name", "units"} <= set(results[name].attrs)
 
 
-def test_what_is_left_out_is_marked_as_not_measured(sweep: SweepLayout) -> None:
-    write_results(sweep, COORDS, {}, {})
+def test_counts_are_whole_numbers_on_disk_and_nan_where_they_are_missing(sweep: SweepLayout) -> None:
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    with xr.open_dataset(sweep.results, engine="zarr", mask_and_scale=False) as stored:
+        assert stored.duplicates.dtype == np.int64
+        assert stored.duplicates.values.tolist() == [[0, 3], [-1, -1], [7, 10**12]]
     with open_results(sweep) as results:
-        assert np.isnan(results.support_size).all()
-        assert (results.pairs_compared == -1).all()
-        assert not results.verdict_possible.any()
-        assert results.real_samples == -1
-        assert results.sizes["flagged"] == 0
-        assert results.support_size.attrs["not_measured"] == "nan"
-        assert results.duplicates.attrs["not_measured"] == "-1"
+        assert np.isnan(results.duplicates[1]).all()
+        assert results.duplicates.sum() == 10 + 10**12
+        assert results.flagged_index.values[2, 1, 4].tolist() == [58, 59]
+
+
+def test_every_statistic_is_declared_whole() -> None:
+    assert len({statistic.name for statistic in STATISTICS}) == len(STATISTICS)
+    for statistic in STATISTICS:
+        assert statistic.long_name
+        assert statistic.method
+        assert not statistic.tables or (statistic.heading and statistic.form)
+        ends = {f"{statistic.name}{end}" for end in ("_low", "_high")}
+        assert (ends <= set(VARIABLES)) == bool(statistic.interval)
+        assert (f"real_{statistic.name}" in VARIABLES) == statistic.real
 
 
 def test_the_contract_is_kept() -> None:
@@ -92,7 +104,7 @@ def test_the_contract_is_kept() -> None:
     contract: dict[str, tuple[str, ...]] = {"collision_probability": tss, "support_size": ts, "sample_size_at_half": ts}
     contract |= {f"{name}_{end}": dims for name, dims in list(contract.items()) for end in ("low", "high")}
     contract |= dict.fromkeys(["duplicates", "pairs_compared", "largest_mode_mass", "nonuniformity"], ts)
-    contract |= dict.fromkeys(["diversity_ratio", "fidelity_ratio", "verdict_possible"], ts)
+    contract |= dict.fromkeys(["diversity_ratio", "fidelity_ratio", "passes_quality_gate"], ts)
     contract |= dict.fromkeys(["flagged_distance", "flagged_verdict"], (*ts, "flagged"))
     contract |= dict.fromkeys(["flagged_index", "reference_index", "reference_distance"], (*ts, "flagged", "member"))
     contract |= dict.fromkeys(["generator_loss", "discriminator_loss"], ("trial", "logged"))
@@ -161,7 +173,7 @@ def test_a_flipped_bit_does_not_go_unseen(sweep: SweepLayout) -> None:
     [
         ({}, {"suport_size": 1}, "'suport_size' is not one of VARIABLES; did you mean support_size?"),
         ({}, {"support_size": np.zeros((2, 3))}, r"support_size: got shape \(2, 3\), expected \(3, 2\)"),
-        ({}, {"duplicates": np.full((3, 2), 0.5)}, "duplicates: got float64, expected int64"),
+        ({}, {"duplicates": np.full((3, 2), 0.5)}, "duplicates: got fractions, expected whole numbers"),
         ({}, {"flagged_verdict": np.zeros((3, 2, 0))}, "flagged_verdict: got float64, expected str"),
         ({"seed": [1, 2]}, {}, r"seed: got shape \(2,\), expected \(3,\), the trials"),
         ({"width": [1, None, 2]}, {}, "width: got object, expected numbers, booleans or strings"),

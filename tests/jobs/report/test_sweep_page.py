@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ganlab.support import Estimate, collision_frequency, collision_probability, estimate
+from jobs.measuring.cells import stacked
 from jobs.report.sweep_page import answer, results_table, write_report
 from jobs.report.table import Measured, Table, magnitude
 from jobs.strict import SpecError
@@ -61,30 +62,29 @@ class Sweep:
             create_samples(own, plan)
             for shard in plan.shards[:measured]:
                 ShardWriter(own, plan).write(shard.index, images[drawn[shard.index]])
-        nothing = self._cell(np.zeros((0, 2), dtype=int), np.zeros(0), np.nan, measured=False)
         for snapshot in range(len(self.steps)):
             if snapshot >= measured:
-                self.cells.append(nothing)
+                self.cells.append({})
                 continue
             first, second = np.triu_indices(self.samples, 1)
             same = drawn[snapshot][first] == drawn[snapshot][second]
             pairs = np.stack([first[same], second[same]], axis=1)
             closest = np.stack([first[:FLAGGED], second[:FLAGGED]], axis=1) if len(pairs) < FLAGGED else pairs[:FLAGGED]
-            self.cells.append(self._cell(pairs, closest + snapshot * self.samples, fidelity, measured=True))
+            self.cells.append(self._cell(pairs, closest + snapshot * self.samples, fidelity))
         values = {"trial": trial_id, "family": "dcgan", "status": status, "reason": reason} | coordinates
         for name, value in values.items():
             self.coordinates.setdefault(name, []).append(value)
 
-    def _cell(self, pairs: np.ndarray, closest: np.ndarray, fidelity: float, measured: bool) -> dict[str, Any]:
+    def _cell(self, pairs: np.ndarray, closest: np.ndarray, fidelity: float) -> dict[str, Any]:
         found: Estimate = estimate(pairs, self.samples)
         frequencies = [collision_frequency(pairs, self.samples, size) for size in SIZES]
-        cell: dict[str, Any] = {
+        return {
             "support_size": found.size, "support_size_low": found.low, "support_size_high": found.high,
             "sample_size_at_half": found.sample_size_at_half, "sample_size_at_half_low": found.sample_size_at_half_low,
             "sample_size_at_half_high": found.sample_size_at_half_high, "fidelity_ratio": fidelity, "precision": 0.8,
-            "realistic_share": 0.9, "heavy_modes": 0,
-            "largest_mode_mass": found.largest_mode_mass, "one_sided": found.one_sided, "samples": self.samples,
-            "duplicates": found.duplicates, "verdict_possible": fidelity <= GATE,
+            "realistic_share": 0.9, "heavy_mode_count": 0,
+            "largest_mode_mass": found.largest_mode_mass, "is_lower_bound": found.one_sided, "samples": self.samples,
+            "duplicates": found.duplicates, "passes_quality_gate": fidelity <= GATE,
             "collision_probability": [each.probability for each in frequencies],
             "collision_probability_low": [each.low for each in frequencies],
             "collision_probability_high": [each.high for each in frequencies],
@@ -92,19 +92,11 @@ class Sweep:
             "flagged_index": closest, "flagged_distance": 100.0 + np.arange(FLAGGED),
             "reference_index": np.tile([3, 7], (FLAGGED, 1)), "reference_distance": np.full((FLAGGED, 2), 250.5),
         }  # fmt: skip
-        if measured:
-            return cell
-        missing = {name: np.full(np.shape(value), np.nan) for name, value in cell.items()}
-        counts = {"samples": -1, "duplicates": -1, "heavy_modes": -1, "one_sided": False, "verdict_possible": False}
-        indices = dict.fromkeys(("flagged_index", "reference_index"), np.full((FLAGGED, 2), -1))
-        return missing | counts | indices | {"flagged_distance": np.full(FLAGGED, np.nan)}
 
     def write(self) -> SweepLayout:
         trials = len(self.coordinates["trial"])
-        stacked = {name: np.array([cell[name] for cell in self.cells]) for name in self.cells[0]}
-        variables: dict[str, Any] = {
-            name: values.reshape(trials, len(self.steps), *values.shape[1:]) for name, values in stacked.items()
-        }
+        rows = [self.cells[place * len(self.steps) : (place + 1) * len(self.steps)] for place in range(trials)]
+        variables: dict[str, Any] = stacked(rows)
         noise = self.random.normal(0, 0.1, (2, trials, len(self.logged)))
         variables |= {
             "generator_loss": noise[0] + 1 + self.logged / 200, "discriminator_loss": noise[1] + 1.3 - self.logged / 400,
@@ -226,14 +218,14 @@ def test_page_and_terminal_say_the_same(page: Page, table: Table) -> None:
 
 def test_rows_say_what_happened(table: Table) -> None:
     rows = {row.trial: dict(zip(table.columns, row.cells(), strict=True)) for row in table.trials}
-    assert {rows["noise-0"][name] for name in ("support size", "sample size at ½", "verdict")} == {"no verdict"}
-    assert rows["good-0"]["verdict"] == "yes"
-    assert re.fullmatch(r"\d+ \(\d+ – \d+\)", rows["good-0"]["support size"])
-    assert rows["unique"]["support size"].startswith("≥ ")
-    assert rows["failed"]["verdict"] == "failed: <script>alert(1)</script>"
-    assert rows["failed"]["support size"] == "–"
-    assert rows["stopped"]["verdict"] == "yes, stopped at step 100"
-    assert rows["running"]["verdict"] == "not measured"
+    assert {rows["noise-0"][name] for name in ("effective number", "quality gate")} == {"withheld", "not passed"}
+    assert rows["good-0"]["quality gate"] == "passed"
+    assert re.fullmatch(r"\d+ \(\d+ – \d+\)", rows["good-0"]["effective number"])
+    assert rows["unique"]["effective number"].startswith("≥ ")
+    assert rows["failed"]["quality gate"] == "failed: <script>alert(1)</script>"
+    assert rows["failed"]["effective number"] == "–"
+    assert rows["stopped"]["quality gate"] == "passed, stopped at step 100"
+    assert rows["running"]["quality gate"] == "not measured"
     assert rows["good-1"]["discriminator width"] == "8"
 
 
@@ -246,7 +238,7 @@ def test_rows_hold_plain_values(table: Table) -> None:
     assert {row.trial for row in table.trials if row.counts} == {"good-0", "good-1", "unique", "gone"}
 
 
-def test_trials_without_a_verdict_count_for_nothing(table: Table) -> None:
+def test_trials_that_do_not_pass_the_gate_count_for_nothing(table: Table) -> None:
     spreads = {setting.settings["discriminator_width"]: setting.spread for setting in table.settings}
     assert spreads[2] is None
     assert spreads[8] is not None
@@ -256,9 +248,9 @@ def test_trials_without_a_verdict_count_for_nothing(table: Table) -> None:
     sentences = answer(table)
     assert "discriminator width 2 " not in sentences[0]
     assert re.search(
-        r"about \d+ distinct images \(2 seeds: \d+ to \d+\) at discriminator width 8 and at least", sentences[0]
+        r"about \d+ images \(2 seeds: \d+ to \d+\) at discriminator width 8 and at least", sentences[0]
     )
-    counted = "Of 9 trials, 4 have a verdict; 1 failed, 2 did not run to the end and 2 made samples too far"
+    counted = "Of 9 trials, 4 ran to the end and passed the quality gate; 1 failed, 2 did not run to the end and 2 made samples too far"
     assert counted in " ".join(sentences)
 
 
@@ -289,7 +281,7 @@ def test_pairs_stand_above_their_nearest_training_images(layout: SweepLayout, pa
 def results_numbers(layout: SweepLayout, trial: str) -> np.ndarray:
     from storage.results import open_results
 
-    return open_results(layout)["flagged_index"].sel(trial=trial).isel(snapshot=-1, flagged=0).values
+    return open_results(layout)["flagged_index"].sel(trial=trial).isel(snapshot=-1, flagged=0).values.astype(int)
 
 
 def reference_image(layout: SweepLayout, number: int) -> np.ndarray:
@@ -301,7 +293,7 @@ def reference_image(layout: SweepLayout, number: int) -> np.ndarray:
 def test_charts_name_what_they_show(page: Page) -> None:
     drawn = page.source[page.source.index('id="support"') : page.source.index('id="trials"')]
     assert drawn.count("<svg") == 2
-    assert drawn.count(">no verdict<") == 2
+    assert drawn.count(">gate not passed<") == 2
     label = "weights of the discriminator (below: its width)"
     for words in ("real images: 2.2k", "geometric mean over seeds", label, "3.8k", "61k"):
         assert f">{words}<" in drawn
@@ -310,27 +302,27 @@ def test_charts_name_what_they_show(page: Page) -> None:
     )  # every stand-in colour became the page's own
 
 
-@pytest.mark.parametrize("kind", ["one trial", "words", "two numbers", "drawn at random", "nothing has a verdict"])
+@pytest.mark.parametrize("kind", ["one trial", "words", "two numbers", "drawn at random", "nothing passes the gate"])
 def test_any_sweep_gets_a_report(tmp_path: Path, kind: str) -> None:
     sweep = Sweep(tmp_path / "sweep", shape=(3, 8, 8), samples=100, real=50)
     if kind == "one trial":
         sweep.trial("only", 60, seed=0)
-        expected = ["The generator makes about", "The trial has a verdict."]
+        expected = ["Effective number (order 2): about", "The trial passed the quality gate."]
     elif kind == "words":
         for loss in ("log", "wasserstein-gp"):
             sweep.trial(loss, 60, seed=0, loss=loss)
-        expected = ["at loss log and about", "Support size against loss"]
+        expected = ["at loss log and about", "Effective number of images against loss"]
     elif kind == "two numbers":
         for place in range(4):
             sweep.trial(f"t{place}", 60, seed=0, discriminator_width=[8, 16][place % 2], latent_dim=[2, 4][place // 2])
-        expected = ["at discriminator width 8, latent dim 2", "latent dim 4", "All 4 trials have a verdict."]
+        expected = ["at discriminator width 8, latent dim 2", "latent dim 4", "All 4 trials passed the quality gate."]
     elif kind == "drawn at random":
         for place in range(7):
             sweep.trial(f"t{place}", 30 + 10 * place, seed=0, learning_rate=10.0 ** (-place / 2), batch_size=16 + place)
-        expected = ["Over 7 settings, the generator makes from about", "learning rate 0.1"]
+        expected = ["Over 7 settings the effective number (order 2) goes from about", "learning rate 0.1"]
     else:
         sweep.trial("noise", 60, seed=0, fidelity=2.0)
-        expected = ["No trial has a verdict", "Of 1 trial, none has a verdict; 1 made samples too far"]
+        expected = ["Nothing can be said of the diversity", "Of 1 trial, none ran to the end and passed the quality gate; 1 made samples too far"]
     page = Page(write_report(sweep.write()))
     for words in expected:
         assert words in page.text
@@ -375,7 +367,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "3 more trials are left out here" in page.text
     assert "2 more pairs are left out here" in page.text
     assert "4 more trials are left out here" in page.text
-    assert page.text.count("1 more setting is left out here") == 3
+    assert page.text.count("1 more setting is left out here") == 2
 
 
 def test_a_sweep_without_results_is_the_users_to_measure(tmp_path: Path) -> None:
@@ -397,4 +389,4 @@ def test_magnitudes(value: float, words: str) -> None:
 
 def test_measured_in_words() -> None:
     assert str(Measured(2130, 1790, 2510)) == "2.1k (1.8k – 2.5k)"
-    assert str(Measured(40_400, 40_400, float("inf"), one_sided=True)) == "≥ 40k"
+    assert str(Measured(40_400, 40_400, float("inf"))) == "≥ 40k"

@@ -1,0 +1,102 @@
+"""The headline of one sample in five sentences, the same on the terminal and in reports.
+
+Invariant: each sentence says what one statistic says and no more; where the samples do not pass the quality gate nothing
+is said of their diversity.
+"""
+
+from collections.abc import Iterator
+
+from jobs.report.table import Measured, Results, Row, Table, magnitude, number_words
+
+
+def headline(row: Row, table: Table, here: Results) -> list[str]:
+    """Say how diverse a sample is.
+
+    Parameters
+    ----------
+    row
+        Its statistics with one value.
+    table
+        With the real images, the threshold and the gate.
+    here
+        The results of the snapshot alone.
+    """
+    gate = _gate(row, table)
+    if not row.passes_gate:
+        return [f"{gate} Nothing is said of their diversity: bad samples look diverse."]
+    found = (_relative(row), _effective_number(row, table, here), _distinct(row), _concentration(row, here), gate)
+    return [sentence for sentence in found if sentence]
+
+
+def relative_words(ratio: Measured) -> str:
+    """A diversity ratio as how often generated images are duplicates, against real ones."""
+    if ratio.is_lower_bound:
+        return f"at most {1 / ratio.low:.2g} times as often as two real ones"
+    times = [f"{1 / value:.2g}" if value > 0 else "∞" for value in (ratio.value, ratio.high, ratio.low)]
+    return f"{times[0]} times ({times[1]} – {times[2]}) as often as two real ones"
+
+
+def _relative(row: Row) -> str:
+    ratio = row.interval("diversity_ratio")
+    if ratio is None:
+        return "Without real images nothing is known of how diverse they are beside these, nor of their quality."
+    words = f"two generated images are duplicates {relative_words(ratio)}."
+    if ratio.low <= 1 <= ratio.high:
+        return f"No less diverse than the real images: {words}"
+    return f"{'Less' if ratio.high < 1 else 'More'} diverse than the real images: {words}"
+
+
+def _effective_number(row: Row, table: Table, here: Results) -> str:
+    support = row.support
+    if support is None:
+        return ""
+    sentence = f"Effective number of images (order 2): {support} at distance {table.threshold:.4g}"
+    if "sensitivity" in here:
+        at = {f"{factor:g}": float(here["sensitivity"].sel(distance_factor=factor)) for factor in (0.9, 1.1)}
+        sentence += "; " + " and ".join(f"{magnitude(value)} at {factor}" for factor, value in at.items())
+        sentence += " of that distance"
+    return f"{sentence}."
+
+
+def _distinct(row: Row) -> str:
+    seen, unseen = row.values.get("distinct_seen"), row.interval("unseen_share")
+    if seen is None or unseen is None:
+        return ""
+    return (
+        f"Distinct images seen: {seen:,} of {row.samples:,} samples, no two of them duplicates; of what the model makes, "
+        f"{unseen.words('.1%')} repeats nothing in a sample of this size."
+    )
+
+
+def _concentration(row: Row, here: Results) -> str:
+    parts = list(_concentrations(row, here))
+    return f"Where the duplicates are: {'; '.join(parts)}." if parts else ""
+
+
+def _concentrations(row: Row, here: Results) -> Iterator[str]:
+    if row.values.get("duplicates") == 0:
+        return
+    count, share = row.heavy_modes, row.values.get("heavy_mode_share")
+    if "largest_mode_mass" in row.values:
+        yield f"the largest mode holds {row.values['largest_mode_mass']:.2%} of the samples"
+    if count and share is not None:
+        yield f"{count:,} heavy mode{'s hold' if count > 1 else ' holds'} {share:.1%}"
+    if "class_duplicates" in here:
+        duplicates, samples = (here[f"class_{name}"].fillna(0).values for name in ("duplicates", "samples"))
+        if duplicates.sum():
+            most = int(duplicates.argmax())
+            yield (
+                f"class {here['class'].values[most]} holds {samples[most] / samples.sum():.0%} of the samples and "
+                f"{duplicates[most] / row.values['duplicates']:.0%} of the duplicates"
+            )
+
+
+def _gate(row: Row, table: Table) -> str:
+    if row.fidelity_ratio is None:
+        return "Quality gate: not applied, for want of real images."
+    passed = "passed" if row.passes_gate else "not passed"
+    ratio = number_words(row.fidelity_ratio, ".2f")
+    return (
+        f"Quality gate: {passed}; the samples lie {ratio} times as far from the real images as real ones do "
+        f"(at most {table.gate:g} passes)."
+    )

@@ -1,0 +1,615 @@
+"""Declarations of every statistic in the results: its name, dimensions, unit, meaning, method, and how it is shown.
+
+Invariant: a statistic is declared here once; variables, missing values, JSON, tables and the reference page derive from
+the declaration, and its value from one entry in `jobs.measuring.cells`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["float64", "int64", "bool", "str"]
+Table = Literal["diversity", "quality", "published"]
+
+TRIAL = ("trial", "snapshot")
+SAMPLE_SIZE = (*TRIAL, "sample_size")
+FLAGGED = (*TRIAL, "flagged")
+MODE = (*TRIAL, "mode")
+DISTANCE = (*TRIAL, "distance")
+CLASS = (*TRIAL, "class")
+LOGGED = ("trial", "logged")
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable of the results.
+
+    Attributes
+    ----------
+    dims : tuple of str
+    units : str
+    long_name : str
+        What it is, as a plain phrase.
+    method : str
+        How it is made.
+    kind : str
+        Type of its elements on disk. A count that is missing reads as NaN, so counts read as float64.
+    """
+
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+    method: str
+    kind: Kind = "float64"
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A statistic, with its interval and its control among the real images where it has them.
+
+    Attributes
+    ----------
+    name, dims, units, long_name, method, kind
+        As of `Variable`.
+    interval : str
+        How the variables ``<name>_low`` and ``<name>_high`` are made; empty when it has no interval.
+    real : bool
+        The real images have it too: ``real_<name>``, without the dimensions trial and snapshot.
+    tables : tuple of str
+        Tables in which it stands, in the order of declarations.
+    heading, form : str
+        Head of its column there, and the form of its cells: a format specification; "images" for numbers to two digits,
+        "squared" for squared distances, "yes" for flags.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    units: str
+    long_name: str
+    method: str
+    kind: Kind = "float64"
+    interval: str = ""
+    real: bool = False
+    tables: tuple[Table, ...] = ()
+    heading: str = ""
+    form: str = ""
+
+    def variables(self) -> Iterator[tuple[str, Variable]]:
+        """Its variables by name."""
+        yield from self._with_ends(self.name, self.dims, self.long_name)
+        if self.real:
+            dims = tuple(dim for dim in self.dims if dim not in TRIAL)
+            yield from self._with_ends(f"real_{self.name}", dims, f"{self.long_name}, of the real images")
+
+    def _with_ends(self, name: str, dims: tuple[str, ...], long_name: str) -> Iterator[tuple[str, Variable]]:
+        yield name, Variable(dims, self.units, long_name, self.method, self.kind)
+        for end, word in (("low", "lower"), ("high", "upper")) if self.interval else ():
+            how = f"{self.interval}; {word} end of the interval at the Dataset's attribute confidence"
+            yield f"{name}_{end}", Variable(dims, self.units, f"{word} end of {name}", how)
+
+
+_INVERSE_SIMPSON = "1 / p2 with p2 = duplicates / pairs compared: the inverse Simpson number (Hill number of order 2)"
+_BALLS = "of balls that reach to the 5th nearest of their own set; as many samples as real images, see scored_images"
+_MODES = "heavy modes: too many copies for a sample of equally likely images, at the level of 1 %"
+_OF_CLASS = "pairs of images of that class alone"
+_DEGREES = "from the number of duplicates of each image, see docs/statistics.md"
+_JUDGED = "falling fit to the verdicts on pairs of all trials, weighted by the inverse of their chance to be shown"
+_EXPECTED = "p2 = pairs that people would call duplicates by duplicate_probability, of the first images / their pairs"
+_MODEL = "1 - exp(-s (s - 1) p2 / 2)"
+
+STATISTICS: tuple[Statistic, ...] = (
+    Statistic("samples", TRIAL, "images", "images of the snapshot", "all of its committed samples", "int64", real=True),
+    Statistic("pairs_compared", TRIAL, "pairs", "pairs compared", "every unordered pair once", "int64", real=True),
+    Statistic(
+        "duplicates",
+        TRIAL,
+        "pairs",
+        "pairs at most the threshold apart",
+        "exact distances of all pairs",
+        "int64",
+        real=True,
+    ),
+    Statistic(
+        "diversity_ratio",
+        TRIAL,
+        "1",
+        "chance of a duplicate among real images over that among samples",
+        "real p2 / p2 at the same distance; 1 is as diverse as the real images",
+        tables=("diversity",),
+        heading="diversity ratio",
+        form=".2g",
+    ),
+    Statistic(
+        "support_size",
+        TRIAL,
+        "images",
+        "effective number of images (order 2)",
+        _INVERSE_SIMPSON,
+        interval=_DEGREES,
+        real=True,
+        tables=("diversity", "published"),
+        heading="effective number",
+        form="images",
+    ),
+    Statistic(
+        "is_lower_bound",
+        TRIAL,
+        "1",
+        "no duplicate seen: support_size is a lower bound",
+        "duplicates == 0; False where not measured",
+        "bool",
+    ),
+    Statistic(
+        "support_size_realistic",
+        TRIAL,
+        "images",
+        "effective number of realistic images (order 2)",
+        f"{_INVERSE_SIMPSON}; only samples in the real manifold",
+        interval=_DEGREES,
+    ),
+    Statistic(
+        "sample_size_at_half",
+        TRIAL,
+        "images",
+        "sample size at which a duplicate is as likely as not",
+        f"smallest s with {_MODEL} at least 1/2",
+        interval="that of support_size",
+        tables=("published",),
+        heading="sample size s at ½",
+        form="images",
+    ),
+    Statistic(
+        "collision_probability",
+        SAMPLE_SIZE,
+        "1",
+        "probability of a duplicate in a sample",
+        "share of disjoint samples of that size, cut from the snapshot without replacement, that hold a duplicate",
+        interval="Wilson",
+    ),
+    Statistic(
+        "collision_probability_model",
+        SAMPLE_SIZE,
+        "1",
+        "probability of a duplicate in a sample, from all pairs",
+        _MODEL,
+        real=True,
+    ),
+    Statistic(
+        "n_disjoint_samples", SAMPLE_SIZE, "count", "disjoint samples of that size", "images // sample size", "int64"
+    ),
+    Statistic("nonuniformity", TRIAL, "1", "unevenness of the support", "p3 / p2^2; 1 exactly when uniform", real=True),
+    Statistic(
+        "largest_mode_mass",
+        TRIAL,
+        "1",
+        "share of samples in the largest mode",
+        "most duplicates of one image / (samples - 1)",
+    ),
+    Statistic("heavy_mode_count", TRIAL, "count", "heavy modes", _MODES, "int64"),
+    Statistic(
+        "support_size_without_modes",
+        TRIAL,
+        "images",
+        "effective number of images (order 2) without the heavy modes",
+        f"{_INVERSE_SIMPSON}; without {_MODES}",
+        interval=_DEGREES,
+        tables=("published",),
+        heading="without heavy modes",
+        form="images",
+    ),
+    Statistic(
+        "mode_mass", MODE, "1", "share of samples that duplicate the mode's first image", _MODES, interval="Wilson"
+    ),
+    Statistic("mode_members", MODE, "images", "images of the mode", "the first and its duplicates", "int64"),
+    Statistic(
+        "mode_index",
+        (*MODE, "copy"),
+        "1",
+        "images of the mode",
+        "numbers among the samples of the trial; the first, then others",
+        "int64",
+    ),
+    Statistic(
+        "mode_reference_index",
+        MODE,
+        "1",
+        "training image nearest to the mode's first image",
+        "number of the real image",
+        "int64",
+    ),
+    Statistic("mode_reference_distance", MODE, "distance", "distance to that training image", "exact distance"),
+    Statistic(
+        "pair_distance_cdf",
+        DISTANCE,
+        "1",
+        "probability that two images are at most so far apart",
+        "share of pairs counted, exact distances",
+        real=True,
+    ),
+    Statistic(
+        "pair_distance_cdf_pairs",
+        DISTANCE,
+        "pairs",
+        "pairs counted for pair_distance_cdf",
+        "up to the threshold all pairs of the snapshot, beyond it those of some of its images",
+        "int64",
+        real=True,
+    ),
+    Statistic(
+        "diversity_ratio_at",
+        DISTANCE,
+        "1",
+        "diversity_ratio at every distance",
+        "real_pair_distance_cdf / pair_distance_cdf",
+    ),
+    Statistic(
+        "class_support_size",
+        CLASS,
+        "images",
+        "effective number of images of a class (order 2)",
+        _OF_CLASS,
+        interval=_DEGREES,
+        real=True,
+    ),
+    Statistic("class_samples", CLASS, "images", "samples of a class", "counted by label", "int64"),
+    Statistic("class_duplicates", CLASS, "pairs", "duplicates of a class", _OF_CLASS, "int64"),
+    Statistic(
+        "class_nonuniformity", CLASS, "1", "unevenness of a class's support", "p3 / p2^2; 1 exactly when uniform"
+    ),
+    Statistic("class_largest_mode_mass", CLASS, "1", "share of a class's samples in its largest mode", _OF_CLASS),
+    Statistic("class_nonuniform", CLASS, "1", "a few images hold much of the class", _MODES, "bool"),
+    Statistic(
+        "fidelity_ratio",
+        TRIAL,
+        "1",
+        "distance to the real images against that of real ones; 1 is as near",
+        "median distance of samples to their nearest training image / the same of held-out real images",
+        tables=("quality",),
+        heading="fidelity ratio",
+        form=".2f",
+    ),
+    Statistic(
+        "passes_quality_gate",
+        TRIAL,
+        "1",
+        "samples realistic enough for a statement on their diversity",
+        "fidelity_ratio at most the Dataset's attribute fidelity_gate; False where not measured",
+        "bool",
+    ),
+    Statistic(
+        "realistic_share",
+        TRIAL,
+        "1",
+        "share of realistic samples",
+        "nearer to a training image than the Dataset's attribute manifold says",
+        tables=("quality",),
+        heading="realistic",
+        form=".1%",
+    ),
+    Statistic(
+        "precision",
+        TRIAL,
+        "1",
+        "share of samples in a real image's ball",
+        f"Kynkäänniemi et al. 2019, {_BALLS}",
+        tables=("quality",),
+        heading="precision",
+        form=".1%",
+    ),
+    Statistic(
+        "recall",
+        TRIAL,
+        "1",
+        "share of real images in a sample's ball",
+        f"Kynkäänniemi et al. 2019, {_BALLS}",
+        tables=("quality",),
+        heading="recall",
+        form=".1%",
+    ),
+    Statistic(
+        "density",
+        TRIAL,
+        "1",
+        "real images' balls that hold a sample, over 5; 1 when as dense",
+        f"Naeem et al. 2020, {_BALLS}",
+        tables=("quality",),
+        heading="density",
+        form=".2f",
+    ),
+    Statistic(
+        "coverage",
+        TRIAL,
+        "1",
+        "share of real images whose ball holds a sample",
+        f"Naeem et al. 2020, {_BALLS}",
+        tables=("quality",),
+        heading="coverage",
+        form=".1%",
+    ),
+    Statistic(
+        "scored_images",
+        TRIAL,
+        "images",
+        "samples, and real images, that precision to coverage are of",
+        "some of the samples",
+        "int64",
+    ),
+    Statistic(
+        "frechet_distance",
+        TRIAL,
+        "distance^2",
+        "Fréchet distance to the real images",
+        "of means and covariances of all samples, float64; of the real images: one random half against the other",
+        real=True,
+        tables=("quality",),
+        heading="Fréchet distance",
+        form="squared",
+    ),
+    Statistic(
+        "published_support",
+        TRIAL,
+        "images",
+        "support as the test was published",
+        "sample_size_at_half^2 (Arora and Zhang 2017)",
+        tables=("published",),
+        heading="s²",
+        form="images",
+    ),
+    Statistic(
+        "corrected_support",
+        TRIAL,
+        "images",
+        "support of equally likely images with that sample_size_at_half",
+        "sample_size_at_half^2 / (2 ln 2)",
+        tables=("published",),
+        heading="s² / (2 ln 2)",
+        form="images",
+    ),
+    Statistic(
+        "theorem_bound",
+        TRIAL,
+        "images",
+        "size of a set that holds all probability",
+        "theorem of Arora and Zhang 2017, gamma 1/2, rho 1",
+        tables=("published",),
+        heading="theorem's bound",
+        form="images",
+    ),
+    Statistic(
+        "theorem_applies",
+        TRIAL,
+        "1",
+        "the theorem's condition holds",
+        "no heavy mode, which alone makes samples collide; False where not measured",
+        "bool",
+        tables=("published",),
+        heading="theorem applies",
+        form="yes",
+    ),
+    Statistic(
+        "flagged_index",
+        (*FLAGGED, "member"),
+        "1",
+        "the two images of a flagged pair",
+        "numbers among the samples of the trial",
+        "int64",
+    ),
+    Statistic(
+        "flagged_distance", FLAGGED, "distance", "distance of a flagged pair", "the closest pairs, nearest first"
+    ),
+    Statistic(
+        "flagged_verdict", FLAGGED, "1", "people's verdict on a flagged pair", "last ones given; or empty", "str"
+    ),
+    Statistic(
+        "reference_index",
+        (*FLAGGED, "member"),
+        "1",
+        "training image nearest to each image of a flagged pair",
+        "number of the real image",
+        "int64",
+    ),
+    Statistic(
+        "reference_distance",
+        (*FLAGGED, "member"),
+        "distance",
+        "distance to the training image nearest to each image of a flagged pair",
+        "exact distance",
+    ),
+    Statistic(
+        "reconstruction_error",
+        TRIAL,
+        "value",
+        "distance of G(E(x)) to x",
+        "root mean square over the values of up to 1,000 training images",
+    ),
+    Statistic(
+        "reconstruction_baseline",
+        TRIAL,
+        "value",
+        "distance of two unrelated training images",
+        "as reconstruction_error, with another image for G(E(x))",
+    ),
+    Statistic(
+        "latent_reconstruction_error",
+        TRIAL,
+        "1",
+        "distance of E(G(z)) to z",
+        "root mean square over coordinates of 1,000 codes; unrelated ones have 1.41",
+    ),
+    Statistic(
+        "code_normality",
+        TRIAL,
+        "1",
+        "distance of the codes E(x) to a normal law",
+        "largest Kolmogorov-Smirnov distance of a coordinate",
+    ),
+    Statistic(
+        "mixture_weight",
+        (*TRIAL, "component"),
+        "1",
+        "learned weight of a generator in a mixture",
+        "averaged weights, softmax",
+    ),
+    Statistic(
+        "modes_found",
+        TRIAL,
+        "modes",
+        "known modes of the data that a sample holds",
+        "of gaussians-grid, by points within 3 standard deviations of a centre; of stacked-digits, by a classifier of "
+        "real digits",
+        "int64",
+    ),
+    Statistic(
+        "high_quality_share",
+        TRIAL,
+        "1",
+        "share of samples that count for a mode",
+        "points within 3 standard deviations of a centre",
+    ),
+    Statistic(
+        "mode_divergence",
+        TRIAL,
+        "nat",
+        "divergence of the modes' shares from the real ones",
+        "Kullback-Leibler, from the uniform law",
+    ),
+    Statistic("generator_loss", LOGGED, "1", "loss of the generator", "as logged while training"),
+    Statistic("discriminator_loss", LOGGED, "1", "loss of the discriminator", "as logged while training"),
+    Statistic("threshold", (), "distance", "distance up to which a pair is a duplicate", "see its attribute chosen_by"),
+    Statistic(
+        "embedding_accuracy",
+        (),
+        "1",
+        "held-out accuracy of the classifier whose top layer is the embedding",
+        "images it never trained on",
+    ),
+    Statistic(
+        "embedding_training_accuracy",
+        (),
+        "1",
+        "accuracy of that classifier on images it was trained on",
+        "of ten times as many images as are held out",
+    ),
+    Statistic(
+        "duplicate_probability",
+        ("judged_distance",),
+        "1",
+        "probability that people call two images so far apart duplicates",
+        _JUDGED,
+        interval="bootstrap over pairs",
+    ),
+    Statistic(
+        "duplicate_share",
+        ("distance_bin",),
+        "1",
+        "share of verdicts that say duplicate, by distance",
+        "undecided counts half",
+    ),
+    Statistic("judged_pairs", ("distance_bin",), "pairs", "judged pairs by distance", "counted", "int64"),
+    Statistic(
+        "calibrated_threshold",
+        (),
+        "distance",
+        "distance at which people call half of the pairs duplicates",
+        _JUDGED,
+        interval="bootstrap over pairs",
+    ),
+    Statistic(
+        "calibrated_support_size",
+        TRIAL,
+        "images",
+        "effective number of images that people tell apart",
+        f"1 / p2; {_EXPECTED}",
+        interval="of sample and calibration",
+        real=True,
+    ),
+    Statistic(
+        "judged_sample_size",
+        TRIAL,
+        "images",
+        "sample size of the published test with people",
+        "nearest to sample_size_at_half",
+        "int64",
+    ),
+    Statistic(
+        "n_judged_samples",
+        TRIAL,
+        "count",
+        "samples of the published test",
+        "those with all closest pairs judged",
+        "int64",
+    ),
+    Statistic(
+        "judged_collisions",
+        TRIAL,
+        "count",
+        "samples with a duplicate by people's verdicts",
+        "the majority says so of one of the closest pairs",
+        "int64",
+    ),
+    Statistic(
+        "judged_collision_probability",
+        TRIAL,
+        "1",
+        "share of samples in which people find a duplicate",
+        "judged_collisions / n_judged_samples",
+        interval="Wilson",
+    ),
+    Statistic(
+        "judged_published_support",
+        TRIAL,
+        "images",
+        "upper bound of the support as published, by people's verdicts",
+        "judged_sample_size^2 where half of the samples collide",
+    ),
+    Statistic("reviewers", (), "count", "people who judged", "counted by name", "int64"),
+    Statistic("verdicts", (), "count", "standing verdicts", "the last one of each person on each pair", "int64"),
+    Statistic(
+        "agreement_kappa",
+        (),
+        "1",
+        "agreement beyond chance",
+        "Cohen's kappa of two people, Fleiss' of more",
+        interval="bootstrap over pairs",
+    ),
+    Statistic(
+        "agreement_observed", (), "1", "share of verdicts of two people that are the same", "averaged over pairs"
+    ),
+    Statistic("agreement_pairs", (), "pairs", "pairs that two or more people judged", "counted", "int64"),
+    Statistic("control_kappa", (), "1", "agreement beyond chance on the controls", "as agreement_kappa"),
+    Statistic("control_verdicts", (), "count", "verdicts on pairs of real images", "shown blindly", "int64"),
+    Statistic(
+        "control_duplicates", (), "1", "share of verdicts that call two real images duplicates", "undecided counts half"
+    ),
+    Statistic(
+        "identical_control_verdicts", (), "count", "verdicts on one real image shown twice", "shown blindly", "int64"
+    ),
+    Statistic(
+        "identical_control_duplicates",
+        (),
+        "1",
+        "share of verdicts that call one real image shown twice duplicates",
+        "undecided counts half",
+    ),
+)
+
+VARIABLES: dict[str, Variable] = {name: each for statistic in STATISTICS for name, each in statistic.variables()}
+"""Every variable that results may have, by name."""
+
+COORDINATES: dict[str, tuple[str, str, str]] = {
+    "snapshot": ("snapshot", "steps", "generator step of the snapshot"),
+    "step": ("snapshot", "steps", "generator step of the snapshot"),
+    "sample_size": ("sample_size", "images", "images drawn together"),
+    "logged_step": ("logged", "steps", "generator step of a logged loss"),
+    "distance": ("distance", "distance", "largest distance of a pair"),
+    "class": ("class", "1", "label of a class"),
+    "judged_distance": ("judged_distance", "distance", "distance of a pair that people may be asked about"),
+    "distance_bin": ("distance_bin", "distance", "middle of an interval of the distance"),
+}
+"""Coordinates that do not lie along `trial`: dimension, unit, meaning."""
+
+
+def reserved_names() -> set[str]:
+    """Names that mean something of their own in the results, so that no hyperparameter may have them."""
+    dims = {dim for about in VARIABLES.values() for dim in about.dims} | {dim for dim, _, _ in COORDINATES.values()}
+    return {"trial", "family", "seed", "status", "reason", *VARIABLES, *COORDINATES, *dims}
