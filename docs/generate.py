@@ -188,16 +188,15 @@ def help_of(command: click.Command, name: str) -> str:
 
 def results() -> str:
     """Every variable of the results."""
-    from storage.results import COORDINATES, MISSING, VARIABLES
+    from storage.statistics import COORDINATES, VARIABLES
 
-    missing = ", ".join(f"`{'empty text' if value == '' else value}` of {kind}" for kind, value in MISSING.items())
     return "\n".join([
         "# The results", "",
         "`results.zarr` is one xarray Dataset, which `xr.open_zarr` reads without ganlab; `xr.open_dataset(DIR, "
         'engine="ganlab")` is the same, and `xr.open_datatree(DIR, engine="ganlab")` has the images of every trial '
         "beside it. Each variable carries `units`, `long_name` and `method` as attributes. "
         "How to query them: [results in Python](../results.ipynb).", "",
-        f"What was not measured is {missing}.", "",
+        "Only what was computed is there; a number or a count that one snapshot lacks is NaN, a flag False.", "",
         "## Coordinates", "",
         "Along `trial`: the trial's id, `family`, `seed`, `status`, `generator_weights` and the weights of every other "
         "network, and each hyperparameter that varies, by the last part of its key (`discriminator_width`).", "",

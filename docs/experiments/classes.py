@@ -16,7 +16,7 @@ from scipy.stats import spearmanr
 def main(folder: Path, results: xr.Dataset) -> None:
     """Print the table; write the figure beside this file."""
     every = results.isel(snapshot=-1)
-    last = every.isel(trial=every.verdict_possible.values)
+    last = every.isel(trial=every.passes_quality_gate.values)
     print("| class | seeds | support, geometric mean (least – most) | half point √(2 N ln 2) | largest mode | nonuniform"
           " | real images |")  # fmt: skip
     print("|---|---|---|---|---|---|---|")

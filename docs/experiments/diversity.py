@@ -27,7 +27,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     print("| width | weights | passed the gate | support, geometric mean (least – most) | realistic only | fidelity |")
     print("|---|---|---|---|---|---|")
     for width, group in last.groupby("discriminator_width"):
-        passed = group.isel(trial=group.verdict_possible.values)
+        passed = group.isel(trial=group.passes_quality_gate.values)
         sizes, realistic = passed.support_size.values, passed.support_size_realistic.values
         said = "no verdict" if not len(sizes) else (
             f"{np.exp(np.log(sizes).mean()):,.0f} ({sizes.min():,.0f} – {sizes.max():,.0f})")  # fmt: skip
@@ -37,7 +37,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
         print(f"| {int(width)} | {int(group.discriminator_weights[0]):,} | {gate} | {said} | {only} | {fidelity} |")
     print(f"| real digits | | | {float(last.real_support_size):,.0f} ({float(last.real_support_size_low):,.0f} – "
           f"{float(last.real_support_size_high):,.0f}, 95 % interval) | | 1 |\n")  # fmt: skip
-    kept = last.isel(trial=last.verdict_possible.values)
+    kept = last.isel(trial=last.passes_quality_gate.values)
     for name in ("support_size", "support_size_realistic"):
         for words, least, most in (("all widths", 0, 99), ("widths 8 to 16", 8, 16), ("widths 16 to 32", 16, 32)):
             width = kept.discriminator_width.values
@@ -57,7 +57,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
         float(last.real_support_size_low), float(last.real_support_size_high), color="#c8553d", alpha=0.18, lw=0
     )
     axes.axhline(float(last.real_support_size), color="#c8553d", ls="--", label="real digits, measured the same way")
-    passed = last.verdict_possible.values
+    passed = last.passes_quality_gate.values
     jitter = np.exp(np.linspace(-0.02, 0.02, 5))[last.seed.values % 5]
     verdict = {"color": "#1f5fa8", "label": "one GAN, 95 % interval"}
     none = {"color": "#888888", "mfc": "none", "label": "no verdict: too far from real digits"}

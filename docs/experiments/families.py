@@ -28,7 +28,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     print("|---|---|---|---|---|---|---|---|---|")
     groups = by_model(last)
     for name, group in groups.items():
-        passed = group.isel(trial=group.verdict_possible.values)
+        passed = group.isel(trial=group.passes_quality_gate.values)
         weights = int(group.discriminator_weights[0]) if "discriminator_weights" in group.coords else 0
         said = f"{weights:,}" if weights else "–"
         code, back = float(group.code_error.mean()), float(group.reconstruction_error.mean())
@@ -44,7 +44,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     axes = figure.subplots()
     axes.axvspan(low, high, color="#c8553d", alpha=0.18, lw=0, label="real images, 95 % interval")
     for place, group in enumerate(groups.values()):
-        passed = group.verdict_possible.values
+        passed = group.passes_quality_gate.values
         for chosen, style in ((passed, {"color": "#1f5fa8"}), (~passed, {"color": "#888888", "mfc": "none"})):
             some = group.isel(trial=chosen)
             if some.sizes["trial"]:

@@ -39,7 +39,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
         below.plot(results.step, row.fidelity_ratio, **style)
     print("\nin the second half:")
     for decay, group in results.isel(snapshot=late).groupby("ema_decay"):
-        passed = group.verdict_possible.values.astype(bool)
+        passed = group.passes_quality_gate.values.astype(bool)
         mean = float(np.exp(np.log(group.support_size.values[passed]).mean()))
         fidelity = float(group.fidelity_ratio.mean())
         name = f"averaged ({decay})" if decay else "last weights"

@@ -15,6 +15,7 @@ from ganlab.embedding import ClassifierSettings
 from ganlab.manifold import manifold_scores
 from jobs.measuring import space as space_module
 from jobs.pipeline import measure_path
+from jobs.report.results_json import samples_json
 from jobs.report.sample_page import write_sample_report
 from jobs.show import sample_lines
 from jobs.spec import SpecError
@@ -45,12 +46,12 @@ def test_support_and_pairs(folder: Path) -> None:
     pool = random.integers(0, 256, (200, 3, 8, 8), dtype=np.uint8)
     np.save(folder / "samples.npy", pool[random.integers(0, 200, 1500)])
     np.save(folder / "real.npy", pool)
-    answer = measure_path(folder / "samples.npy", 3.0, None, None, SILENT).as_json()
+    answer = samples_json(measure_path(folder / "samples.npy", 3.0, None, None, SILENT))
     assert answer["support_size_low"] <= 200 <= answer["support_size_high"]
     assert answer["pairs_compared"] == 1500 * 1499 // 2
     assert answer["heavy_modes"] == []
     assert "fidelity_ratio" not in answer
-    with_real = measure_path(folder / "samples.npy", None, folder / "real.npy", None, SILENT).as_json()
+    with_real = samples_json(measure_path(folder / "samples.npy", None, folder / "real.npy", None, SILENT))
     assert with_real["fidelity_ratio"] == 0
     assert with_real["real"]["samples"] == 200
     assert with_real["precision"] == with_real["realistic_share"] == 1
@@ -58,36 +59,36 @@ def test_support_and_pairs(folder: Path) -> None:
 
 def test_everything_is_in_the_json(files: tuple[Path, Path], digits) -> None:
     answer = measure_path(files[0], 60.0, files[1], None, SILENT)
-    found = json.loads(json.dumps(answer.as_json(), allow_nan=False))
+    found = json.loads(json.dumps(samples_json(answer), allow_nan=False))
     (heavy,) = found["heavy_modes"]
-    assert heavy["mass_low"] <= 0.109 <= heavy["mass_high"]
-    assert heavy["nearest_real"] == [0]
-    assert found["without_heavy_modes"]["support_size_low"] <= 99 <= found["without_heavy_modes"]["support_size_high"]
-    assert not found["published"]["theorem_applies"]
-    assert found["published"]["support_size"] == found["sample_size_at_half"] ** 2
-    assert {each["label"] for each in found["classes"]} == set(range(10))
+    assert heavy["mode_mass_low"] <= 0.109 <= heavy["mode_mass_high"]
+    assert heavy["mode_reference_index"] == 0
+    assert found["heavy_mode_count"] == 1
+    assert found["support_size_without_modes_low"] <= 99 <= found["support_size_without_modes_high"]
+    assert not found["theorem_applies"]
+    assert found["published_support"] == found["sample_size_at_half"] ** 2
+    assert {each["class"] for each in found["classes"]} == set(range(10))
     assert 0 in found["nonuniform_classes"]
-    assert sum(each["samples"] for each in found["classes"]) == 1500
-    for each in found["classes"]:
-        there = (digits[1][:100] == each["label"]).sum()
-        if not each["nonuniform"]:
-            assert each["support_size_low"] <= there <= each["support_size_high"]
-        assert each["real"]["support_size"] > each["support_size"]
+    assert sum(each["class_samples"] for each in found["classes"]) == 1500
+    for each, real in zip(found["classes"], found["real"]["classes"], strict=True):
+        there = (digits[1][:100] == each["class"]).sum()
+        if not each["class_nonuniform"]:
+            assert each["class_support_size_low"] <= there <= each["class_support_size_high"]
+        assert real["class_support_size"] > each["class_support_size"]
     at = next(each for each in found["thresholds"] if each["distance"] == 60.0)
-    assert at["pairs"] == 1500 * 1499 // 2
-    assert round(at["probability"] * at["pairs"]) == found["duplicates"]
-    assert found["thresholds"][-1]["diversity_ratio"] > 0.5
+    assert at["pair_distance_cdf_pairs"] == 1500 * 1499 // 2
+    assert round(at["pair_distance_cdf"] * at["pair_distance_cdf_pairs"]) == found["duplicates"]
+    assert found["thresholds"][-1]["diversity_ratio_at"] > 0.5
     samples = np.load(files[0])["images"]
     scores = manifold_scores(digits[0], samples[:600])
     assert found["scored_images"] == 600
     for name in ("precision", "recall", "density", "coverage"):
         assert found[name] == getattr(scores, name)
     assert found["frechet_distance"] > 0
-    assert found["realistic"]["support_size"] == found["support_size"]
-    assert found["closest"][0]["distance_to_real"][0] < 60
+    assert found["support_size_realistic"] == found["support_size"]
+    assert found["closest"][0]["reference_distance"][0] < 60
     words = "\n".join(sample_lines(answer))
-    assert "heavy mode: image" in words
-    assert re.search(r"class 0: .*nonuniform", words)
+    assert re.search(r"Where the duplicates are: .*class 0 holds", words)
 
 
 def test_a_ratio_of_nothing_is_null(folder: Path) -> None:
@@ -95,7 +96,7 @@ def test_a_ratio_of_nothing_is_null(folder: Path) -> None:
     pool = np.random.default_rng(0).integers(0, 256, (50, 1, 8, 8), dtype=np.uint8)
     np.save(folder / "samples.npy", 255 - pool)
     np.save(folder / "real.npy", np.concatenate([pool, pool]))
-    found = measure_path(folder / "samples.npy", 5.0, folder / "real.npy", None, SILENT).as_json()
+    found = samples_json(measure_path(folder / "samples.npy", 5.0, folder / "real.npy", None, SILENT))
     assert json.loads(json.dumps(found, allow_nan=False))["fidelity_ratio"] is None
 
 
@@ -114,7 +115,7 @@ def test_a_page_for_a_file(files: tuple[Path, Path]) -> None:
         "As the test was published",
     ):
         assert f"<h2>{words}</h2>" in text
-    assert "1 heavy mode holds" in text
+    assert "the largest mode holds" in text
     first = page.read_bytes()
     write_sample_report(answer, page)
     assert page.read_bytes() == first
@@ -126,7 +127,7 @@ def test_a_page_for_features_has_no_pictures(folder: Path) -> None:
     write_sample_report(measure_path(folder / "features.npy", 0.0, None, None, SILENT), folder / "page.html")
     text = (folder / "page.html").read_text(encoding="utf-8")
     assert "data:image/png" not in text
-    assert "nothing is known of the samples" in text
+    assert "Without real images nothing is known" in text
 
 
 def test_the_classifier_is_trained_once_and_features_are_kept(files, folder, monkeypatch) -> None:
@@ -136,17 +137,16 @@ def test_the_classifier_is_trained_once_and_features_are_kept(files, folder, mon
     monkeypatch.setattr(
         space_module, "train_classifier", lambda *images, **options: train(*images, settings, **options)
     )
-    first = measure_path(files[0], None, files[1], None, SILENT, "classifier").as_json()
-    assert first["embedding"]["held_out_accuracy"] > 0.7
-    assert first["embedding"]["held_out_images"] == 60
-    assert 80 < first["without_heavy_modes"]["support_size"] < 105  # to the classifier some digits are one
+    first = samples_json(measure_path(files[0], None, files[1], None, SILENT, "classifier"))
+    assert first["embedding"]["accuracy"] > 0.7
+    assert 80 < first["support_size_without_modes"] < 105  # to the classifier some digits are one
     monkeypatch.setattr(space_module, "train_classifier", None)
-    assert measure_path(files[0], None, files[1], None, SILENT, "classifier").as_json() == first
+    assert samples_json(measure_path(files[0], None, files[1], None, SILENT, "classifier")) == first
     # The same numbers as for the features given as anyone's own.
     classifier = space_module.Classifier.from_arrays(_arrays(next((folder / "cache").rglob("classifier-*.npz"))))
     for name, path in zip(("own", "real"), files, strict=True):
         np.save(folder / f"{name}.npy", classifier.features(np.load(path)["images"]))
-    by_hand = measure_path(folder / "own.npy", None, folder / "real.npy", None, SILENT).as_json()
+    by_hand = samples_json(measure_path(folder / "own.npy", None, folder / "real.npy", None, SILENT))
     for name in (
         "support_size",
         "duplicates",
@@ -219,15 +219,15 @@ def test_other_bad_input(folder: Path) -> None:
     ):
         with pytest.raises(SpecError, match=said):
             measure_path(folder / path, 1.0, reference and folder / reference, None, SILENT)
-    assert measure_path(pictures, 1.0, None, 8, SILENT).as_json()["samples"] == 3
+    assert samples_json(measure_path(pictures, 1.0, None, 8, SILENT))["samples"] == 3
 
 
 def test_a_collapsed_sample_is_an_answer(folder: Path) -> None:
     np.save(folder / "same.npy", np.full((500, 1, 8, 8), 7, np.uint8))
     answer = measure_path(folder / "same.npy", 0.0, None, None, SILENT)
-    found = answer.as_json()
+    found = samples_json(answer)
     assert found["support_size"] == 1
     assert found["largest_mode_mass"] == 1
     assert len(found["heavy_modes"]) == 1
-    assert found["without_heavy_modes"] is None
+    assert "support_size_without_modes" not in found
     write_sample_report(answer, folder / "page.html")

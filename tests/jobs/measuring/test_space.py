@@ -111,12 +111,12 @@ def test_scores_and_modes_are_in_the_results(prepared) -> None:
     expected = frechet_distance(*(Moments.create(64).add(each) for each in (images, real)))
     assert np.isclose(float(last.frechet_distance), expected)
     at = results.distance.values.tolist().index(32.0)
-    assert np.isclose(float(last.pair_probability[at]) * last.pairs_compared, last.duplicates)
-    assert int(last.pair_probability_pairs[at]) == 600 * 599 // 2
-    assert int(last.pair_probability_pairs[-1]) == 300 * 299 // 2
-    ratio = results.real_pair_probability[-1] / last.pair_probability[-1]
+    assert np.isclose(float(last.pair_distance_cdf[at]) * last.pairs_compared, last.duplicates)
+    assert int(last.pair_distance_cdf_pairs[at]) == 600 * 599 // 2
+    assert int(last.pair_distance_cdf_pairs[-1]) == 300 * 299 // 2
+    ratio = results.real_pair_distance_cdf[-1] / last.pair_distance_cdf[-1]
     assert np.isclose(float(last.diversity_ratio_at[-1]), float(ratio))
-    assert int(last.heavy_modes) == 0
+    assert int(last.heavy_mode_count) == 0
     assert np.isclose(float(last.published_support), float(last.sample_size_at_half) ** 2)
     assert bool(last.theorem_applies)
     content = json.loads(json.dumps(results_json(results, build_table(results))))
@@ -125,7 +125,7 @@ def test_scores_and_modes_are_in_the_results(prepared) -> None:
     assert snapshot["thresholds"][at]["distance"] == 32.0
     assert len(snapshot["closest"]) == 20
     assert content["settings"][0]["support_size"]["seeds"] == 1
-    assert content["real"]["real_samples"] == 300
+    assert content["real"]["samples"] == 300
 
 
 def test_a_classifier_needs_labels(prepared) -> None:
