@@ -38,8 +38,8 @@ class Collisions:
     closest
         The closest pairs, at most `count`.
     listed, listed_place
-        The duplicates of the images that come before `cut`, and (m,) int64 the place of the later image of each; sorted by
-        that place, then by j and i.
+        The duplicates of the images that come before `cut`, and (m,) int64 the place of the later image of each; sorted
+        by that place, then by j and i.
     count, limit
         Most closest pairs and most listed duplicates to keep.
     cut
@@ -142,7 +142,7 @@ class Collisions:
         # States of version 0.1.0 have no places: they were the images' indices.
         values["listed_place"] = arrays.get("listed_place", arrays["listed"][:, 1])
         pairs = {name: Pairs(arrays[name], arrays[f"{name}_squared_distance"]) for name in ("closest", "listed")}
-        return cls(**values, **pairs)
+        return cls(**values | pairs)
 
 
 def _first_listed(listed: Pairs, place: Index, cut: int, limit: int) -> tuple[Pairs, Index, int]:

@@ -1,7 +1,7 @@
 """Digests of images, and the random order of a set that follows from them.
 
-Invariant: a digest depends on the values of one image alone, and the order on the images of the set alone, so that storing
-the same images in another order changes neither.
+Invariant: a digest depends on the values of one image alone, and the order on the images of the set alone, so that
+storing the same images in another order changes neither.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ def content_digests(read: Read, count: int, progress: Progress = lambda done, to
     for start in range(0, count, _BLOCK):
         images = read(start, min(start + _BLOCK, count))
         rows = np.ascontiguousarray(images if images.dtype == np.uint8 else images + 0.0).reshape(len(images), -1)
-        found = b"".join(blake2b(row, digest_size=16, person=b"content").digest() for row in rows)
+        found = b"".join(blake2b(row.data, digest_size=16, person=b"content").digest() for row in rows)
         digests[start : start + len(rows)] = np.frombuffer(found, "<u8").reshape(-1, 2)
         progress(start + len(rows), count)
     return digests
@@ -47,8 +47,8 @@ def content_digests(read: Read, count: int, progress: Progress = lambda done, to
 def random_places(digests: Digests, labels: NDArray[np.int64] | None = None) -> Index:
     """Give every image a place in the random order of its set: images are taken by rising place.
 
-    Equal images of one label are interchangeable; each of them has a place of its own, unrelated to the others', so that
-    copies are no neighbours in the order. More images added at the end of a set leave the places of the others as they are.
+    Equal images of one label are interchangeable; the places of each are unrelated to the others', so that copies are no
+    neighbours in the order. Images added at the end of a set leave the places of the others as they are.
 
     Parameters
     ----------
@@ -104,11 +104,9 @@ def take(read: Read, numbers: Index) -> Array:
     return images
 
 
-def copies(digests: Digests) -> Index:
-    """Count the images equal to each image, itself among them, int64 (n,)."""
-    _, group, sizes = np.unique(_whole(digests), return_inverse=True, return_counts=True)
-    counts: Index = sizes[group].astype(np.int64)
-    return counts
+def distinct_images(digests: Digests) -> int:
+    """Count the different images of a set."""
+    return len(np.unique(_whole(digests)))
 
 
 def are_among(digests: Digests, others: Digests) -> NDArray[np.bool_]:

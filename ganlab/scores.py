@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ganlab.correlation import CorrelationCurve, choose_distances, correlation_curve
 from ganlab.content import content_order, take
+from ganlab.correlation import CorrelationCurve, choose_distances, correlation_curve
 from ganlab.exact import Array, Index, Read
 from ganlab.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
 from ganlab.manifold import NEIGHBOURS, ManifoldScores, manifold_scores, radii_squared
@@ -132,9 +132,7 @@ def score(read: Read, count: int, real: RealSide, order: Index | None = None) ->
     return Scores(manifold, frechet, correlation_curve(first, real.distances), without_ball)
 
 
-def score_real(
-    read: Read, count: int, distances: npt.NDArray[np.float64], order: Index | None = None
-) -> Scores:
+def score_real(read: Read, count: int, distances: npt.NDArray[np.float64], order: Index | None = None) -> Scores:
     """Score the real images themselves: their curve, and the Fréchet distance between random halves of them.
 
     Parameters

@@ -115,6 +115,8 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
     from jobs.report.table import squared_words
 
     facts, support = answer.facts, answer.facts.support
+    for note in answer.notes:
+        yield f"note: {note.text}"
     yield f"support size: [bold]{_images(support)}[/] distinct images, {support.confidence:.0%} confidence"
     yield f"  {support.duplicates:,} duplicates among {facts.record.pairs_compared:,} pairs of {support.samples:,} images"
     yield f"  a duplicate is a pair at most {answer.threshold:.6g} apart in {answer.space.name} ({answer.threshold_from})"
@@ -126,8 +128,11 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
                f"{forms.support:,.0f}, corrected: {forms.corrected:,.0f})")  # fmt: skip
         yield f"  largest mode: {support.largest_mode_mass:.2%} of the images; nonuniformity {support.nonuniformity:.3g}"
     for mode in facts.heavy.modes:
-        yield (f"  heavy mode: image {mode.members[0]} and {len(mode.members) - 1:,} like it, {mode.mass:.2%} "
-               f"({mode.low:.2%} – {mode.high:.2%})")  # fmt: skip
+        first = int(mode.members[0])
+        like = f"{len(mode.members) - 1:,} like it"
+        if facts.heavy.samples < support.samples:
+            like = f"{facts.duplicates_of(first):,} like it, {like} among the {facts.heavy.samples:,} drawn"
+        yield f"  heavy mode: image {first} and {like}, {mode.mass:.2%} ({mode.low:.2%} – {mode.high:.2%})"
     if facts.heavy.modes and facts.heavy.rest is not None:
         yield f"  without the heavy modes: {_images(facts.heavy.rest)}"
     for each in facts.classes:
@@ -137,7 +142,9 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
         yield "  no fidelity figure: bad samples look diverse; give --reference PATH with real images"
         return
     yield f"  real images, measured the same way: {_images(answer.real.facts.support)}"
-    yield (f"  fidelity ratio {facts.fidelity_ratio:.2f} (1 is as near to the real images as held-out ones), "
+    assert facts.fidelity_ratio is not None
+    fidelity = f"{facts.fidelity_ratio:.2f} (1 is as near to the real images as held-out ones)"
+    yield (f"  fidelity ratio {'not defined' if math.isnan(facts.fidelity_ratio) else fidelity}, "
            f"{facts.realistic_share:.1%} realistic")  # fmt: skip
     if facts.realistic is not None:
         yield f"  among the realistic ones alone: {_images(facts.realistic)}"
@@ -147,6 +154,8 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
             f"  precision {scores.precision:.1%}, recall {scores.recall:.1%}, density {scores.density:.2f}, "
             f"coverage {scores.coverage:.1%} (k = {scores.neighbours}, {scores.generated_images:,} images of each)"
         )
+    elif facts.scores is not None and facts.scores.without_ball:
+        yield "  precision, recall, density and coverage not defined"
     if facts.scores is not None and math.isfinite(facts.scores.frechet):
         yield f"  Fréchet distance {squared_words(facts.scores.frechet)}"
 

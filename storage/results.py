@@ -84,6 +84,13 @@ VARIABLES: dict[str, Variable] = {
     "samples": Variable(_TS, "images", "images of the snapshot", "all of its committed samples", "int64"),
     "pairs_compared": Variable(_TS, "pairs", "pairs compared", "every unordered pair of the snapshot, once", "int64"),
     "duplicates": Variable(_TS, "pairs", "pairs at most the threshold apart", "exact distances of all pairs", "int64"),
+    "listed_samples": Variable(
+        _TS,
+        "images",
+        "samples that heavy modes, classes, realistic support and collision frequencies are of",
+        "all of them, or the first ones when duplicates are too many to list",
+        "int64",
+    ),
     "threshold": Variable((), "distance", "distance up to which a pair is a duplicate", "see the Dataset's attributes"),
     "nonuniformity": Variable(_TS, "1", "unevenness of the support", "p3 / p2^2; 1 exactly when uniform"),
     "largest_mode_mass": Variable(
@@ -108,7 +115,11 @@ VARIABLES: dict[str, Variable] = {
     ),
     "coverage": Variable(_TS, "1", "share of real images whose ball holds a sample", f"Naeem et al. 2020, {_BALLS}"),
     "scored_images": Variable(
-        _TS, "images", "samples, and real images, that precision to coverage are of", "the first samples", "int64"
+        _TS,
+        "images",
+        "samples, and real images, that precision to coverage are of",
+        "drawn without replacement",
+        "int64",
     ),
     "frechet_distance": Variable(
         _TS, "distance^2", "Fréchet distance to the real images", "of means and covariances of all samples, float64"

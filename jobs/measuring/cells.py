@@ -21,7 +21,7 @@ _NUMBERS = (
     "published_support", "corrected_support", "theorem_bound", "precision", "recall", "density", "coverage",
     "frechet_distance",
 )  # fmt: skip
-_COUNTS = ("samples", "pairs_compared", "duplicates", "heavy_modes", "scored_images")
+_COUNTS = ("samples", "pairs_compared", "duplicates", "listed_samples", "heavy_modes", "scored_images")
 _FLAGS = ("one_sided", "verdict_possible", "theorem_applies")
 _SIZES = ("collision_probability", "collision_probability_low", "collision_probability_high",
           "collision_probability_model")  # fmt: skip
@@ -57,7 +57,7 @@ def snapshot_cell(
     cell = missing_cell(len(sizes), flagged, 0 if curve is None else len(curve.distances), len(classes))
     cell |= {
         "samples": record.samples, "pairs_compared": record.pairs_compared, "duplicates": support.duplicates,
-        "one_sided": support.one_sided, "nonuniformity": support.nonuniformity,
+        "listed_samples": facts.listed_samples, "one_sided": support.one_sided, "nonuniformity": support.nonuniformity,
         "largest_mode_mass": support.largest_mode_mass, "heavy_modes": len(facts.heavy.modes),
         **_interval("support_size", support), **_interval("support_size_realistic", facts.realistic),
         **_interval("support_size_without_modes", facts.heavy.rest),
@@ -66,7 +66,7 @@ def snapshot_cell(
     if facts.fidelity_ratio is not None:
         cell |= {
             "diversity_ratio": facts.diversity_ratio, "fidelity_ratio": facts.fidelity_ratio,
-            "realistic_share": facts.realistic_share, "verdict_possible": facts.fidelity_ratio <= gate,
+            "realistic_share": facts.realistic_share, "verdict_possible": facts.passes_gate(gate),
         }  # fmt: skip
     if facts.published is not None:
         cell |= {

@@ -3,6 +3,7 @@
 Invariant: the page says what the JSON says; samples that are no pictures leave out the pictures and nothing else.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,9 @@ def write_sample_report(answer: SampleAnswer, path: Path) -> Path:
         "samples.html.j2", path,
         title=answer.samples.path.name, answer=_sentences(answer), facts=facts, real=real, sample=answer,
         collisions=Markup(collisions), thresholds=thresholds,
-        grid=_grid(answer.samples.pictures, even=False),
-        real_grid=None if answer.reference is None else _grid(answer.reference.pictures, even=True),
+        grid=_grid(answer.samples.pictures, facts.record.numbers),
+        real_grid=None if answer.reference is None or real is None
+        else _grid(answer.reference.pictures, real.record.numbers),
         pairs=_pairs(answer), modes=_modes(answer),
         against_headings=AGAINST, against_rows=_against(answer),
         scored_images=_scored(answer),
@@ -62,6 +64,7 @@ def _sentences(answer: SampleAnswer) -> list[str]:
         f"Whoever made these {support.samples:,} images makes "
         f"{'at least' if support.one_sided else 'about'} {_measured(support).removeprefix('≥ ')} distinct ones."
     ]
+    sentences += [note.text for note in answer.notes]
     if answer.real is not None:
         sentences.append(f"The {answer.real.facts.support.samples:,} real images, measured in the same way, come to "
                          f"{_measured(answer.real.facts.support)}.")  # fmt: skip
@@ -83,15 +86,13 @@ def _sentences(answer: SampleAnswer) -> list[str]:
     return sentences
 
 
-def _grid(pictures: Any, even: bool) -> Picture | None:
-    """The first images; of real ones, which may lie in order, some from across the whole set."""
+def _grid(pictures: Any, order: np.ndarray) -> Picture | None:
+    """The first images in a random order."""
     if pictures is None:
         return None
     image_bytes = int(np.prod(pictures.shape[1:])) + 30
     count = max(20, min(GRID_IMAGES, GRID_BYTES // image_bytes, pictures.shape[0]) // 20 * 20)
-    count = min(count, pictures.shape[0])
-    numbers = np.linspace(0, pictures.shape[0] - 1, count).astype(np.int64) if even else np.arange(count)
-    images = read_numbers(pictures.read, numbers)
+    images = read_numbers(pictures.read, order[:count])
     return mosaic(list(images), 20 if max(images.shape[1:]) <= 32 else 10, 24)
 
 
@@ -126,7 +127,8 @@ def _modes(answer: SampleAnswer) -> list[ModeShown]:
             nearest = read_numbers(references.read, facts.record.neighbour[[first]])[0]
             distance = float(facts.distance[first])
         picture = mode_picture(images, nearest, COPIES)
-        shown.append(ModeShown(picture, first, len(mode.members), mode.mass, mode.low, mode.high, distance))
+        among = None if facts.heavy.samples == facts.record.samples else facts.heavy.samples
+        shown.append(ModeShown(picture, first, len(mode.members), mode.mass, mode.low, mode.high, distance, among))
     return shown
 
 
@@ -135,14 +137,13 @@ def _against(answer: SampleAnswer) -> list[list[str]]:
     if answer.real is None or facts.scores is None or facts.fidelity_ratio is None or facts.realistic_share is None:
         return []
     scores, of_real = facts.scores, answer.real.facts.scores
-    nothing = [NOT_MEASURED] * 4
+    nothing = ["not defined" if scores.without_ball else NOT_MEASURED] * 4
+    fidelity = "not defined" if math.isnan(facts.fidelity_ratio) else f"{facts.fidelity_ratio:.2f}"
     four = nothing if scores.manifold is None else [
         f"{scores.manifold.precision:.1%}", f"{scores.manifold.recall:.1%}", f"{scores.manifold.density:.2f}",
         f"{scores.manifold.coverage:.1%}",
     ]  # fmt: skip
-    rows = [
-        ["samples", f"{facts.fidelity_ratio:.2f}", f"{facts.realistic_share:.1%}", *four, squared_words(scores.frechet)]
-    ]
+    rows = [["samples", fidelity, f"{facts.realistic_share:.1%}", *four, squared_words(scores.frechet)]]
     if of_real is not None:
         rows.append(["real images, one half to the other", *[NOT_MEASURED] * 6, squared_words(of_real.frechet)])
     return rows

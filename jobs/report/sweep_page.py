@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
+from ganlab.content import content_order
 from ganlab.support import Spread
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import ModeShown, Pair, mode_picture, write_page
@@ -251,11 +252,11 @@ def _grids(layout: SweepLayout, rows: Sequence[Row], reference: Reference | None
 
 
 def _real_grid(reference: Reference | None, count: int) -> Picture | None:
-    """Real images, evenly from the whole set: neighbours may be of one writer or class."""
+    """Real images, drawn at random: neighbours may be of one writer or class."""
     if reference is None or not count:
         return None
-    numbers = np.linspace(0, reference.shape[0] - 1, min(count, reference.shape[0])).astype(np.int64)
     try:
+        numbers = content_order(reference.read, reference.shape[0])[:count]
         return picture_of(reference.take(numbers), _columns(reference.shape), 24)
     except DamagedShardError:
         return None
@@ -303,9 +304,15 @@ def _trial_modes(layout: SweepLayout, row: Row, here: Results, reference: Refere
         )
         shown.append(ModeShown(
             mode_picture(list(images), nearest, len(numbers)), int(numbers[0]), int(here["mode_members"].values[place]),
-            mass, low, high, None if nearest is None else distance,
+            mass, low, high, None if nearest is None else distance, _among(here),
         ))  # fmt: skip
     return shown
+
+
+def _among(here: Results) -> int | None:
+    """Samples that the heavy modes of a snapshot are of; None for all of them."""
+    listed = int(here["listed_samples"].values) if "listed_samples" in here else -1  # not in results of version 0.1.0
+    return listed if 0 <= listed < int(here["samples"].values) else None
 
 
 def _classes(rows: Sequence[Row], results: Results) -> list[list[str]]:
