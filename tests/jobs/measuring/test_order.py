@@ -179,9 +179,10 @@ def test_samples_that_are_the_real_images_are_named(folder: Path) -> None:
         for number, note in enumerate(found["notes"]):
             assert lines[number] == f"note: {note['text']}"
             assert note["text"] in page
-    assert "3 of the 30 samples (10 %) are exact copies" in measure_path(
-        folder / "some.npy", None, folder / "real.npy", None, SILENT
-    ).as_json()["notes"][0]["text"]
+    assert (
+        "3 of the 30 samples (10 %) are exact copies"
+        in measure_path(folder / "some.npy", None, folder / "real.npy", None, SILENT).as_json()["notes"][0]["text"]
+    )
 
 
 def test_scores_of_ties_are_left_out(folder: Path) -> None:
