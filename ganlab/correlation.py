@@ -60,7 +60,8 @@ class CorrelationCurve:
 def choose_distances(images: Array, threshold: float) -> Floats:
     """(t,) distances to draw a curve at: evenly up to the median distance of these images, and the threshold.
 
-    Beyond the median distance of two images nothing is learnt about duplicates. Raises ValueError as `correlation_curve`.
+    Beyond the median distance of two images nothing is learnt about duplicates; it is that of a thousand of the images,
+    taken from across the set, or of all. Raises ValueError as `correlation_curve`.
     """
     rows = as_images(images, at_least=2)
     some = Images(rows.values[:: -(-len(rows) // 1000)])

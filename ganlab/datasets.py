@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from ganlab.cifar import CLASSES, CifarClass, read_cifar10
 from ganlab.known_modes import draw_grid, draw_stacks, grid_centres
 from ganlab.pictures import read_pictures, resized
-from ganlab.randomness import generator_for
+from ganlab.randomness import generator_for, some_of
 
 UInt8 = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -119,7 +119,7 @@ class ImagesSettings(DatasetSettings):
     crop_pixels: Annotated[int, Field(ge=1)] | None = None
     """Side of the centred square cut out before resizing; the default is the largest that fits into each picture."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Read only the first so many pictures."""
+    """Read only so many pictures, drawn at random; the draw depends on the number of pictures alone."""
     skip_unreadable: bool = False
     """Go on without pictures that cannot be read."""
 
@@ -131,7 +131,7 @@ class ArraySettings(DatasetSettings):
     path: Location
     """The file, or the Zarr store's folder."""
     limit: Annotated[int, Field(ge=1)] | None = None
-    """Read only the first so many images."""
+    """Read only so many images, drawn at random; the draw depends on the number of images alone."""
 
 
 RealDataset = Annotated[DigitsSettings | Cifar10Settings | ImagesSettings | ArraySettings, Field(discriminator="name")]
@@ -300,13 +300,15 @@ def _array_shape(settings: ArraySettings, array: ArrayLike) -> tuple[tuple[int, 
 def _array(settings: ArraySettings, progress: Progress, open_array: OpenArray | None) -> Dataset:
     array = _opened(settings, open_array)
     shape, axes = _array_shape(settings, array)
-    count = min(array.shape[0], settings.limit or array.shape[0])
-    images = np.empty((count, *shape), np.uint8)
+    chosen = some_of(array.shape[0], settings.limit)
+    images = np.empty((len(chosen), *shape), np.uint8)
     step = max(1, 2**26 // int(np.prod(shape)))  # about 64 MiB a read
-    for start in range(0, count, step):
-        stop = min(count, start + step)
-        images[start:stop] = array.read(start, stop).transpose(axes)
-        progress(stop, count)
+    done = 0
+    for part in np.split(chosen, np.flatnonzero(np.diff(chosen // step)) + 1):
+        first, last = int(part[0]), int(part[-1])
+        images[done : done + len(part)] = array.read(first, last + 1)[part - first].transpose(axes)
+        done += len(part)
+        progress(done, len(chosen))
     return Dataset(images)
 
 

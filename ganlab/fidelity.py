@@ -53,12 +53,17 @@ def fidelity_ratio(distance: npt.NDArray[np.floating], real: RealNeighbours) -> 
     """Median distance of samples to their nearest training image over that of held-out real images; 1 is as near as real.
 
     Much below 1 the model has memorised; much above 1 its samples are no such images, and their diversity has no meaning.
-    Where most real images have an equal one: infinite, or 1 when most samples equal one too.
+    Not a number where most real images have an exact copy among them: there is no unit then.
     """
-    median = float(np.median(distance))
-    if real.median == 0:  # most real images have an equal one: there is no unit
-        return math.inf if median else 1.0
-    return median / real.median
+    return float(np.median(distance)) / real.median if real.median else math.nan
+
+
+def passes_gate(distance: npt.NDArray[np.floating], real: RealNeighbours, gate: float) -> bool:
+    """Whether samples are near enough to the real images for their diversity to mean something.
+
+    The fidelity ratio is at most `gate`; where it is not defined, most samples equal a real image.
+    """
+    return float(np.median(distance)) <= gate * real.median
 
 
 def realistic(distance: npt.NDArray[np.floating], real: RealNeighbours) -> npt.NDArray[np.bool_]:
@@ -72,6 +77,8 @@ def fidelity_probe(images: np.ndarray) -> Callable[[np.ndarray], Mapping[str, fl
 
     def probe(samples: np.ndarray) -> Mapping[str, float]:
         distance = np.sqrt(nearest(samples, images).squared_distance.astype(np.float64))
-        return {"fidelity_ratio": fidelity_ratio(distance, real)}
+        ratio = fidelity_ratio(distance, real)
+        # A search has to rank trials also where the ratio is not defined.
+        return {"fidelity_ratio": ratio if math.isfinite(ratio) else math.inf if np.median(distance) else 1.0}
 
     return probe

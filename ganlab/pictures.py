@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
+from ganlab.randomness import some_of
+
 UInt8 = npt.NDArray[np.uint8]
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 RESAMPLING = Image.Resampling.BICUBIC  # Pillow widens the kernel when it shrinks a picture, so nothing is aliased
@@ -43,6 +45,12 @@ def picture_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
+def chosen_files(folder: Path, limit: int | None) -> list[str]:
+    """As `picture_files`, but at most `limit` of them, drawn at random: sorted names often go class by class."""
+    files = picture_files(folder)
+    return [files[number] for number in some_of(len(files), limit)]
+
+
 def read_pictures(
     folder: Path,
     *,
@@ -67,7 +75,7 @@ def read_pictures(
     crop_pixels
         Side of the centred square; by default (and at most) a picture's shorter side. Needs `resolution`.
     limit
-        Read only the first so many.
+        Read only so many, drawn by `chosen_files`.
     skip_unreadable
         Go on without pictures that cannot be read.
     progress
@@ -83,7 +91,7 @@ def read_pictures(
     ValueError
         When there is no picture, or one (named) cannot be read or has another size.
     """
-    files = picture_files(folder)[:limit]
+    files = chosen_files(folder, limit)
     if channels is None or resolution is None:
         first = _first_readable(folder, files, skip_unreadable)
         channels = channels or (1 if first.mode in ("1", "L") else 3)

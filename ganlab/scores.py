@@ -1,6 +1,7 @@
 """What is said of generated images beside their duplicates: manifold scores, Fréchet distance, all thresholds at once.
 
-Invariant: a function of the images alone: which are looked at follows from how many there are.
+Invariant: a function of the images alone: of real images those looked at follow from their content, so that the order in
+which they are stored changes nothing.
 """
 
 import math
@@ -10,11 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ganlab.content import content_order, take
 from ganlab.correlation import CorrelationCurve, choose_distances, correlation_curve
-from ganlab.exact import Array, Read
+from ganlab.exact import Array, Index, Read
 from ganlab.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
 from ganlab.manifold import NEIGHBOURS, ManifoldScores, manifold_scores, radii_squared
-from ganlab.randomness import generator_for
 
 MOST_IMAGES = 10_000  # of each set: what balls of neighbours are published for (Naeem et al. 2020, section 5)
 MOST_BYTES = 2**28  # and not more than this of them
@@ -30,7 +31,7 @@ class RealSide:
     images : array (m, ...)
         Real images, drawn without replacement.
     squared_radii : array (m,)
-        Of their balls; empty when there are too few.
+        Of their balls; empty when there are too few images.
     moments : Moments or None
         Of all real images; None when they have more than `MOST_FEATURES` values.
     distances : float64 (t,)
@@ -50,21 +51,25 @@ class Scores:
     Attributes
     ----------
     manifold : ManifoldScores or None
-        None when there are not more images than neighbours.
+        None when there are not more images than neighbours, or real images without a ball.
     frechet : float
         Fréchet distance to the real images (of real images: of one half to the other); NaN where it cannot be had.
     curve : CorrelationCurve
-        Of the first images of the sample.
+        Of the images looked at.
+    without_ball : int
+        Real images that have so many exact copies that their ball has radius 0 and holds ties alone.
     """
 
     manifold: ManifoldScores | None
     frechet: float
     curve: CorrelationCurve
+    without_ball: int = 0
 
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays by name, for example for numpy.savez."""
         arrays: dict[str, Array] = {name: np.asarray(value) for name, value in vars(self.curve).items()}
         arrays["frechet"] = np.asarray(self.frechet)
+        arrays["without_ball"] = np.asarray(self.without_ball)
         if self.manifold is not None:
             arrays |= {f"manifold.{name}": np.asarray(value) for name, value in vars(self.manifold).items()}
         return arrays
@@ -74,7 +79,8 @@ class Scores:
         """What `to_arrays` gave."""
         names = {name.removeprefix("manifold."): value.item() for name, value in arrays.items() if "." in name}
         curve = CorrelationCurve(arrays["distances"], arrays["within"], arrays["pairs"])
-        return cls(ManifoldScores(**names) if names else None, float(arrays["frechet"]), curve)
+        manifold = ManifoldScores(**names) if names else None
+        return cls(manifold, float(arrays["frechet"]), curve, int(arrays["without_ball"]))
 
 
 def scored_images(generated: int, real: int, image_bytes: int) -> int:
@@ -82,7 +88,7 @@ def scored_images(generated: int, real: int, image_bytes: int) -> int:
     return max(2, min(generated, real, MOST_IMAGES, MOST_BYTES // image_bytes))
 
 
-def real_side(read: Read, count: int, images: int, threshold: float) -> RealSide:
+def real_side(read: Read, count: int, images: int, threshold: float, order: Index | None = None) -> RealSide:
     """Prepare the real images for samples of which `images` are looked at.
 
     Parameters
@@ -93,52 +99,58 @@ def real_side(read: Read, count: int, images: int, threshold: float) -> RealSide
         See `scored_images`.
     threshold
         Distance of duplicates, which will be one of the distances of the curves.
+    order : int64 (count,), optional
+        Numbers of the images in random order, if known; by default that of `ganlab.content.content_order`.
     """
-    some = _drawn(read, count, images)
+    order = content_order(read, count) if order is None else order
+    some = take(read, order[:images])
     radii = radii_squared(some) if len(some) > NEIGHBOURS else np.empty(0)
     moments = moments_of(read, count) if math.prod(some.shape[1:]) <= MOST_FEATURES else None
-    everyone = _drawn(read, count, scored_images(count, count, some[:1].nbytes))
+    everyone = take(read, order[: scored_images(count, count, some[:1].nbytes)])
     return RealSide(some, radii, moments, choose_distances(everyone, threshold))
 
 
-def score(read: Read, count: int, real: RealSide) -> Scores:
+def score(read: Read, count: int, real: RealSide, order: Index | None = None) -> Scores:
     """Score a sample of generated images: its first ones, as many as `real` was prepared for.
 
     Parameters
     ----------
     read, count
         `read(start, stop)` gives images [start, stop) of `count`, of the type and shape of the real ones.
+    order : int64 (count,), optional
+        Numbers of the images in random order; by default as they are stored, for images that are independent so.
     """
-    first = read(0, min(count, len(real.images)))
+    images = min(count, len(real.images))
+    first = read(0, images) if order is None else take(read, order[:images])
+    without_ball = int((np.asarray(real.squared_radii) == 0).sum())
     manifold = None
-    if len(real.squared_radii) and len(first) > NEIGHBOURS:
+    if len(real.squared_radii) and not without_ball and len(first) > NEIGHBOURS:
         manifold = manifold_scores(real.images, first, real_radii_squared=real.squared_radii)
     frechet = math.nan
     if real.moments is not None and min(count, real.moments.count) >= 2:
         frechet = frechet_distance(moments_of(read, count), real.moments)
-    return Scores(manifold, frechet, correlation_curve(first, real.distances))
+    return Scores(manifold, frechet, correlation_curve(first, real.distances), without_ball)
 
 
-def score_real(read: Read, count: int, distances: npt.NDArray[np.float64]) -> Scores:
-    """Score the real images themselves: their curve, and the Fréchet distance between random halves of them."""
-    some = _drawn(read, count, scored_images(count, count, read(0, 1).nbytes))
+def score_real(read: Read, count: int, distances: npt.NDArray[np.float64], order: Index | None = None) -> Scores:
+    """Score the real images themselves: their curve, and the Fréchet distance between random halves of them.
+
+    Parameters
+    ----------
+    read, count, order
+        As for `real_side`.
+    distances : float64 (t,)
+        Where the curve is drawn.
+    """
+    order = content_order(read, count) if order is None else order
+    some = take(read, order[: scored_images(count, count, read(0, 1).nbytes)])
     frechet = math.nan
     if math.prod(some.shape[1:]) <= MOST_FEATURES and count >= 4:
         half = np.zeros(count, dtype=bool)
-        half[generator_for(0, "half of the real images").permutation(count)[: count // 2]] = True
+        half[order[: count // 2]] = True
         halves = [Moments.create(math.prod(some.shape[1:]))] * 2
         for start in range(0, count, _BLOCK):
             images, own = read(start, min(start + _BLOCK, count)), half[start : start + _BLOCK]
             halves = [halves[0].add(images[own]), halves[1].add(images[~own])]
         frechet = frechet_distance(*halves)
     return Scores(None, frechet, correlation_curve(some, distances))
-
-
-def _drawn(read: Read, count: int, images: int) -> Array:
-    """So many of them, at random without replacement, in order: neighbours in a file may be of one class or hand."""
-    chosen = np.zeros(count, dtype=bool)
-    chosen[generator_for(0, "scored real images").permutation(count)[:images]] = True
-    parts = [
-        read(start, min(start + _BLOCK, count))[chosen[start : start + _BLOCK]] for start in range(0, count, _BLOCK)
-    ]
-    return np.concatenate(parts)

@@ -20,14 +20,14 @@ RELATIVE_EDGES = (0.0, 0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.35, 1.5)
 
 @dataclass(frozen=True, eq=False)
 class NearPairs:
-    """Every pair of the first `samples` images of a set that is within a distance, out of `of` images.
+    """Every pair of some independent images of a set that is within a distance.
 
     Attributes
     ----------
     pairs : Pairs
         All of them.
     samples, of : int
-        Images compared here, and images of the whole set; the first ones stand for all, being as independent as any.
+        Images compared here, and images of the whole set, for which they stand: its first ones, or some drawn at random.
     """
 
     pairs: Pairs

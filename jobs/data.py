@@ -11,7 +11,7 @@ from pathlib import Path
 from ganlab import datasets
 from ganlab.cifar import cifar_files
 from ganlab.datasets import Dataset, DatasetSettings, Progress
-from ganlab.pictures import picture_files
+from ganlab.pictures import chosen_files
 from jobs.strict import SpecError
 
 
@@ -55,7 +55,10 @@ def dataset_fingerprint(settings: DatasetSettings, source: str = "") -> str:
         files = _files(settings)
     except ValueError as error:
         raise SpecError(f"dataset.{error}", source=source) from error
-    described = json.dumps([science(settings), files], sort_keys=True)
+    content: list[object] = [science(settings), files]
+    if _limited(settings):
+        content.append("drawn at random")  # version 0.1.0 read the first images
+    described = json.dumps(content, sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:16]
 
 
@@ -75,7 +78,7 @@ def science(settings: DatasetSettings) -> dict[str, object]:
 def _files(settings: DatasetSettings) -> list[tuple[str, int | None]]:
     match settings:
         case datasets.ImagesSettings():
-            return [(name, None) for name in picture_files(settings.path)[: settings.limit]]
+            return [(name, None) for name in chosen_files(settings.path, settings.limit)]
         case datasets.Cifar10Settings():
             return [_sized(file, file.parent) for file in cifar_files(settings.path, settings.split)]
         case datasets.ArraySettings() if settings.path.is_dir():
@@ -90,6 +93,12 @@ def _files(settings: DatasetSettings) -> list[tuple[str, int | None]]:
             except ValueError as error:
                 raise ValueError(f"base.{error}") from error
     return []
+
+
+def _limited(settings: DatasetSettings) -> bool:
+    if isinstance(settings, datasets.KnownSupportSettings):
+        return _limited(settings.base)
+    return isinstance(settings, datasets.ImagesSettings | datasets.ArraySettings) and settings.limit is not None
 
 
 def _sized(file: Path, folder: Path) -> tuple[str, int]:

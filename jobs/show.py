@@ -118,6 +118,8 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
     results = answer.results
     table = build_table(results)
     row = table.trials[0]
+    for note in answer.notes:
+        yield f"note: {note.text}"
     yield from headline(row, table, results.isel(trial=0, snapshot=0))
     yield ""
     yield (

@@ -3,7 +3,8 @@
 Invariant: a record is whole or absent, and belongs to exactly the images and settings that its fingerprint names.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Set
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,11 +37,14 @@ class PairRecord:
     closest_index, closest_squared : int64 (m, 2), (m,)
         The closest pairs, with their squared distances.
     listed_index, listed_squared : int64 (k, 2), (k,)
-        Every duplicate pair of the first `listed_below` images: all of them unless there are too many to list.
+        Every duplicate pair of the first `listed_below` images in `order`: all of them unless there are too many to list.
     listed_below : int
         See above.
     neighbour, neighbour_squared : int64 (samples,)
         Number of, and squared distance to, each image's nearest training image.
+    order : int64 (samples,), or empty
+        Numbers of the images in a random order, of which a sub-sample takes the first ones; empty for images that are
+        independent as they are numbered.
     """
 
     fingerprint: str
@@ -55,17 +59,24 @@ class PairRecord:
     listed_below: int
     neighbour: Ints
     neighbour_squared: Squares
+    order: Ints = field(default_factory=lambda: np.empty(0, np.int64))
+
+    @property
+    def numbers(self) -> Ints:
+        """Numbers of all images, int64 (samples,), in the order in which sub-samples are taken."""
+        return self.order if len(self.order) else np.arange(self.samples)
 
 
 def write_pair_record(layout: SweepLayout, trial_id: str, step: int, record: PairRecord) -> None:
     """Write the record of one snapshot, replacing an older one when it is safely on disk."""
-    columns = {field.name: getattr(record, field.name) for field in fields(PairRecord)}
+    columns = {each.name: getattr(record, each.name) for each in fields(PairRecord)}
     write_arrays(layout.pair_record(trial_id, step), **columns)
 
 
 def read_pair_record(layout: SweepLayout, trial_id: str, step: int, fingerprint: str) -> PairRecord | None:
     """The record of one snapshot; None when there is none, it is damaged, or it belongs to other images or settings."""
-    columns = _read(layout.pair_record(trial_id, step), fingerprint, {field.name for field in fields(PairRecord)})
+    names = {each.name for each in fields(PairRecord)}
+    columns = _read(layout.pair_record(trial_id, step), fingerprint, names, optional={"order"})  # not in version 0.1.0
     if columns is None:
         return None
     values: dict[str, Any] = {name: column.item() if column.ndim == 0 else column for name, column in columns.items()}
@@ -96,12 +107,15 @@ def read_real_neighbours(layout: SweepLayout, fingerprint: str) -> NearestReal |
     return None if columns is None else NearestReal(columns["neighbour"], columns["squared"])
 
 
-def _read(path: Path, fingerprint: str, names: set[str]) -> dict[str, npt.NDArray[Any]] | None:
+def _read(
+    path: Path, fingerprint: str, names: Set[str], optional: Set[str] = frozenset()
+) -> dict[str, npt.NDArray[Any]] | None:
     try:
         columns = read_arrays(path)
     except (FileNotFoundError, ValueError):
         return None
-    return columns if columns.keys() == names and columns["fingerprint"].item() == fingerprint else None
+    complete = names - optional <= columns.keys() <= names
+    return columns if complete and columns["fingerprint"].item() == fingerprint else None
 
 
 def snapshot_checksums(trial: TrialLayout, samples: Samples, step: int) -> list[int]:

@@ -110,6 +110,14 @@ STATISTICS: tuple[Statistic, ...] = (
         real=True,
     ),
     Statistic(
+        "listed_samples",
+        TRIAL,
+        "images",
+        "samples that heavy modes, classes, realistic support and collision frequencies are of",
+        "all of them, or some drawn at random when duplicates are too many to list",
+        "int64",
+    ),
+    Statistic(
         "diversity_ratio",
         TRIAL,
         "1",
@@ -200,7 +208,10 @@ STATISTICS: tuple[Statistic, ...] = (
     Statistic(
         "mode_mass", MODE, "1", "share of samples that duplicate the mode's first image", _MODES, interval="Wilson"
     ),
-    Statistic("mode_members", MODE, "images", "images of the mode", "the first and its duplicates", "int64"),
+    Statistic(
+        "mode_duplicates", MODE, "images", "samples that duplicate the mode's first image", "of all samples", "int64"
+    ),
+    Statistic("mode_members", MODE, "images", "images of the mode", "the first and its listed duplicates", "int64"),
     Statistic(
         "mode_index",
         (*MODE, "copy"),
@@ -331,7 +342,7 @@ STATISTICS: tuple[Statistic, ...] = (
         TRIAL,
         "images",
         "samples, and real images, that precision to coverage are of",
-        "some of the samples",
+        "drawn without replacement",
         "int64",
     ),
     Statistic(

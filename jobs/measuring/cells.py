@@ -112,6 +112,7 @@ COMPUTED: dict[str, Compute] = {
     "samples": lambda facts, axes: facts.record.samples,
     "pairs_compared": lambda facts, axes: facts.record.pairs_compared,
     "duplicates": lambda facts, axes: facts.support.duplicates,
+    "listed_samples": lambda facts, axes: facts.listed_samples,
     "diversity_ratio": lambda facts, axes: facts.diversity_ratio,
     "support_size": lambda facts, axes: _triple(facts.support),
     "is_lower_bound": lambda facts, axes: facts.support.one_sided,
@@ -135,6 +136,7 @@ COMPUTED: dict[str, Compute] = {
     "mode_mass": lambda facts, axes: [
         _by_mode(facts, value) for value in (lambda mode: mode.mass, lambda mode: mode.low, lambda mode: mode.high)
     ],
+    "mode_duplicates": lambda facts, axes: _by_mode(facts, lambda mode: facts.duplicates_of(int(mode.members[0]))),
     "mode_members": lambda facts, axes: _by_mode(facts, lambda mode: len(mode.members)),
     "mode_index": lambda facts, axes: _mode_images(facts),
     "mode_reference_index": lambda facts, axes: _nearest_of(facts, _first_of_modes(facts), (MODES_SHOWN,), False),
@@ -162,9 +164,7 @@ COMPUTED: dict[str, Compute] = {
         None if not facts.classes else _by_class(facts, axes, lambda each: each.nonuniform) == 1
     ),
     "fidelity_ratio": lambda facts, axes: facts.fidelity_ratio,
-    "passes_quality_gate": lambda facts, axes: (
-        None if facts.fidelity_ratio is None else facts.fidelity_ratio <= axes.gate
-    ),
+    "passes_quality_gate": lambda facts, axes: None if facts.real is None else facts.passes_gate(axes.gate),
     "realistic_share": lambda facts, axes: facts.realistic_share,
     "precision": _manifold("precision"),
     "recall": _manifold("recall"),

@@ -6,17 +6,19 @@ of what is left, bound to the images and settings. Tiles, workers and restarts c
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from ganlab.collisions import Collisions, compare_tile
-from ganlab.exact import Images, load_rows, on_best_device
+from ganlab.collisions import LISTED, Collisions, compare_tile
+from ganlab.content import in_order
+from ganlab.exact import Images, Index, load_rows, on_best_device
 from ganlab.neighbours import Neighbours, nearest_in_tile
 from ganlab.screen import Screen, learn
 from ganlab.tiles import Tile, choose_tile_images, plan_rectangle, plan_tiles, split
+from storage.pair_records import NearestReal, PairRecord
 from storage.samples import DamagedShardError
 
 Key = TypeVar("Key")
@@ -63,6 +65,9 @@ class Comparison:
         How many to keep.
     itself
         The reference is the set itself: an image is no neighbour of itself.
+    places : int64 (n,), optional
+        Where each image stands in a random order of the set, in which duplicates are listed when they are too many to
+        list all; by default its number, for images that are independent as they are stored.
     """
 
     images: Source
@@ -72,6 +77,7 @@ class Comparison:
     reference: Source | None = None
     neighbours: int = 1
     itself: bool = False
+    places: Index | None = field(default=None, compare=False)
 
     @property
     def samples(self) -> int:
@@ -91,7 +97,7 @@ class Comparison:
 
     def found(self) -> "Found":
         """What is known before any tile is compared."""
-        among = None if self.threshold_squared is None else Collisions.create(self.samples, self.closest)
+        among = None if self.threshold_squared is None else Collisions.create(self.samples, self.closest, LISTED)
         nearest = None if self.reference is None else Neighbours.create(0, self.samples, self.neighbours)
         return Found(among, nearest)
 
@@ -111,16 +117,31 @@ class Comparison:
             parts += [Part(False, tile) for tile in plan_rectangle(compared, self.samples, references, tile_images)]
         return parts
 
-    def compare(self, part: "Part", bound_squared: float) -> "Found":
-        """Do one part, on whatever worker it lands; closest pairs above `bound_squared` are not wanted any more."""
+    def places_in(self, part: "Part") -> tuple[Index, Index] | None:
+        """The places of the rows and columns of a part."""
+        if self.places is None or not part.among:
+            return None
+        tile = part.tile
+        return self.places[tile.row_start : tile.row_stop], self.places[tile.column_start : tile.column_stop]
+
+    def compare(self, part: "Part", bound_squared: float, places: tuple[Index, Index] | None) -> "Found":
+        """Compare one part, in any process.
+
+        Parameters
+        ----------
+        bound_squared
+            Squared distance above which a pair is none of the closest.
+        places
+            What `places_in` gave.
+        """
         tile = part.tile
         rows = _rows(_Named(self.fingerprint, self.images), tile.row_start, tile.row_stop)
         if part.among:
             assert self.threshold_squared is not None
             screen = _screen(_Named(self.fingerprint, self.images), self.closest, self.threshold_squared)
             among = partial(
-                compare_tile, self.images.read, tile, screen, self.threshold_squared, self.closest,
-                bound_squared=bound_squared, rows=rows,
+                compare_tile, self.images.read, tile, screen, self.threshold_squared, self.closest, LISTED,
+                bound_squared=bound_squared, rows=rows, places=places,
             )  # fmt: skip
             return Found(on_best_device(lambda device: among(device=device)), None)
         assert self.reference is not None
@@ -161,6 +182,36 @@ class Found(NamedTuple):
         return Found(collisions, neighbours)
 
 
+def pair_record(wanted: Comparison, found: Found, nearest: NearestReal | None, fingerprint: str = "") -> PairRecord:
+    """The record of a finished comparison of all pairs of a set.
+
+    Parameters
+    ----------
+    nearest
+        The nearest real image of each image; None without real images.
+    fingerprint
+        Of the images and settings, for a record that is kept.
+    """
+    among, nobody = found.collisions, np.empty(0, np.int64)
+    assert among is not None
+    assert wanted.threshold_squared is not None
+    return PairRecord(
+        fingerprint=fingerprint,
+        samples=among.samples,
+        pairs_compared=among.pairs_compared,
+        threshold_squared=wanted.threshold_squared,
+        degrees=among.degrees,
+        closest_index=among.closest.index,
+        closest_squared=among.closest.squared_distance,
+        listed_index=among.listed.index,
+        listed_squared=among.listed.squared_distance,
+        listed_below=among.listed_below if wanted.places is None else among.listed_before_cut(wanted.places),
+        neighbour=nobody if nearest is None else nearest.neighbour,
+        neighbour_squared=nobody if nearest is None else nearest.squared,
+        order=nobody if wanted.places is None else in_order(wanted.places),
+    )
+
+
 class Keep(Protocol):
     """Where a comparison's state outlives its process."""
 
@@ -194,7 +245,15 @@ def compare(
     left = sum(len(each.left) for each in going.values())
     progress(done, total, left)
     tasks = (
-        _Task(key, number, each.comparison, part, each.bound_squared)
+        # The places of all images would go to the workers with every task.
+        _Task(
+            key,
+            number,
+            replace(each.comparison, places=None),
+            part,
+            each.bound_squared,
+            each.comparison.places_in(part),
+        )
         for key, each in list(going.items())
         for number, part in list(each.left.items())
         if key in going
@@ -299,6 +358,7 @@ class _Task(NamedTuple):
     comparison: Comparison
     part: Part
     bound_squared: float
+    places: tuple[Index, Index] | None
 
 
 class _Result(NamedTuple):
@@ -312,7 +372,7 @@ def _run(task: _Task) -> _Result:
     """Do one task, on whatever worker it lands."""
     found: Found | DamagedShardError
     try:
-        found = task.comparison.compare(task.part, task.bound_squared)
+        found = task.comparison.compare(task.part, task.bound_squared, task.places)
     except DamagedShardError as error:  # others go on
         found = error
     return _Result(task.key, task.number, task.part.pairs, found)

@@ -4,14 +4,16 @@ Invariant: a function of what comparing found, so that results, table, report an
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ganlab.classes import ClassEstimate, estimate_by_class
 from ganlab.correlation import CorrelationCurve, diversity_ratio
-from ganlab.fidelity import RealNeighbours, fidelity_ratio, realistic
+from ganlab.exact import Index
+from ganlab.fidelity import RealNeighbours, fidelity_ratio, passes_gate, realistic
+from ganlab.intervals import wilson_interval
 from ganlab.modes import HeavyModes, heavy_modes, support_within
 from ganlab.scores import Scores
 from ganlab.support import (
@@ -60,13 +62,15 @@ class SampleFacts:
     frequencies : mapping of int to Frequency
         Disjoint samples with a duplicate, by sample size.
     heavy : HeavyModes
-        Its heavy modes, and the support without them.
+        Its heavy modes, and the support without them; as classes and the realistic support of `listed_samples` images.
     published : Published or None
         None when no duplicate was seen.
     classes : list of ClassEstimate
         By label; none for images without labels.
+    real : RealNeighbours or None
+        Distances among the real images; None without.
     fidelity_ratio, realistic_share : float or None
-        Against the real images; None without.
+        Against the real images; None without. The ratio is not a number where it is not defined.
     realistic : Estimate or None
         Support among the realistic images alone.
     scores : Scores or None
@@ -83,6 +87,7 @@ class SampleFacts:
     heavy: HeavyModes
     published: Published | None
     classes: Sequence[ClassEstimate]
+    real: RealNeighbours | None
     fidelity_ratio: float | None
     realistic_share: float | None
     realistic: Estimate | None
@@ -94,6 +99,19 @@ class SampleFacts:
     def distance(self) -> Floats:
         """(n,) distance of each image to its nearest real one."""
         return np.sqrt(self.record.neighbour_squared.astype(np.float64))
+
+    @property
+    def listed_samples(self) -> int:
+        """Images, all of them or drawn at random, that figures from lists of duplicates are of."""
+        return self.record.listed_below
+
+    def duplicates_of(self, image: int) -> int:
+        """Images of the whole sample that duplicate one of them."""
+        return int(self.record.degrees[image])
+
+    def passes_gate(self, gate: float) -> bool:
+        """Whether the samples are near enough to the real images for a verdict; False without real images."""
+        return self.real is not None and passes_gate(self.distance, self.real, gate)
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,16 +142,18 @@ def sample_facts(
         The real images, where there are any; left out for these themselves.
     """
     support = estimate_from_degrees(record.degrees, confidence)
-    # When duplicates are too many to list, the first images stand for all: they are as independent as any.
-    below, pairs = record.listed_below, record.listed_index
-    heavy = heavy_modes(pairs, below, confidence)
+    # When duplicates are too many to list, the first images in a random order stand for all. Below, images are counted in
+    # that order.
+    below, numbers = record.listed_below, record.numbers
+    pairs = _ranked(record.listed_index, numbers)
+    heavy = _numbered(heavy_modes(pairs, below, confidence), numbers)
     sharpened = _sharpened(record, scores)
     ratio = share = among = diversity = diversity_at = None
     if real is not None:
         distance = np.sqrt(record.neighbour_squared.astype(np.float64))
         inside = realistic(distance, real.neighbours)
         ratio, share = fidelity_ratio(distance, real.neighbours), float(inside.mean())
-        among = support_within(pairs, inside[:below], confidence)
+        among = support_within(pairs, inside[numbers[:below]], confidence)
         diversity = support.size / real.facts.support.size
         if sharpened is not None and real.facts.scores is not None:
             diversity_at = diversity_ratio(sharpened.curve, real.facts.scores.curve)
@@ -141,12 +161,12 @@ def sample_facts(
         record=record,
         support=support,
         frequencies={
-            size: collision_frequency(pairs, max(below, size), size, confidence)
-            for size in sample_sizes if size <= record.samples
+            size: _frequency(pairs, below, size, confidence) for size in sample_sizes if size <= record.samples
         },
         heavy=heavy,
         published=None if support.one_sided else _published(support, heavy),
-        classes=[] if labels is None else estimate_by_class(pairs, labels[:below], confidence),
+        classes=[] if labels is None else estimate_by_class(pairs, labels[numbers[:below]], confidence),
+        real=None if real is None else real.neighbours,
         fidelity_ratio=ratio,
         realistic_share=share,
         realistic=among,
@@ -154,6 +174,31 @@ def sample_facts(
         diversity_ratio=diversity,
         diversity_ratio_at=diversity_at,
     )  # fmt: skip
+
+
+def _ranked(pairs: Index, numbers: Index) -> Index:
+    """Pairs of images as pairs of their ranks in an order of all images."""
+    rank = np.empty_like(numbers)
+    rank[numbers] = np.arange(len(numbers))
+    ranked: Index = rank[pairs]
+    return ranked
+
+
+def _numbered(heavy: HeavyModes, numbers: Index) -> HeavyModes:
+    """Heavy modes of ranked images with the images' numbers."""
+    modes = tuple(replace(mode, members=numbers[mode.members]) for mode in heavy.modes)
+    return replace(heavy, modes=modes)
+
+
+def _frequency(pairs: Index, below: int, size: int, confidence: float) -> Frequency:
+    """Disjoint samples with a duplicate, among the images whose duplicates are listed.
+
+    Of a sample size beyond them one sample is known: the first images, which hold more duplicates than could be listed.
+    """
+    if size <= below:
+        return collision_frequency(pairs, below, size, confidence)
+    low, high = wilson_interval(1, 1, confidence)
+    return Frequency(1, 1, 1.0, low, high)
 
 
 def _published(support: Estimate, heavy: HeavyModes) -> Published:
@@ -168,4 +213,4 @@ def _sharpened(record: PairRecord, scores: Scores | None) -> Scores | None:
         return scores
     threshold = float(np.sqrt(record.threshold_squared))
     curve: CorrelationCurve = scores.curve.sharpened(record.listed_squared, record.samples, threshold)
-    return Scores(scores.manifold, scores.frechet, curve)
+    return replace(scores, curve=curve)

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ganlab.content import content_digests, random_places
+from ganlab.exact import Index
 from ganlab.fidelity import RealNeighbours
-from jobs.measuring.comparison import Comparison, Found, Map, Progress, Source, compare
+from jobs.measuring.comparison import Comparison, Found, Map, Progress, Source, compare, pair_record
 from jobs.measuring.scoring import Progress as ScoreProgress
 from jobs.measuring.scoring import Wanted as WantedScores
 from jobs.measuring.scoring import read_scores, scores_name, write_scores
@@ -24,7 +26,6 @@ from jobs.spec import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import (
     NearestReal,
-    PairRecord,
     read_pair_record,
     read_real_neighbours,
     snapshot_checksums,
@@ -38,6 +39,7 @@ from storage.samples import DamagedShardError, Samples
 
 Stage = Callable[[str, float, float], None]
 REFERENCE = "reference"  # stands for the real images where a trial's id may stand
+REAL_ORDER = "by content"  # in which duplicates of the real images are listed
 # A snapshot that is still being drawn is compared from so many images on, and again when there are so many times as many.
 BEGIN_IMAGES, BEGIN_GROWTH = 50_000, 1.5
 
@@ -261,10 +263,11 @@ def measure_snapshots(
         keep = PartialPairs(layout.partial_pairs(*snapshot), each.fingerprint, keep_finished=not each.complete)
         if not each.complete and _enough_for_now(keep, each.images.shape[0]):
             continue
-        others = None if snapshot.trial == REFERENCE else reference
+        others, places = (None, _real_places(layout)) if snapshot.trial == REFERENCE else (reference, None)
         own = images[snapshot]
         assert not isinstance(own, DamagedShardError)
-        comparisons[snapshot] = Comparison(own, each.whole, threshold_squared, settings.flagged, others), keep
+        wanted_pairs = Comparison(own, each.whole, threshold_squared, settings.flagged, others, places=places)
+        comparisons[snapshot] = wanted_pairs, keep
     for snapshot, found in compare(comparisons, memory_bytes, map, progress):
         each = snapshots[snapshot]
         if isinstance(found, DamagedShardError):
@@ -274,8 +277,15 @@ def measure_snapshots(
                 nearest = _nearest_real(layout, memory_bytes, map, progress, space)
             else:
                 nearest = _nearest(found, reference)
-            write_pair_record(layout, *snapshot, _record(each.whole, threshold_squared, found, nearest))
+            record = pair_record(comparisons[snapshot][0], found, nearest, each.whole)
+            write_pair_record(layout, *snapshot, record)
     return damaged
+
+
+def _real_places(layout: SweepLayout) -> Index:
+    """Place of each real image in their random order: data sets are often stored class by class."""
+    reference = read_reference(layout)
+    return random_places(content_digests(reference.read, reference.shape[0]), reference.labels)
 
 
 def score_snapshots(
@@ -304,18 +314,6 @@ def _enough_for_now(keep: PartialPairs, images: int) -> bool:
     return before is not None and not len(before["left"]) and images < BEGIN_GROWTH * int(before["compared"])
 
 
-def _record(fingerprint: str, threshold_squared: float, found: Found, nearest: NearestReal) -> PairRecord:
-    among = found.collisions
-    assert among is not None
-    return PairRecord(
-        fingerprint=fingerprint, samples=among.samples, pairs_compared=among.pairs_compared,
-        threshold_squared=threshold_squared, degrees=among.degrees,
-        closest_index=among.closest.index, closest_squared=among.closest.squared_distance,
-        listed_index=among.listed.index, listed_squared=among.listed.squared_distance,
-        listed_below=among.listed_below, neighbour=nearest.neighbour, neighbour_squared=nearest.squared,
-    )  # fmt: skip
-
-
 def fingerprints(
     layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, threshold_squared: float,
     space: Space = PIXELS,
@@ -332,7 +330,7 @@ def committed(
 ) -> Iterator[Committed]:  # fmt: skip
     """Every snapshot that has images, the real images first; images as they are, fingerprints those of the space."""
     made = (space.fingerprint, settings.flagged, threshold_squared, read_reference(layout).fingerprint)
-    yield _real(layout, made)
+    yield _real(layout, (*made, REAL_ORDER))
     for trial in trials:
         own = layout.trial(trial.id)
         if not own.samples.exists():

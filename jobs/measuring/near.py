@@ -1,20 +1,26 @@
 """The pairs around the threshold, of every snapshot that people look at.
 
-Invariant: a list holds every pair within the distance among the first images of its snapshot, so that what is drawn from
-it has a known chance of being drawn; it is bound to the images by a fingerprint and made once.
+Invariant: a list holds every pair within the distance among the first images of its snapshot (of real images, of their
+random order), so that what is drawn from it has a known chance of being drawn; it is bound to the images by a fingerprint
+and made once.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
+import numpy as np
+
 from ganlab.collisions import Collisions, compare_tile
+from ganlab.content import content_order, take
+from ganlab.exact import Read
 from ganlab.pairs import Pairs
 from ganlab.screen import learn
 from ganlab.selection import NearPairs
 from ganlab.tiles import choose_tile_images, plan_tiles
 from jobs.measuring.comparison import Map, Source
-from jobs.measuring.measure import Snapshot
+from jobs.measuring.measure import REFERENCE, Snapshot
 from jobs.measuring.measured import MeasuredSnapshot
 from storage.layout import SweepLayout
 from storage.near_pairs import NearRecord, read_near_record, write_near_record
@@ -79,14 +85,20 @@ def _fingerprint(each: MeasuredSnapshot, widest: float) -> str:
 
 
 def _find(task: _Task) -> tuple[Snapshot, NearPairs | None]:
-    """All pairs of the first images, twice as many each time until there are enough pairs or no more images."""
+    """The near pairs of one snapshot; None if its images can't be read."""
     try:
-        return task.snapshot, _pairs_of_first(task)
+        if task.snapshot.trial != REFERENCE:
+            return task.snapshot, _pairs_of_first(task, task.images.read)
+        order = content_order(task.images.read, task.images.shape[0])
+        near = _pairs_of_first(task, lambda start, stop: take(task.images.read, order[start:stop]))
     except DamagedShardError:
         return task.snapshot, None
+    numbered = Pairs(np.sort(order[near.pairs.index], axis=1), near.pairs.squared_distance)
+    return task.snapshot, replace(near, pairs=numbered.sorted())
 
 
-def _pairs_of_first(task: _Task) -> NearPairs:
+def _pairs_of_first(task: _Task, read: Read) -> NearPairs:
+    """All pairs of the first images, twice as many each time until there are enough pairs or no more images."""
     images, limit = task.images.shape[0], task.widest**2
     screen = learn(task.images.read, images, 1, limit)
     found, compared = Collisions.create(count=1, limit=LISTED), 0
@@ -94,6 +106,6 @@ def _pairs_of_first(task: _Task) -> NearPairs:
         samples = min(images, max(FIRST_IMAGES, 2 * compared))
         size = choose_tile_images(samples, task.images.shape[1:], task.memory_bytes, task.images.dtype.itemsize)
         for tile in plan_tiles(samples, size, compared):
-            found = found.merge(compare_tile(task.images.read, tile, screen, limit, 1, LISTED))
+            found = found.merge(compare_tile(read, tile, screen, limit, 1, LISTED))
         compared = samples
     return NearPairs(found.listed.sorted(), min(found.listed_below, compared), images)

@@ -5,22 +5,26 @@ Invariant: every unordered pair is compared exactly once; the answer is a Datase
 
 import math
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from ganlab.content import content_digests, random_places, take
 from ganlab.correlation import choose_distances, correlation_curve
+from ganlab.exact import Index
 from ganlab.fidelity import RealNeighbours
 from ganlab.scores import Scores, real_side, score, score_real, scored_images
 from jobs.measuring.cells import Axes, real_values, sample_values, stacked
-from jobs.measuring.comparison import Comparison, Found, Keep, Map, Progress, Source, compare
+from jobs.measuring.comparison import Comparison, Found, Keep, Map, Progress, Source, compare, pair_record
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
+from jobs.measuring.notes import Note, content_notes, figure_notes
 from jobs.measuring.samples import Opened
 from jobs.measuring.space import PIXELS, Space
 from jobs.sections import CollisionSettings
-from storage.pair_records import PairRecord
+from storage.pair_records import NearestReal
 from storage.results import build_dataset
 from storage.samples import DamagedShardError
 
@@ -42,6 +46,7 @@ class SampleAnswer:
     threshold_from: str
     facts: SampleFacts
     real: RealFacts | None
+    notes: Sequence[Note]
 
     @property
     def results(self) -> Any:
@@ -99,6 +104,13 @@ def measure_samples(
         Called with (name, done, total) of what is done beside comparing pairs.
     """
     space, source, others = in_space or (PIXELS, samples.source, None if reference is None else reference.source)
+    # Sub-samples are drawn by what the images are, so that the order in which they are stored changes nothing.
+    content = {
+        each: content_digests(each.source.read, each.source.shape[0], partial(stage, "Reading images"))
+        for each in (samples, reference)
+        if each is not None
+    }
+    places = {each: random_places(digests, each.labels) for each, digests in content.items()}
 
     def found(wanted: Mapping[str, Comparison]) -> dict[str, Found]:
         kept = {name: (each, None if keep is None else keep(name, each)) for name, each in wanted.items()}
@@ -115,58 +127,66 @@ def measure_samples(
         near = found({"nearest other real image": wanted})["nearest other real image"]
     neighbours = None if near is None else RealNeighbours(_distance(near))
     chosen = "--threshold"
+    automatic = threshold is None
     if threshold is None:
         assert neighbours is not None, "neither threshold nor reference"
         threshold = neighbours.threshold(NEIGHBOUR_QUANTILE)
         chosen = f"the {NEIGHBOUR_QUANTILE} quantile of real images' distances to their nearest other one"
     integer = source.dtype == np.uint8
     squared = math.floor(threshold**2 + 1e-9) if integer else threshold**2
-    comparisons = {"samples": Comparison(source, _run(), squared, CLOSEST, others)}
-    if others is not None:
-        comparisons["real"] = Comparison(others, _run(), squared, CLOSEST)
+    comparisons = {"samples": Comparison(source, _run(), squared, CLOSEST, others, places=places[samples])}
+    if others is not None and reference is not None:
+        comparisons["real"] = Comparison(others, _run(), squared, CLOSEST, places=places[reference])
     answers = found(comparisons)
-    own_scores, real_scores = _scores(source, others, math.sqrt(squared), stage)
+    records = {
+        name: pair_record(each, answers[name], _nearest(near if name == "real" else answers[name]))
+        for name, each in comparisons.items()
+    }
+    real_order = None if reference is None else records["real"].numbers
+    own_scores, real_scores = _scores(source, records["samples"].numbers, others, real_order, math.sqrt(squared), stage)
     real = None
-    if others is not None and near is not None and neighbours is not None:
-        labels = None if samples.labels is None or reference is None else reference.labels
-        record = _record(squared, answers["real"], near)
+    if reference is not None and neighbours is not None:
+        labels = None if samples.labels is None else reference.labels
+        record = records["real"]
         facts = sample_facts(record, SAMPLE_SIZES, CONFIDENCE, labels=labels, scores=real_scores)
         real = RealFacts(neighbours, facts)
-    record = _record(squared, answers["samples"], answers["samples"])
-    facts = sample_facts(record, SAMPLE_SIZES, CONFIDENCE, labels=samples.labels, scores=own_scores, real=real)
-    return SampleAnswer(samples, reference, space, threshold, chosen, facts, real)
+    facts = sample_facts(
+        records["samples"], SAMPLE_SIZES, CONFIDENCE, labels=samples.labels, scores=own_scores, real=real
+    )
+    notes = [
+        *content_notes(content[samples], None if reference is None else content[reference]),
+        *figure_notes(facts, automatic),
+    ]
+    return SampleAnswer(samples, reference, space, threshold, chosen, facts, real, notes)
 
 
 def _scores(
-    source: Source, others: Source | None, threshold: float, stage: Callable[[str, float, float], None]
+    source: Source,
+    order: Index,
+    others: Source | None,
+    real_order: Index | None,
+    threshold: float,
+    stage: Callable[[str, float, float], None],
 ) -> tuple[Scores, Scores | None]:
-    """Of the samples, and of the real images."""
+    """Score the samples, and the real images; both are drawn in the order given."""
     count, image_bytes = source.shape[0], source.read(0, 1).nbytes
     stage("Scoring", 0, 2)
     if others is None:
-        some = source.read(0, scored_images(count, count, image_bytes))
+        some = take(source.read, order[: scored_images(count, count, image_bytes)])
         return Scores(None, math.nan, correlation_curve(some, choose_distances(some, threshold))), None
     images = scored_images(count, others.shape[0], image_bytes)
-    against = real_side(others.read, others.shape[0], images, threshold)
-    of_real = score_real(others.read, others.shape[0], against.distances)
+    against = real_side(others.read, others.shape[0], images, threshold, real_order)
+    of_real = score_real(others.read, others.shape[0], against.distances, real_order)
     stage("Scoring", 1, 2)
-    own = score(source.read, count, against)
+    own = score(source.read, count, against, order)
     stage("Scoring", 2, 2)
     return own, of_real
 
 
-def _record(threshold_squared: float, found: Found, near: Found) -> PairRecord:
-    among, nearest = found.collisions, near.neighbours
-    assert among is not None
-    nobody = np.empty(0, np.int64)
-    return PairRecord(
-        fingerprint="", samples=among.samples, pairs_compared=among.pairs_compared,
-        threshold_squared=threshold_squared, degrees=among.degrees,
-        closest_index=among.closest.index, closest_squared=among.closest.squared_distance,
-        listed_index=among.listed.index, listed_squared=among.listed.squared_distance, listed_below=among.listed_below,
-        neighbour=nobody if nearest is None else nearest.index[:, 0],
-        neighbour_squared=nobody if nearest is None else nearest.squared_distance[:, 0],
-    )  # fmt: skip
+def _nearest(found: Found | None) -> NearestReal | None:
+    if found is None or found.neighbours is None:
+        return None
+    return NearestReal(found.neighbours.index[:, 0], found.neighbours.squared_distance[:, 0])
 
 
 def _distance(found: Found) -> np.ndarray:

@@ -23,7 +23,7 @@ from storage.partial_pairs import PartialPairs, cache_folder
 from storage.samples import DamagedShardError
 
 READ_BYTES = 2**24  # of a file, at a time
-FORMAT = 1  # of what is kept
+FORMAT = 2  # of what is kept
 Keeper = Callable[[str, Comparison], Keep]
 
 
@@ -219,7 +219,8 @@ def keep_in_cache(path: Path, source: Source, reference: Source | None, progress
 
         def fingerprint(images: int) -> str | None:
             own = content[id(wanted.images)].digest(images)
-            return own and hashlib.sha256(json.dumps([*made, own]).encode()).hexdigest()
+            places = "" if wanted.places is None else hashlib.sha256(wanted.places[:images].tobytes()).hexdigest()
+            return own and hashlib.sha256(json.dumps([*made, own, places]).encode()).hexdigest()
 
         name = hashlib.sha256(json.dumps([str(path.absolute()), part, wanted.threshold_squared]).encode()).hexdigest()
         return PartialPairs(cache_folder() / "pairs" / f"{name[:24]}.npz", fingerprint, keep_finished=True)

@@ -19,6 +19,7 @@ from jobs.measuring.comparison import Map, Source
 from storage.features import read_record, write_record
 from storage.samples import DamagedShardError
 
+ORDER = "by content"  # how the real images that are looked at are drawn
 Key = TypeVar("Key")
 Progress = Callable[[float, float], None]
 
@@ -34,7 +35,7 @@ class Wanted(NamedTuple):
 
 def scores_name(measured: str) -> str:
     """Name of the scores of a snapshot whose pair record has this fingerprint."""
-    made = [measured, MOST_IMAGES, NEIGHBOURS, POINTS]
+    made = [measured, MOST_IMAGES, NEIGHBOURS, POINTS, ORDER]
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
 
 

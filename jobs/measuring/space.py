@@ -14,7 +14,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ganlab.embedding import FEATURES, Classifier, embedding_key, train_classifier
+from ganlab.content import content_digests, in_order, random_places
+from ganlab.embedding import FEATURES, Classifier, check_labelled, embedding_key, train_classifier
 from jobs.measuring.comparison import Map, Source
 from jobs.strict import SpecError
 from storage.features import CHUNK_ROWS, Features, read_features, read_record, write_features, write_record
@@ -85,7 +86,10 @@ def classifier_space(
         return Space("classifier", Classifier.from_arrays(kept), path)
     images, labels = labelled()
     try:
-        classifier = train_classifier(images, labels, progress=progress)
+        labels = check_labelled(images, labels)
+        # In an order of their content, so that how they are stored decides nothing.
+        order = in_order(random_places(content_digests(lambda start, stop: images[start:stop], len(images)), labels))
+        classifier = train_classifier(images[order], labels[order], progress=progress)
     except ValueError as error:
         raise SpecError(f"{asked}: classifier needs labelled real images: {error}") from error
     write_record(path, key, **classifier.to_arrays())

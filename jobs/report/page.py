@@ -40,6 +40,7 @@ class ModeShown:
     low: float
     high: float
     reference_distance: float | None
+    among: int | None = None  # of which the members are, where they are not of all samples
 
 
 def mode_picture(members: Images, nearest: np.ndarray | None, copies: int) -> Picture:

@@ -78,6 +78,7 @@ def samples_json(answer: SampleAnswer) -> dict[str, Any]:
     results = answer.results.load()
     return {
         "path": str(answer.samples.path),
+        "notes": [note._asdict() for note in answer.notes],
         **common_json(results, build_table(results)),
         **snapshot_json(results.isel(trial=0, snapshot=0)),
     }

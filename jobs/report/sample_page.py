@@ -42,14 +42,18 @@ def write_sample_report(answer: SampleAnswer, path: Path) -> Path:
     collisions = sample_collision_chart(facts.support, frequencies, None if real is None else real.support, "samples")
     results = answer.results
     table = build_table(results)
+    sentences = [note.text for note in answer.notes] + headline(
+        table.trials[0], table, results.isel(trial=0, snapshot=0)
+    )
     row, rows = table.trials[0], [*table.trials, *([] if table.real is None else [table.real])]
     return write_page(
         "samples.html.j2", path,
-        title=answer.samples.path.name, answer=headline(row, table, results.isel(trial=0, snapshot=0)), row=row,
+        title=answer.samples.path.name, answer=sentences, row=row,
         facts=facts, real=real, sample=answer,
         collisions=Markup(collisions), thresholds=thresholds,
-        grid=_grid(answer.samples.pictures, even=False),
-        real_grid=None if answer.reference is None else _grid(answer.reference.pictures, even=True),
+        grid=_grid(answer.samples.pictures, facts.record.numbers),
+        real_grid=None if answer.reference is None or real is None
+        else _grid(answer.reference.pictures, real.record.numbers),
         pairs=_pairs(answer), modes=_modes(answer),
         quality_headings=table_headings("quality"),
         quality_rows=[] if real is None else [each.table_cells("quality") for each in rows],
@@ -60,15 +64,13 @@ def write_sample_report(answer: SampleAnswer, path: Path) -> Path:
     )  # fmt: skip
 
 
-def _grid(pictures: Any, even: bool) -> Picture | None:
-    """The first images; of real ones, which may lie in order, some from across the whole set."""
+def _grid(pictures: Any, order: np.ndarray) -> Picture | None:
+    """The first images in a random order."""
     if pictures is None:
         return None
     image_bytes = int(np.prod(pictures.shape[1:])) + 30
     count = max(20, min(GRID_IMAGES, GRID_BYTES // image_bytes, pictures.shape[0]) // 20 * 20)
-    count = min(count, pictures.shape[0])
-    numbers = np.linspace(0, pictures.shape[0] - 1, count).astype(np.int64) if even else np.arange(count)
-    images = read_numbers(pictures.read, numbers)
+    images = read_numbers(pictures.read, order[:count])
     return mosaic(list(images), 20 if max(images.shape[1:]) <= 32 else 10, 24)
 
 
@@ -103,5 +105,6 @@ def _modes(answer: SampleAnswer) -> list[ModeShown]:
             nearest = read_numbers(references.read, facts.record.neighbour[[first]])[0]
             distance = float(facts.distance[first])
         picture = mode_picture(images, nearest, COPIES_SHOWN)
-        shown.append(ModeShown(picture, first, len(mode.members), mode.mass, mode.low, mode.high, distance))
+        among = None if facts.heavy.samples == facts.record.samples else facts.heavy.samples
+        shown.append(ModeShown(picture, first, len(mode.members), mode.mass, mode.low, mode.high, distance, among))
     return shown

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import yaml
 
+from ganlab.content import content_order
 from ganlab.support import Spread
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import ModeShown, Pair, mode_picture, write_page
@@ -257,11 +258,11 @@ def _grids(layout: SweepLayout, rows: Sequence[Row], reference: Reference | None
 
 
 def _real_grid(reference: Reference | None, count: int) -> Picture | None:
-    """Real images, evenly from the whole set: neighbours may be of one writer or class."""
+    """Real images, drawn at random: neighbours may be of one writer or class."""
     if reference is None or not count:
         return None
-    numbers = np.linspace(0, reference.shape[0] - 1, min(count, reference.shape[0])).astype(np.int64)
     try:
+        numbers = content_order(reference.read, reference.shape[0])[:count]
         return picture_of(reference.take(numbers), _columns(reference.shape), 24)
     except DamagedShardError:
         return None
@@ -306,7 +307,7 @@ def _trial_modes(layout: SweepLayout, row: Row, here: Results, reference: Refere
         mass, low, high = (_place(here, name, place) for name in ("mode_mass", "mode_mass_low", "mode_mass_high"))
         shown.append(ModeShown(
             mode_picture(list(images), nearest, len(numbers)), int(numbers[0]), int(here["mode_members"].values[place]),
-            mass, low, high, None if nearest is None else distance,
+            mass, low, high, None if nearest is None else distance, _among(here),
         ))  # fmt: skip
     return shown
 
@@ -353,6 +354,12 @@ def _every_so_often(items: Sequence[Item], limit: int) -> Sequence[Item]:
     if len(items) <= limit:
         return items
     return [items[round(place * (len(items) - 1) / (limit - 1))] for place in range(limit)]
+
+
+def _among(here: Results) -> int | None:
+    """Samples that the heavy modes of a snapshot are of; None for all of them."""
+    listed = float(here["listed_samples"])
+    return None if listed == float(here["samples"]) else int(listed)
 
 
 def _place(here: Results, name: str, place: int) -> float:

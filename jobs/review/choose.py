@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ganlab.fidelity import RealNeighbours, fidelity_ratio
+from ganlab.fidelity import RealNeighbours, passes_gate
 from ganlab.randomness import generator_for
 from ganlab.selection import NearPairs, closest_of_samples, draw, in_turn, piece_edges
 from ganlab.support import estimate_from_degrees
@@ -211,7 +211,7 @@ def edges_of(threshold_squared: float) -> np.ndarray:
 
 def _passes_gate(record: PairRecord, real: RealNeighbours, settings: CollisionSettings) -> bool:
     """Whether the samples are realistic enough for their pairs to mean anything."""
-    return fidelity_ratio(np.sqrt(record.neighbour_squared), real) <= settings.fidelity_gate
+    return passes_gate(np.sqrt(record.neighbour_squared), real, settings.fidelity_gate)
 
 
 def protocol_size(record: PairRecord, settings: CollisionSettings) -> int:

@@ -185,3 +185,36 @@ def test_bad_input() -> None:
         learn(lambda start, stop: many[start:stop, : 1 + (start > 0), :1, :1], len(many))
     with pytest.raises(ValueError, match="same settings"):
         Collisions.create(5, count=3).merge(Collisions.create(5, count=4))
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32), limit=st.integers(0, 300), size=st.integers(20, 200))
+@pytest.mark.usefixtures("small_looks")
+def test_duplicates_are_listed_in_the_order_of_given_places(seed: int, limit: int, size: int) -> None:
+    rng = np.random.default_rng(seed)
+    images, places = images_of(rng, 120, "uint8"), rng.permutation(120) * 7
+    parts = [
+        compare_tile(
+            Reader(images), tile, learn(Reader(images), 120, 7), 60, 7, limit,
+            places=(places[tile.row_start : tile.row_stop], places[tile.column_start : tile.column_stop]),
+        )
+        for tile in plan_tiles(120, size)
+    ]  # fmt: skip
+    rng.shuffle(parts)  # type: ignore[arg-type]
+    found = reduce(Collisions.merge, parts)
+    duplicates = pairs_within(images, 60**0.5).index
+    later = places[duplicates].max(axis=1)
+    cut = np.inf if len(later) <= limit else np.sort(later)[limit]
+    assert found.duplicates == len(duplicates)
+    assert found.listed_before_cut(places) == (places < cut).sum()
+    assert {tuple(pair) for pair in found.listed.index} == {tuple(pair) for pair in duplicates[later < cut]}
+    np.testing.assert_array_equal(found.listed_place, np.sort(later[later < cut]))
+
+
+def test_a_state_of_the_first_version_goes_on() -> None:
+    images = images_of(np.random.default_rng(3), 90, "uint8")
+    first, *others = compare(images, plan_tiles(90, 45), None, 60, limit=40)
+    stored = {name: values for name, values in first.to_arrays().items() if name != "listed_place"}
+    assert_same(
+        reduce(Collisions.merge, others, Collisions.from_arrays(stored)), reduce(Collisions.merge, [first, *others])
+    )

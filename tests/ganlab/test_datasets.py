@@ -239,7 +239,19 @@ def test_pictures_come_in_sorted_order_with_subfolders(pictures: Path) -> None:
     assert images.shape == (70, 3, 8, 8)
     assert images[:, 0, 4, 4].tolist() == expected
     assert calls == [(64, 70), (70, 70)]
-    assert load(ImagesSettings(path=pictures, resolution=8, limit=3)).images[:, 0, 0, 0].tolist() == expected[:3]
+
+
+def test_a_limit_draws_at_random(pictures: Path) -> None:
+    """Names that go folder by folder, as those of classes do: some of both folders, and always the same."""
+    everything = load(ImagesSettings(path=pictures, resolution=8)).images[:, 0, 0, 0].tolist()
+    few, more, all_of_them = (
+        load(ImagesSettings(path=pictures, resolution=8, limit=limit)).images[:, 0, 0, 0].tolist()
+        for limit in (12, 24, 70)
+    )
+    assert set(few) < set(more) < set(everything)
+    assert more == [value for value in everything if value in more]
+    assert 6 <= sum(value % 2 for value in more) <= 18
+    assert all_of_them == everything
 
 
 def test_grey_and_rgb(pictures: Path) -> None:
@@ -340,9 +352,9 @@ class Stored:
 @pytest.mark.parametrize(("shape", "axes"), [((30, 3, 16, 16), (0, 1, 2, 3)), ((30, 16, 16, 3), (0, 3, 1, 2))])
 def test_arrays_are_brought_into_order(tmp_path: Path, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
     content = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    settings = ArraySettings(path=tmp_path, limit=20)
+    settings = ArraySettings(path=tmp_path)
     found = load(settings, open_array=lambda path: Stored(content))
-    assert np.array_equal(found.images, content.transpose(axes)[:20])
+    assert np.array_equal(found.images, content.transpose(axes))
     assert image_shape(settings, lambda path: Stored(content)) == (3, 16, 16)
 
 
@@ -352,6 +364,17 @@ def test_a_large_array_is_read_in_parts(tmp_path: Path) -> None:
     load(ArraySettings(path=tmp_path), progress, lambda path: stored)
     assert stored.largest <= 2**26
     assert calls[-1] == (1500, 1500)
+
+
+def test_a_limit_draws_from_a_whole_array(tmp_path: Path) -> None:
+    brightness = np.sort(np.random.default_rng(0).integers(0, 256, 3000)).astype(np.uint8)
+    stored = Stored(brightness.repeat(64).reshape(3000, 1, 8, 8))
+    calls, progress = seen()
+    images = load(ArraySettings(path=tmp_path, limit=500), progress, lambda path: stored).images
+    assert images.shape == (500, 1, 8, 8)
+    assert calls[-1] == (500, 500)
+    assert abs(images.mean() - 127.5) < 12
+    assert (np.diff(images[:, 0, 0, 0].astype(int)) >= 0).all()
 
 
 @pytest.mark.parametrize(("content", "fault"), [

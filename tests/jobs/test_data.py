@@ -1,5 +1,7 @@
 """Training images of a sweep: stored arrays, one-line faults with their key, fingerprints."""
 
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ganlab.datasets import ArraySettings, Cifar10Settings, DigitsSettings, ImagesSettings, KnownSupportSettings
-from jobs.data import dataset_fingerprint, image_shape, load_dataset
+from jobs.data import dataset_fingerprint, image_shape, load_dataset, science
 from jobs.strict import SpecError
 
 
@@ -88,6 +90,14 @@ def test_a_fingerprint_tells_arrays_of_another_size_apart(tmp_path: Path, images
     assert dataset_fingerprint(settings) == fingerprint
     SAVERS[name](tmp_path / name, np.concatenate([images, images]))
     assert dataset_fingerprint(settings) != fingerprint
+
+
+def test_a_limited_array_is_not_taken_for_one_of_the_first_images(tmp_path: Path, images: np.ndarray) -> None:
+    np.save(tmp_path / "array.npy", images)
+    settings = ArraySettings(path=tmp_path / "array.npy", limit=2)
+    described = [science(settings), [["array.npy", (tmp_path / "array.npy").stat().st_size]]]
+    first = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+    assert dataset_fingerprint(settings) != first  # what version 0.1.0 called the first two
 
 
 def test_fingerprints_of_different_datasets_differ(tmp_path: Path) -> None:

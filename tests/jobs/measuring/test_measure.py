@@ -5,11 +5,16 @@ import itertools
 import numpy as np
 import pytest
 import xarray as xr
+from sklearn.datasets import load_digits
 
+from ganlab import scores
+from ganlab.content import content_order
+from ganlab.scores import real_side, score_real
 from ganlab.support import estimate
-from jobs.measuring import comparison
+from jobs.measuring import comparison, near
 from jobs.measuring import measure as measuring
 from jobs.measuring.answers import write_answers
+from jobs.measuring.facts import sample_facts
 from jobs.measuring.measure import (
     REFERENCE,
     Snapshot,
@@ -20,11 +25,16 @@ from jobs.measuring.measure import (
     threshold_of,
     unmeasured,
 )
+from jobs.measuring.measured import MeasuredSnapshot
+from jobs.measuring.near import near_pairs
 from jobs.plan import shard_plan
+from jobs.spec import CollisionSettings
 from jobs.sweep import register
+from storage.atomic import read_arrays, write_arrays
+from storage.layout import SweepLayout
 from storage.outcome import Outcome, write_outcome
 from storage.pair_records import read_pair_record
-from storage.reference import read_reference
+from storage.reference import read_reference, write_reference
 from storage.samples import DamagedShardError, Samples
 from storage.shards import ShardWriter, create_samples
 
@@ -209,3 +219,59 @@ def test_the_automatic_threshold_is_that_of_the_real_images(prepared) -> None:
     squared = threshold_of(spec.collisions, real)
     assert abs((real.distance**2 <= squared + 0.5).mean() - spec.collisions.real_neighbour_quantile) < 0.01
     assert real_neighbours_of(layout, 2**30, map, quiet).distance.tolist() == real.distance.tolist()
+
+
+def facts_of_real(layout, settings, images, labels):
+    """Figures of real images, and pairs near the threshold among the first of them, of a sweep without trials."""
+    write_reference(layout, images, labels, fingerprint="real")
+    (each,) = committed(layout, [], settings, 250**2)
+    measure_snapshots(layout, [each], settings, 250**2, 2**30, map, quiet)
+    record = read_pair_record(layout, REFERENCE, 0, each.whole)
+    scored = real_side(each.images.read, len(images), 100, 250.0)
+    of_real = score_real(each.images.read, len(images), scored.distances)
+    measured = MeasuredSnapshot(each.snapshot, each.images, record, 0, each.whole)
+    (listed,) = near_pairs(layout, [measured], 300.0, 2**30, map, lambda *done: None).values()
+    return record, sample_facts(record, (10, 20), 0.95, labels=labels, scores=of_real), scored, listed
+
+
+def test_the_order_of_the_real_images_changes_nothing(tmp_path, monkeypatch) -> None:
+    stored = load_digits()
+    order = np.argsort(stored.target[:500], kind="stable")
+    images = np.rint(stored.images[:500, None] * (255 / 16)).astype(np.uint8)[order]
+    labels = stored.target[:500][order].astype(np.int64)
+    monkeypatch.setattr(comparison, "LISTED", 100)
+    monkeypatch.setattr(near, "LISTED", 50)
+    monkeypatch.setattr(near, "FIRST_IMAGES", 64)
+    monkeypatch.setattr(scores, "MOST_IMAGES", 200)
+    shuffled = np.random.default_rng(0).permutation(500)
+    settings = CollisionSettings()
+    record, facts, scored, listed = facts_of_real(SweepLayout(tmp_path / "sorted"), settings, images, labels)
+    _, other, other_scored, other_listed = facts_of_real(
+        SweepLayout(tmp_path / "shuffled"), settings, images[shuffled], labels[shuffled]
+    )
+    assert 50 < facts.listed_samples < 500
+    assert len(np.unique(labels[record.numbers[: facts.listed_samples]])) == 10
+    assert facts.support == other.support
+    assert facts.frequencies == other.frequencies
+    assert facts.heavy.rest == other.heavy.rest
+    assert [each.support for each in facts.classes] == [each.support for each in other.classes]
+    np.testing.assert_array_equal(facts.scores.curve.within, other.scores.curve.within)
+    np.testing.assert_array_equal(scored.images, other_scored.images)
+    np.testing.assert_array_equal(listed.distance, other_listed.distance)
+    assert listed.samples == other_listed.samples < 500
+    flat = images.reshape(500, -1).astype(np.int64)
+    apart = ((flat[listed.pairs.index[:, 0]] - flat[listed.pairs.index[:, 1]]) ** 2).sum(1)
+    np.testing.assert_array_equal(apart, listed.pairs.squared_distance)
+    drawn = content_order(lambda start, stop: images[start:stop], 500)[: listed.samples]
+    assert set(listed.pairs.index.ravel()) <= set(drawn)
+
+
+def test_a_record_of_the_first_version_is_good(sampled) -> None:
+    layout, spec, trial = sampled
+    measure(layout, spec)
+    for step in (5, 6):
+        path = layout.pair_record(trial.id, step)
+        arrays = read_arrays(path)
+        assert not len(arrays.pop("order"))
+        write_arrays(path, **arrays)
+    assert measure(layout, spec) == {}

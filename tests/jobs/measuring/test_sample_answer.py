@@ -11,6 +11,7 @@ from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 
+from ganlab.content import content_digests, in_order, random_places
 from ganlab.embedding import ClassifierSettings
 from ganlab.manifold import manifold_scores
 from jobs.measuring import space as space_module
@@ -79,8 +80,7 @@ def test_everything_is_in_the_json(files: tuple[Path, Path], digits) -> None:
     assert at["pair_distance_cdf_pairs"] == 1500 * 1499 // 2
     assert round(at["pair_distance_cdf"] * at["pair_distance_cdf_pairs"]) == found["duplicates"]
     assert found["thresholds"][-1]["diversity_ratio_at"] > 0.5
-    samples = np.load(files[0])["images"]
-    scores = manifold_scores(digits[0], samples[:600])
+    scores = manifold_scores(digits[0], np.load(files[0])["images"][_random_order(files[0])[:600]])
     assert found["scored_images"] == 600
     for name in ("precision", "recall", "density", "coverage"):
         assert found[name] == getattr(scores, name)
@@ -142,21 +142,24 @@ def test_the_classifier_is_trained_once_and_features_are_kept(files, folder, mon
     assert 80 < first["support_size_without_modes"] < 105  # to the classifier some digits are one
     monkeypatch.setattr(space_module, "train_classifier", None)
     assert samples_json(measure_path(files[0], None, files[1], None, SILENT, "classifier")) == first
-    # The same numbers as for the features given as anyone's own.
+    # The same numbers as for the features given as anyone's own; of these other images are drawn to be scored.
     classifier = space_module.Classifier.from_arrays(_arrays(next((folder / "cache").rglob("classifier-*.npz"))))
+    features = {}
     for name, path in zip(("own", "real"), files, strict=True):
-        np.save(folder / f"{name}.npy", classifier.features(np.load(path)["images"]))
+        features[name] = classifier.features(np.load(path)["images"])
+        np.save(folder / f"{name}.npy", features[name])
     by_hand = samples_json(measure_path(folder / "own.npy", None, folder / "real.npy", None, SILENT))
-    for name in (
-        "support_size",
-        "duplicates",
-        "threshold",
-        "precision",
-        "recall",
-        "frechet_distance",
-        "fidelity_ratio",
-    ):
+    for name in ("support_size", "duplicates", "threshold", "frechet_distance", "fidelity_ratio"):
         assert by_hand[name] == first[name]
+    scores = manifold_scores(features["real"], features["own"][_random_order(files[0])[:600]])
+    assert (first["precision"], first["recall"]) == (scores.precision, scores.recall)
+
+
+def _random_order(path: Path) -> np.ndarray:
+    """Numbers of the labelled images of a file in the order in which sub-samples are drawn."""
+    with np.load(path) as stored:
+        images, labels = stored["images"], stored["labels"]
+    return in_order(random_places(content_digests(lambda start, stop: images[start:stop], len(images)), labels))
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:

@@ -247,10 +247,11 @@ def test_trials_that_do_not_pass_the_gate_count_for_nothing(table: Table) -> Non
     assert (spreads[32].seeds, spreads[32].one_sided) == (2, True)
     sentences = answer(table)
     assert "discriminator width 2 " not in sentences[0]
-    assert re.search(
-        r"about \d+ images \(2 seeds: \d+ to \d+\) at discriminator width 8 and at least", sentences[0]
+    assert re.search(r"about \d+ images \(2 seeds: \d+ to \d+\) at discriminator width 8 and at least", sentences[0])
+    counted = (
+        "Of 9 trials, 4 ran to the end and passed the quality gate; "
+        "1 failed, 2 did not run to the end and 2 made samples too far"
     )
-    counted = "Of 9 trials, 4 ran to the end and passed the quality gate; 1 failed, 2 did not run to the end and 2 made samples too far"
     assert counted in " ".join(sentences)
 
 
@@ -322,7 +323,10 @@ def test_any_sweep_gets_a_report(tmp_path: Path, kind: str) -> None:
         expected = ["Over 7 settings the effective number (order 2) goes from about", "learning rate 0.1"]
     else:
         sweep.trial("noise", 60, seed=0, fidelity=2.0)
-        expected = ["Nothing can be said of the diversity", "Of 1 trial, none ran to the end and passed the quality gate; 1 made samples too far"]
+        expected = [
+            "Nothing can be said of the diversity",
+            "Of 1 trial, none ran to the end and passed the quality gate; 1 made samples too far",
+        ]
     page = Page(write_report(sweep.write()))
     for words in expected:
         assert words in page.text

@@ -57,7 +57,10 @@ def test_verdicts_calibrate_results_and_report(sweep: SweepLayout) -> None:
     size, low, high = (results[f"calibrated_support_size{end}"].values for end in ("", "_low", "_high"))
     assert ((low < size) & (size < high) & (size < results["support_size"].values)).all()
     assert float(results["real_calibrated_support_size"]) < float(results["real_support_size"])
-    assert (int(results["reviewers"]), float(results["identical_control_duplicates"])) == (2, pytest.approx(1, abs=0.15))
+    assert (int(results["reviewers"]), float(results["identical_control_duplicates"])) == (
+        2,
+        pytest.approx(1, abs=0.15),
+    )
     assert results["agreement_kappa_low"] < results["agreement_kappa"] < results["agreement_kappa_high"]
     assert float(results["agreement_kappa"]) > 0.6
     assert set(results["flagged_verdict"].values.ravel().tolist()) == {DUPLICATE}

@@ -1,0 +1,95 @@
+"""Notes on degenerate sets: copies of the real images, copies within a set, and figures that these leave undefined.
+
+Invariant: a note states what was counted over whole sets; a figure that is not defined has a note that says why.
+"""
+
+import math
+from typing import NamedTuple
+
+from ganlab.content import Digests, are_among, distinct_images, same_images
+from ganlab.manifold import NEIGHBOURS
+from jobs.measuring.facts import SampleFacts
+
+REMEDY = "remove the copies from the reference"
+
+
+class Note(NamedTuple):
+    """A statement about the sets that a reader must know before the figures.
+
+    Attributes
+    ----------
+    kind : str
+        One of the names in docs/your-images.md.
+    text : str
+        One sentence.
+    """
+
+    kind: str
+    text: str
+
+
+def content_notes(own: Digests, real: Digests | None) -> list[Note]:
+    """Compare the content of two sets, and each with itself.
+
+    Parameters
+    ----------
+    own : uint64 (n, 2)
+        Digests of the samples (see `ganlab.content`).
+    real : uint64 (m, 2) or None
+        Digests of the real images.
+    """
+    within = _copies_within("copies-in-samples", "samples", own)
+    if real is None:
+        return within
+    of_real = _copies_of_real(own, real)
+    return [*of_real, *within, *_copies_within("copies-in-reference", "reference images", real)]
+
+
+def figure_notes(facts: SampleFacts, automatic_threshold: bool) -> list[Note]:
+    """Name the figures of a sample that are not defined, or that are of a part of its images."""
+    notes = []
+    record = facts.record
+    if automatic_threshold and record.threshold_squared == 0:
+        text = "The automatic threshold is 0, so only exact copies count as duplicates: many reference images have one"
+        notes.append(Note("zero-threshold", f"{text}; {REMEDY} or give --threshold."))
+    if facts.fidelity_ratio is not None and math.isnan(facts.fidelity_ratio):
+        text = "The fidelity ratio is not defined: most reference images have an exact copy, at distance 0"
+        notes.append(Note("fidelity-not-defined", f"{text}; {REMEDY}."))
+    if facts.scores is not None and facts.scores.without_ball:
+        count = f"{facts.scores.without_ball:,} of the scored reference images"
+        text = (
+            f"Precision, recall, density and coverage are not defined: {count} have {NEIGHBOURS} or more exact copies"
+        )
+        notes.append(Note("manifold-not-defined", f"{text}; {REMEDY}."))
+    if record.listed_below < record.samples:
+        part = f"{record.listed_below:,} images drawn at random from the {record.samples:,}"
+        figures = "heavy modes, classes, collision frequencies and the realistic support"
+        text = f"The {facts.support.duplicates:,} duplicates are too many to list: {figures} are of {part}."
+        notes.append(Note("part-of-samples", text))
+    return notes
+
+
+def _copies_of_real(own: Digests, real: Digests) -> list[Note]:
+    copies, images = int(are_among(own, real).sum()), len(own)
+    if same_images(own, real):
+        text = (
+            f"The samples and the reference are the same {images:,} images: figures against it say nothing of a model."
+        )
+        return [Note("same-images", text)]
+    if not copies:
+        return []
+    some = f"{copies:,} of the {images:,} samples ({100 * copies / images:.3g} %)"
+    text = f"{some if copies < images else f'All {images:,} samples'} are exact copies of reference images"
+    if are_among(real, own).all():
+        return [Note("reference-in-samples", f"{text}, and every reference image is among them.")]
+    return [Note("samples-in-reference" if copies == images else "copies-of-reference", f"{text}.")]
+
+
+def _copies_within(kind: str, name: str, digests: Digests) -> list[Note]:
+    images, distinct = len(digests), distinct_images(digests)
+    if distinct == images:
+        return []
+    if distinct == 1:
+        return [Note(kind, f"The {images:,} {name} are copies of one image.")]
+    text = f"The {images:,} {name} are {distinct:,} distinct images and {images - distinct:,} exact copies of these."
+    return [Note(kind, text)]
