@@ -92,9 +92,11 @@ def _concentrations(row: Row, here: Results) -> Iterator[str]:
 
 
 def _gate(row: Row, table: Table) -> str:
-    if row.fidelity_ratio is None:
+    if "passes_quality_gate" not in row.values:
         return "Quality gate: not applied, for want of real images."
     passed = "passed" if row.passes_gate else "not passed"
+    if row.fidelity_ratio is None:
+        return f"Quality gate: {passed}; the fidelity ratio is not defined."
     ratio = number_words(row.fidelity_ratio, ".2f")
     return (
         f"Quality gate: {passed}; the samples lie {ratio} times as far from the real images as real ones do "
