@@ -25,7 +25,7 @@ LISTS = {
 """Key of the list of records that stands for the variables along a dimension."""
 MAPPINGS = {"order": "effective_numbers", "distance_factor": "sensitivity"}
 """Key of the mapping, by coordinate, that stands for the statistic along a dimension: values, or [value, low, high]."""
-SPARSE = ("mode", "flagged", "class")
+SPARSE = ("sample_size", "mode", "flagged", "class")
 """Dimensions of which the places without any value are left out."""
 
 
