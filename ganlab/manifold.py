@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ganlab.exact import Array, Index, as_images
+from ganlab.exact import Array, Index, as_images, check_same_kind
 from ganlab.filter_refine import search
 from ganlab.pairs import nearest
 from ganlab.screen import Floats, learn
@@ -73,6 +73,7 @@ def count_inside(centres: Array, squared_radii: Array, points: Array, device: st
         (c,) int64, the points in each ball; (p,) int64, the balls that each point lies in.
     """
     balls, others = as_images(centres, "centres"), as_images(points, "points")
+    check_same_kind(balls, others, "centres, points")
     counter = _Counter(np.asarray(squared_radii, dtype=np.float64), len(others))
     screen = learn(lambda start, stop: others.values[start:stop], len(others), 1)
     search(balls, others, screen, counter, ordered=False, device=device)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ganlab.exact import squared_threshold
 from ganlab.fidelity import RealNeighbours
 from jobs.measuring.comparison import Comparison, Found, Map, Progress, Source, compare
 from jobs.measuring.scoring import Progress as ScoreProgress
@@ -221,8 +222,7 @@ def threshold_of(settings: CollisionSettings, real: RealNeighbours, integer: boo
     `integer`: squared distances are whole numbers, and so is this.
     """
     distance = real.threshold(settings.real_neighbour_quantile) if settings.threshold == "auto" else settings.threshold
-    squared = float(distance) ** 2
-    return int(np.floor(squared + 1e-9)) if integer else squared
+    return squared_threshold(distance, integer)
 
 
 def unmeasured(layout: SweepLayout, each: Committed) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ganlab.collisions import Collisions, compare_tile
+from ganlab.exact import squared_limit
 from ganlab.pairs import Pairs
 from ganlab.screen import learn
 from ganlab.selection import NearPairs
@@ -87,7 +88,7 @@ def _find(task: _Task) -> tuple[Snapshot, NearPairs | None]:
 
 
 def _pairs_of_first(task: _Task) -> NearPairs:
-    images, limit = task.images.shape[0], task.widest**2
+    images, limit = task.images.shape[0], float(squared_limit(task.widest))
     screen = learn(task.images.read, images, 1, limit)
     found, compared = Collisions.create(count=1, limit=LISTED), 0
     while compared < images and found.duplicates < LISTED:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ganlab.classes import nonuniform_classes
 from ganlab.correlation import choose_distances, correlation_curve
+from ganlab.exact import squared_threshold
 from ganlab.fidelity import RealNeighbours
 from ganlab.scores import Scores, real_side, score, score_real, scored_images
 from ganlab.support import Estimate
@@ -186,8 +187,7 @@ def measure_samples(
         assert neighbours is not None, "neither threshold nor reference"
         threshold = neighbours.threshold(NEIGHBOUR_QUANTILE)
         chosen = f"the {NEIGHBOUR_QUANTILE} quantile of real images' distances to their nearest other one"
-    integer = source.dtype == np.uint8
-    squared = math.floor(threshold**2 + 1e-9) if integer else threshold**2
+    squared = squared_threshold(threshold, source.dtype == np.uint8)
     comparisons = {"samples": Comparison(source, _run(), squared, CLOSEST, others)}
     if others is not None:
         comparisons["real"] = Comparison(others, _run(), squared, CLOSEST)
