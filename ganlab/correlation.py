@@ -70,6 +70,8 @@ def choose_distances(images: Array, threshold: float) -> Floats:
 
     Beyond the median distance of two images nothing is learnt about duplicates. Raises ValueError as `correlation_curve`.
     """
+    if not 0 <= 2 * threshold < np.inf:
+        raise ValueError(f"threshold: got {threshold}; allowed is a finite distance >= 0, in units of the values")
     rows = as_images(images, at_least=2)
     some = Images(rows.values[:: -(-len(rows) // 1000)])
     i, j = np.triu_indices(len(some), 1)
