@@ -15,7 +15,7 @@ import numpy as np
 
 from ganlab.exact import squared_threshold
 from ganlab.fidelity import RealNeighbours
-from jobs.measuring.comparison import Comparison, Found, Map, Progress, Source, compare
+from jobs.measuring.comparison import ENGINE, Comparison, Found, Map, Progress, Source, compare
 from jobs.measuring.scoring import Progress as ScoreProgress
 from jobs.measuring.scoring import Wanted as WantedScores
 from jobs.measuring.scoring import read_scores, scores_name, write_scores
@@ -331,7 +331,7 @@ def committed(
     space: Space = PIXELS,
 ) -> Iterator[Committed]:  # fmt: skip
     """Every snapshot that has images, the real images first; images as they are, fingerprints those of the space."""
-    made = (space.fingerprint, settings.flagged, threshold_squared, read_reference(layout).fingerprint)
+    made = (ENGINE, space.fingerprint, settings.flagged, threshold_squared, read_reference(layout).fingerprint)
     yield _real(layout, made)
     for trial in trials:
         own = layout.trial(trial.id)
