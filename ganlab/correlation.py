@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ganlab.exact import Array, Images, as_images, block_distances, estimated_distances, squared_distances
+from ganlab.exact import (
+    Array,
+    Images,
+    as_images,
+    block_distances,
+    estimated_distances,
+    squared_distances,
+    squared_limit,
+)
 
 POINTS = 100
 _ROWS, _COLUMNS = 512, 4096
@@ -50,8 +58,8 @@ class CorrelationCurve:
         complete_to : float
             Distance (not squared).
         """
-        known = self.distances <= complete_to * (1 + 1e-12)
-        counts = np.searchsorted(np.sort(np.asarray(squared)), _up_to(self.distances), side="right")
+        known = self.distances <= complete_to
+        counts = np.searchsorted(np.sort(np.asarray(squared)), squared_limit(self.distances), side="right")
         within = np.where(known, counts, self.within).astype(np.int64)
         pairs = np.where(known, samples * (samples - 1) // 2, self.pairs).astype(np.int64)
         return CorrelationCurve(self.distances, within, pairs)
@@ -63,6 +71,8 @@ def choose_distances(images: Array, threshold: float) -> Floats:
     Beyond the median distance of two images nothing is learnt about duplicates; it is that of a thousand of the images,
     taken from across the set, or of all. Raises ValueError as `correlation_curve`.
     """
+    if not 0 <= 2 * threshold < np.inf:
+        raise ValueError(f"threshold: got {threshold}; allowed is a finite distance >= 0, in units of the values")
     rows = as_images(images, at_least=2)
     some = Images(rows.values[:: -(-len(rows) // 1000)])
     i, j = np.triu_indices(len(some), 1)
@@ -70,6 +80,7 @@ def choose_distances(images: Array, threshold: float) -> Floats:
     return np.unique(np.append(np.linspace(0, top, POINTS + 1)[1:], threshold))
 
 
+@np.errstate(over="raise", divide="raise", invalid="raise")
 def correlation_curve(images: Array, distances: npt.ArrayLike) -> CorrelationCurve:
     """Count the pairs of a set within each distance, by looking at all of them.
 
@@ -89,7 +100,7 @@ def correlation_curve(images: Array, distances: npt.ArrayLike) -> CorrelationCur
     at = np.asarray(distances, dtype=np.float64)
     if at.ndim != 1 or not np.isfinite(at).all() or (at < 0).any() or (np.diff(at) <= 0).any():
         raise ValueError(f"distances: got {at}; allowed are finite numbers of at least 0, rising")
-    limits = _up_to(at)
+    limits = squared_limit(at)
     histogram = np.zeros(len(at) + 1, np.int64)
     for start in range(0, len(rows), _ROWS):
         stop = min(start + _ROWS, len(rows))
@@ -129,9 +140,3 @@ def _histogram(rows: Images, row: slice, column: slice, wanted: npt.NDArray[np.b
 
 def _counted(squared: Array, limits: Floats) -> Counts:
     return np.bincount(np.searchsorted(limits, squared), minlength=len(limits) + 1)
-
-
-def _up_to(distances: Floats) -> Floats:
-    """Squares, a little more than the square root's rounding may have taken from a whole number."""
-    squares: Floats = distances**2 * (1 + 4 * np.finfo(np.float64).eps)
-    return squares

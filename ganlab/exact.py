@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numpy.typing import NDArray
 
@@ -52,6 +53,11 @@ class Images:
     def integer(self) -> bool:
         """True when squared distances are integers."""
         return bool(self.values.dtype != np.float32)
+
+    @property
+    def most_squared(self) -> float:
+        """A squared distance that no pair exceeds: the largest possible one for uint8 images, finite for float32 ones."""
+        return float(self.features) * (255**2 if self.integer else 2.0**258)  # differences of float32 stay below 2**129
 
     @cached_property
     def kept(self) -> dict[Any, Any]:
@@ -168,6 +174,35 @@ def _check_finite(rows: Array, what: str) -> None:
         )
 
 
+def squared_limit(distance: npt.ArrayLike) -> NDArray[np.float64]:
+    """Largest float64 whose square root is at most `distance`, elementwise.
+
+    A pair is at most `distance` apart when its squared distance is at most this limit. The rounded square of a distance
+    can lie below the squared distance that it is the root of.
+
+    Parameters
+    ----------
+    distance : array
+        Distances, 0 or more.
+    """
+    at = np.asarray(distance, np.float64)
+    with np.errstate(over="ignore"):
+        limit = np.nextafter(np.square(at), 0)
+        for _ in range(4):  # of the float64 numbers next to the square, at most three more have this root
+            above = np.nextafter(limit, np.inf)
+            limit = np.where(np.sqrt(above) <= at, above, limit)
+    return limit
+
+
+def squared_threshold(distance: float, integer: bool) -> float:
+    """Largest squared distance of duplicates at most `distance` apart: an int where squared distances are integers.
+
+    The int stops at 2**53, above every squared distance of uint8 images.
+    """
+    limit = float(squared_limit(distance))
+    return int(min(limit, 2.0**53)) if integer else limit
+
+
 def signed(values: Array) -> NDArray[np.int8]:
     """uint8 values shifted by -128 as int8; int8 values are returned as they are."""
     return values if values.dtype == np.int8 else (values ^ np.uint8(128)).view(np.int8)
@@ -267,17 +302,19 @@ def estimated_distances(
 
 def integer_product(a: torch.Tensor, b: torch.Tensor, device: str = "cpu") -> torch.Tensor:
     """Exact product a @ b.T of int8 matrices (n, d) and (m, d): int32, or int64 where int32 could overflow."""
-    # torch 2.13 reads a matrix of one column wrongly, and short rows gain nothing
-    int8 = device == "cpu" and a.shape[1] >= _INT8_COLUMNS and _int8_is_best()
-    product = _product_int8 if int8 else _product_float32
-    step = _INT32_COLUMNS
-    if a.shape[1] <= step:
-        return product(a.to(device), b.to(device)).cpu()
+    if a.shape[1] <= _INT32_COLUMNS:
+        return _product_int32(a.to(device), b.to(device)).cpu()
     total = torch.zeros(len(a), len(b), dtype=torch.int64)
-    for start in range(0, a.shape[1], step):
-        part = slice(start, start + step)
-        total += product(a[:, part].contiguous().to(device), b[:, part].contiguous().to(device)).cpu()
+    for start in range(0, a.shape[1], _INT32_COLUMNS):
+        part = slice(start, start + _INT32_COLUMNS)
+        total += _product_int32(a[:, part].contiguous().to(device), b[:, part].contiguous().to(device)).cpu()
     return total
+
+
+def _product_int32(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    # torch 2.13 reads a matrix of one column wrongly, and short rows gain nothing
+    int8 = a.device.type == "cpu" and a.shape[1] >= _INT8_COLUMNS and _int8_is_best()
+    return _product_int8(a, b) if int8 else _product_float32(a, b)
 
 
 def _product_int8(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

@@ -44,6 +44,7 @@ class Collector(Protocol):
         """
 
 
+@np.errstate(over="raise", divide="raise", invalid="raise")
 def search(
     rows: Images,
     columns: Images,
@@ -75,6 +76,7 @@ def search(
             looks.look(0, row, column)
 
 
+@np.errstate(over="raise", divide="raise", invalid="raise")
 def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: int, device: str = "cpu") -> Floats:
     """(r,) squared distances within which each row has at least `count` columns, and seldom very many more.
 
@@ -142,6 +144,7 @@ class _Search:
     ) -> None:
         self._rows, self._columns, self._screen, self._collector = rows, columns, screen, collector
         self._device = device
+        self._most_squared = rows.most_squared
         self._row_numbers = np.arange(row_start, row_start + len(rows))
         self._column_numbers = np.arange(column_start, column_start + len(columns))
         self._ordered = ordered and self._row_numbers[-1] >= column_start  # else i < j of itself
@@ -175,7 +178,7 @@ class _Search:
             return first, len(self._columns)
         assert self._screen is not None
         rows, columns = self._lift(self._looks[0])
-        reach = self._screen.reach(rows.error[row], columns.error, self._collector.bounds(self._row_numbers[row]))
+        reach = self._screen.reach(rows.error[row], columns.error, self._bounds(self._row_numbers[row]))
         centre, among = rows.first_coordinate[row], columns.first_coordinate
         return (
             max(first, int(np.searchsorted(among, (centre - reach).min(), side="left"))),
@@ -189,7 +192,7 @@ class _Search:
             return
         assert self._screen is not None
         rows, columns = self._lift(self._looks[depth])
-        bounds = self._collector.bounds(self._row_numbers[row])
+        bounds = self._bounds(self._row_numbers[row])
         # Only the vectors of the first look lie in the order of places.
         block = (row, column) if depth == 0 else self._images(row, column)
         values = below(rows, block[0], columns, block[1], bounds, self._screen.scale)
@@ -243,7 +246,7 @@ class _Search:
     def _fall(self, a: Index, bounds: Floats) -> Floats:
         """By how much the values of pairs must be below zero, now that bounds have fallen since they were computed."""
         assert self._screen is not None
-        now = self._collector.bounds(self._row_numbers[a])
+        now = self._bounds(self._row_numbers[a])
         fallen = np.zeros(len(a))
         np.subtract(bounds, now, out=fallen, where=now < bounds)
         # Half of it, less what rounding to bfloat16 hides; and never so much that an image far out is dropped.
@@ -253,12 +256,12 @@ class _Search:
         """Settle all pairs of a block exactly; those that only need counting are counted without being listed."""
         i, j = self._numbers(row, column)
         collector = self._collector
-        bounds = collector.bounds(i)[:, None]
+        bounds = self._bounds(i)[:, None]
         low = high = squared = None
         images = self._rows, self._columns, *self._images(row, column)
         if self._rows.integer:
             low = high = squared = block_distances(*images, self._device)
-            bounds = np.minimum(np.floor(bounds), np.iinfo(squared.dtype).max).astype(squared.dtype)
+            bounds = np.floor(bounds).astype(squared.dtype)
         else:
             estimate, wrong = estimated_distances(*images)
             low, high = np.maximum(estimate - wrong, 0), estimate + wrong
@@ -277,6 +280,10 @@ class _Search:
         self._add(
             _indices(row)[a], _indices(column)[b], None if squared is None else squared[a, b].astype(np.int64)
         )  # fmt: skip
+
+    def _bounds(self, i: Index) -> Floats:
+        """The collector's bounds, none above what a pair can reach, so that arithmetic with them is finite."""
+        return np.minimum(self._collector.bounds(i), self._most_squared)
 
     def _numbers(self, row: Some, column: Some) -> tuple[Index, Index]:
         """Numbers of the images at some places."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ganlab.exact import Array, Index, as_images
+from ganlab.exact import Array, Index, as_images, check_same_kind
 from ganlab.filter_refine import search
 from ganlab.pairs import nearest
 from ganlab.screen import Floats, learn
@@ -71,9 +71,21 @@ def count_inside(centres: Array, squared_radii: Array, points: Array, device: st
     -------
     tuple of ndarray
         (c,) int64, the points in each ball; (p,) int64, the balls that each point lies in.
+
+    Raises
+    ------
+    ValueError
+        Images that cannot be compared, or radii that are not one number >= 0 for each centre.
     """
     balls, others = as_images(centres, "centres"), as_images(points, "points")
-    counter = _Counter(np.asarray(squared_radii, dtype=np.float64), len(others))
+    check_same_kind(balls, others, "centres, points")
+    radii = np.asarray(squared_radii, dtype=np.float64)
+    if radii.shape != (len(balls),) or not (radii >= 0).all():
+        raise ValueError(
+            f"squared_radii: got {radii.shape} from {radii.min(initial=np.inf)}; allowed is one number >= 0 for each of "
+            f"{len(balls)} centres; see radii_squared"
+        )
+    counter = _Counter(radii, len(others))
     screen = learn(lambda start, stop: others.values[start:stop], len(others), 1)
     search(balls, others, screen, counter, ordered=False, device=device)
     return counter.by_row, counter.by_column

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ganlab.exact import Array, Images, Index, as_images
+from ganlab.exact import Array, Images, Index, as_images, squared_limit
 from ganlab.filter_refine import search
 from ganlab.neighbours import nearest_images
 from ganlab.screen import Floats, learn
@@ -87,7 +87,7 @@ def closest_pairs(images: Array, count: int = 20, device: str = "cpu") -> Pairs:
 
 
 def pairs_within(images: Array, threshold: float, device: str = "cpu") -> Pairs:
-    """All pairs of a set of images whose squared distance is at most `threshold` squared.
+    """All pairs of a set of images that are at most `threshold` apart: a distance is the float64 root of its square.
 
     Memory grows with the answer; `ganlab.collisions` counts any number of pairs in bounded memory.
 
@@ -112,8 +112,9 @@ def pairs_within(images: Array, threshold: float, device: str = "cpu") -> Pairs:
     """
     check_threshold("threshold", threshold)
     rows = as_images(images, at_least=2)
-    collector = _Within(float(threshold) ** 2)
-    search(rows, rows, learn(_reader(rows), len(rows), 1, float(threshold) ** 2), collector, device=device)
+    limit = float(squared_limit(threshold))
+    collector = _Within(limit)
+    search(rows, rows, learn(_reader(rows), len(rows), 1, limit), collector, device=device)
     return collector.pairs().of(rows)
 
 

@@ -267,9 +267,10 @@ def _two_parts(numbers: Floats) -> torch.Tensor:
 
 
 def _squared(rows: Singles) -> Floats:
-    """(n,) squared lengths, each within a relative error of _CHUNK_ERROR."""
+    """(n,) squared lengths, each within a relative error of _CHUNK_ERROR, and raised by what may have underflowed."""
     parts = (rows[:, start : start + _CHUNK] for start in range(0, rows.shape[1], _CHUNK))
-    return sum((np.einsum("nd,nd->n", part, part).astype(np.float64) for part in parts), np.zeros(len(rows)))
+    underflow = np.full(len(rows), rows.shape[1] * 2.0**-126)
+    return sum((np.einsum("nd,nd->n", part, part).astype(np.float64) for part in parts), underflow)
 
 
 def _rest(squared: Floats, along: Floats, doubt: Floats, floor: float) -> tuple[Floats, Floats]:
@@ -283,6 +284,7 @@ def _rest(squared: Floats, along: Floats, doubt: Floats, floor: float) -> tuple[
     return (high + low) / 2, (high - low) / 2
 
 
+@np.errstate(over="raise", divide="raise", invalid="raise")
 def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 0.0) -> Screen | None:
     """Learn a screen from a sample of the images; None when there are so few that it does not pay.
 
@@ -374,7 +376,8 @@ def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]
     vectors = torch.linalg.eigh((spanned @ spanned.T).double())[1].float()
     directions = vectors[:, -count:].flip(1).T @ spanned  # the largest first
     largest = directions.abs().amax(dim=1, keepdim=True)
-    rounded = torch.round(directions[largest[:, 0] > 0] * (127 / largest[largest[:, 0] > 0])).to(torch.int8)
+    some = largest[:, 0] > 0
+    rounded = torch.round(directions[some] / largest[some] * 127).to(torch.int8)
     products = integer_product(rounded, rounded).double()
     weights = products.diagonal().rsqrt()
     if len(weights):

@@ -366,9 +366,9 @@ def _check_duplicates(duplicates: npt.ArrayLike, samples: int) -> npt.NDArray[np
         return np.empty((0, 2), dtype=np.int64)
     if pairs.ndim != 2 or pairs.shape[1] != 2 or not np.issubdtype(pairs.dtype, np.integer):
         raise ValueError(f"duplicates are {pairs.dtype} of shape {pairs.shape}; allowed: integers of shape (m, 2)")
-    pairs = np.sort(pairs.astype(np.int64), axis=1)
     if pairs.min() < 0 or pairs.max() >= samples:
         raise ValueError(f"duplicates name images {pairs.min()} to {pairs.max()}; allowed: 0 to {samples - 1}")
+    pairs = np.sort(pairs.astype(np.int64), axis=1)
     if (pairs[:, 0] == pairs[:, 1]).any():
         raise ValueError("duplicates pair an image with itself; list pairs of different images only")
     if np.unique(pairs[:, 0] * samples + pairs[:, 1]).size < len(pairs):

@@ -25,6 +25,7 @@ Key = TypeVar("Key")
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 Progress = Callable[[float, float, int], None]  # pairs done, pairs to do, tiles left
 
+ENGINE = 2  # version of what comparing finds, in every fingerprint: what was kept before a fault was mended is not used
 SAVE_EVERY_S = 30.0  # what a kill can cost, beside the tiles being compared
 SPLIT_FROM, TASKS = 4e12, 16  # work (see `Comparison.work`) of a task worth a worker of its own, and tasks to share it
 PAIR_WORK = 1000  # of looking at one pair, in products of two values

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ganlab.content import content_digests, random_places
-from ganlab.exact import Index
+from ganlab.exact import Index, squared_threshold
 from ganlab.fidelity import RealNeighbours
-from jobs.measuring.comparison import Comparison, Found, Map, Progress, Source, compare, pair_record
+from jobs.measuring.comparison import ENGINE, Comparison, Found, Map, Progress, Source, compare, pair_record
 from jobs.measuring.scoring import Progress as ScoreProgress
 from jobs.measuring.scoring import Wanted as WantedScores
 from jobs.measuring.scoring import read_scores, scores_name, write_scores
@@ -223,8 +223,7 @@ def threshold_of(settings: CollisionSettings, real: RealNeighbours, integer: boo
     `integer`: squared distances are whole numbers, and so is this.
     """
     distance = real.threshold(settings.real_neighbour_quantile) if settings.threshold == "auto" else settings.threshold
-    squared = float(distance) ** 2
-    return int(np.floor(squared + 1e-9)) if integer else squared
+    return squared_threshold(distance, integer)
 
 
 def unmeasured(layout: SweepLayout, each: Committed) -> bool:
@@ -329,7 +328,7 @@ def committed(
     space: Space = PIXELS,
 ) -> Iterator[Committed]:  # fmt: skip
     """Every snapshot that has images, the real images first; images as they are, fingerprints those of the space."""
-    made = (space.fingerprint, settings.flagged, threshold_squared, read_reference(layout).fingerprint)
+    made = (ENGINE, space.fingerprint, settings.flagged, threshold_squared, read_reference(layout).fingerprint)
     yield _real(layout, (*made, REAL_ORDER))
     for trial in trials:
         own = layout.trial(trial.id)

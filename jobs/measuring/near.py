@@ -14,7 +14,7 @@ import numpy as np
 
 from ganlab.collisions import Collisions, compare_tile
 from ganlab.content import content_order, take
-from ganlab.exact import Read
+from ganlab.exact import Read, squared_limit
 from ganlab.pairs import Pairs
 from ganlab.screen import learn
 from ganlab.selection import NearPairs
@@ -99,7 +99,7 @@ def _find(task: _Task) -> tuple[Snapshot, NearPairs | None]:
 
 def _pairs_of_first(task: _Task, read: Read) -> NearPairs:
     """All pairs of the first images, twice as many each time until there are enough pairs or no more images."""
-    images, limit = task.images.shape[0], task.widest**2
+    images, limit = task.images.shape[0], float(squared_limit(task.widest))
     screen = learn(task.images.read, images, 1, limit)
     found, compared = Collisions.create(count=1, limit=LISTED), 0
     while compared < images and found.duplicates < LISTED:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ganlab.content import content_digests, random_places, take
 from ganlab.correlation import choose_distances, correlation_curve
-from ganlab.exact import Index
+from ganlab.exact import Index, squared_threshold
 from ganlab.fidelity import RealNeighbours
 from ganlab.scores import Scores, real_side, score, score_real, scored_images
 from jobs.measuring.cells import Axes, real_values, sample_values, stacked
@@ -132,8 +132,7 @@ def measure_samples(
         assert neighbours is not None, "neither threshold nor reference"
         threshold = neighbours.threshold(NEIGHBOUR_QUANTILE)
         chosen = f"the {NEIGHBOUR_QUANTILE} quantile of real images' distances to their nearest other one"
-    integer = source.dtype == np.uint8
-    squared = math.floor(threshold**2 + 1e-9) if integer else threshold**2
+    squared = squared_threshold(threshold, source.dtype == np.uint8)
     comparisons = {"samples": Comparison(source, _run(), squared, CLOSEST, others, places=places[samples])}
     if others is not None and reference is not None:
         comparisons["real"] = Comparison(others, _run(), squared, CLOSEST, places=places[reference])

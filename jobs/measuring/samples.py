@@ -15,7 +15,7 @@ import numpy as np
 
 from ganlab.embedding import embedding_key
 from ganlab.pictures import read_pictures
-from jobs.measuring.comparison import SPLIT_FROM, Comparison, Keep, Map, Source
+from jobs.measuring.comparison import ENGINE, SPLIT_FROM, Comparison, Keep, Map, Source
 from jobs.measuring.space import PIXELS, Progress, Space, Wanted, classifier_space, embed
 from jobs.strict import SpecError
 from storage.arrays import open_array, open_labels
@@ -23,7 +23,6 @@ from storage.partial_pairs import PartialPairs, cache_folder
 from storage.samples import DamagedShardError
 
 READ_BYTES = 2**24  # of a file, at a time
-FORMAT = 2  # of what is kept
 Keeper = Callable[[str, Comparison], Keep]
 
 
@@ -215,7 +214,7 @@ def keep_in_cache(path: Path, source: Source, reference: Source | None, progress
 
     def keeper(part: str, wanted: Comparison) -> PartialPairs:
         others = None if wanted.reference is None else content[id(wanted.reference)].digest(wanted.reference.shape[0])
-        made = [FORMAT, part, others, wanted.threshold_squared, wanted.closest, wanted.neighbours]
+        made = [ENGINE, part, others, wanted.threshold_squared, wanted.closest, wanted.neighbours]
 
         def fingerprint(images: int) -> str | None:
             own = content[id(wanted.images)].digest(images)
