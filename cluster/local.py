@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.guardian import guarded
+from cluster.interpreter import in_empty_folder
 from cluster.supervise import node_folder
 
 Item = TypeVar("Item")
@@ -67,16 +68,17 @@ def local_ray() -> Iterator[None]:
 
         resources = local_resources()
         try:
-            ray.init(
-                address="local",
-                num_cpus=resources["CPU"],
-                num_gpus=resources["GPU"],
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=256 * 2**20,  # trials exchange nothing: images go to disk, not through Ray
-                _temp_dir=str(folder / "ray"),
-            )
+            with in_empty_folder(folder):
+                ray.init(
+                    address="local",
+                    num_cpus=resources["CPU"],
+                    num_gpus=resources["GPU"],
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    object_store_memory=256 * 2**20,  # trials exchange nothing: images go to disk, not through Ray
+                    _temp_dir=str(folder / "ray"),
+                )
         except Exception as error:  # of several kinds: Ray names no common one
             ray.shutdown()
             why = " ".join(str(error).split())

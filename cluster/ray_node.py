@@ -4,7 +4,6 @@ Invariant: nodes of one cluster alone meet, by the cluster's own token; nothing 
 """
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cluster.interpreter import python
 from cluster.ports import listening
 from cluster.rendezvous import ClusterFolder
 from cluster.supervise import Process
@@ -71,7 +71,7 @@ def worker_command(
 def _ray_start(ports: Sequence[int], address: str, name: str, temporary: Path) -> list[str]:
     node_manager, objects, metrics, agent_http, agent_grpc, environments = ports[:6]
     return [
-        *(sys.executable, "-u", "-m", "ray.scripts.scripts", "start", "--block", "--log-color=false"),
+        *python("-u", "-m", "ray.scripts.scripts", "start", "--block", "--log-color=false"),
         f"--node-ip-address={address}",
         f"--node-name={name}",
         f"--temp-dir={temporary}",

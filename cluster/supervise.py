@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.guardian import shielded, sweep
+from cluster.interpreter import safe_environment
 
 CHILD = "GANLAB_CHILD"  # in the environment of a child and of all it starts: what belongs to it
 TAIL_LINES = 2
@@ -47,7 +48,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment, CHILD: self._mark},
+                env={**safe_environment(), **environment, CHILD: self._mark},
                 start_new_session=True,
             )
 

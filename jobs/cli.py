@@ -4,6 +4,12 @@ Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed
 user's mistake never shows a traceback.
 """
 
+if __name__ == "__main__":  # `python -m jobs.cli` searches the folder that it is started in first
+    import os
+    import runpy
+
+    runpy.run_path(os.path.join(os.path.dirname(__file__), "..", "cluster", "startup", "sitecustomize.py"))
+
 import json
 import math
 import sys
@@ -331,3 +337,7 @@ def _sweep_folder(folder: Path) -> Any:
             f"{folder}: no sweep here (no sweep.yaml); allowed: a folder made by `ganlab run` or `ganlab submit`"
         )
     return layout
+
+
+if __name__ == "__main__":
+    main()
