@@ -26,8 +26,9 @@ REQUESTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}  # for
 def guarded(*folders: Path) -> Iterator[None]:
     """Mark every process started in the context; when it ends, or this process dies of whatever, they are killed.
 
-    They have a safe search path (`cluster.interpreter.safe_python`). Then `folders` are removed. The guardian is a process in a session of its own that waits for the end of a pipe whose
-    other end only this process holds: SIGKILL of the whole process group closes the pipe and spares the guardian.
+    They search modules safely (`cluster.interpreter.safe_python`). Then `folders` are removed. The guardian is a process
+    in a session of its own that waits for the end of a pipe whose other end only this process holds: SIGKILL of the whole
+    process group closes the pipe and spares the guardian.
     """
     from cluster.interpreter import python, safe_python  # late: the guardian itself finds no package
 

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cluster.gpus import visible_gpus
 from cluster.guardian import guarded
 from cluster.interpreter import in_empty_folder
 from cluster.supervise import node_folder
@@ -27,9 +28,8 @@ which never comes: what it holds are libraries and the rows of the next tile."""
 
 def local_resources() -> dict[str, int]:
     """CPUs and NVIDIA GPUs that this process may use: {"CPU": …, "GPU": …}."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = Path("/proc/driver/nvidia/gpus").glob("*") if visible is None else filter(None, visible.split(","))
-    return {"CPU": len(os.sched_getaffinity(0)), "GPU": len(list(gpus))}
+    driver = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))  # some containers hide this folder
+    return {"CPU": len(os.sched_getaffinity(0)), "GPU": len(visible_gpus(driver or None))}
 
 
 def local_memory_bytes() -> int:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cluster.gpus import VISIBLE, visible_gpus
 from cluster.interpreter import python
 from cluster.ports import listening
 from cluster.rendezvous import ClusterFolder
@@ -198,7 +199,9 @@ def ray_logs(temporary: Path, lines: int = 12) -> str:
 
 
 def usable_resources(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """CPUs and GPUs that SLURM has given to this job on this node."""
+    """CPUs and GPUs that SLURM has given to this job on this node; GPUs that CUDA does not show are left out."""
     cpus = environment.get("SLURM_CPUS_PER_TASK") or environment.get("SLURM_CPUS_ON_NODE")
-    gpus = environment.get("SLURM_GPUS_ON_NODE", "0")
-    return int(cpus) if cpus else len(os.sched_getaffinity(0)), int(gpus)
+    gpus = int(environment.get("SLURM_GPUS_ON_NODE", "0"))
+    if VISIBLE in environment:
+        gpus = min(gpus, len(visible_gpus(None, environment)))
+    return int(cpus) if cpus else len(os.sched_getaffinity(0)), gpus

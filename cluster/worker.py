@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import dask_node, leaving, ray_node
-from cluster.gpus import gpu_use
+from cluster.gpus import VISIBLE, gpu_use
 from cluster.guardian import guarded
 from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job, JobEnd, fail, leave
 from cluster.ports import NoPortsError, leased_ports, listening, own_address
@@ -126,6 +126,10 @@ class _Worker:
         name = f"{self.job.id}-{self.job.restart}-{self.starts}"
         address = own_address(towards=head.ray_address)
         cpus, gpus = ray_node.usable_resources()
+        if gpus < self.site.gpus_per_node:
+            fail(f"node {self.job.node} is left out: CUDA shows {gpus} GPUs there ({VISIBLE}="
+                 f"{os.environ.get(VISIBLE)!r}, SLURM_GPUS_ON_NODE={os.environ.get('SLURM_GPUS_ON_NODE')!r}), but "
+                 f"gpus_per_node is {self.site.gpus_per_node}: correct one of them")  # fmt: skip
         environment = {"TMPDIR": str(self.temporary), leaving.NODE: str(self.temporary)}
         sockets = self.short / str(self.starts)
 

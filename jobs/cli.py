@@ -21,6 +21,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from jobs.interrupt import INTERRUPTED, ended_by_ctrl_c
+from jobs.streams import forgiving_output, reader_gone
 
 
 def _finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
@@ -57,6 +58,10 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 class _Commands(click.Group):
     """Turns errors that are the user's to mend into one line and exit code 2, others into one line and 1."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        with forgiving_output():
+            return super().main(*arguments, **options)
+
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
@@ -66,7 +71,7 @@ class _Commands(click.Group):
             click.echo(INTERRUPTED, err=True)
             sys.exit(1)
         except Exception as error:
-            if (code := _exit_code(error)) is None:
+            if (isinstance(error, BrokenPipeError) and reader_gone()) or (code := _exit_code(error)) is None:
                 raise
             click.echo(f"ganlab: {error}", err=True)
             sys.exit(code)

@@ -208,7 +208,7 @@ def _check_found(name: str, place: Path, spec: "Spec") -> None:
     origins = [] if found is None else [*(found.submodule_search_locations or ()), found.origin or ""]
     if not any(Path(origin).parent.resolve() == place.resolve() for origin in origins):
         raise SpecError(f"got {name}, which lies in {place} and is installed too ({origins[-1] if origins else '?'}); "
-                        "allowed: one of the two, or another name for yours", ("model", "family"), spec.source)  # fmt: skip
+                        "allowed: one of the two, or another name", ("model", "family"), spec.source)  # fmt: skip
 
 
 def _imported_from(place: Path) -> Iterator[Path]:

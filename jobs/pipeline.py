@@ -5,6 +5,7 @@ submitted sweep (`jobs.driver`) run the same stages.
 """
 
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
+from cluster.gpus import VISIBLE
 from cluster.local import local_dask, local_memory_bytes, local_ray, local_resources
 from ganlab.datasets import Dataset, label_count
 from ganlab.embedding import check_labelled
@@ -157,12 +159,17 @@ def train_all(
 
 def _check_resources(spec: Spec) -> None:
     available = local_resources()
+    visible = os.environ.get(VISIBLE)
+    hidden = {"CPU": "", "GPU": "" if visible is None else f" to show ({VISIBLE}={visible!r}, as CUDA reads it)"}
     wanted = {"GPU": ("gpus_per_trial", spec.resources.gpus_per_trial),
               "CPU": ("cpus_per_trial", spec.resources.cpus_per_trial)}  # fmt: skip
     for kind, (key, amount) in wanted.items():
         if amount > (have := available[kind]):
-            raise SpecError(f"got {amount:g}, but this machine has {have} {kind}s; allowed: at most {have} "
+            raise SpecError(f"got {amount:g}, but this machine has {have} {kind}s{hidden[kind]}; allowed: at most {have} "
                             f"(--set resources.{key}={have})", ("resources", key), spec.source)  # fmt: skip
+    if spec.resources.torch_device == "cuda" and not available["GPU"]:
+        raise SpecError(f"got cuda, but this machine has 0 GPUs{hidden['GPU']}; allowed: cpu "
+                        "(--set resources.device=cpu)", ("resources", "device"), spec.source)  # fmt: skip
 
 
 def _measuring(spec: Spec) -> tuple[int, int]:
