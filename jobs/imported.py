@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.interpreter import user_path
+from jobs.failures import refused_model
 from jobs.strict import KeyPath, SpecError, shown
 from storage.atomic import whole_folder
 from storage.layout import SweepLayout
@@ -183,10 +184,8 @@ def _import_all(spec: "Spec") -> None:
 
     models = {trial.model.family: trial.model for trial in spec.trials()}
     for name in families_named(spec.model) & models.keys():
-        try:
+        with refused_model(models[name], spec.source):
             family_of(models[name])
-        except ValueError as error:
-            raise SpecError(str(error), ("model", "family"), spec.source) from error
 
 
 def _places(spec: "Spec") -> Sequence[Path]:

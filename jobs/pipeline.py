@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import yaml
@@ -43,6 +44,7 @@ from storage.reference import read_reference, write_reference
 
 RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
 HERE = "a larger measure_memory_gb, or fewer measure_workers"
+FAILURES_SHOWN = 5  # at the end of a run; `ganlab status` shows all
 MEMORY_SHARE = 0.5  # of the machine's memory, for all measuring workers together
 
 
@@ -57,8 +59,12 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
         prepare_folder(spec, layout, dataset)
         train_all(spec, layout, console, local_ray, trials_at_a_time(spec, local_resources()))
         measure_all(spec, layout, console)
-    states = [trial_state(layout, trial.id) for trial in sweep_trials(layout, spec)]
-    return sum(state is None or state.status == "failed" for state in states)
+    states = {trial.id: trial_state(layout, trial.id) for trial in sweep_trials(layout, spec)}
+    failed = {trial_id: state for trial_id, state in states.items() if state is None or state.status == "failed"}
+    for trial_id, state in islice(failed.items(), FAILURES_SHOWN):
+        reason = state.reason if state else "not tried to its end"
+        console.print(f"failed: {trial_id}: {reason}", markup=False)
+    return len(failed)
 
 
 def measure_folder(layout: SweepLayout, console: Console, embedding: str | None = None) -> None:
