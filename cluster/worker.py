@@ -67,6 +67,7 @@ class _Worker:
         try:
             with temporary_folders(self.site.temporary, self.job.id) as (own, short), guarded(own, short):
                 self.temporary, self.short = own, short
+                self._check_gpus()
                 while True:
                     self._serve(self._await_head())
         except JobEnd as end:
@@ -78,6 +79,17 @@ class _Worker:
             )
         self._record("failed" if ended.code == FAILED else "ended", ended.reason)
         return ended.code
+
+    def _check_gpus(self) -> None:
+        """Fail when trials that ask for the node's GPUs would wait here for ever."""
+        self.step = "counting its GPUs"
+        _, gpus = ray_node.usable_resources()
+        if gpus < self.site.gpus_per_node:
+            given = ", ".join(f"{name}={os.environ.get(name)!r}" for name in ("SLURM_GPUS_ON_NODE", VISIBLE))
+            fail(
+                f"node {self.job.node} is left out: {gpus} GPUs can be used there ({given}), but gpus_per_node is "
+                f"{self.site.gpus_per_node}; correct the one that is wrong"
+            )
 
     def _serve(self, head: Head) -> None:
         """Be part of the cluster; returns when that has to begin anew."""
@@ -126,10 +138,6 @@ class _Worker:
         name = f"{self.job.id}-{self.job.restart}-{self.starts}"
         address = own_address(towards=head.ray_address)
         cpus, gpus = ray_node.usable_resources()
-        if gpus < self.site.gpus_per_node:
-            fail(f"node {self.job.node} is left out: CUDA shows {gpus} GPUs there ({VISIBLE}="
-                 f"{os.environ.get(VISIBLE)!r}, SLURM_GPUS_ON_NODE={os.environ.get('SLURM_GPUS_ON_NODE')!r}), but "
-                 f"gpus_per_node is {self.site.gpus_per_node}: correct one of them")  # fmt: skip
         environment = {"TMPDIR": str(self.temporary), leaving.NODE: str(self.temporary)}
         sockets = self.short / str(self.starts)
 

@@ -174,8 +174,11 @@ def _check_resources(spec: Spec) -> None:
             raise SpecError(f"got {amount:g}, but this machine has {have} {kind}s{hidden[kind]}; allowed: at most {have} "
                             f"(--set resources.{key}={have})", ("resources", key), spec.source)  # fmt: skip
     if spec.resources.torch_device == "cuda" and not available["GPU"]:
-        raise SpecError(f"got cuda, but this machine has 0 GPUs{hidden['GPU']}; allowed: cpu "
-                        "(--set resources.device=cpu)", ("resources", "device"), spec.source)  # fmt: skip
+        raise SpecError(
+            f"got cuda, but this machine has 0 GPUs{hidden['GPU']}; allowed: cpu (--set resources.device=cpu)",
+            ("resources", "device"),
+            spec.source,
+        )
 
 
 def _measuring(spec: Spec) -> tuple[int, int]:

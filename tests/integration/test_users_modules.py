@@ -107,12 +107,19 @@ def planted(folder: Path, tmp_path: Path) -> tuple[Path, Path]:
 
 def test_nothing_is_shadowed_and_every_bug_has_its_place(ganlab, sweep_file, folder, planted) -> None:
     marker, path = planted
-    models = [own(), *(own(where=stage) for stage in (*STAGES, "exit")), {"family": "import:own:late"},
-              {"family": "import:late_import:late"}]  # fmt: skip
+    models = [
+        own(),
+        *(own(where=stage) for stage in (*STAGES, "exit")),
+        {"family": "import:own:late"},
+        {"family": "import:late_import:late"},
+    ]
     spec = sweep_file(
-        "bugs", model={"grid_search": models}, train={"steps": 2, "log_every": 1},
-        samples={"final_images": 512}, resources={"max_failures": 0, "checkpoint_every_s": 1e-6},
-    )  # fmt: skip
+        "bugs",
+        model={"grid_search": models},
+        train={"steps": 2, "log_every": 1},
+        samples={"final_images": 512},
+        resources={"max_failures": 0, "checkpoint_every_s": 1e-6},
+    )
     done = ganlab("run", spec, "--out", folder / "out", PYTHONPATH=str(path))
     assert not marker.exists(), marker.read_text()
     assert done.returncode == 1, done.stderr
@@ -127,8 +134,8 @@ def test_nothing_is_shadowed_and_every_bug_has_its_place(ganlab, sweep_file, fol
         "exit": f"SystemExit: 3 (own.py:{left}; traceback: ",
         "import:own:late": f"import:own:late: drawing failed: KeyError: 'no such weight' (own.py:{drew}; traceback: ",
         "import:late_import:late": "got import:late_import:late, but importing late_import fails: ModuleNotFoundError: "
-                                   "No module named 'no_such_library' (late_import.py:3; traceback: ",
-    }  # fmt: skip
+        "No module named 'no_such_library' (late_import.py:3; traceback: ",
+    }
     known = json.loads(ganlab("status", layout.root, "--json", PYTHONPATH=str(path)).stdout)["trials"]
     shown = ganlab("status", layout.root, PYTHONPATH=str(path)).stdout
     states = {row["trial"]: row for row in known}
@@ -157,8 +164,9 @@ def test_nothing_is_shadowed_and_every_bug_has_its_place(ganlab, sweep_file, fol
 
 def test_a_bug_on_one_of_several_workers_has_its_place(ganlab, sweep_file, folder, planted) -> None:
     marker, path = planted
-    spec = sweep_file(model=own(where="step"), train={"steps": 2, "batch_size": 4, "workers": 2},
-                      resources={"max_failures": 0})  # fmt: skip
+    spec = sweep_file(
+        model=own(where="step"), train={"steps": 2, "batch_size": 4, "workers": 2}, resources={"max_failures": 0}
+    )
     done = ganlab("run", spec, "--out", folder / "out", PYTHONPATH=str(path))
     assert not marker.exists(), marker.read_text()
     assert done.returncode == 1, done.stderr
