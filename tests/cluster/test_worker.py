@@ -49,8 +49,8 @@ def test_a_node_whose_gpus_cuda_does_not_show_is_left_out_at_once(
     assert supervisors.start("worker", str(JOB)).wait(60) == FAILED
     assert only(supervisors).state == "failed"
     assert only(supervisors).reason == (
-        "node here is left out: 0 GPUs can be used there (SLURM_GPUS_ON_NODE='1', CUDA_VISIBLE_DEVICES='NoDevFiles'), but "
-        "gpus_per_node is 1; correct the one that is wrong"
+        "node here is left out: 0 GPUs can be used there (SLURM_GPUS_ON_NODE='1', CUDA_VISIBLE_DEVICES='NoDevFiles'), "
+        "but gpus_per_node is 1; correct the one that is wrong"
     )
 
 
