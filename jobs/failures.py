@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from jobs.strict import SpecError
+from jobs.strict import SpecError, one_line
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
 
@@ -106,16 +106,16 @@ def user_place(error: BaseException, family: str, code: Path | None = None) -> s
     return None
 
 
-def one_line(text: str) -> str:
-    """Join lines, and cut what is longer than a line of a log should be."""
-    words = " ".join(text.split())
+def shortened(text: str) -> str:
+    """Join the lines of an error's text, and cut what is too long for a line."""
+    words = one_line(text)
     return words if len(words) <= LONGEST else words[: LONGEST - 1] + "…"
 
 
 def _line(error: BaseException, place: str | None, path: Path | None) -> str:
     from ganlab.families.imported import ModelError
 
-    said, kind = one_line(str(error)), type(error).__name__
+    said, kind = shortened(str(error)), type(error).__name__
     whole = isinstance(error, ModelError) or (place is None and isinstance(error, ValueError | RuntimeError | OSError))
     words = said if whole and said else f"{kind}: {said}".removesuffix(": ")
     where = [*([place] if place else []), *([f"traceback: {path}"] if path else [])]

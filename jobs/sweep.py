@@ -18,7 +18,7 @@ from typing import Any
 
 from cluster.leaving import busy, leaving
 from cluster.memory import MemoryKills
-from jobs.failures import one_line, record_failure, write_log
+from jobs.failures import record_failure, shortened, write_log
 from jobs.progress import SweepProgress
 from jobs.spec import Spec, TrialSettings
 from storage.atomic import read_json, write_json
@@ -376,7 +376,7 @@ def _error_in(text: str) -> str:
     """The error that a text of Ray's is about: the last line of its last traceback, or else its last line."""
     lines = [line for line in text.splitlines() if line.strip()]
     errors = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
-    return one_line((errors or lines or ["no reason given"])[-1])
+    return shortened((errors or lines or ["no reason given"])[-1])
 
 
 def _names_lost_node(error: object) -> bool:
