@@ -7,15 +7,16 @@ waited for; the record says "done" only when every required command has ended we
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from cluster import dask_node, ray_node
 from cluster.guardian import guarded
+from cluster.interpreter import python
 from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job, JobEnd, fail, leave
 from cluster.ports import NoPortsError, leased_ports, listening, own_address
 from cluster.ray_node import NodeDiedError
@@ -199,7 +200,7 @@ class _Controller:
         if kept.finished or time.monotonic() < kept.due:
             return
         if kept.process is None:
-            command = [sys.executable if part == "{python}" else part for part in kept.child.command]
+            words = [python() if part == "{python}" else [part] for part in kept.child.command]
             environment = {
                 "RAY_ADDRESS": self.addresses["ray_address"],
                 "GANLAB_CLUSTER": str(self.folder),
@@ -208,7 +209,7 @@ class _Controller:
             }
             polite = not kept.child.required
             kept.process = Process(
-                kept.child.name, command, self.job.log_of(kept.child.name), environment, polite=polite
+                kept.child.name, list(chain(*words)), self.job.log_of(kept.child.name), environment, polite=polite
             )
         elif (code := kept.process.code) is not None:
             kept.finished = code == 0 and kept.child.required

@@ -4,12 +4,12 @@ Invariant: only holders of the cluster's private key meet: an open scheduler wou
 """
 
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cluster.interpreter import python
 from cluster.local import NO_MEMORY_LIMIT, Map, dask_map
 from cluster.rendezvous import ClusterFolder, read_head
 
@@ -28,7 +28,7 @@ def dask_environment() -> dict[str, str]:
 def scheduler_command(folder: Path, address: str, port: int, metrics: int) -> list[str]:
     """Dask's scheduler at ``tls://address:port``, with its metrics at ``http://address:metrics/metrics``."""
     return [
-        *(sys.executable, "-m", "distributed.cli.dask_scheduler", *_tls(folder)),
+        *python("-m", "distributed.cli.dask_scheduler", *_tls(folder)),
         *("--protocol=tls", f"--host={address}", f"--port={port}", "--no-jupyter"),
         *("--no-dashboard", f"--dashboard-address={address}:{metrics}"),  # pages off, but the server stays
     ]
@@ -37,7 +37,7 @@ def scheduler_command(folder: Path, address: str, port: int, metrics: int) -> li
 def worker_command(folder: Path, scheduler: str, address: str, name: str, temporary: Path, workers: int) -> list[str]:
     """So many Dask worker processes of one thread each; training goes before them."""
     return [
-        *("nice", "-n", "10", sys.executable, "-m", "distributed.cli.dask_worker", *_tls(folder), scheduler),
+        *("nice", "-n", "10", *python("-m", "distributed.cli.dask_worker", *_tls(folder), scheduler)),
         *("--protocol=tls", f"--host={address}", f"--name={name}", f"--local-directory={temporary}"),
         *(f"--nworkers={workers}", "--nthreads=1", f"--memory-limit={NO_MEMORY_LIMIT}", "--no-dashboard"),
     ]

@@ -1,10 +1,16 @@
-"""Use of the NVIDIA GPUs that this process may use, from NVML.
+"""NVIDIA GPUs that a process may use, and from NVML how much they are used.
 
-Invariant: without a GPU, or a driver that answers, the answer is an empty list, never an error.
+Invariant: `visible_gpus` alone reads CUDA_VISIBLE_DEVICES, as CUDA does; without a GPU, or a driver that answers, the use
+is an empty list, never an error.
 """
 
 import os
+import re
+from collections.abc import Mapping
+from itertools import takewhile
 from typing import TypedDict
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class Gpu(TypedDict):
@@ -13,6 +19,35 @@ class Gpu(TypedDict):
     utilization: float
     memory_used_bytes: int
     memory_bytes: int
+
+
+def visible_gpus(machine: int | None, environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Names of the GPUs that CUDA shows to a process: indices, or UUIDs of GPUs or of parts of them (MIG).
+
+    The first entry of CUDA_VISIBLE_DEVICES that names no GPU ends the list; if one is repeated, CUDA shows none at all.
+
+    Parameters
+    ----------
+    machine
+        Number of GPUs of this machine; None if it is not known, then every index counts as one of them.
+    """
+    listed = environment.get(VISIBLE)
+    if listed is None:
+        return [str(index) for index in range(machine or 0)]
+    entries = [entry.strip() for entry in listed.split(",")]
+    kind = next((kind for kind in ("GPU-", "MIG-") if entries[0].startswith(kind)), None)
+    if kind is not None:
+        names = list(takewhile(lambda entry: entry.startswith(kind), entries))
+    else:
+        indices = map(_index, entries)
+        names = [str(index) for index in takewhile(lambda index: 0 <= index < (machine or index + 1), indices)]
+    return names if len(set(names)) == len(names) else []
+
+
+def _index(entry: str) -> int:
+    """Number that an entry begins with, as C's strtol reads it; -1 if there is none."""
+    number = re.match(r"[+-]?[0-9]+", entry)
+    return int(number[0]) if number else -1
 
 
 def gpu_use() -> list[Gpu]:
@@ -24,9 +59,8 @@ def gpu_use() -> list[Gpu]:
     except pynvml.NVMLError:
         return []
     try:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-        names = [str(i) for i in range(pynvml.nvmlDeviceGetCount())] if visible is None else visible.split(",")
-        return [found for name in names if name.strip() and (found := _gpu(name.strip())) is not None]
+        names = visible_gpus(pynvml.nvmlDeviceGetCount())
+        return [found for name in names if (found := _gpu(name)) is not None]
     except pynvml.NVMLError:
         return []
     finally:

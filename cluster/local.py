@@ -12,8 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
+from cluster.gpus import visible_gpus
 from cluster.guardian import guarded
-from cluster.supervise import node_folder
+from cluster.interpreter import in_empty_folder
+from cluster.memory import MemoryKills
+from cluster.supervise import ended_how, node_folder
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -26,9 +29,8 @@ which never comes: what it holds are libraries and the rows of the next tile."""
 
 def local_resources() -> dict[str, int]:
     """CPUs and NVIDIA GPUs that this process may use: {"CPU": …, "GPU": …}."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    gpus = Path("/proc/driver/nvidia/gpus").glob("*") if visible is None else filter(None, visible.split(","))
-    return {"CPU": len(os.sched_getaffinity(0)), "GPU": len(list(gpus))}
+    driver = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))  # some containers hide this folder
+    return {"CPU": len(os.sched_getaffinity(0)), "GPU": len(visible_gpus(driver or None))}
 
 
 def local_memory_bytes() -> int:
@@ -67,16 +69,17 @@ def local_ray() -> Iterator[None]:
 
         resources = local_resources()
         try:
-            ray.init(
-                address="local",
-                num_cpus=resources["CPU"],
-                num_gpus=resources["GPU"],
-                include_dashboard=False,
-                log_to_driver=False,
-                logging_level="ERROR",
-                object_store_memory=256 * 2**20,  # trials exchange nothing: images go to disk, not through Ray
-                _temp_dir=str(folder / "ray"),
-            )
+            with in_empty_folder(folder):
+                ray.init(
+                    address="local",
+                    num_cpus=resources["CPU"],
+                    num_gpus=resources["GPU"],
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    object_store_memory=256 * 2**20,  # trials exchange nothing: images go to disk, not through Ray
+                    _temp_dir=str(folder / "ray"),
+                )
         except Exception as error:  # of several kinds: Ray names no common one
             ray.shutdown()
             why = " ".join(str(error).split())
@@ -98,20 +101,34 @@ def local_dask(workers: int) -> Iterator[Map[Any, Any]]:
     """
     with ExitStack() as stack:
         client: Any = None
+        how_ended: Callable[[], str] = str
 
         def map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-            nonlocal client
+            nonlocal client, how_ended
             if client is None:
-                client = stack.enter_context(_dask(workers))
-            return dask_map(client, lambda: workers, function, items)
+                client, how_ended = stack.enter_context(_dask(workers))
+            return dask_map(client, lambda: workers, function, items, how_ended)
 
         yield map
 
 
 @contextmanager
-def _dask(workers: int) -> Iterator[Any]:
+def _dask(workers: int) -> Iterator[tuple[Any, Callable[[], str]]]:
+    """Yield a client, and what tells how its workers' processes have ended."""
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client, LocalCluster, Nanny
+
+    codes: list[int] = []
+    memory = MemoryKills()
+
+    class Watched(Nanny):  # type: ignore[misc]
+        async def _on_worker_exit(self, exitcode: int) -> None:
+            codes.append(exitcode)
+            await super()._on_worker_exit(exitcode)
+
+    def how_ended() -> str:
+        ends = dict.fromkeys(map(ended_how, codes))
+        return f" ({', '.join(ends)}{memory.said()})" if ends else ""
 
     with (
         _private_folder() as folder,
@@ -124,18 +141,24 @@ def _dask(workers: int) -> Iterator[Any]:
             dashboard_address="127.0.0.1:0",  # None would take 8787, and complain when another command has it
             local_directory=str(folder),
             silence_logs="ERROR",
+            worker_class=Watched,
         ) as cluster,
         Client(cluster) as client,
     ):
-        yield client
+        yield client, how_ended
 
 
 def dask_map(
-    client: Any, threads: Callable[[], int], function: Callable[[Item], Result], items: Iterable[Item]
+    client: Any,
+    threads: Callable[[], int],
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    how_ended: Callable[[], str] = str,
 ) -> Iterator[Result]:
     """Yield ``function(item)`` of every item as it is finished, with two tasks per thread in flight.
 
-    A task whose worker dies runs again elsewhere; an exception of `function` is raised here.
+    A task whose worker dies runs again elsewhere; an exception of `function` is raised here. `how_ended` says how workers
+    died, in parentheses, where that is known.
 
     Raises
     ------
@@ -160,9 +183,11 @@ def dask_map(
             in_flight -= 1
             fill()
             yield result
-    except KilledWorker:
-        raise OSError("processes that compare images were killed again and again: too little memory is the usual cause; "
-                      "resources.measure_memory_gb says how much each may take") from None  # fmt: skip
+    except KilledWorker as killed:
+        raise OSError(
+            f"comparing images was given up: {killed.allowed_failures + 1} processes in a row died of the same task"
+            f"{how_ended()}; if memory was short, a lower resources.measure_memory_gb takes less"
+        ) from None
 
 
 @contextmanager

@@ -7,6 +7,10 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from cluster.interpreter import in_empty_folder
 
 
 @contextmanager
@@ -16,12 +20,13 @@ def cluster_ray() -> Iterator[None]:
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     address = os.environ["RAY_ADDRESS"]
-    ray.init(
-        address=address,
-        _node_ip_address=address.rsplit(":", 1)[0],  # Ray prefers the head among the nodes of this address
-        log_to_driver=False,
-        logging_level="ERROR",
-    )
+    with TemporaryDirectory() as parent, in_empty_folder(Path(parent)):
+        ray.init(
+            address=address,
+            _node_ip_address=address.rsplit(":", 1)[0],  # Ray prefers the head among the nodes of this address
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
     try:
         yield
     finally:

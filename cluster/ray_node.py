@@ -4,7 +4,6 @@ Invariant: nodes of one cluster alone meet, by the cluster's own token; nothing 
 """
 
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from cluster.gpus import VISIBLE, visible_gpus
+from cluster.interpreter import python
 from cluster.ports import listening
 from cluster.rendezvous import ClusterFolder
 from cluster.supervise import Process
@@ -71,7 +72,7 @@ def worker_command(
 def _ray_start(ports: Sequence[int], address: str, name: str, temporary: Path) -> list[str]:
     node_manager, objects, metrics, agent_http, agent_grpc, environments = ports[:6]
     return [
-        *(sys.executable, "-u", "-m", "ray.scripts.scripts", "start", "--block", "--log-color=false"),
+        *python("-u", "-m", "ray.scripts.scripts", "start", "--block", "--log-color=false"),
         f"--node-ip-address={address}",
         f"--node-name={name}",
         f"--temp-dir={temporary}",
@@ -198,7 +199,9 @@ def ray_logs(temporary: Path, lines: int = 12) -> str:
 
 
 def usable_resources(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """CPUs and GPUs that SLURM has given to this job on this node."""
+    """CPUs and GPUs that SLURM has given to this job on this node; GPUs that CUDA does not show are left out."""
     cpus = environment.get("SLURM_CPUS_PER_TASK") or environment.get("SLURM_CPUS_ON_NODE")
-    gpus = environment.get("SLURM_GPUS_ON_NODE", "0")
-    return int(cpus) if cpus else len(os.sched_getaffinity(0)), int(gpus)
+    gpus = int(environment.get("SLURM_GPUS_ON_NODE", "0"))
+    if VISIBLE in environment:
+        gpus = min(gpus, len(visible_gpus(None, environment)))
+    return int(cpus) if cpus else len(os.sched_getaffinity(0)), gpus

@@ -23,6 +23,7 @@ from typing import Any
 
 from cluster.controller import Child, run_controller
 from cluster.dask_node import make_certificate, write_secret
+from cluster.interpreter import safe_exports
 from cluster.job import REQUEUE
 from cluster.rendezvous import ClusterFolder
 from cluster.scheduler import (
@@ -175,8 +176,6 @@ def _shares(total: int, sizes: list[int]) -> list[int]:
 
 def _common(site: Site, jobs: Jobs, name: str, controller: bool = False) -> dict[str, Any]:
     own = site.controller
-    exports = {"PYTHONSAFEPATH": "1", **site.environment}  # the folder that a job starts in may hold other code
-    path = f"export PYTHONPATH={shlex.quote(str(jobs.code))}${{PYTHONPATH:+:$PYTHONPATH}}"
     parameters = {
         "job_name": name,
         "nodes": 1,
@@ -184,7 +183,11 @@ def _common(site: Site, jobs: Jobs, name: str, controller: bool = False) -> dict
         "signal_delay_s": site.notice_s,
         "stderr_to_stdout": True,
         "wckey": None,
-        "setup": [*site.setup, *(f"export {key}={shlex.quote(value)}" for key, value in exports.items()), path],
+        "setup": [
+            *site.setup,
+            *(f"export {key}={shlex.quote(value)}" for key, value in site.environment.items()),
+            *safe_exports(jobs.code),
+        ],
         "teardown": _last_lines(jobs, name, controller),
         "additional_parameters": {"requeue": True, "chdir": str(jobs.folder)}
         | dict(_option(line) for line in (*site.sbatch, *(own.sbatch if controller else ()))),

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.guardian import shielded, sweep
+from cluster.interpreter import safe_environment
 
 CHILD = "GANLAB_CHILD"  # in the environment of a child and of all it starts: what belongs to it
 TAIL_LINES = 2
@@ -47,7 +48,7 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment, CHILD: self._mark},
+                env={**safe_environment(), **environment, CHILD: self._mark},
                 start_new_session=True,
             )
 
@@ -75,10 +76,9 @@ class Process:
         """How it ended, as part of a sentence, with the last lines that it has written."""
         code = self.code
         assert code is not None
-        how = f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
         said = self.tail()
         ends = f", which ends: {said}" if said else ""
-        return f"{self.name} {how} after {self.lived_s:.0f} s; see {self.log}{ends}"
+        return f"{self.name} {ended_how(code)} after {self.lived_s:.0f} s; see {self.log}{ends}"
 
     def tail(self) -> str:
         """Return the last lines of its log that are its own, in one line."""
@@ -87,6 +87,11 @@ class Process:
             lines = [line.strip() for line in log.read().decode(errors="replace").splitlines()]
             return " | ".join([line for line in lines if line.strip("-=~^ ")][-TAIL_LINES:])
         return ""
+
+
+def ended_how(code: int) -> str:
+    """How a process of this exit code ended, as part of a sentence."""
+    return f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
 
 @dataclass

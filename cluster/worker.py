@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import dask_node, leaving, ray_node
-from cluster.gpus import gpu_use
+from cluster.gpus import VISIBLE, gpu_use
 from cluster.guardian import guarded
 from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job, JobEnd, fail, leave
 from cluster.ports import NoPortsError, leased_ports, listening, own_address
@@ -67,6 +67,7 @@ class _Worker:
         try:
             with temporary_folders(self.site.temporary, self.job.id) as (own, short), guarded(own, short):
                 self.temporary, self.short = own, short
+                self._check_gpus()
                 while True:
                     self._serve(self._await_head())
         except JobEnd as end:
@@ -78,6 +79,17 @@ class _Worker:
             )
         self._record("failed" if ended.code == FAILED else "ended", ended.reason)
         return ended.code
+
+    def _check_gpus(self) -> None:
+        """Fail when trials that ask for the node's GPUs would wait here for ever."""
+        self.step = "counting its GPUs"
+        _, gpus = ray_node.usable_resources()
+        if gpus < self.site.gpus_per_node:
+            given = ", ".join(f"{name}={os.environ.get(name)!r}" for name in ("SLURM_GPUS_ON_NODE", VISIBLE))
+            fail(
+                f"node {self.job.node} is left out: {gpus} GPUs can be used there ({given}), but gpus_per_node is "
+                f"{self.site.gpus_per_node}; correct the one that is wrong"
+            )
 
     def _serve(self, head: Head) -> None:
         """Be part of the cluster; returns when that has to begin anew."""

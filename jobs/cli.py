@@ -4,6 +4,12 @@ Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed
 user's mistake never shows a traceback.
 """
 
+if __name__ == "__main__":  # `python -m jobs.cli` searches the folder that it is started in first
+    import os
+    import runpy
+
+    runpy.run_path(os.path.join(os.path.dirname(__file__), "..", "cluster", "startup", "sitecustomize.py"))
+
 import json
 import math
 import sys
@@ -15,6 +21,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from jobs.interrupt import INTERRUPTED, ended_by_ctrl_c
+from jobs.streams import forgiving_output, reader_gone
 
 
 def _finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
@@ -51,6 +58,10 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 class _Commands(click.Group):
     """Turns errors that are the user's to mend into one line and exit code 2, others into one line and 1."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        with forgiving_output():
+            return super().main(*arguments, **options)
+
     def invoke(self, context: click.Context) -> Any:
         try:
             return super().invoke(context)
@@ -60,7 +71,7 @@ class _Commands(click.Group):
             click.echo(INTERRUPTED, err=True)
             sys.exit(1)
         except Exception as error:
-            if (code := _exit_code(error)) is None:
+            if (isinstance(error, BrokenPipeError) and reader_gone()) or (code := _exit_code(error)) is None:
                 raise
             click.echo(f"ganlab: {error}", err=True)
             sys.exit(code)
@@ -331,3 +342,7 @@ def _sweep_folder(folder: Path) -> Any:
             f"{folder}: no sweep here (no sweep.yaml); allowed: a folder made by `ganlab run` or `ganlab submit`"
         )
     return layout
+
+
+if __name__ == "__main__":
+    main()

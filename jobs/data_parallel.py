@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.leaving import busy, leaving
+from jobs.failures import record_failure
 from jobs.spec import TrialSettings
 from storage.history import newest, read_history
 from storage.layout import SweepLayout
@@ -88,3 +89,6 @@ def _worker(config: Mapping[str, Any]) -> None:
             )  # fmt: skip
     except Interrupted:
         return  # every worker comes here at the same step; that there is no outcome tells the trial
+    except (Exception, SystemExit) as error:
+        rank, layout = get_context().get_world_rank(), SweepLayout(config["sweep"])
+        raise record_failure(layout, config["trial"], error, rank) from error

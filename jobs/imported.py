@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.interpreter import user_path
+from jobs.failures import refused_model
 from jobs.strict import KeyPath, SpecError, shown
 from storage.atomic import whole_folder
 from storage.layout import SweepLayout
@@ -99,31 +101,30 @@ def told_apart(checkpoints: Mapping[str, Any]) -> dict[str, str]:
 
 
 def use_code(folder: Path) -> None:
-    """Let this process import a sweep's own copy of strangers' code, before anything else of these names."""
+    """Let this process import a user's modules from a folder, such as a sweep's own copy.
+
+    Nothing in it takes the place of a package of ours or of a library; it is searched before the user's PYTHONPATH.
+    """
     if folder.is_dir() and str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+        users = user_path()
+        place = next((place for place, searched in enumerate(sys.path) if searched in users), len(sys.path))
+        sys.path.insert(place, str(folder))
 
 
 def find_code(spec: "Spec") -> None:
     """Let this process import the code that the sweep file names: beside it, in `code` there, or where we are.
 
-    What lies there is not meant to take the place of anything installed, so it comes last.
-
     Raises
     ------
     SpecError
-        A module of the same name is installed elsewhere.
+        A module of the same name is installed elsewhere, or is ganlab's own.
     """
     for name in _tops(spec):
         for place in _places(spec):
-            if not _holds(place, name):
-                continue
-            if place.name == "code":
+            if _holds(place, name):
                 use_code(place)
-            elif str(place) not in sys.path:
-                sys.path.append(str(place))
-            _check_found(name, place, spec)
-            break
+                _check_found(name, place, spec)
+                break
 
 
 def keep_code(spec: "Spec", layout: SweepLayout) -> None:
@@ -183,10 +184,8 @@ def _import_all(spec: "Spec") -> None:
 
     models = {trial.model.family: trial.model for trial in spec.trials()}
     for name in families_named(spec.model) & models.keys():
-        try:
+        with refused_model(models[name], spec.source):
             family_of(models[name])
-        except ValueError as error:
-            raise SpecError(str(error), ("model", "family"), spec.source) from error
 
 
 def _places(spec: "Spec") -> Sequence[Path]:
@@ -195,19 +194,20 @@ def _places(spec: "Spec") -> Sequence[Path]:
 
 def _holds(place: Path, name: str) -> bool:
     """Whether a module of this name lies in the folder."""
-    return name not in OURS and ((place / f"{name}.py").is_file() or (place / name).is_dir())
+    return (place / f"{name}.py").is_file() or (place / name).is_dir()
 
 
 def _check_found(name: str, place: Path, spec: "Spec") -> None:
     from importlib.util import find_spec
 
-    if not ((place / f"{name}.py").is_file() or (place / name / "__init__.py").is_file()):
+    whole = (place / f"{name}.py").is_file() or (place / name / "__init__.py").is_file()
+    if not whole and name not in OURS:
         return  # a folder of that name may be anything: what is installed goes before it, as ever in Python
     found = find_spec(name)
     origins = [] if found is None else [*(found.submodule_search_locations or ()), found.origin or ""]
     if not any(Path(origin).parent.resolve() == place.resolve() for origin in origins):
         raise SpecError(f"got {name}, which lies in {place} and is installed too ({origins[-1] if origins else '?'}); "
-                        "allowed: one of the two", ("model", "family"), spec.source)  # fmt: skip
+                        "allowed: one of the two, or another name", ("model", "family"), spec.source)  # fmt: skip
 
 
 def _imported_from(place: Path) -> Iterator[Path]:

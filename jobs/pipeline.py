@@ -5,17 +5,20 @@ submitted sweep (`jobs.driver`) run the same stages.
 """
 
 import importlib.metadata
+import os
 import platform
 import shutil
 import subprocess
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import yaml
 from rich.console import Console
 
+from cluster.gpus import VISIBLE
 from cluster.local import local_dask, local_memory_bytes, local_ray, local_resources
 from ganlab.datasets import Dataset, label_count
 from ganlab.embedding import check_labelled
@@ -41,6 +44,7 @@ from storage.reference import read_reference, write_reference
 
 RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
 HERE = "a larger measure_memory_gb, or fewer measure_workers"
+FAILURES_SHOWN = 5  # at the end of a run; `ganlab status` shows all
 MEMORY_SHARE = 0.5  # of the machine's memory, for all measuring workers together
 
 
@@ -55,8 +59,12 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
         prepare_folder(spec, layout, dataset)
         train_all(spec, layout, console, local_ray, trials_at_a_time(spec, local_resources()))
         measure_all(spec, layout, console)
-    states = [trial_state(layout, trial.id) for trial in sweep_trials(layout, spec)]
-    return sum(state is None or state.status == "failed" for state in states)
+    states = {trial.id: trial_state(layout, trial.id) for trial in sweep_trials(layout, spec)}
+    failed = {trial_id: state for trial_id, state in states.items() if state is None or state.status == "failed"}
+    for trial_id, state in islice(failed.items(), FAILURES_SHOWN):
+        reason = state.reason if state else "not tried to its end"
+        console.print(f"failed: {trial_id}: {reason}", markup=False)
+    return len(failed)
 
 
 def measure_folder(layout: SweepLayout, console: Console, embedding: str | None = None) -> None:
@@ -157,12 +165,20 @@ def train_all(
 
 def _check_resources(spec: Spec) -> None:
     available = local_resources()
+    visible = os.environ.get(VISIBLE)
+    hidden = {"CPU": "", "GPU": "" if visible is None else f" to show ({VISIBLE}={visible!r}, as CUDA reads it)"}
     wanted = {"GPU": ("gpus_per_trial", spec.resources.gpus_per_trial),
               "CPU": ("cpus_per_trial", spec.resources.cpus_per_trial)}  # fmt: skip
     for kind, (key, amount) in wanted.items():
         if amount > (have := available[kind]):
-            raise SpecError(f"got {amount:g}, but this machine has {have} {kind}s; allowed: at most {have} "
+            raise SpecError(f"got {amount:g}, but this machine has {have} {kind}s{hidden[kind]}; allowed: at most {have} "
                             f"(--set resources.{key}={have})", ("resources", key), spec.source)  # fmt: skip
+    if spec.resources.torch_device == "cuda" and not available["GPU"]:
+        raise SpecError(
+            f"got cuda, but this machine has 0 GPUs{hidden['GPU']}; allowed: cpu (--set resources.device=cpu)",
+            ("resources", "device"),
+            spec.source,
+        )
 
 
 def _measuring(spec: Spec) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from ganlab.datasets import label_count
 from ganlab.families import FAMILIES, Imported, family_of, make_family, own_settings
 from ganlab.train import seconds_per_step
 from jobs.data import image_shape
+from jobs.failures import refused_model
 from jobs.imported import find_code
 from jobs.spec import Spec, SpecError, TrialSettings
 from storage.plan import ShardPlan
@@ -59,19 +60,18 @@ def shard_plan(trial: TrialSettings, shape: tuple[int, ...], source: str = "") -
         For counts of images that no shards of one size hold.
     """
     snapshots = [(step, trial.samples.images_per_snapshot) for step in trial.samples.snapshots]
+    snapshots.append((trial.train.steps, trial.samples.final_images))
+    labelled = family_of(trial.model).labelled
     try:
-        return ShardPlan.make([*snapshots, (trial.train.steps, trial.samples.final_images)], shape,
-                              labelled=family_of(trial.model).labelled)  # fmt: skip
+        return ShardPlan.make(snapshots, shape, labelled=labelled)
     except ValueError as error:
         raise SpecError(str(error), ("samples",), source) from None
 
 
 def check_model(trial: TrialSettings, shape: tuple[int, ...], classes: int | None, source: str = "") -> None:
     """Refuse, by SpecError, a family that cannot learn from these data; `classes` is None when there are no labels."""
-    try:
+    with refused_model(trial.model, source):
         family_of(trial.model).check(own_settings(trial.model), shape, classes)
-    except ValueError as error:
-        raise SpecError(str(error), ("model", "family"), source) from None
 
 
 def try_imported(trials: Sequence[TrialSettings], shape: tuple[int, ...], source: str, device: str = "cpu") -> None:
@@ -79,13 +79,10 @@ def try_imported(trials: Sequence[TrialSettings], shape: tuple[int, ...], source
     for trial in {trial.model.family: trial for trial in reversed(trials)}.values():
         if trial.model.family in FAMILIES:
             continue
-        try:
+        with refused_model(trial.model, source):
             family = make_family(trial.model, shape, trial.train, trial.seed, device)
             if isinstance(family, Imported):
                 family.prepare(np.empty((0, *shape)))
-        except Exception as error:  # of any kind: the code is not ours
-            said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            raise SpecError(said, ("model", "family"), source) from error
 
 
 def plan_sweep(spec: Spec, *, timed: bool = True, slots: int | None = None) -> Plan:
@@ -108,7 +105,7 @@ def plan_sweep(spec: Spec, *, timed: bool = True, slots: int | None = None) -> P
         samples=sum(plan.samples for plan in shards),
         sample_bytes=sum(plan.bytes for plan in shards),
         pairs=sum(images * (images - 1) // 2 for plan in shards for _, images in plan.snapshots),
-        seconds=training_seconds(trials, shape) / concurrency if timed else None,
+        seconds=training_seconds(trials, shape, spec.source) / concurrency if timed else None,
     )
 
 
@@ -131,7 +128,7 @@ def _parameter_counts(model: Any, train: Any, shape: tuple[int, ...]) -> tuple[t
                  for name, network in networks.items())  # fmt: skip
 
 
-def training_seconds(trials: Sequence[TrialSettings], shape: tuple[int, ...]) -> float:
+def training_seconds(trials: Sequence[TrialSettings], shape: tuple[int, ...], source: str = "") -> float:
     """Seconds to train all trials one after another on this machine's CPU.
 
     A few steps are timed for at most three of the models (the smallest, the largest and one between, by weights); the
@@ -141,13 +138,14 @@ def training_seconds(trials: Sequence[TrialSettings], shape: tuple[int, ...]) ->
     order = np.argsort(weights, kind="stable")
     chosen = sorted({int(order[place]) for place in (0, len(order) // 2, len(order) - 1)}, key=lambda i: weights[i])
     chosen = [i for place, i in enumerate(chosen) if place == 0 or weights[i] > weights[chosen[place - 1]]]
-    timed = [_step_seconds(trials[i], shape) for i in chosen]
+    timed = [_step_seconds(trials[i], shape, source) for i in chosen]
     per_step = np.interp(weights, weights[chosen], timed)
     return float(sum(seconds * trial.train.steps for seconds, trial in zip(per_step, trials, strict=True)))
 
 
-def _step_seconds(trial: TrialSettings, shape: tuple[int, ...]) -> float:
-    if family_of(trial.model) is Imported:
-        return 0.0
-    family = make_family(trial.model, shape, trial.train, trial.seed)
-    return seconds_per_step(family, shape, trial.train)
+def _step_seconds(trial: TrialSettings, shape: tuple[int, ...], source: str) -> float:
+    with refused_model(trial.model, source):
+        if family_of(trial.model) is Imported:
+            return 0.0
+        family = make_family(trial.model, shape, trial.train, trial.seed)
+        return seconds_per_step(family, shape, trial.train)

@@ -5,15 +5,14 @@ changes no other.
 """
 
 import json
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from jobs.failures import record_failure
 from jobs.spec import Spec, TrialSettings
-from storage.atomic import write_bytes
 from storage.attempts import begin_attempt, end_attempt
 from storage.layout import SweepLayout
 from storage.outcome import Outcome
@@ -81,8 +80,7 @@ def run_replicas(
         except Interrupted as interruption:
             end_attempt(own, "preempted", str(interruption))
         except Exception as error:
-            write_bytes(layout.logs / f"{trial.id}.txt", traceback.format_exc().encode())
-            end_attempt(own, "error", str(error).splitlines()[0] if str(error) else type(error).__name__)
+            end_attempt(own, "error", str(record_failure(layout, trial, error)))
         else:
             end_attempt(own, outcome.status, outcome.reason or "")
 

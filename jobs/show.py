@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # `ganlab status` prints by this module, and needs none of th
     from jobs.plan import Plan
     from jobs.spec import Spec, TrialSettings
 
+LONGEST_CELL = 32  # characters
 TABLE_ROWS = 60  # more trials than this are summed up
 
 
@@ -82,7 +83,7 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
     for place in told:
         table.add_column(results.columns[place].replace(" ", "\n"), no_wrap=True)
     for row in shown:
-        table.add_row(*(str(row[place]) for place in told))
+        table.add_row(*(_cut(str(row[place])) for place in told))
     console.print(table)
     if len(results.rows) > TABLE_ROWS:
         console.print(f"{len(results.rows) - TABLE_ROWS} more trials are in the report")
@@ -153,6 +154,11 @@ def varying_values(spec: "Spec", trials: "Sequence[TrialSettings]") -> "Callable
 def plain(value: object) -> str:
     """A value as a cell of a table."""
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _cut(cell: str) -> str:
+    """A cell that leaves room for the others: the reason of a failure may be long, and is told in full elsewhere."""
+    return cell if len(cell) <= LONGEST_CELL else cell[: LONGEST_CELL - 1] + "…"
 
 
 def _seeds(seeds: list[int]) -> str:

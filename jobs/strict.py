@@ -23,8 +23,13 @@ class SpecError(ValueError):
     """A fault in a settings file or in ``--set``; its text is one line: where, what was found, what is allowed."""
 
     def __init__(self, text: str, path: KeyPath = (), source: str = "") -> None:
-        self.text, self.path = " ".join(text.split()), path
+        self.text, self.path = one_line(text), path
         super().__init__(": ".join(part for part in (source, dotted(path), self.text) if part))
+
+
+def one_line(text: str) -> str:
+    """Join the lines of a text; spaces within a line, as in a path, stay."""
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def dotted(path: KeyPath) -> str:

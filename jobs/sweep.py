@@ -7,8 +7,9 @@ sweep that was killed goes on with exactly the trials that are not done.
 import logging
 import os
 import pickle
+import re
+import socket
 import tempfile
-import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster.leaving import busy, leaving
+from cluster.memory import MemoryKills
+from jobs.failures import record_failure, shortened, write_log
 from jobs.progress import SweepProgress
 from jobs.spec import Spec, TrialSettings
-from storage.atomic import read_json, write_bytes, write_json
+from storage.atomic import read_json, write_json
 from storage.attempts import (
     Cause,
     begin_attempt,
@@ -102,10 +105,10 @@ class _Work:
             except Interrupted as interruption:
                 end_attempt(own, "preempted", str(interruption))
                 raise
-            except Exception as error:
-                write_bytes(layout.logs / f"{trial.id}.txt", traceback.format_exc().encode())
-                end_attempt(own, "node_lost" if _names_lost_node(error) else "error", _last_line(error))
-                raise
+            except (Exception, SystemExit) as error:
+                failure = record_failure(layout, trial, error)
+                end_attempt(own, "node_lost" if _names_lost_node(error) else "error", str(failure))
+                raise failure from error
             end_attempt(own, outcome.status, outcome.reason or "")
         ends = {each.id: asdict(end) for each in others if (end := trial_state(layout, each.id))}
         tune.report({**latest, "outcome": asdict(outcome), "ends": ends})
@@ -279,6 +282,7 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
     class Recorder(tune.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
             self._ended: Counter[str] = Counter()  # attempts known to have ended
+            self._memory = MemoryKills()
 
         def __reduce__(self) -> Any:
             return tune.Callback, ()  # Tune pickles its callbacks to restore itself, which we never ask of it
@@ -308,7 +312,7 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
             own = layout.trial(trial_id)
             attempts = read_attempts(own)
             if is_running(attempts) or len(attempts) == self._ended[trial_id]:
-                end_attempt(own, *_end_of(trial))
+                end_attempt(own, *_end_of(layout, trial, trial_id, self._memory))
                 attempts = read_attempts(own)
             self._ended[trial_id] = len(attempts)
             failures = failures_in_a_row(own)
@@ -325,7 +329,7 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
             if _together(trial):
                 return  # each is tried alone
             if (outcome := trial_state(layout, trial_id)) is None:
-                outcome = Outcome("failed", reason=_end_of(trial)[1])
+                outcome = Outcome("failed", reason=_end_of(layout, trial, trial_id, self._memory)[1])
                 write_outcome(own, outcome)
             progress.ended(trial_id, outcome.status, outcome.reason)
 
@@ -344,8 +348,8 @@ def _id_of(spec: Spec, trial: Any) -> str:
     return settings.id
 
 
-def _end_of(trial: Any) -> tuple[Cause, str]:
-    """How an attempt ended, as far as Tune knows: it could not say so itself."""
+def _end_of(layout: SweepLayout, trial: Any, trial_id: str, memory: MemoryKills) -> tuple[Cause, str]:
+    """How an attempt ended, as far as Ray and the kernel know: it could not say so itself."""
     from ray.exceptions import ActorUnavailableError, RayActorError
 
     # Tune's own look at the error reads a copy of this file that is made only now and then.
@@ -355,17 +359,26 @@ def _end_of(trial: Any) -> tuple[Cause, str]:
     # "Unavailable": its node fell silent and is not yet known to be dead; when a process dies, its node says so.
     if _names_lost_node(error) or isinstance(error, ActorUnavailableError):
         return "node_lost", ""
-    if not isinstance(error, RayActorError) or error.actor_init_failed:
-        return "error", _last_line(error)
-    memory = " for want of memory" if "low on memory" in str(error) else "; too little memory is the usual cause"
-    return "died", f"its process was killed{memory}"
+    text = str(getattr(error, "cause", None) or error)
+    if not isinstance(error, RayActorError) or error.actor_init_failed or "Traceback" in text:
+        path = write_log(layout, trial_id, text)
+        return "error", f"{_error_in(text)}{f' (traceback: {path})' if path else ''}"
+    if code := re.search(r"exit code (-?\d+)", text):
+        return "died", f"its process exited with code {code[1]}"
+    if "low on memory" in text:
+        return "died", "its process was killed for want of memory"
+    attempts = read_attempts(layout.trial(trial_id))
+    here = bool(attempts) and attempts[-1].host == socket.gethostname()
+    return "died", f"its process was killed, or crashed{memory.said() if here else ''}"
+
+
+def _error_in(text: str) -> str:
+    """The error that a text of Ray's is about: the last line of its last traceback, or else its last line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
+    return shortened((errors or lines or ["no reason given"])[-1])
 
 
 def _names_lost_node(error: object) -> bool:
     """Whether an error of Ray says that a node is gone, or about to."""
     return getattr(error, "preempted", False) or "node has died" in str(error) or "node was terminated" in str(error)
-
-
-def _last_line(error: object) -> str:
-    text = str(getattr(error, "cause", None) or error).strip()
-    return text.splitlines()[-1] if text else type(error).__name__

@@ -30,6 +30,10 @@ TRIED = 16
 """Images that are drawn thrice when a trial starts, to see what they depend on."""
 
 
+class ModelError(ValueError):
+    """A user's model failed, or does not do what its interface asks; one sentence."""
+
+
 class CheckpointFile(BaseModel):
     """A stranger's file of weights, or folder of files."""
 
@@ -80,16 +84,16 @@ def find_factory(name: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{module_name}.".startswith(f"{missing}."):
-            raise ValueError(f"got {name}, but there is no module {missing}; allowed: a module beside the sweep file, in "
+            raise ModelError(f"got {name}, but there is no module {missing}; allowed: a module beside the sweep file, in "
                              "the folder ganlab was started in, or installed") from error  # fmt: skip
-        raise ValueError(f"got {name}, but importing {module_name} fails: {_said(error)}") from error
+        raise ModelError(f"got {name}, but importing {module_name} fails: {_said(error)}") from error
     factory: Callable[..., Any] | None = getattr(module, attribute, None)
     if not callable(factory):
         own = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
         close = difflib.get_close_matches(attribute, own, n=1)
         state = "there is no" if factory is None else "no function or class is"
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise ValueError(f"got {name}, but {state} {attribute} in {module.__file__ or module_name}; allowed: a callable "
+        raise ModelError(f"got {name}, but {state} {attribute} in {module.__file__ or module_name}; allowed: a callable "
                          f"of that module{hint}")  # fmt: skip
     return factory
 
@@ -109,7 +113,7 @@ def settings_of_subclass(family: type[Family], settings: ImportedSettings) -> Ba
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{settings.family} refuses its settings: {place}: {first['msg']}") from error
+        raise ModelError(f"{settings.family} refuses its settings: {place}: {first['msg']}") from error
 
 
 class Imported(Family):
@@ -140,7 +144,7 @@ class Imported(Family):
             self._failed("the factory", error)
         self._sample = getattr(model, "sample", model)
         if not callable(self._sample):
-            raise ValueError(f"{self.name} returned a {type(model).__name__}; allowed: a callable sample(count, "
+            raise ModelError(f"{self.name} returned a {type(model).__name__}; allowed: a callable sample(count, "
                              "generator), or an object with such a method")  # fmt: skip
 
     @classmethod
@@ -154,18 +158,18 @@ class Imported(Family):
             return
         except TypeError as error:
             keys = ", ".join(settings.keys) or "none"
-            raise ValueError(f"{settings.family} can't be called with the keys given ({keys}): {error}") from error
+            raise ModelError(f"{settings.family} can't be called with the keys given ({keys}): {error}") from error
 
     def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
         first, again, other = (self.sample(TRIED, generator_for(self.seed, "trying", number)).images
                                for number in (0, 0, 1))  # fmt: skip
         if not np.array_equal(first, again):
-            raise ValueError(
+            raise ModelError(
                 f"{self.name} gave other images when asked again with equal random numbers; allowed: a sample(count, "
                 "generator) that draws from its generator and from nothing else (docs/own-gan.md)"
             )
         if np.array_equal(first, other) and not (first == first[:1]).all():
-            raise ValueError(f"{self.name} gave the same {TRIED} images whatever its generator; allowed: a sample(count, "
+            raise ModelError(f"{self.name} gave the same {TRIED} images whatever its generator; allowed: a sample(count, "
                              "generator) that draws from its generator (docs/own-gan.md)")  # fmt: skip
         return torch.zeros(len(images))
 
@@ -181,10 +185,10 @@ class Imported(Family):
         wanted, words = (np.uint8, "uint8") if len(self.shape) == 3 else (np.float32, "float32")
         if not isinstance(images, np.ndarray) or images.dtype != wanted or images.shape != (count, *self.shape):
             got = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else f"a {type(images).__name__}"
-            raise ValueError(f"{self.name} gave {got} for sample({count}, generator); allowed: {words} "
+            raise ModelError(f"{self.name} gave {got} for sample({count}, generator); allowed: {words} "
                              f"{(count, *self.shape)}{self._hint(images)}")  # fmt: skip
         if wanted is np.float32 and not np.isfinite(images).all():
-            raise ValueError(f"{self.name} gave points that are not finite")
+            raise ModelError(f"{self.name} gave points that are not finite")
         return Drawn(np.ascontiguousarray(images))
 
     def state(self) -> dict[str, Any]:
@@ -206,7 +210,7 @@ class Imported(Family):
         """Say in one sentence whose error it is; but running out of GPU memory is told apart by its class."""
         if isinstance(error, torch.cuda.OutOfMemoryError):
             raise error
-        raise ValueError(f"{self.name}: {doing} failed: {_said(error)}") from error
+        raise ModelError(f"{self.name}: {doing} failed: {_said(error)}") from error
 
 
 def _arguments(factory: Callable[..., Any], keys: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -268,7 +268,7 @@ class SweepWatch:
 
 def failure_cause(reason: str) -> str:
     """Which of FAILURES a trial's reason tells of: the sentences are those of jobs/trial.py and jobs/sweep.py."""
-    words = dict.fromkeys(("process died", "was killed"), "died")
+    words = dict.fromkeys(("process died", "was killed", "process exited"), "died")
     words |= {"not finite": "nan", "out of GPU memory": "out_of_memory", "out of memory": "out_of_memory"}
     words |= dict.fromkeys(("No space left", "Disk quota", "Read-only file system", "Permission denied",
                             "Operation not permitted", "while writing"), "disk")  # fmt: skip

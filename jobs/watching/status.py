@@ -87,17 +87,19 @@ def _print_trials(console: Console, trials: list[KnownTrial], rows: list[dict[st
             "step": f"{row['step']:,} / {row['steps']:,}",
             "shards": f"{row['shards']} / {row['planned_shards']}" if row["planned_shards"] else "",
             "on": row["host"],
-            "reason": row["reason"],
         }
         for trial, row in shown
     ]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     told = [name for name in cells[0] if any(cell[name] for cell in cells)]
     for name in told:
-        table.add_column(name.replace("_", "\n"), no_wrap=name != "reason", overflow="fold")
+        table.add_column(name.replace("_", "\n"), no_wrap=True, overflow="fold")
     for cell in cells:
         table.add_row(*(cell[name] for name in told))
     console.print(table)
+    for trial, row in shown:
+        if row["reason"]:  # on a line of its own, so that a path in it can be copied
+            console.print(f"{trial.id}: {row['reason']}", markup=False, soft_wrap=True)
     if len(rows) > len(shown):
         console.print(f"{len(rows) - len(shown)} more trials are not shown; --json shows all")
 

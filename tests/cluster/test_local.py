@@ -8,7 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cluster.gpus import visible_gpus
 from cluster.local import local_dask, local_memory_bytes, local_ray, local_resources
+from cluster.memory import MemoryKills
+from cluster.ray_node import usable_resources
 
 
 def square(number: int) -> int:
@@ -66,6 +69,57 @@ def test_resources_follow_what_the_process_may_use(monkeypatch: pytest.MonkeyPat
     assert local_resources()["GPU"] == 0
 
 
+@pytest.mark.parametrize(
+    ("listed", "machine", "shown"),
+    [
+        (None, 2, ["0", "1"]),
+        (None, None, []),
+        ("", 2, []),
+        ("-1", 2, []),
+        ("none", 2, []),
+        ("void", 2, []),
+        ("NoDevFiles", 2, []),
+        ("2,3", None, ["2", "3"]),
+        ("1,0", 2, ["1", "0"]),
+        ("0,1,", 2, ["0", "1"]),
+        (" 1 , 0 ", 2, ["1", "0"]),
+        (",0", 2, []),
+        ("0,-1,1", 2, ["0"]),
+        ("0,all", 2, ["0"]),
+        ("0,5,1", 2, ["0"]),
+        ("2", 2, []),
+        ("0,0", 2, []),
+        ("1,0,1", 2, []),
+        ("0,-1,0", 2, ["0"]),
+        ("1gpu2,0x", 2, ["1", "0"]),
+        ("+1", 2, ["1"]),
+        ("GPU-8932f937,GPU-1f22", 2, ["GPU-8932f937", "GPU-1f22"]),
+        ("GPU-8932f937,1", 2, ["GPU-8932f937"]),
+        ("0,GPU-8932f937", 2, ["0"]),
+        ("GPU-8932f937,GPU-8932f937", 2, []),
+        ("MIG-1b5d,MIG-77aa,", 1, ["MIG-1b5d", "MIG-77aa"]),
+        ("MIG-GPU-8932f937/1/0", 1, ["MIG-GPU-8932f937/1/0"]),
+    ],
+)
+def test_gpus_are_listed_as_cuda_reads_them(listed: str | None, machine: int | None, shown: list[str]) -> None:
+    assert visible_gpus(machine, {} if listed is None else {"CUDA_VISIBLE_DEVICES": listed}) == shown
+
+
+@pytest.mark.parametrize(
+    ("environment", "gpus"),
+    [
+        ({"SLURM_GPUS_ON_NODE": "2"}, 2),
+        ({"SLURM_GPUS_ON_NODE": "2", "CUDA_VISIBLE_DEVICES": "0,1"}, 2),
+        ({}, 0),
+        ({"SLURM_GPUS_ON_NODE": "2", "CUDA_VISIBLE_DEVICES": "NoDevFiles"}, 0),
+        ({"CUDA_VISIBLE_DEVICES": "0,1"}, 0),
+        ({"SLURM_GPUS_ON_NODE": "2", "CUDA_VISIBLE_DEVICES": "1,-1"}, 1),
+    ],
+)
+def test_a_worker_has_the_gpus_that_both_slurm_and_cuda_show(environment: dict[str, str], gpus: int) -> None:
+    assert usable_resources({**environment, "SLURM_CPUS_PER_TASK": "3"}) == (3, gpus)
+
+
 def test_a_ray_that_does_not_start_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: object) -> None:
         raise RuntimeError("The current node timed out\nduring startup.")
@@ -80,10 +134,29 @@ def die(number: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def leave(number: int) -> None:
+    os._exit(7)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_task_that_kills_every_worker_is_one_sentence() -> None:
-    with local_dask(2) as map, pytest.raises(OSError, match="killed again and again: too little memory"):
-        list(map(die, [0]))
+def test_a_task_that_ends_every_worker_is_one_sentence_that_says_how() -> None:
+    """Memory is the reason only when the kernel says so."""
+    for end, how in ((die, "was killed by SIGKILL"), (leave, "exited with code 7")):
+        with local_dask(2) as map, pytest.raises(OSError, match="6 processes in a row died of the same task") as caught:
+            list(map(end, [0]))
+        assert f"({how});" in str(caught.value)
+        assert "want of memory" not in str(caught.value)
+
+
+def test_want_of_memory_is_what_the_kernel_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counters = folder / "vmstat"
+    monkeypatch.setattr("cluster.memory.COUNTERS", counters)
+    assert MemoryKills().said() == ""  # no such file
+    counters.write_text("nr_free_pages 7\noom_kill 3\n")
+    memory = MemoryKills()
+    assert memory.said() == ""
+    counters.write_text("nr_free_pages 7\noom_kill 5\n")
+    assert memory.said() == "; the kernel killed 2 process(es) here for want of memory meanwhile"
 
 
 def test_memory_is_no_more_than_a_job_of_slurm_has(monkeypatch: pytest.MonkeyPatch) -> None:

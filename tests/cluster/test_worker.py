@@ -41,6 +41,19 @@ def test_a_head_that_does_not_answer_is_named(supervisors: Supervisors) -> None:
     assert "it runs on n7, but 127.0.0.1:9 does not answer from here: was it killed" in only(supervisors).reason
 
 
+def test_a_node_whose_gpus_cuda_does_not_show_is_left_out_at_once(
+    supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Trials that ask for its GPU would wait for ever."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "NoDevFiles")
+    assert supervisors.start("worker", str(JOB)).wait(60) == FAILED
+    assert only(supervisors).state == "failed"
+    assert only(supervisors).reason == (
+        "node here is left out: 0 GPUs can be used there (SLURM_GPUS_ON_NODE='1', CUDA_VISIBLE_DEVICES='NoDevFiles'), "
+        "but gpus_per_node is 1; correct the one that is wrong"
+    )
+
+
 @pytest.mark.parametrize(
     ("state", "reason"), [("done", "the sweep is done"), ("failed", "the controller failed: no space left")]
 )

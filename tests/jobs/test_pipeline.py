@@ -29,3 +29,27 @@ def test_a_folder_in_which_nothing_has_begun_cannot_be_measured(prepared) -> Non
     shutil.rmtree(layout.reference)
     with pytest.raises(SpecError, match="nothing to measure here yet; run its sweep first"):
         measure_folder(layout, Console())
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        (
+            {"gpus_per_trial": 1},
+            r"resources.gpus_per_trial: got 1, .* 0 GPUs to show .*='-1'.*at most 0 \(--set resources",
+        ),
+        ({"gpus_per_trial": 0.5}, r"resources.gpus_per_trial: got 0.5, .* 0 GPUs to show"),
+        (
+            {"device": "cuda"},
+            r"resources.device: got cuda, .* 0 GPUs to show .*allowed: cpu \(--set resources.device=cpu\)",
+        ),
+    ],
+)
+def test_gpus_that_cuda_does_not_show_are_refused_at_once(prepared, monkeypatch, resources, said) -> None:
+    layout, spec = prepared(resources=resources)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    before = sorted(layout.root.rglob("*"))
+    with pytest.raises(SpecError, match=said) as refused:
+        run_sweep(spec, layout, Console())
+    assert len(str(refused.value).splitlines()) == 1
+    assert sorted(layout.root.rglob("*")) == before

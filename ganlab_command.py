@@ -1,0 +1,21 @@
+"""Start of the command `ganlab`, in a module whose name no folder of a user's is likely to hold.
+
+Invariant: the search path is in order (`cluster/startup/sitecustomize.py`) before any package is imported.
+"""
+
+import runpy
+from pathlib import Path
+
+STARTUP = Path(__file__).parent / "cluster" / "startup" / "sitecustomize.py"
+
+
+def main() -> None:
+    """Run the command line."""
+    runpy.run_path(str(STARTUP))
+    from jobs.cli import main
+
+    main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Output that every terminal and pipe can take: real commands, under encodings that lack what they print."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from jobs.streams import HANDLER, PLAIN, forgiving_output
+
+GANLAB = Path(sys.executable).with_name("ganlab")
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+ENCODINGS = {
+    "ascii": ("ascii", {"PYTHONIOENCODING": "ascii"}),
+    "strict": ("ascii", {"PYTHONIOENCODING": "ascii:strict"}),
+    "C locale": ("ascii", C_LOCALE),
+    "latin-1": ("latin-1", {"PYTHONIOENCODING": "iso8859-1"}),
+    "utf-8": ("utf-8", {"PYTHONIOENCODING": "utf-8"}),
+}
+
+
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("samples")
+    random = np.random.default_rng(0)
+    np.save(
+        folder / "samples.npy", random.integers(0, 256, (100, 1, 8, 8))[random.integers(0, 100, 300)].astype(np.uint8)
+    )
+    return folder
+
+
+def run(*arguments: str | Path, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "LANG", "PYTHONIO"))}
+    return subprocess.run([GANLAB, *map(str, arguments)], capture_output=True, check=False, env=kept | environment)
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_an_answer_comes_through_in_every_encoding(samples: Path, name: str) -> None:
+    encoding, environment = ENCODINGS[name]
+    done = run("measure", samples / "samples.npy", "--threshold", "0.5", **environment)
+    assert done.returncode == 0, done.stderr
+    text = done.stdout.decode(encoding)
+    low, dash, high = text.splitlines()[0].split("(")[1].split(")")[0].split(" ")
+    assert int(low.replace(",", "")) < 100 < int(high.replace(",", ""))
+    assert dash == ("–" if encoding == "utf-8" else "-")
+    assert ("s²" in text) == (encoding != "ascii")
+    done.stderr.decode(encoding)
+
+
+@pytest.mark.parametrize("name", ["strict", "C locale"])
+def test_every_command_that_prints_prints_ascii_where_only_that_is_taken(
+    prepared: Callable[..., Any], samples: Path, name: str
+) -> None:
+    encoding, environment = ENCODINGS[name]
+    layout, spec = prepared("sweep ünïcode…")
+    file = samples / "plan.yaml"
+    file.write_text(yaml.safe_dump(spec.resolved({}), allow_unicode=True))
+    commands: list[tuple[int, tuple[Any, ...]]] = [
+        (0, ("--help",)),
+        (0, ("measure", "--help")),
+        (0, ("plan", file, "--no-timing")),
+        (0, ("plan", file, "--no-timing", "--cluster", "cpu")),
+        (0, ("plan", file, "--no-timing", "--json")),
+        (0, ("status", layout.root)),
+        (0, ("status", layout.root, "--json")),
+        (0, ("measure", samples / "samples.npy", "--threshold", "0.5", "--json")),
+        (2, ("report", layout.root)),
+        (2, ("cancel", layout.root)),
+        (2, ("review", layout.root)),
+        (2, ("plan", "ünknown – …")),
+        (2, ("status", "nowhere…")),
+        (2, ("monitor", layout.root, "--port", "–")),
+        (2, ("run", "ünknown – …")),
+        (2, ("submit", "ünknown – …", "--cluster", "cpu")),
+    ]
+    for code, arguments in commands:
+        done = run(*arguments, **environment)
+        assert done.returncode == code, (arguments, done.stdout, done.stderr)
+        assert b"Traceback" not in done.stderr, arguments
+        if name == "strict":  # in the C locale, a path is its bytes, as it was given
+            (done.stdout + done.stderr).decode(encoding)
+        if "--json" in arguments:
+            json.loads(done.stdout)
+
+
+def test_the_table_of_a_sweep_comes_through(prepared: Callable[..., Any], tmp_path: Path) -> None:
+    """Rich's own characters too: no box drawing where it can't be encoded."""
+    program = (
+        "from rich.console import Console\nfrom rich.table import Table\nfrom jobs.streams import forgiving_output\n"
+        "with forgiving_output():\n    table = Table('½', title='≥ 140k')\n    table.add_row('2 (1 – 3)', )\n"
+        "    Console().print(table)\n    Console(stderr=True).print('steps · 3')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, env={**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    )
+    text = done.stdout.decode("ascii")
+    assert ">= 140k" in text
+    assert "1/2" in text
+    assert "2 (1 - 3)" in text
+    assert done.stderr == b"steps . 3\n"
+
+
+@pytest.mark.parametrize(
+    "shell", ["{0} plan digits-demo --no-timing | true", "{0} --help | head -1", "{0} plan nowhere 2>&1 | true"]
+)
+def test_a_reader_that_leaves_is_nobodys_error(shell: str, folder: Path) -> None:
+    done = subprocess.run(
+        ["bash", "-c", shell.format(GANLAB) + "; exit ${PIPESTATUS[1]}"], capture_output=True, text=True, cwd=folder
+    )
+    assert done.returncode == 0
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_device_is_told_in_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([GANLAB, "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "ganlab: can't write the output: No space left on device\n"
+
+
+def test_replacements_are_plain_and_bytes_of_names_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert all(text.isascii() and not character.isascii() for character, text in PLAIN.items())
+    written = io.BytesIO()
+    stream = io.TextIOWrapper(written, encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    with forgiving_output():
+        print(os.fsdecode(b"n\xff") + " – ≥ ½ 10⁹ 中")
+    assert written.getvalue() == b"n\xff - >= 1/2 10^9 ?\n"
+    assert stream.errors == HANDLER
