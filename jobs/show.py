@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jobs.progress import duration
@@ -118,6 +119,9 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
     yield f"support size: [bold]{_images(support)}[/] distinct images, {support.confidence:.0%} confidence"
     yield f"  {support.duplicates:,} duplicates among {facts.record.pairs_compared:,} pairs of {support.samples:,} images"
     yield f"  a duplicate is a pair at most {answer.threshold:.6g} apart in {answer.space.name} ({answer.threshold_from})"
+    yield f"  read {escape(str(answer.samples.read))}"
+    if answer.reference is not None:
+        yield f"  read {escape(str(answer.reference.read))}"
     if answer.space.classifier is not None:
         yield f"  the classifier is right about {answer.space.classifier.held_out_accuracy:.1%} of held-out real images"
     if facts.published is not None:

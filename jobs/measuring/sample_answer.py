@@ -46,7 +46,8 @@ class SampleAnswer:
         """Everything, as plain data."""
         facts, record, support = self.facts, self.facts.record, self.facts.support
         own = {
-            "path": str(self.samples.path), "embedding": _embedding_json(self.space), "samples": support.samples,
+            "path": str(self.samples.path), "read": self.samples.read.as_json(),
+            "embedding": _embedding_json(self.space), "samples": support.samples,
             "pairs_compared": record.pairs_compared, "threshold": self.threshold, "threshold_from": self.threshold_from,
             "duplicates": support.duplicates, **_support_json(support),
             "sample_size_at_half": _finite(support.sample_size_at_half),
@@ -89,6 +90,7 @@ class SampleAnswer:
             "frechet_distance": _finite(facts.scores.frechet), "diversity_ratio": facts.diversity_ratio,
             "real": {
                 "path": None if self.reference is None else str(self.reference.path),
+                "read": None if self.reference is None else self.reference.read.as_json(),
                 "samples": real.support.samples, "duplicates": real.support.duplicates, **_support_json(real.support),
                 "frechet_distance": None if real.scores is None else _finite(real.scores.frechet),
             },
