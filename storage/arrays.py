@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -41,6 +42,10 @@ class Member(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.dtype} {self.shape}"
+
+
+class NotAnArrayError(ValueError):
+    """A file that is whole but has no array of numbers, or not one that is meant."""
 
 
 class MissingItemsError(ValueError):
@@ -101,6 +106,8 @@ class ArrayFile:
             self._choose_member()
             self.shape: tuple[int, ...] = tuple(self._array.shape)
             self.dtype: np.dtype[Any] = np.dtype(self._array.dtype)
+        except NotAnArrayError as error:
+            raise ValueError(f"{path}: can't be read as an array: {error}") from error
         except UNREADABLE as error:
             raise ValueError(f"{path}: can't be read as an array (cut short, or of another kind?): {error}") from error
 
@@ -144,9 +151,10 @@ class ArrayFile:
         members = _members(self.path)
         if members is None:
             if self.member is not None:
-                raise ValueError(f"it is one array; allowed: its path without :{self.member}")
+                raise NotAnArrayError(f"it is one array; allowed: its path without :{self.member}")
             return
         self.member = choose_member(members, self.member)
+        _check_numbers(members[self.member].dtype)
         self.others = {name: member for name, member in members.items() if name != self.member}
 
     @cached_property
@@ -333,13 +341,13 @@ def choose_member(members: Mapping[str, Member], asked: str | None) -> str:
 
     Raises
     ------
-    ValueError
+    NotAnArrayError
         If there is none, or there are several; lists them with their shapes.
     """
     listed = ", ".join(f"{name} {member}" for name, member in members.items())
     if asked is not None:
         if asked not in members:
-            raise ValueError(f"it has no array {asked}; allowed: {listed or 'none, it is empty'}")
+            raise NotAnArrayError(f"it has no array {asked}; allowed: {listed or 'none, it is empty'}")
         return asked
     for name in IMAGE_NAMES:
         if name in members:
@@ -354,9 +362,9 @@ def choose_member(members: Mapping[str, Member], asked: str | None) -> str:
     ]
     if not candidates:
         found = f"it holds {listed}: " if listed else ""
-        raise ValueError(f"{found}no array named images or points, and no other with two or more axes")
+        raise NotAnArrayError(f"{found}no array named images or points, and no other with two or more axes")
     if len(candidates) > 1:
-        raise ValueError(
+        raise NotAnArrayError(
             f"{len(candidates)} of its arrays could be the images ({', '.join(candidates)}, of {listed}); allowed: "
             f"PATH:MEMBER, such as PATH:{candidates[0]}"
         )
@@ -453,8 +461,8 @@ def _stored_files(folder: Path) -> set[str]:
     """Return the paths of all files below a folder, relative to it and with slashes."""
     files = set()
     for parent, _, names in os.walk(folder):
-        place = os.path.relpath(parent, folder).replace(os.sep, "/")
-        files |= {name if place == "." else f"{place}/{name}" for name in names}
+        place = parent[len(str(folder)) :].replace(os.sep, "/")
+        files |= {f"{place}/{name}"[1:] for name in names}
     return files
 
 
@@ -466,7 +474,9 @@ def _members(path: Path) -> dict[str, Member] | None:
         node = _open_zarr(path)
         if not isinstance(node, zarr.Group):
             return None
-        inside = dict(node.members(max_depth=None))
+        with warnings.catch_warnings():  # of files that are not Zarr's and lie in the folder
+            warnings.simplefilter("ignore", zarr.errors.ZarrUserWarning)
+            inside = dict(node.members(max_depth=None))
         return {
             name: Member(tuple(array.shape), np.dtype(array.dtype))
             for name, array in sorted(inside.items())
@@ -496,9 +506,9 @@ def _open_zarr(path: Path) -> Any:
     try:
         return zarr.open(path, mode="r")
     except FileNotFoundError:
-        raise ValueError("the folder is not a Zarr array or group") from None
+        raise NotAnArrayError("the folder is not a Zarr array or group") from None
 
 
 def _check_numbers(dtype: np.dtype[Any]) -> None:
     if (kind := NOT_NUMBERS.get(dtype.kind)) is not None:
-        raise ValueError(f"it holds {kind} (dtype {dtype}); allowed: numbers, as uint8 images or float32 features")
+        raise NotAnArrayError(f"it holds {kind} (dtype {dtype}); allowed: numbers, as uint8 images or float32 features")
