@@ -21,8 +21,27 @@ from ganlab.inputs import InputDescription
 UInt8 = npt.NDArray[np.uint8]
 Frames = Literal["first", "all"]
 Progress = Callable[[int, int], None]
-SUFFIXES = (".apng", ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".pnm",
-            ".ppm", ".qoi", ".tga", ".tif", ".tiff", ".webp")  # fmt: skip
+SUFFIXES = (
+    ".apng",
+    ".avif",
+    ".bmp",
+    ".dib",
+    ".gif",
+    ".jfif",
+    ".jpe",
+    ".jpeg",
+    ".jpg",
+    ".pbm",
+    ".pgm",
+    ".png",
+    ".pnm",
+    ".ppm",
+    ".qoi",
+    ".tga",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 GREY = ("1", "L", "LA", "La")  # Pillow's modes without colour
 BACKGROUND = "white"  # of a page, on which viewers show transparent pictures
 RESAMPLING = Image.Resampling.BICUBIC  # Pillow widens the kernel when it shrinks a picture, so nothing is aliased
@@ -246,12 +265,20 @@ def read_pictures(
     left_out["further frames"] = sum(each.frames - 1 for each in facts) if frames == "first" else 0
     transparent = sum(each.transparent for each in facts)
     read = InputDescription(
-        str(folder), "pictures", images.shape, str(images.dtype), files=len(files) - len(faults),
-        colour="grey" if channels == 1 else "RGB", stored_modes=dict(Counter(each.mode for each in facts).most_common()),
-        background=BACKGROUND if transparent else None, transparent=transparent,
-        turned=sum(each.turned for each in facts), resized_to=resolution,
-        left_out={reason: count for reason, count in left_out.items() if count}, unreadable=tuple(faults),
-    )  # fmt: skip
+        str(folder),
+        "pictures",
+        images.shape,
+        str(images.dtype),
+        files=len(files) - len(faults),
+        colour="grey" if channels == 1 else "RGB",
+        stored_modes=dict(Counter(each.mode for each in facts).most_common()),
+        background=BACKGROUND if transparent else None,
+        transparent=transparent,
+        turned=sum(each.turned for each in facts),
+        resized_to=resolution,
+        left_out={reason: count for reason, count in left_out.items() if count},
+        unreadable=tuple(faults),
+    )
     return ReadPictures(images, tuple(faults), read)
 
 

@@ -237,8 +237,11 @@ def report(folder: Path, as_json: bool) -> None:
 )
 @click.option("--resize", type=click.IntRange(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out pictures that can't be read.")
-@click.option("--frames", type=click.Choice(["first", "all"]),
-              help="What to read of pictures with several frames or pages; default: refuse them.")  # fmt: skip
+@click.option(
+    "--frames",
+    type=click.Choice(["first", "all"]),
+    help="What to read of pictures with several frames or pages; default: refuse them.",
+)
 @click.option("--allow-missing", is_flag=True, help="Leave out images of a Zarr array whose chunks are not stored.")
 @click.option(
     "--embedding",
@@ -282,8 +285,17 @@ def measure(
         return
     from jobs.pipeline import measure_path
 
-    answer = measure_path(path, threshold, reference, resize, console, embedding or "pixels",
-                          skip_unreadable=skip_unreadable, frames=frames, allow_missing=allow_missing)  # fmt: skip
+    answer = measure_path(
+        path,
+        threshold,
+        reference,
+        resize,
+        console,
+        embedding or "pixels",
+        skip_unreadable=skip_unreadable,
+        frames=frames,
+        allow_missing=allow_missing,
+    )
     if page is not None:
         from jobs.report.sample_page import write_sample_report
 

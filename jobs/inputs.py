@@ -43,29 +43,28 @@ def describe_array(path: Path, array: ArrayFile | StoredItems | Samples) -> Inpu
     return read
 
 
-def value_range(array: _Readable) -> tuple[float, float, int]:
-    """Least and largest value of an array's first images, and the number of those."""
+def with_value_range(read: InputDescription, array: _Readable) -> InputDescription:
+    """Add the least and largest value of an array's first images to its description."""
     images = min(array.shape[0], max(1, RANGE_BYTES // (array.dtype.itemsize * math.prod(array.shape[1:]))))
     values = array.read(0, images)
-    return float(values.min()), float(values.max()), images
+    return replace(read, value_range=(float(values.min()), float(values.max())), value_range_images=images)
 
 
-def with_value_range(read: InputDescription, array: _Readable) -> InputDescription:
-    """Add the range of values to the description of an array."""
-    low, high, images = value_range(array)
-    return replace(read, value_range=(low, high), value_range_images=images)
+def conversion(read: InputDescription) -> str:
+    """Say how to convert an array of another type than uint8 and float32 into one that can be measured.
 
-
-def conversion(read: InputDescription, low: float, high: float) -> str:
-    """Python that saves an array of another type than uint8 and float32 as one that can be measured.
-
-    Whole numbers from 0 to 255 become uint8, all others float32.
+    Whole numbers become uint8 if all were seen to lie from 0 to 255, everything else float32.
     """
+    assert read.value_range is not None
+    low, high = read.value_range
     path = Path(read.path)
-    whole = np.dtype(read.dtype).kind in "iub" and low >= 0 and high <= 255
-    to = "uint8" if whole else "float32"
+    seen = read.value_range_images == read.shape[0]
+    to = "uint8" if np.dtype(read.dtype).kind in "iub" and seen and low >= 0 and high <= 255 else "float32"
     opened = f"zarr.open({read.path!r})" if path.is_dir() else f"np.load({read.path!r})"
     member = "" if read.member is None else f"[{read.member!r}]"
     everything = "[:]" if path.is_dir() else ""
     new = str(path.with_name(f"{path.stem}-{to}.npy"))
-    return f"np.save({new!r}, {opened}{member}{everything}.astype(np.{to}))"
+    return (
+        f"its values are from {low:.6g} to {high:.6g}, so convert it with "
+        f"np.save({new!r}, {opened}{member}{everything}.astype(np.{to}))"
+    )

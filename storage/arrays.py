@@ -26,8 +26,16 @@ from storage.samples import Samples, read_numbers
 IMAGE_NAMES = ("images", "points")
 LABEL_NAMES = ("labels", "label", "y", "targets")
 FORMATS = "an array as .npy, .npz or a Zarr folder"
-NOT_NUMBERS = {"O": "Python objects", "U": "text", "S": "text", "T": "text", "V": "records", "c": "complex numbers",
-               "M": "dates", "m": "durations"}  # fmt: skip
+NOT_NUMBERS = {
+    "O": "Python objects",
+    "U": "text",
+    "S": "text",
+    "T": "text",
+    "V": "records",
+    "c": "complex numbers",
+    "M": "dates",
+    "m": "durations",
+}
 UNREADABLE = (ValueError, EOFError, TypeError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 

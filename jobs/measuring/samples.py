@@ -16,7 +16,7 @@ import numpy as np
 from ganlab.embedding import embedding_key
 from ganlab.inputs import InputDescription
 from ganlab.pictures import Frames, PictureError, read_pictures
-from jobs.inputs import conversion, describe_array, value_range, with_value_range
+from jobs.inputs import conversion, describe_array, with_value_range
 from jobs.measuring.comparison import SPLIT_FROM, Comparison, Keep, Map, Source
 from jobs.measuring.space import PIXELS, Progress, Space, Wanted, classifier_space, embed
 from jobs.strict import SpecError
@@ -27,8 +27,11 @@ from storage.samples import DamagedShardError
 READ_BYTES = 2**24  # of a file, at a time
 FORMAT = 1  # of what is kept
 Keeper = Callable[[str, Comparison], Keep]
-OPTIONS = {"skip_unreadable": "--skip-unreadable", "resolution": "--resize PIXELS",
-           "frames": "--frames first or --frames all"}  # fmt: skip
+OPTIONS = {
+    "skip_unreadable": "--skip-unreadable",
+    "resolution": "--resize PIXELS",
+    "frames": "--frames first or --frames all",
+}
 """Options of the command line for settings of `ganlab.pictures.read_pictures`."""
 
 
@@ -173,9 +176,12 @@ def open_samples(
     try:
         if path.is_dir() and not any((path / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
             images, _, read = read_pictures(
-                path, resolution=reading.resize, skip_unreadable=reading.skip_unreadable, frames=reading.frames,
+                path,
+                resolution=reading.resize,
+                skip_unreadable=reading.skip_unreadable,
+                frames=reading.frames,
                 progress=progress,
-            )  # fmt: skip
+            )
             opened = Opened(path, InMemory(images), None, read)
         else:
             opened = _open_array(path, reading)
@@ -184,9 +190,7 @@ def open_samples(
         opened = replace(opened, read=with_value_range(opened.read, opened.source))
     except PictureError as error:
         remedy = OPTIONS.get(error.setting)
-        raise SpecError(
-            f"{path}: {error.found}; allowed: {error.allowed}{f', or {remedy}' if remedy else ''}"
-        ) from error
+        raise SpecError(f"{error.found}; allowed: {error.allowed}{f', or {remedy}' if remedy else ''}") from error
     except MissingItemsError as error:
         raise SpecError(f"{error}, or --allow-missing, which leaves those images out") from error
     except ValueError as error:
@@ -198,11 +202,8 @@ def _open_array(path: Path, reading: Reading) -> Opened:
     source = open_array(path, rank=None, allow_missing=reading.allow_missing)
     read = describe_array(path, source)
     if source.dtype not in (np.uint8, np.float32):
-        low, high, _ = value_range(source)
-        raise ValueError(
-            f"{path}: got {source.dtype}; allowed: uint8 images or float32 features; its values are from {low:.6g} to "
-            f"{high:.6g}, so convert it with {conversion(read, low, high)}"
-        )
+        remedy = conversion(with_value_range(read, source))
+        raise ValueError(f"{path}: got {source.dtype}; allowed: uint8 images or float32 features; {remedy}")
     if (labels := open_labels(path, source)) is None:
         return Opened(path, source, None, read)
     return Opened(path, source, labels.values, replace(read, labels=labels.name, unstored_labels=labels.unstored))

@@ -139,16 +139,19 @@ STORED = np.random.default_rng(5).integers(1, 256, (50, 3, 8, 8), dtype=np.uint8
 LAYOUTS = {
     "format 2": {"zarr_format": 2, "chunks": (10, 3, 8, 8)},
     "format 2, nested keys": {
-        "zarr_format": 2, "chunks": (10, 3, 8, 8), "chunk_key_encoding": {"name": "v2", "separator": "/"},
+        "zarr_format": 2,
+        "chunks": (10, 3, 8, 8),
+        "chunk_key_encoding": {"name": "v2", "separator": "/"},
     },
     "format 3": {"chunks": (10, 3, 8, 8)},
     "format 3, keys with dots": {
-        "chunks": (10, 3, 8, 8), "chunk_key_encoding": {"name": "default", "separator": "."},
+        "chunks": (10, 3, 8, 8),
+        "chunk_key_encoding": {"name": "default", "separator": "."},
     },
     "chunks along every axis": {"chunks": (10, 1, 4, 8)},
     "shards": {"chunks": (5, 3, 8, 8), "shards": (10, 3, 8, 8)},
     "shards along every axis": {"chunks": (5, 1, 4, 8), "shards": (10, 3, 8, 8)},
-}  # fmt: skip
+}
 
 
 def half_written(path: Path, layout: str, *written: slice, name: str | None = "images") -> zarr.Array:

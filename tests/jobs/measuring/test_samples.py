@@ -10,6 +10,7 @@ import zarr
 from PIL import Image
 from rich.console import Console
 
+from jobs import inputs
 from jobs.measuring.samples import Reading, open_samples
 from jobs.pipeline import measure_path
 from jobs.report.sample_page import write_sample_report
@@ -118,6 +119,15 @@ def test_the_conversion_that_is_named_works(
     (made,) = folder.glob("*-*.npy")
     np.testing.assert_array_equal(np.load(made), values.astype(np.load(made).dtype))
     assert open_samples(made).source.shape == POOL.shape
+
+
+def test_what_was_not_seen_is_not_squeezed_into_a_byte(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "RANGE_BYTES", 8 * 10)
+    np.save(folder / "a.npy", np.arange(300).reshape(300, 1))
+    with pytest.raises(SpecError, match=r"from 0 to 9, so convert it with .*np\.float32"):
+        open_samples(folder / "a.npy")
+    np.save(folder / "b.npy", np.arange(300, dtype=np.float32).reshape(300, 1))
+    assert "values 0 to 19 in the first 20" in str(open_samples(folder / "b.npy").read)
 
 
 def test_the_range_of_floats_is_the_unit_of_distances(folder: Path) -> None:
