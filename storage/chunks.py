@@ -9,6 +9,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +39,19 @@ def missing_items(array: Any, folder: Path) -> NDArray[np.bool_]:
     ValueError
         If shards are coded so that their chunks can't be found, or an index is damaged.
     """
-    place = folder / array.path
-    stored = _stored_files(place)
+    files_in = lru_cache(maxsize=1)(
+        _files
+    )  # in the order of their coordinates, chunks of one folder follow one another
     outer = array.shards or array.chunks
     grid = [-(-size // step) for size, step in zip(array.shape, outer, strict=True)]
     within = [step // part for step, part in zip(outer, array.chunks, strict=True)]
     read_index = _shard_index_reader(array, within)
     found = np.zeros([count * inner for count, inner in zip(grid, within, strict=True)], bool)
     for at in itertools.product(*map(range, grid)):
-        key = array.metadata.encode_chunk_key(at)
-        if key in stored:
+        parent, file = os.path.split(os.path.join(folder, array.path, array.metadata.encode_chunk_key(at)))
+        if file in files_in(parent):
             block = tuple(slice(i * inner, (i + 1) * inner) for i, inner in zip(at, within, strict=True))
-            found[block] = True if read_index is None else read_index(place / key)
+            found[block] = True if read_index is None else read_index(Path(parent, file))
     inside = tuple(slice(-(-size // step)) for size, step in zip(array.shape, array.chunks, strict=True))
     whole = found[inside].reshape(inside[0].stop, -1).all(axis=1)
     missing: NDArray[np.bool_] = np.repeat(~whole, array.chunks[0])[: array.shape[0]]
@@ -100,10 +102,9 @@ def _shard_index_reader(array: Any, within: list[int]) -> Callable[[Path], NDArr
     return read_index
 
 
-def _stored_files(folder: Path) -> set[str]:
-    """Return the paths of all files below a folder, relative to it and with slashes."""
-    files = set()
-    for parent, _, names in os.walk(folder):
-        place = parent[len(str(folder)) :].replace(os.sep, "/")
-        files |= {f"{place}/{name}"[1:] for name in names}
-    return files
+def _files(folder: str) -> frozenset[str]:
+    """Return the names in a folder; none if there is no such folder."""
+    try:
+        return frozenset(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()

@@ -195,6 +195,14 @@ def test_missing_images_are_refused_or_left_out(tmp_path: Path, layout: str, nam
         array.read(0, 31)
 
 
+def test_an_array_that_has_been_completed_is_read(tmp_path: Path) -> None:
+    array = half_written(tmp_path / "a.zarr", "format 3, keys with dots", slice(0, 40))
+    with pytest.raises(MissingItemsError):
+        open_array(tmp_path / "a.zarr")
+    array[40:] = STORED[40:]
+    np.testing.assert_array_equal(open_array(tmp_path / "a.zarr").read(0, 50), STORED)
+
+
 def test_a_chunk_anywhere_in_an_image_makes_it_missing(tmp_path: Path) -> None:
     half_written(tmp_path / "a.zarr", "chunks along every axis", slice(0, 50), name=None)
     (tmp_path / "a.zarr" / "c" / "2" / "1" / "1" / "0").unlink()
