@@ -16,8 +16,9 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ganlab.cifar import CLASSES, CifarClass, read_cifar10
+from ganlab.inputs import InputDescription
 from ganlab.known_modes import draw_grid, draw_stacks, grid_centres
-from ganlab.pictures import read_pictures, resized
+from ganlab.pictures import Frames, read_pictures, resized
 from ganlab.randomness import generator_for, some_of
 
 UInt8 = npt.NDArray[np.uint8]
@@ -48,11 +49,24 @@ OpenArray = Callable[[Path], ArrayLike]
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images, uint8 (N, C, H, W), or points, float32 (N, D); int64 labels (N,), or None; pictures left out."""
+    """Images, uint8 (N, C, H, W), or points, float32 (N, D), in memory.
+
+    Attributes
+    ----------
+    images
+        The images or points.
+    labels
+        int64 (N,), or None without classes.
+    skipped
+        Pictures left out as unreadable.
+    read
+        What was read from a user's files; None for data made or shipped with a library.
+    """
 
     images: npt.NDArray[Any]
     labels: npt.NDArray[np.int64] | None = None
     skipped: tuple[str, ...] = ()
+    read: InputDescription | None = None
 
     def __post_init__(self) -> None:
         assert self.images.dtype == (np.uint8 if self.images.ndim == 4 else np.float32)
@@ -63,6 +77,12 @@ class Dataset:
 def absolute(path: Path) -> Path:
     """A path of a sweep file, which may begin with ~ or hold $VARIABLES, from the root on."""
     return Path(os.path.expandvars(path)).expanduser().absolute()
+
+
+def array_file(path: Path) -> Path:
+    """File or folder of the path of an array, which may end with :MEMBER."""
+    file, colon, _ = str(path).rpartition(":")
+    return Path(file) if colon and not path.exists() else path
 
 
 Location = Annotated[Path, AfterValidator(absolute)]
@@ -122,6 +142,8 @@ class ImagesSettings(DatasetSettings):
     """Read only so many pictures, drawn at random; the draw depends on the number of pictures alone."""
     skip_unreadable: bool = False
     """Go on without pictures that cannot be read."""
+    frames: Annotated[Frames | None, Field(exclude_if=lambda frames: frames is None)] = None
+    """What to read of files with several frames or pages, first or all; by default they are refused."""
 
 
 class ArraySettings(DatasetSettings):
@@ -129,7 +151,7 @@ class ArraySettings(DatasetSettings):
 
     name: Literal["array"] = "array"
     path: Location
-    """The file, or the Zarr store's folder."""
+    """The file, or the Zarr store's folder; PATH:MEMBER for one array of an .npz file or a Zarr group."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Read only so many images, drawn at random; the draw depends on the number of images alone."""
 
@@ -257,21 +279,22 @@ def _cifar10(settings: Cifar10Settings, progress: Progress, open_array: OpenArra
 
 
 def _images(settings: ImagesSettings, progress: Progress, open_array: OpenArray | None) -> Dataset:
-    images, skipped = read_pictures(
+    images, skipped, read = read_pictures(
         settings.path,
         channels=settings.channels,
         resolution=settings.resolution,
         crop_pixels=settings.crop_pixels,
         limit=settings.limit,
         skip_unreadable=settings.skip_unreadable,
+        frames=settings.frames,
         progress=progress,
     )
-    return Dataset(images, skipped=skipped)
+    return Dataset(images, skipped=skipped, read=read)
 
 
 def _opened(settings: ArraySettings, open_array: OpenArray | None) -> ArrayLike:
     assert open_array is not None, "array datasets need open_array"
-    if not settings.path.exists():
+    if not array_file(settings.path).exists():
         raise ValueError(f"path: got '{settings.path}', which does not exist; allowed: {ARRAY_FILES}")
     try:
         return open_array(settings.path)
@@ -361,7 +384,7 @@ def _known_support(settings: KnownSupportSettings, progress: Progress, open_arra
     if (most := settings.pixel_noise) > 0:
         moved = images.astype(np.int16) + draws.integers(-most, most + 1, images.shape, dtype=np.int16)
         images = np.clip(moved, 0, 255).astype(np.uint8)
-    return Dataset(images, chosen)
+    return Dataset(images, chosen, skipped=base.skipped, read=base.read)
 
 
 def known_support_pool(images: UInt8, m: int, seed: int) -> UInt8:

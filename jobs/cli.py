@@ -15,7 +15,7 @@ import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from click.shell_completion import CompletionItem
@@ -247,6 +247,13 @@ def report(folder: Path, as_json: bool) -> None:
     "--reference", type=click.Path(path_type=Path), help="Real images, to take the threshold and fidelity from."
 )
 @click.option("--resize", type=click.IntRange(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
+@click.option("--skip-unreadable", is_flag=True, help="Leave out pictures that can't be read.")
+@click.option(
+    "--frames",
+    type=click.Choice(["first", "all"]),
+    help="What to read of pictures with several frames or pages; default: refuse them.",
+)
+@click.option("--allow-missing", is_flag=True, help="Leave out images of a Zarr array whose chunks are not stored.")
 @click.option(
     "--embedding",
     type=click.Choice(["pixels", "classifier"]),
@@ -262,10 +269,13 @@ def report(folder: Path, as_json: bool) -> None:
 @JSON
 @ended_by_ctrl_c()
 def measure(
-    path: Path, threshold: float | None, reference: Path | None, resize: int | None, embedding: str | None,
-    page: Path | None, as_json: bool,
+    path: Path, threshold: float | None, reference: Path | None, resize: int | None, skip_unreadable: bool,
+    frames: Literal["first", "all"] | None, allow_missing: bool, embedding: str | None, page: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Compare all pairs: of a sweep so far, or of anyone's samples (.npy, .npz, Zarr, a folder of pictures)."""
+    """Compare all pairs: of a sweep so far, or of anyone's samples (.npy, .npz, Zarr, a folder of pictures).
+
+    PATH:MEMBER names one array of an .npz file or a Zarr group.
+    """
     from jobs.progress import stderr_console
     from jobs.show import show_results, show_samples
     from storage.layout import SweepLayout
@@ -274,9 +284,11 @@ def measure(
     if SweepLayout(path).spec.is_file():
         from jobs.pipeline import measure_folder
 
-        if threshold is not None or reference is not None or resize is not None or page is not None:
+        of_samples = (threshold, reference, resize, skip_unreadable or None, frames, allow_missing or None, page)
+        if any(option is not None for option in of_samples):
             raise click.UsageError(
-                "--threshold, --reference, --resize and --report are for sample files; a sweep has its own settings"
+                "--threshold, --reference, --resize, --skip-unreadable, --frames, --allow-missing and --report are for "
+                "sample files; a sweep has its own settings"
             )
         layout = _sweep_folder(path)
         measure_folder(layout, console, embedding)
@@ -284,7 +296,17 @@ def measure(
         return
     from jobs.pipeline import measure_path
 
-    answer = measure_path(path, threshold, reference, resize, console, embedding or "pixels")
+    answer = measure_path(
+        path,
+        threshold,
+        reference,
+        resize,
+        console,
+        embedding or "pixels",
+        skip_unreadable=skip_unreadable,
+        frames=frames,
+        allow_missing=allow_missing,
+    )
     if page is not None:
         from jobs.report.sample_page import write_sample_report
 

@@ -6,11 +6,13 @@ they lie.
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ganlab import datasets
 from ganlab.cifar import cifar_files
 from ganlab.datasets import Dataset, DatasetSettings, Progress
+from ganlab.inputs import InputDescription
 from ganlab.pictures import chosen_files
 from jobs.strict import SpecError
 
@@ -25,10 +27,19 @@ def load_dataset(settings: DatasetSettings, progress: Progress | None = None, so
     SpecError
         When files are missing, damaged or not what the settings say: one line with the key at fault.
     """
+    from jobs.inputs import describe_array
     from storage.arrays import open_array
 
+    read: list[InputDescription] = []
+
+    def described(path: Path) -> datasets.ArrayLike:
+        array = open_array(path)
+        read.append(describe_array(path, array))
+        return array
+
     try:
-        return datasets.load(settings, progress, open_array)
+        dataset = datasets.load(settings, progress, described)
+        return replace(dataset, read=read[-1]) if read else dataset
     except ValueError as error:
         raise SpecError(f"dataset.{error}", source=source) from error
     except OSError as error:
@@ -81,12 +92,8 @@ def _files(settings: DatasetSettings) -> list[tuple[str, int | None]]:
             return [(name, None) for name in chosen_files(settings.path, settings.limit)]
         case datasets.Cifar10Settings():
             return [_sized(file, file.parent) for file in cifar_files(settings.path, settings.split)]
-        case datasets.ArraySettings() if settings.path.is_dir():
-            return [_sized(file, settings.path) for file in sorted(settings.path.rglob("*")) if file.is_file()]
-        case datasets.ArraySettings() if settings.path.exists():
-            return [_sized(settings.path, settings.path.parent)]
         case datasets.ArraySettings():
-            raise ValueError(f"path: got '{settings.path}', which does not exist; allowed: {datasets.ARRAY_FILES}")
+            return _array_files(settings.path)
         case datasets.KnownSupportSettings():
             try:
                 return _files(settings.base)
@@ -99,6 +106,17 @@ def _limited(settings: DatasetSettings) -> bool:
     if isinstance(settings, datasets.KnownSupportSettings):
         return _limited(settings.base)
     return isinstance(settings, datasets.ImagesSettings | datasets.ArraySettings) and settings.limit is not None
+
+
+def _array_files(path: Path) -> list[tuple[str, int | None]]:
+    file = datasets.array_file(path)
+    if not file.exists():
+        raise ValueError(f"path: got '{path}', which does not exist; allowed: {datasets.ARRAY_FILES}")
+    files: list[tuple[str, int | None]] = [_sized(file, file.parent)]
+    if file.is_dir():
+        files = [_sized(each, file) for each in sorted(file.rglob("*")) if each.is_file()]
+    member = str(path).removeprefix(str(file))
+    return [*files, (member, None)] if member else files
 
 
 def _sized(file: Path, folder: Path) -> tuple[str, int]:

@@ -22,6 +22,7 @@ from cluster.gpus import VISIBLE
 from cluster.local import local_dask, local_memory_bytes, local_ray, local_resources
 from ganlab.datasets import Dataset, label_count
 from ganlab.embedding import check_labelled
+from ganlab.pictures import Frames
 from ganlab.tiles import least_memory_bytes
 from jobs.data import dataset_fingerprint, load_dataset
 from jobs.imported import find_code, keep_code
@@ -30,7 +31,15 @@ from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map
 from jobs.measuring.measure import measure_sweep
 from jobs.measuring.sample_answer import SampleAnswer, measure_samples
-from jobs.measuring.samples import InMemory, check_alike, in_embedding, is_long, keep_in_cache, open_samples
+from jobs.measuring.samples import (
+    InMemory,
+    Reading,
+    check_alike,
+    in_embedding,
+    is_long,
+    keep_in_cache,
+    open_samples,
+)
 from jobs.measuring.space import PIXELS
 from jobs.plan import check_model, shard_plan, try_imported
 from jobs.progress import Bar, PairsBar, SweepProgress, reading_bar
@@ -117,6 +126,8 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
                 f"got classifier, but dataset {spec.dataset.name} cannot train one: {error}",
                 ("collisions", "embedding"), spec.source,
             ) from None  # fmt: skip
+    if dataset.read is not None:
+        console.print(f"read {dataset.read}", markup=False)
     for path in dataset.skipped:
         console.print(f"left out, unreadable: {path}")
     find_code(spec)
@@ -215,12 +226,15 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
 
 def measure_path(
     path: Path, threshold: float | None, reference: Path | None, resize: int | None, console: Console,
-    embedding: str = PIXELS.name,
+    embedding: str = PIXELS.name, *, skip_unreadable: bool = False, frames: Frames | None = None,
+    allow_missing: bool = False,
 ) -> SampleAnswer:  # fmt: skip
     """Measure anyone's samples; when it is long and they lie in a file, workers share the work, and it can be resumed."""
-    with reading_bar(console, "Reading pictures") as reading:
-        samples = open_samples(path, resize, reading)
-        real = None if reference is None else open_samples(reference, resize, reading)
+    reading = Reading(resize, skip_unreadable, frames, allow_missing)
+    with reading_bar(console, "Reading pictures") as progress:
+        samples = open_samples(path, reading, progress)
+        real = None if reference is None else open_samples(reference, reading, progress)
+    reading.check(*(each for each in (samples, real) if each is not None))
     if real is not None:
         check_alike(samples, real)
     elif threshold is None:

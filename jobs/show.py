@@ -127,6 +127,9 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
         f"{row.values['duplicates']:,} duplicates among {row.values['pairs_compared']:,} pairs of {row.samples:,} images;"
         f" a duplicate is a pair at most {answer.threshold:.6g} apart in {answer.space.name} ({answer.threshold_from})"
     )
+    yield f"Read {answer.samples.read}"
+    if answer.reference is not None:
+        yield f"Read {answer.reference.read}"
     if answer.space.classifier is not None:
         yield f"The classifier is right about {answer.space.classifier.held_out_accuracy:.1%} of held-out real images"
     for name in ("quality", "published"):

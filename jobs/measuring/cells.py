@@ -126,7 +126,10 @@ COMPUTED: dict[str, Compute] = {
         _by_size(facts, axes, name) for name in ("probability", "low", "high")
     ],
     "collision_probability_model": lambda facts, axes: np.array(
-        [facts.support.collision_probability(size) if size in facts.frequencies else np.nan for size in axes.sample_sizes]
+        [
+            facts.support.collision_probability(size) if size in facts.frequencies else np.nan
+            for size in axes.sample_sizes
+        ]
     ),
     "n_disjoint_samples": lambda facts, axes: _by_size(facts, axes, "repeats"),
     "nonuniformity": lambda facts, axes: facts.support.nonuniformity,

@@ -7,23 +7,31 @@ import hashlib
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ganlab.embedding import embedding_key
-from ganlab.pictures import read_pictures
+from ganlab.inputs import InputDescription
+from ganlab.pictures import Frames, PictureError, read_pictures
+from jobs.inputs import conversion, describe_array, with_value_range
 from jobs.measuring.comparison import ENGINE, SPLIT_FROM, Comparison, Keep, Map, Source
 from jobs.measuring.space import PIXELS, Progress, Space, Wanted, classifier_space, embed
 from jobs.strict import SpecError
-from storage.arrays import open_array, open_labels
+from storage.arrays import MissingItemsError, open_array, open_labels
 from storage.partial_pairs import PartialPairs, cache_folder
 from storage.samples import DamagedShardError
 
 READ_BYTES = 2**24  # of a file, at a time
 Keeper = Callable[[str, Comparison], Keep]
+OPTIONS = {
+    "skip_unreadable": "--skip-unreadable",
+    "resolution": "--resize PIXELS",
+    "frames": "--frames first or --frames all",
+}
+"""Options of the command line for settings of `ganlab.pictures.read_pictures`."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +90,14 @@ class Opened:
         uint8 images or float32 features, one per item of the first axis.
     labels : int64 (n,) or None
         The class of each, where the file says so.
+    read : InputDescription
+        What was read, converted and left out.
     """
 
     path: Path
     source: Source
     labels: np.ndarray | None
+    read: InputDescription
 
     @property
     def pictures(self) -> Source | None:
@@ -99,46 +110,102 @@ class Opened:
         return Pictures(source) if len(shape) == 3 or shape[3] in (1, 3) else None
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How files are read that can be read in several ways.
+
+    Attributes
+    ----------
+    resize : int or None
+        Side in pixels to which pictures are cropped and resized; without it they must have one size.
+    skip_unreadable : bool
+        Leave out pictures that can't be read.
+    frames : {"first", "all"} or None
+        What to read of picture files with several frames; by default they are refused.
+    allow_missing : bool
+        Leave out images of a Zarr array whose chunks are not stored.
+    """
+
+    resize: int | None = None
+    skip_unreadable: bool = False
+    frames: Frames | None = None
+    allow_missing: bool = False
+
+    def check(self, *opened: Opened) -> None:
+        """Raise SpecError for an option that nothing opened can take, and for arrays that would need resizing."""
+        kinds = {each.read.kind for each in opened}
+        given = {"--skip-unreadable": self.skip_unreadable, "--frames": self.frames is not None}
+        names = [name for name, is_given in given.items() if is_given]
+        if names and "pictures" not in kinds:
+            raise SpecError(
+                f"{names[0]}: {opened[0].path} is no folder of pictures, which alone takes it; leave it out"
+            )
+        if self.allow_missing and kinds == {"pictures"}:
+            raise SpecError(f"--allow-missing: {opened[0].path} is a folder of pictures; allowed: with a Zarr array")
+        for each in opened if self.resize is not None else ():
+            sides = None if each.pictures is None else each.pictures.shape[2:]
+            if sides != (self.resize, self.resize):
+                raise SpecError(
+                    f"--resize {self.resize}: {each.path} is an array of shape {each.source.shape}, and arrays are not "
+                    "resized; allowed: an array of that size, or no --resize"
+                )
+
+
+AS_IT_IS = Reading()
+
+
 def open_samples(
-    path: Path, resize: int | None = None, progress: Callable[[int, int], None] = lambda done, total: None
+    path: Path, reading: Reading = AS_IT_IS, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> Opened:
     """Open an array file (.npy, .npz, Zarr) or read a folder of pictures.
 
     Parameters
     ----------
     path
-        uint8 images or float32 features, one per item of the first axis.
-    resize
-        Side in pixels to which pictures are cropped and resized; without it they must have one size.
+        uint8 images or float32 features, one per item of the first axis; ``PATH:MEMBER`` is one array of an ``.npz`` or a
+        Zarr group.
+    reading
+        How files are read that can be read in several ways.
 
     Raises
     ------
     SpecError
         Naming the path, what was found and what is allowed.
     """
-    labels = None
     try:
         if path.is_dir() and not any((path / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
-            images, _ = read_pictures(path, resolution=resize, progress=progress)
-            source: Source = InMemory(images)
+            images, _, read = read_pictures(
+                path,
+                resolution=reading.resize,
+                skip_unreadable=reading.skip_unreadable,
+                frames=reading.frames,
+                progress=progress,
+            )
+            opened = Opened(path, InMemory(images), None, read)
         else:
-            source = open_array(path, rank=None)
-            labels = open_labels(path, source.shape[0])
+            opened = _open_array(path, reading)
+        if opened.source.shape[0] < 2:
+            raise ValueError(f"{path}: got {opened.source.shape[0]} image; allowed: two or more")
+        opened = replace(opened, read=with_value_range(opened.read, opened.source))
+    except PictureError as error:
+        remedy = OPTIONS.get(error.setting)
+        raise SpecError(f"{error.found}; allowed: {error.allowed}{f', or {remedy}' if remedy else ''}") from error
+    except MissingItemsError as error:
+        raise SpecError(f"{error}, or --allow-missing, which leaves those images out") from error
     except ValueError as error:
-        raise SpecError(_in_options(str(error), path)) from error
+        raise SpecError(str(error)) from error
+    return opened
+
+
+def _open_array(path: Path, reading: Reading) -> Opened:
+    source = open_array(path, rank=None, allow_missing=reading.allow_missing)
+    read = describe_array(path, source)
     if source.dtype not in (np.uint8, np.float32):
-        raise SpecError(f"{path}: got {source.dtype}; allowed: uint8 images or float32 features (convert the array)")
-    if source.shape[0] < 2:
-        raise SpecError(f"{path}: got {source.shape[0]} image; allowed: two or more")
-    return Opened(path, source, labels)
-
-
-def _in_options(text: str, path: Path) -> str:
-    """What is wrong with a folder of pictures, in the words of the command line instead of the sweep file's."""
-    text = text.replace(" (skip_unreadable: true goes on without it)", "")
-    if ", the first is " in text:
-        text = f"{text.removesuffix('readable pictures')}pictures of one size, or --resize PIXELS"
-    return f"{path}: {text.removeprefix('path: ')}" if text.startswith("path: ") else text
+        remedy = conversion(with_value_range(read, source))
+        raise ValueError(f"{path}: got {source.dtype}; allowed: uint8 images or float32 features; {remedy}")
+    if (labels := open_labels(path, source)) is None:
+        return Opened(path, source, None, read)
+    return Opened(path, source, labels.values, replace(read, labels=labels.name, unstored_labels=labels.unstored))
 
 
 def check_alike(samples: Opened, reference: Opened) -> None:

@@ -76,10 +76,14 @@ def snapshot_json(here: Results) -> dict[str, Any]:
 def samples_json(answer: SampleAnswer) -> dict[str, Any]:
     """Everything that is said of anyone's samples, as plain data."""
     results = answer.results.load()
+    common = common_json(results, build_table(results))
+    if answer.reference is not None:
+        common["real"] |= {"path": str(answer.reference.path), "read": answer.reference.read.as_json()}
     return {
         "path": str(answer.samples.path),
+        "read": answer.samples.read.as_json(),
         "notes": [note._asdict() for note in answer.notes],
-        **common_json(results, build_table(results)),
+        **common,
         **snapshot_json(results.isel(trial=0, snapshot=0)),
     }
 

@@ -321,7 +321,7 @@ def test_pictures_may_keep_their_own_size(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 12, 10), np.uint8)
     for number, picture in enumerate(pixels):
         Image.fromarray(picture).save(tmp_path / f"{number}.png")
-    images, skipped = read_pictures(tmp_path)
+    images, skipped, _ = read_pictures(tmp_path)
     assert np.array_equal(images, pixels[:, None])
     assert skipped == ()
     Image.new("L", (10, 13)).save(tmp_path / "3.png")

@@ -110,3 +110,58 @@ def test_fingerprints_of_different_datasets_differ(tmp_path: Path) -> None:
         Cifar10Settings(path=tmp_path, split="test"),
     ]
     assert len({dataset_fingerprint(settings) for settings in found}) == len(found)
+
+
+# --- what was read ---
+
+
+def test_one_array_of_several_is_named_in_the_path(tmp_path: Path, images: np.ndarray) -> None:
+    np.savez(tmp_path / "a.npz", real=images, fake=255 - images)
+    with pytest.raises(SpecError, match=r"dataset\.path: .*a\.npz: .*2 of its arrays could be the images"):
+        load_dataset(ArraySettings(path=tmp_path / "a.npz"))
+    real, fake = (ArraySettings(path=tmp_path / f"a.npz:{name}") for name in ("real", "fake"))
+    dataset = load_dataset(fake)
+    assert np.array_equal(dataset.images, 255 - images)
+    assert dataset.read is not None
+    assert dataset.read.member == "fake"
+    assert image_shape(fake) == (3, 8, 8)
+    assert dataset_fingerprint(real) != dataset_fingerprint(fake)
+    with pytest.raises(SpecError, match=r"dataset\.path: got .*gone\.npz:fake', which does not exist"):
+        dataset_fingerprint(ArraySettings(path=tmp_path / "gone.npz:fake"))
+
+
+def test_an_array_with_missing_images_trains_nothing(tmp_path: Path, images: np.ndarray) -> None:
+    import zarr
+
+    array = zarr.create_array(tmp_path / "a.zarr", shape=images.shape, dtype="uint8", chunks=(5, 3, 8, 8))
+    array[:15] = images[:15]
+    for reader in (load_dataset, image_shape):
+        with pytest.raises(SpecError, match=r"dataset\.path: .*5 of 20 images are missing \(numbers 15 to 19\)"):
+            reader(ArraySettings(path=tmp_path / "a.zarr"))
+
+
+def test_pictures_with_several_frames_need_a_word(tmp_path: Path) -> None:
+    pages = [Image.new("L", (8, 8), 50 * number) for number in range(3)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with pytest.raises(SpecError, match=r"dataset\.path: picture .*a\.tif' has several frames .*frames: first or all"):
+        load_dataset(ImagesSettings(path=tmp_path, resolution=8))
+    every = load_dataset(ImagesSettings(path=tmp_path, resolution=8, frames="all"))
+    assert every.images[:, 0, 0, 0].tolist() == [0, 50, 100]
+    assert every.read is not None
+    assert (every.read.files, every.read.resized_to) == (1, 8)
+
+
+def test_a_base_says_what_was_read(tmp_path: Path, images: np.ndarray) -> None:
+    for number in range(3):
+        Image.fromarray(images[number].transpose(1, 2, 0)).save(tmp_path / f"{number}.png")
+    (tmp_path / "bad.png").write_text("text")
+    base = ImagesSettings(path=tmp_path, resolution=8, skip_unreadable=True)
+    dataset = load_dataset(KnownSupportSettings(pool=3, images=5, base=base))
+    assert dataset.skipped == ("bad.png",)
+    assert dataset.read is not None
+    assert dataset.read.left_out == {"unreadable": 1}
+
+
+def test_settings_without_frames_keep_their_fingerprint() -> None:
+    assert "frames" not in science(ImagesSettings(path=Path("x")))
+    assert science(ImagesSettings(path=Path("x"), frames="all"))["frames"] == "all"

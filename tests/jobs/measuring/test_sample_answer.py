@@ -242,7 +242,7 @@ def test_a_collapsed_sample_is_an_answer(folder: Path) -> None:
 def test_repeated_images_of_more_values_than_int32_can_sum(folder: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (200, 3, 105, 105), dtype=np.uint8)
     np.save(folder / "samples.npy", np.concatenate([images, images[:100]]))
-    answer = measure_path(folder / "samples.npy", 0.0, None, None, SILENT).as_json()
+    answer = samples_json(measure_path(folder / "samples.npy", 0.0, None, None, SILENT))
     assert answer["duplicates"] == 100
     assert answer["support_size"] == 300 * 299 / 2 / 100  # about 448
     assert [each["distance"] for each in answer["closest"]] == [0] * 20
@@ -254,7 +254,7 @@ def test_repeated_images_of_more_values_than_int32_can_sum(folder: Path) -> None
 @pytest.mark.parametrize("threshold", [0.0, 12.5, 1e10, 1e200])
 def test_a_collapsed_sample_of_images_of_any_size(folder: Path, shape: tuple[int, ...], threshold: float) -> None:
     np.save(folder / "samples.npy", np.full((20, *shape), 200, np.uint8))
-    answer = measure_path(folder / "samples.npy", threshold, None, None, SILENT).as_json()
+    answer = samples_json(measure_path(folder / "samples.npy", threshold, None, None, SILENT))
     assert answer["duplicates"] == answer["pairs_compared"] == 190
     assert answer["support_size"] == 1
     assert len(answer["closest"]) == 20
@@ -269,7 +269,7 @@ def test_images_of_as_many_values_as_one_product_sums_and_one_more(folder: Path)
     flat = images.reshape(12, -1).astype(np.int64)
     i, j = np.triu_indices(12, 1)
     squared = np.sort(np.square(flat[i] - flat[j]).sum(axis=1))
-    answer = measure_path(folder / "samples.npy", 3.0, None, None, SILENT).as_json()
+    answer = samples_json(measure_path(folder / "samples.npy", 3.0, None, None, SILENT))
     assert answer["duplicates"] == (squared <= 9).sum()
     assert [each["distance"] for each in answer["closest"]] == np.sqrt(squared[:20]).tolist()
 
@@ -283,7 +283,7 @@ def test_a_pair_at_the_threshold_is_a_duplicate(folder: Path, kind: str) -> None
     i, j = np.triu_indices(40, 1)
     distance = np.sort(np.sqrt(np.square(flat[i] - flat[j]).sum(axis=1)))
     for threshold in distance[50:70].tolist():
-        answer = measure_path(folder / "samples.npy", threshold, None, None, SILENT).as_json()
+        answer = samples_json(measure_path(folder / "samples.npy", threshold, None, None, SILENT))
         assert answer["duplicates"] == (distance <= threshold).sum()
         at = [each for each in answer["thresholds"] if each["distance"] == threshold]
         assert [round(each["probability"] * each["pairs"]) for each in at] == [answer["duplicates"]]
@@ -297,7 +297,7 @@ def test_features_of_any_size(folder: Path, scale: float) -> None:
     i, j = np.triu_indices(60, 1)
     distance = np.sqrt(np.square(images[i].astype(float) - images[j].astype(float)).sum(axis=1))
     for threshold in (0.0, float(np.float32(scale)), 1e200):
-        answer = measure_path(folder / "samples.npy", threshold, folder / "real.npy", None, SILENT).as_json()
+        answer = samples_json(measure_path(folder / "samples.npy", threshold, folder / "real.npy", None, SILENT))
         assert answer["duplicates"] == (distance <= threshold).sum()
         assert answer["frechet_distance"] == pytest.approx(0, abs=1e-9 * scale**2)
         assert answer["diversity_ratio"] == 1
@@ -306,6 +306,6 @@ def test_features_of_any_size(folder: Path, scale: float) -> None:
 @pytest.mark.parametrize("images", [np.zeros((2, 1), np.uint8), np.array([[0], [255]], np.uint8)])
 def test_two_images_of_one_value(folder: Path, images: np.ndarray) -> None:
     np.save(folder / "samples.npy", images)
-    answer = measure_path(folder / "samples.npy", 254.9, None, None, SILENT).as_json()
+    answer = samples_json(measure_path(folder / "samples.npy", 254.9, None, None, SILENT))
     assert answer["duplicates"] == int(images[1, 0] == 0)
     assert answer["closest"] == [{"images": [0, 1], "distance": float(images[1, 0])}]
