@@ -245,9 +245,14 @@ def test_repeated_images_of_more_values_than_int32_can_sum(folder: Path) -> None
     answer = samples_json(measure_path(folder / "samples.npy", 0.0, None, None, SILENT))
     assert answer["duplicates"] == 100
     assert answer["support_size"] == 300 * 299 / 2 / 100  # about 448
-    assert [each["distance"] for each in answer["closest"]] == [0] * 20
-    assert answer["closest"][0]["images"] == [0, 200]
-    assert answer["thresholds"][0] == {"distance": 0.0, "probability": 100 / (300 * 299 / 2), "pairs": 300 * 299 / 2}
+    assert [each["flagged_distance"] for each in answer["closest"]] == [0] * 20
+    assert answer["closest"][0]["flagged_index"] == [0, 200]
+    pairs = 300 * 299 // 2
+    assert answer["thresholds"][0] == {
+        "distance": 0.0,
+        "pair_distance_cdf": 100 / pairs,
+        "pair_distance_cdf_pairs": pairs,
+    }
 
 
 @pytest.mark.parametrize("shape", [(1, 181, 181), (1, 182, 181), (3, 105, 105), (1, 256, 512)])
@@ -271,7 +276,7 @@ def test_images_of_as_many_values_as_one_product_sums_and_one_more(folder: Path)
     squared = np.sort(np.square(flat[i] - flat[j]).sum(axis=1))
     answer = samples_json(measure_path(folder / "samples.npy", 3.0, None, None, SILENT))
     assert answer["duplicates"] == (squared <= 9).sum()
-    assert [each["distance"] for each in answer["closest"]] == np.sqrt(squared[:20]).tolist()
+    assert [each["flagged_distance"] for each in answer["closest"]] == np.sqrt(squared[:20]).tolist()
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
@@ -286,7 +291,9 @@ def test_a_pair_at_the_threshold_is_a_duplicate(folder: Path, kind: str) -> None
         answer = samples_json(measure_path(folder / "samples.npy", threshold, None, None, SILENT))
         assert answer["duplicates"] == (distance <= threshold).sum()
         at = [each for each in answer["thresholds"] if each["distance"] == threshold]
-        assert [round(each["probability"] * each["pairs"]) for each in at] == [answer["duplicates"]]
+        assert [round(each["pair_distance_cdf"] * each["pair_distance_cdf_pairs"]) for each in at] == [
+            answer["duplicates"]
+        ]
 
 
 @pytest.mark.parametrize("scale", [1e-45, 1e-30, 1.0, 3.4e38])
@@ -308,4 +315,4 @@ def test_two_images_of_one_value(folder: Path, images: np.ndarray) -> None:
     np.save(folder / "samples.npy", images)
     answer = samples_json(measure_path(folder / "samples.npy", 254.9, None, None, SILENT))
     assert answer["duplicates"] == int(images[1, 0] == 0)
-    assert answer["closest"] == [{"images": [0, 1], "distance": float(images[1, 0])}]
+    assert answer["closest"] == [{"flagged_index": [0, 1], "flagged_distance": float(images[1, 0])}]
