@@ -103,7 +103,8 @@ VARIABLES: dict[str, Variable] = {
         _TS,
         "1",
         "distance to the real images against that of real ones; 1 is as near",
-        "median distance of samples to their nearest training image / the same of held-out real images",
+        "median distance of samples to their nearest training image / the same of held-out real images; missing where "
+        "most real images have an exact copy",
     ),
     "realistic_share": Variable(
         _TS, "1", "share of realistic samples", "nearer to a training image than the Dataset's attribute manifold says"

@@ -67,6 +67,7 @@ class Row:
     step: int | None
     samples: int | None
     duplicates: int | None
+    listed_samples: int | None
     support: Measured | None
     realistic_support: Measured | None
     sample_size_at_half: Measured | None
@@ -242,6 +243,13 @@ class Table:
                 f"No verdict: the samples lie more than {self.gate:g} times as far from the real images as held-out real "
                 "images do, and bad samples look diverse."
             )
+        in_part = len([row for row in self.trials if 0 < (row.listed_samples or 0) < (row.samples or 0)])
+        if in_part:
+            notes.append(
+                f"Heavy modes, classes, collision frequencies and the realistic support of {in_part} "
+                f"trial{'s' if in_part > 1 else ''} are of the first samples (listed_samples says how many): duplicates "
+                "are too many to list."
+            )
         return notes
 
     @property
@@ -344,6 +352,7 @@ def _row(results: Results, place: int, names: list[str]) -> Row:
         step=count("step"),
         samples=count("samples"),
         duplicates=count("duplicates"),
+        listed_samples=count("listed_samples") if "listed_samples" in results else None,  # not in results of 0.1.0
         support=interval("support_size", one_sided),
         realistic_support=among and Measured(among.value, among.low, among.high, math.isinf(among.high)),
         sample_size_at_half=interval("sample_size_at_half", one_sided),
