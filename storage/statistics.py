@@ -274,7 +274,8 @@ STATISTICS: tuple[Statistic, ...] = (
         TRIAL,
         "1",
         "distance to the real images against that of real ones; 1 is as near",
-        "median distance of samples to their nearest training image / the same of held-out real images",
+        "median distance of samples to their nearest training image / the same of held-out real images; missing where "
+        "most real images have an exact copy",
         tables=("quality",),
         heading="fidelity ratio",
         form=".2f",

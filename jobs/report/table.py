@@ -243,6 +243,13 @@ class Table:
                 f"Withheld: the samples lie more than {self.gate:g} times as far from the real images as held-out real "
                 "images do, and bad samples look diverse."
             )
+        in_part = sum(row.values.get("listed_samples") != row.samples for row in self.trials)
+        if in_part:
+            notes.append(
+                f"Heavy modes, classes, collision frequencies and the realistic support of {in_part} "
+                f"trial{'s' if in_part > 1 else ''} are of the first samples (listed_samples says how many): duplicates "
+                "are too many to list."
+            )
         return notes
 
     @property
