@@ -14,14 +14,13 @@ from scipy import stats
 from scipy.sparse import coo_array
 
 from ganlab.intervals import wilson_interval
-from ganlab.support import Estimate, degrees_of, estimate, estimate_from_degrees
+from ganlab.support import Estimate, degrees_of, estimate
 
 Index = npt.NDArray[np.int64]
 Law = Callable[[int, int, int], float]
 """Expected number of modes of so many images, or more, in a sample: ``law(members, samples, duplicates)``."""
 
 CHANCE = 0.01  # of naming a mode in a sample that follows the law
-_PRIOR = 0.5  # duplicates added to those of a real image, at the mean rate of all
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,18 +138,17 @@ def _uniform_law(members: int, samples: int, duplicates: int) -> float:
 
 
 def _real_law(degrees: npt.NDArray[np.int64]) -> Law:
-    """Were each image in a part of the real source, as often duplicated as the real images there.
+    """Were the sample drawn from the source of the real images, of which each stands for an equal part.
 
-    A real image with d duplicates among r others stands for images whose duplicates number Poisson at a rate with the
-    gamma law of shape d + ½; so those in another sample are negative binomial.
+    The images of a part are duplicates of others at one rate, known from the d duplicates of its real image: gamma, of
+    shape d + ½ (Jeffreys). So the duplicates of an image in another sample are negative binomial.
     """
-    size = estimate_from_degrees(degrees).size
     degree, images = np.unique(degrees, return_counts=True)
-    weight = _PRIOR * size + len(degrees) - 1
+    others = len(degrees) - 1
 
     def expected(members: int, samples: int, duplicates: int) -> float:
-        more = stats.nbinom.sf(members - 2, degree + _PRIOR, weight / (weight + samples - 1))
-        return samples * float(more @ images) / len(degrees)
+        more = stats.nbinom.sf(members - 2, degree + 0.5, others / (others + samples - 1))
+        return min(1.0, samples / len(degrees)) * float(more @ images)
 
     return expected
 

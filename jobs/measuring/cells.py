@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.modes import MOST_MODES
 from ganlab.support import Estimate, collision_probability
 from jobs.measuring.facts import SampleFacts
 
-COPIES = 6  # images kept of a mode, to be looked at
+MODES_SHOWN = 8  # heavy modes kept of a sample, the largest first, to be looked at
+COPIES = 6  # images kept of each
 _NUMBERS = (
     "support_size", "support_size_low", "support_size_high", "sample_size_at_half", "sample_size_at_half_low",
     "sample_size_at_half_high", "nonuniformity", "largest_mode_mass", "diversity_ratio", "fidelity_ratio",
@@ -37,9 +37,9 @@ def missing_cell(sizes: int, flagged: int, distances: int, classes: int) -> dict
         **{name: np.full(sizes, nan) for name in _SIZES}, "collision_repeats": np.full(sizes, -1),
         "flagged_index": np.full((flagged, 2), -1), "flagged_distance": np.full(flagged, nan),
         "reference_index": np.full((flagged, 2), -1), "reference_distance": np.full((flagged, 2), nan),
-        **{f"mode_mass{end}": np.full(MOST_MODES, nan) for end in ("", "_low", "_high")},
-        "mode_members": np.full(MOST_MODES, -1), "mode_index": np.full((MOST_MODES, COPIES), -1),
-        "mode_reference_index": np.full(MOST_MODES, -1), "mode_reference_distance": np.full(MOST_MODES, nan),
+        **{f"mode_mass{end}": np.full(MODES_SHOWN, nan) for end in ("", "_low", "_high")},
+        "mode_members": np.full(MODES_SHOWN, -1), "mode_index": np.full((MODES_SHOWN, COPIES), -1),
+        "mode_reference_index": np.full(MODES_SHOWN, -1), "mode_reference_distance": np.full(MODES_SHOWN, nan),
         "pair_probability": np.full(distances, nan), "pair_probability_pairs": np.full(distances, -1),
         "diversity_ratio_at": np.full(distances, nan),
         **{name: np.full(classes, nan) for name in _CLASSES},
@@ -139,7 +139,7 @@ def _put_flagged(cell: dict[str, Any], facts: SampleFacts, first: int, flagged: 
 
 
 def _put_modes(cell: dict[str, Any], facts: SampleFacts, first: int) -> None:
-    for place, mode in enumerate(facts.heavy.modes):
+    for place, mode in enumerate(facts.heavy.modes[:MODES_SHOWN]):
         shown = mode.members[:COPIES]
         cell["mode_mass"][place], cell["mode_mass_low"][place] = mode.mass, mode.low
         cell["mode_mass_high"][place], cell["mode_members"][place] = mode.high, len(mode.members)

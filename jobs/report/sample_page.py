@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.measuring.cells import COPIES
+from jobs.measuring.cells import COPIES, MODES_SHOWN
 from jobs.measuring.sample_answer import SampleAnswer
 from jobs.report.mosaics import Picture, mosaic
 from jobs.report.page import ModeShown, Pair, mode_picture, write_page
@@ -119,7 +119,7 @@ def _modes(answer: SampleAnswer) -> list[ModeShown]:
         return []
     references = None if answer.reference is None else answer.reference.pictures
     shown = []
-    for mode in facts.heavy.modes:
+    for mode in facts.heavy.modes[:MODES_SHOWN]:
         images = list(read_numbers(pictures.read, mode.members[:COPIES]))
         first, nearest, distance = int(mode.members[0]), None, None
         if references is not None:
