@@ -32,7 +32,7 @@ COPY_SHARE = 1 / 16
 MOST_IMAGES = 2**14
 _MOST_LISTED = 2**22  # pairs
 _ALL_PAIRS = 2**20  # so few are listed without looking for a limit
-_PILOT = 1000  # images whose pairs give the typical distance
+_PILOT = 500  # images whose pairs give the typical distance
 _MARGIN = 2  # pairs listed, in units of those that the largest rate asks for
 
 
@@ -104,9 +104,9 @@ def duplicate_distance(
 
     Parameters and errors are those of `duplicate_distances`; ValueError too when the rate can't be shown.
     """
-    (found,), different = _distances(images, (rate,), confidence, order)
+    (found,), close = _distances(images, (rate,), confidence, order)
     if found is None:
-        raise ValueError(_too_few(rate, different))
+        raise ValueError(_too_few(rate, close.different))
     return found
 
 
@@ -148,10 +148,32 @@ def duplicate_distances(
     return dict(zip(rates, found, strict=True))
 
 
+@dataclass(frozen=True, eq=False)
+class _ClosePairs:
+    """Pairs of different images, the closest first, `different` of the `images` that were compared."""
+
+    pairs: Pairs
+    different: int
+    images: int
+
+    @property
+    def total(self) -> int:
+        return math.comb(self.different, 2)
+
+    def kth(self, count: float) -> float:
+        """Distance of the `count`-th closest pair; infinite for one that isn't listed."""
+        place = math.ceil(count) - 1
+        if place >= len(self.pairs):
+            return math.inf
+        squared = float(self.pairs.squared_distance[place])
+        distance = math.sqrt(squared)
+        return distance if distance**2 >= squared else math.nextafter(distance, math.inf)
+
+
 def _distances(
     images: Array, rates: Sequence[float], confidence: float, order: npt.NDArray[np.int64] | None
-) -> tuple[list[DuplicateDistance | None], int]:
-    """The distance of each rate, and the number of different images."""
+) -> tuple[list[DuplicateDistance | None], _ClosePairs]:
+    """The distance of each rate, and the pairs that it was found among."""
     for rate in rates:
         _check_rate(rate)
     rows = as_images(images, at_least=2).values
@@ -160,20 +182,19 @@ def _distances(
     looked = rows[order[:MOST_IMAGES]]
     share = _MARGIN * max(rates)
     while True:
-        pairs, count, compared = _close_pairs(looked, share)
-        found = [_distance(pairs, count, compared, rate, confidence) for rate in rates]
+        close = _close_pairs(looked, share)
+        found = [_distance(close, rate, confidence) for rate in rates]
         if all(each is None or math.isfinite(each.high) for each in found):
-            return found, count
+            return found, close
         share *= 2
 
 
-def _close_pairs(rows: Array, share: float) -> tuple[Pairs, int, int]:
-    """Pairs of different images, the closest first and at least this share of all; the numbers of different images and
-    of all that were looked at."""
+def _close_pairs(rows: Array, share: float) -> _ClosePairs:
+    """List the closest pairs of different images, about this share of all, at least."""
     first = _first_of_equal(rows)
     distinct = rows[first]
     if len(distinct) < 2:
-        return Pairs.none(), len(distinct), len(rows)
+        return _ClosePairs(Pairs.none(), len(distinct), len(rows))
     typical = _pair_distances(distinct[:_PILOT])
     copy_distance = COPY_SHARE * float(np.median(typical))
     beyond = typical[typical > copy_distance]
@@ -186,9 +207,10 @@ def _close_pairs(rows: Array, share: float) -> tuple[Pairs, int, int]:
     limit = np.inf if everything else float(np.quantile(beyond, share))
     close = pairs_within(distinct, max(limit, 2 * copy_distance))
     kept = _one_of_each(close, len(distinct), copy_distance)
+    both_kept = kept[close.index[:, 0]] & kept[close.index[:, 1]]
     number = np.cumsum(kept) - 1
-    of_kept = close[kept[close.index].all(axis=1)]
-    return Pairs(number[of_kept.index], of_kept.squared_distance), int(kept.sum()), len(rows)
+    pairs = Pairs(number[close.index[both_kept]], close.squared_distance[both_kept])
+    return _ClosePairs(pairs, int(kept.sum()), len(rows))
 
 
 def _first_of_equal(rows: Array) -> npt.NDArray[np.int64]:
@@ -217,30 +239,21 @@ def _one_of_each(close: Pairs, images: int, copy_distance: float) -> npt.NDArray
     return kept
 
 
-def _distance(pairs: Pairs, different: int, compared: int, rate: float, confidence: float) -> DuplicateDistance | None:
-    """The distance of one rate; None where it can't be shown; `high` is infinite where more pairs must be listed."""
-    wanted = _expected(rate, different)
+def _distance(close: _ClosePairs, rate: float, confidence: float) -> DuplicateDistance | None:
+    """The distance of one rate: None where it can't be shown, with ends that are infinite where too few are listed."""
+    wanted = _expected(rate, close.different)
     if wanted < LEAST_PAIRS:
         return None
-    total, squared = math.comb(different, 2), pairs.squared_distance
-    if wanted > len(squared):
-        within, low, high = 0, math.nan, math.inf
-        return DuplicateDistance(math.nan, low, high, rate, compared, compared - different, total, within)
-    within = int(np.searchsorted(squared, squared[math.ceil(wanted) - 1], side="right"))
-    degrees = np.bincount(pairs.index[:within].ravel(), minlength=different)
+    distance, squared = close.kth(wanted), close.pairs.squared_distance
+    within = int(np.searchsorted(squared, distance**2, side="right"))
+    degrees = np.bincount(close.pairs.index[:within].ravel(), minlength=close.different)
     p2 = estimate_from_degrees(degrees, confidence)
-    # Were p2 at this distance larger than the count says by a factor, so would it be at those a little nearer: the
-    # distance of the rate is that of fewer pairs, by the factor.
-    fewer, more = within * p2.p2 / p2.p2_high, within * p2.p2 / p2.p2_low
-    ends = [squared[math.ceil(fewer) - 1], squared[within - 1]]
-    low, distance = (math.sqrt(end) for end in ends)
-    complete = len(squared) == total
-    high = math.inf
-    if more <= len(squared):
-        high = math.sqrt(squared[math.ceil(more) - 1])
-    elif complete:
-        high = math.sqrt(squared[-1])
-    return DuplicateDistance(distance, low, high, rate, compared, compared - different, total, within)
+    # Were p2 at this distance larger than the count says, by a factor, so would it be at those a little nearer: the
+    # distance of the rate would be that of fewer pairs, by the factor.
+    low = close.kth(within * p2.p2 / p2.p2_high)
+    high = close.kth(min(within * p2.p2 / p2.p2_low, close.total))
+    copies = close.images - close.different
+    return DuplicateDistance(distance, low, high, rate, close.images, copies, close.total, within)
 
 
 def _expected(rate: float, images: int) -> float:
@@ -249,7 +262,9 @@ def _expected(rate: float, images: int) -> float:
 
 def _check_rate(rate: float) -> None:
     if not 0 < rate < 1:
-        raise ValueError(f"rate: got {rate}; allowed is between 0 and 1, exclusive; give a share of the pairs, such as 1e-4")
+        raise ValueError(
+            f"rate: got {rate}; allowed is between 0 and 1, exclusive; give a share of the pairs, such as 1e-4"
+        )
 
 
 def _too_few(rate: float, different: int) -> str:
