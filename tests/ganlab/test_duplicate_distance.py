@@ -161,7 +161,7 @@ def test_a_rate_that_the_pairs_do_not_show_is_refused(digits: np.ndarray) -> Non
 
 def test_few_images_are_measured_at_the_smallest_rate_they_show() -> None:
     assert [default_rate(count) for count in (46, 141, 142, 447, 448, 10**6)] == [1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4]
-    with pytest.raises(ValueError, match="got 45 different ones; a rate of 0.01 needs 46"):
+    with pytest.raises(ValueError, match=r"got 45 different ones; a rate of 0\.01 needs 46"):
         default_rate(45)
 
 
