@@ -77,7 +77,7 @@ def _trial(trial: Results, row: Row, numbers: list[str]) -> dict[str, Any]:
 
 def _snapshot(here: Results, names: list[str]) -> dict[str, Any]:
     numbers = {name: _measured(here[name]) for name in names}
-    count = numbers.pop("heavy_modes")
+    numbers["heavy_modes_found"] = count = numbers.pop("heavy_modes")
     found = _lists(here, _LISTS)
     found["heavy_modes"] = found["heavy_modes"][: count or 0]
     found["closest"] = [each for each in found["closest"] if each["flagged_distance"] is not None]

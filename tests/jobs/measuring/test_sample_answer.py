@@ -231,3 +231,19 @@ def test_a_collapsed_sample_is_an_answer(folder: Path) -> None:
     assert len(found["heavy_modes"]) == 1
     assert found["without_heavy_modes"] is None
     write_sample_report(answer, folder / "page.html")
+
+
+def test_every_heavy_mode_is_counted_and_eight_are_pictured(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    pool = rng.integers(0, 256, (20_000, 1, 4, 4), dtype=np.uint8)
+    weights = np.append(np.full(12, 0.03), np.full(19_988, 0.64 / 19_988))
+    np.save(folder / "samples.npy", pool[rng.choice(20_000, 1500, p=weights)])
+    answer = measure_path(folder / "samples.npy", 0.0, None, None, SILENT)
+    found = answer.as_json()
+    assert len(found["heavy_modes"]) == 12
+    assert found["without_heavy_modes"]["support_size_low"] <= 20_000 <= found["without_heavy_modes"]["support_size_high"]
+    write_sample_report(answer, folder / "page.html")
+    page = (folder / "page.html").read_text()
+    assert "12 heavy modes hold" in page
+    assert page.count("and others of its mode") == 8
+    assert "4 more modes are left out here" in page
