@@ -18,7 +18,7 @@ from ganlab.birthday import (
     sample_size_at_half,
     theorem_bound,
 )
-from ganlab.intervals import pair_probability_interval, wilson_interval
+from ganlab.intervals import largest_mode_size, pair_probability_interval, wilson_interval
 
 __all__ = [
     "Estimate",
@@ -207,7 +207,8 @@ def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> E
     weights = images.astype(np.float64)
     ordered_triples = float(weights @ (counts * (counts - 1.0)))
     largest = int(counts[-1])
-    low, high = pair_probability_interval(samples, 2 * duplicates, ordered_triples, largest, confidence)
+    mode_size = largest_mode_size(counts, images)
+    low, high = pair_probability_interval(samples, 2 * duplicates, ordered_triples, mode_size, confidence)
     all_triples = samples * (samples - 1) * (samples - 2)
     return Estimate(
         samples=samples,

@@ -16,7 +16,8 @@ from ganlab.support import (
     spread,
     without_largest_mode,
 )
-from tests.benchmarks.coverage import SUPPORTS, gamma_law, heavy
+from tests.benchmarks.coverage import SUPPORTS, gamma_law
+from tests.benchmarks.supports import heavy
 
 
 def pairs_of_clusters(*sizes: int) -> np.ndarray:
@@ -103,8 +104,8 @@ class TestEstimators:
         counts = SUPPORTS["geometric, ratio 0.9"].draw(50, 1, np.random.default_rng(4))
         one = heavy(1.0, 0).draw(7, 1, np.random.default_rng(4))
         assert counts.ordered_pairs[0] % 2 == 0
-        assert (one.ordered_pairs[0], one.ordered_triples[0], one.largest_degree[0]) == (42, 210, 6)
-        low, high = pair_probability_interval(7, 42, 210, 6)
+        assert (one.ordered_pairs[0], one.ordered_triples[0], one.mode_size[0]) == (42, 210, 7)
+        low, high = pair_probability_interval(7, 42, 210, 7)
         collapsed = estimate_from_degrees(np.full(7, 6))
         assert (collapsed.p2_low, collapsed.p2_high) == (float(low), float(high))
         assert np.all(gamma_law(7, one, 0.95)[0] <= 1)
