@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from ganlab.intervals import pair_probability_interval
+from ganlab.intervals import largest_mode_size, pair_probability_interval
 
 Float = npt.NDArray[np.float64]
 
@@ -198,9 +198,8 @@ def calibrated_support(
     degree = np.bincount(pairs.ravel(), np.repeat(chance, 2), samples)
     squares = np.bincount(pairs.ravel(), np.repeat(chance**2, 2), samples)
     expected = float(chance.sum())
-    ends = pair_probability_interval(
-        samples, 2 * expected, np.maximum(degree**2 - squares, 0).sum(), degree.max(), calibration.confidence
-    )
+    triples = np.maximum(degree**2 - squares, 0).sum()
+    ends = pair_probability_interval(samples, 2 * expected, triples, largest_mode_size(degree), calibration.confidence)
     low, high = (float(end) for end in ends)
     all_pairs = math.comb(samples, 2)
     p2 = expected / all_pairs

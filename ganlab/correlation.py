@@ -46,6 +46,13 @@ class CorrelationCurve:
         """(t,) P(two images are at most so far apart): p2 at every threshold."""
         return self.within / self.pairs
 
+    @property
+    def effective_number(self) -> Floats:
+        """(t,) 1/p2 at every threshold; infinite where no pair is so close."""
+        number = np.full(len(self.distances), np.inf)
+        np.divide(self.pairs, self.within, out=number, where=self.within > 0)
+        return number
+
     def sharpened(self, squared: npt.ArrayLike, samples: int, complete_to: float) -> "CorrelationCurve":
         """With the counts over all pairs of a larger sample, as far as its close pairs are known.
 
@@ -59,9 +66,8 @@ class CorrelationCurve:
             Distance (not squared).
         """
         known = self.distances <= complete_to
-        counts = np.searchsorted(np.sort(np.asarray(squared)), squared_limit(self.distances), side="right")
-        within = np.where(known, counts, self.within).astype(np.int64)
-        pairs = np.where(known, samples * (samples - 1) // 2, self.pairs).astype(np.int64)
+        larger = pairs_curve(squared, samples, self.distances)
+        within, pairs = np.where(known, larger.within, self.within), np.where(known, larger.pairs, self.pairs)
         return CorrelationCurve(self.distances, within, pairs)
 
 
@@ -110,6 +116,23 @@ def correlation_curve(images: Array, distances: npt.ArrayLike) -> CorrelationCur
             histogram += _histogram(rows, slice(start, stop), slice(first, last), later, limits)
     pairs = len(rows) * (len(rows) - 1) // 2
     return CorrelationCurve(at, np.cumsum(histogram[:-1]), np.full(len(at), pairs))
+
+
+def pairs_curve(squared: npt.ArrayLike, samples: int, distances: npt.ArrayLike) -> CorrelationCurve:
+    """Count the listed pairs of a sample within each distance.
+
+    Parameters
+    ----------
+    squared : array (m,)
+        Squared distances of the pairs, in any order: at least of all that are at most the largest distance apart.
+    samples : int
+        Images of the sample.
+    distances : array (t,)
+        Distances (not squared), not falling.
+    """
+    at = np.asarray(distances, dtype=np.float64)
+    within = np.searchsorted(np.sort(np.asarray(squared)), squared_limit(at), side="right").astype(np.int64)
+    return CorrelationCurve(at, within, np.full(len(at), samples * (samples - 1) // 2))
 
 
 def diversity_ratio(generated: CorrelationCurve, real: CorrelationCurve) -> Floats:

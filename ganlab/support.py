@@ -18,7 +18,7 @@ from ganlab.birthday import (
     sample_size_at_half,
     theorem_bound,
 )
-from ganlab.intervals import pair_probability_interval, wilson_interval
+from ganlab.intervals import largest_mode_size, pair_probability_interval, wilson_interval
 
 __all__ = [
     "Estimate",
@@ -31,6 +31,7 @@ __all__ = [
     "estimate",
     "estimate_from_degrees",
     "published_support",
+    "ratio_interval",
     "sample_size_at_half",
     "spread",
     "theorem_bound",
@@ -206,7 +207,8 @@ def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> E
     weights = images.astype(np.float64)
     ordered_triples = float(weights @ (counts * (counts - 1.0)))
     largest = int(counts[-1])
-    low, high = pair_probability_interval(samples, 2 * duplicates, ordered_triples, largest, confidence)
+    mode_size = largest_mode_size(counts, images)
+    low, high = pair_probability_interval(samples, 2 * duplicates, ordered_triples, mode_size, confidence)
     all_triples = samples * (samples - 1) * (samples - 2)
     return Estimate(
         samples=samples,
@@ -276,6 +278,35 @@ def collision_frequency(
     return Frequency(hits, repeats, hits / repeats, low, high)
 
 
+def ratio_interval(real: Estimate, generated: Estimate) -> tuple[float, float]:
+    """Compute the interval of the diversity ratio, p2 of the real over p2 of the generated images.
+
+    Parameters
+    ----------
+    real, generated : Estimate
+        Estimates from independent samples at one fixed distance and one level, that of the interval.
+
+    Returns
+    -------
+    low, high : float
+        Method of variance estimates recovery for a ratio (Donner & Zou, Statistical Methods in Medical Research 21,
+        2012, section 3): it needs no variance, only the two intervals, so it holds where they are skewed. Without a
+        duplicate among the real images ``low`` is 0, without one among the generated ``high`` is infinite.
+
+    Raises
+    ------
+    ValueError
+        For estimates of different levels.
+    """
+    if real.confidence != generated.confidence:
+        raise ValueError(
+            f"estimates have the levels {real.confidence} and {generated.confidence}; allowed: one level for both"
+        )
+
+    greatest = _least_ratio(generated, real)
+    return _least_ratio(real, generated), 1 / greatest if greatest > 0 else math.inf
+
+
 def spread(estimates: list[Estimate], confidence: float = 0.95) -> Spread:
     """Summarise the support sizes of several seeds.
 
@@ -328,6 +359,14 @@ def spread(estimates: list[Estimate], confidence: float = 0.95) -> Spread:
 def degrees_of(duplicates: npt.ArrayLike, samples: int) -> npt.NDArray[np.int64]:
     """Return the number of duplicates of each of ``samples`` images; the errors are those of `estimate`."""
     return np.bincount(_check_duplicates(duplicates, samples).ravel(), minlength=samples).astype(np.int64)
+
+
+def _least_ratio(over: Estimate, under: Estimate) -> float:
+    """Lower end of the interval of p2 over p2; the upper end is the inverse of the other ratio's lower end."""
+    both = over.p2 * under.p2
+    lowest = over.p2_low * (2 * over.p2 - over.p2_low)
+    highest = under.p2_high * (2 * under.p2 - under.p2_high)
+    return lowest / (both + math.sqrt(max(both**2 - lowest * highest, 0))) if lowest > 0 else 0.0
 
 
 def _size_without_largest_mode(counts: npt.NDArray[np.int64], images: npt.NDArray[np.int64]) -> float:

@@ -90,7 +90,7 @@ class Statistic:
 
 _INVERSE_SIMPSON = "1 / p2 with p2 = duplicates / pairs compared: the inverse Simpson number (Hill number of order 2)"
 _BALLS = "of balls that reach to the 5th nearest of their own set; as many samples as real images, see scored_images"
-_MODES = "heavy modes: too many copies for a sample of equally likely images, at the level of 1 %"
+_MODES = "modes larger than any of a sample of the real images, or of equally likely ones without them, at 1 %"
 _OF_CLASS = "pairs of images of that class alone"
 _DEGREES = "from the number of duplicates of each image, see docs/statistics.md"
 _JUDGED = "falling fit to the verdicts on pairs of all trials, weighted by the inverse of their chance to be shown"
@@ -194,6 +194,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "most duplicates of one image / (samples - 1)",
     ),
     Statistic("heavy_mode_count", TRIAL, "count", "heavy modes", _MODES, "int64"),
+    Statistic("heavy_mode_share", TRIAL, "1", "share of samples in heavy modes", _MODES),
     Statistic(
         "support_size_without_modes",
         TRIAL,

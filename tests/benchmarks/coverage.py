@@ -7,88 +7,63 @@ import argparse
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from ganlab.intervals import pair_probability_interval
+from tests.benchmarks.interval_0_1_0 import interval_0_1_0
+from tests.benchmarks.supports import (
+    AnySupport,
+    Counts,
+    Line,
+    Pool,
+    heavy,
+    heavy_tail,
+    hub,
+    lognormal,
+    normal_points,
+    normalised,
+    stars,
+    trained_gan,
+    two_level,
+)
 
 Float = npt.NDArray[np.float64]
 
 EXPECTED = (0.1, 0.2, 0.5, 1, 2, 3, 5, 10, 12, 20, 30, 50, 100, 200, 500, 1000, 2000, 5000)
 FAST_EXPECTED = (0.5, 2, 5, 12, 30, 200)
-LEAST, MOST = 0.93, 0.985
+SAMPLES = (200, 600, 2000, 6000, 20_000)
+FAST_SAMPLES = (200, 2000)
+LEAST, MOST = 0.93, 0.98
 
 
 @dataclass(frozen=True)
-class Counts:
-    """What the interval needs, one entry per simulated sample."""
+class Rule:
+    """Coverage of a rule in a cell, and the median of upper over lower end."""
 
-    ordered_pairs: Float
-    ordered_triples: Float
-    largest_degree: Float
+    coverage: float
+    width: float
 
 
 @dataclass(frozen=True)
 class Cell:
+    """Rules on the same simulated samples; ``absent`` is the probability that a sample holds no hub."""
+
     support: str
     expected: float
     samples: int
-    coverage: float
-    width: float
-    gamma_coverage: float
+    absent: float
+    ideal_width: float
+    today: Rule
+    before: Rule
+    gamma: Rule
 
 
-@dataclass(frozen=True)
-class Support:
-    """Probabilities of the images that can repeat; what is left of 1 goes to images that never do."""
-
-    probabilities: Float
-
-    @property
-    def p2(self) -> float:
-        return float((self.probabilities**2).sum())
-
-    def draw(self, samples: int, replicates: int, rng: np.random.Generator) -> Counts:
-        others = max(0.0, 1 - self.probabilities.sum())
-        counts = rng.multinomial(samples, np.append(self.probabilities, others), replicates)[:, :-1].astype(float)
-        ordered_pairs = counts * (counts - 1)
-        return Counts(ordered_pairs.sum(1), (ordered_pairs * (counts - 2)).sum(1), np.maximum(counts.max(1) - 1, 0))
-
-
-@dataclass(frozen=True)
-class Line:
-    """Normal points on a line, duplicates within a distance: duplication that is not transitive."""
-
-    reach: float
-
-    @property
-    def p2(self) -> float:
-        return float(2 * stats.norm.cdf(self.reach / math.sqrt(2)) - 1)
-
-    def draw(self, samples: int, replicates: int, rng: np.random.Generator) -> Counts:
-        rows = np.arange(replicates)[:, None] * 100.0
-        points = np.sort(rng.standard_normal((replicates, samples)) + rows, axis=1).ravel()
-        right = np.searchsorted(points, points + self.reach, side="right")
-        degree = (right - np.searchsorted(points, points - self.reach) - 1).reshape(replicates, samples).astype(float)
-        return Counts(degree.sum(1), (degree * (degree - 1)).sum(1), degree.max(1))
-
-
-def heavy(mass: float, others: int) -> Support:
-    return Support(np.concatenate([[mass], np.full(others, (1 - mass) / max(others, 1))]))
-
-
-def two_level(images: int, mass: float, others: int) -> Support:
-    return Support(np.concatenate([np.full(images, mass / images), np.full(others, (1 - mass) / others)]))
-
-
-def normalised(weights: Float) -> Support:
-    return Support(weights / weights.sum())
-
-
-SUPPORTS: dict[str, Support | Line] = {
+SUPPORTS: dict[str, AnySupport] = {
     "uniform, 1,000": normalised(np.ones(1000)),
     "uniform, 10,000": normalised(np.ones(10_000)),
     "Zipf, exponent 1, 1,000": normalised(1 / np.arange(1.0, 1001)),
@@ -106,6 +81,22 @@ SUPPORTS: dict[str, Support | Line] = {
     "points on a line": Line(0.005),
 }
 
+LARGE: dict[str, AnySupport] = {
+    "hub of 0.5%, near all": hub(0.005),
+    "hub of 2%, near all": hub(0.02),
+    "hub of 2%, near all of 1,000": hub(0.02, others=1000),
+    "hub of 1%, near 20%": hub(0.01, 0.2),
+    "10 stars": stars(10, 0.02, 0.5),
+    "100 stars": stars(100, 0.1, 0.8),
+    "lognormal, σ = 1": lognormal(1),
+    "lognormal, σ = 2": lognormal(2),
+    "lognormal, σ = 3": lognormal(3),
+    "3% and 2% over a power law": heavy_tail(0.03, 0.02),
+    "2%, 2% and 1% over a power law": heavy_tail(0.02, 0.02, 0.01),
+}
+
+POINTS = {f"normal points in {dimensions} dimensions": (dimensions, 1e-3) for dimensions in (2, 5, 8)}
+
 
 def gamma_law(samples: int, counts: Counts, confidence: float) -> tuple[Float, Float]:
     """The interval to beat: a gamma law whose effective count is p2² over its estimated variance."""
@@ -119,87 +110,136 @@ def gamma_law(samples: int, counts: Counts, confidence: float) -> tuple[Float, F
     return low, p2 * stats.gamma.ppf(1 - error / 2, effective + 1) / effective
 
 
-def measure(name: str, expected: float, replicates: int, rng: np.random.Generator, confidence: float = 0.95) -> Cell:
-    """Simulate samples of the size at which this many duplicates are expected (two images at least)."""
-    support = SUPPORTS[name]
-    samples = max(2, round((1 + math.sqrt(1 + 8 * expected / support.p2)) / 2))
-    chunk = min(replicates, 200)  # keeps the arrays below some 20 MB
+def measure(
+    name: str,
+    support: AnySupport,
+    samples: int,
+    replicates: int,
+    rng: np.random.Generator,
+    confidence: float = 0.95,
+) -> Cell:
+    """Simulate samples of this size and compute the rules' intervals from them."""
+    chunk = max(1, min(replicates, 200, 4_000_000 // samples))  # keeps the arrays of most supports below some 40 MB
     parts = [support.draw(samples, min(chunk, replicates - done), rng) for done in range(0, replicates, chunk)]
-    fields = ("ordered_pairs", "ordered_triples", "largest_degree")
-    counts = Counts(*(np.concatenate([getattr(part, field) for part in parts]) for field in fields))
-    low, high = pair_probability_interval(
-        samples, counts.ordered_pairs, counts.ordered_triples, counts.largest_degree, confidence
-    )
-    gamma_low, gamma_high = gamma_law(samples, counts, confidence)
-    none = counts.ordered_pairs == 0
-    with np.errstate(divide="ignore"):
-        width = float(np.median(high / low))
+    counts = Counts(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Counts)))
+    pairs, triples = counts.ordered_pairs, counts.ordered_triples
+    today = pair_probability_interval(samples, pairs, triples, counts.mode_size, confidence)
+    before = interval_0_1_0(samples, pairs, triples, counts.largest_degree, confidence)
+    gamma = gamma_law(samples, counts, confidence)
+    none = pairs == 0
+    gamma = np.where(none, 0, gamma[0]), np.where(none, today[1], gamma[1])
+    logs = np.log(pairs[~none]) if (~none).any() else np.zeros(1)
     return Cell(
         name,
-        expected,
+        samples * (samples - 1) / 2 * support.p2,
         samples,
-        _share_covered(low, high, support.p2),
-        width,
-        _share_covered(np.where(none, 0, gamma_low), np.where(none, high, gamma_high), support.p2),
+        (1 - support.hub_mass) ** samples if support.hub_mass else 0.0,
+        math.exp(2 * stats.norm.ppf((1 + confidence) / 2) * logs.std()),
+        *(_rule(*ends, support.p2) for ends in (today, before, gamma)),
     )
 
 
-def _share_covered(low: Float, high: Float, truth: float) -> float:
-    return float(((low <= truth * (1 + 1e-12)) & (truth * (1 - 1e-12) <= high)).mean())
+def samples_for(expected: float, p2: float) -> int:
+    """Sample size at which this many duplicates are expected: two images at least."""
+    return max(2, round((1 + math.sqrt(1 + 8 * expected / p2)) / 2))
 
 
-def table(cells: list[Cell], show: Callable[[Cell], str]) -> str:
-    """Lay the cells out in Markdown: a row per support, a column per expected number of duplicates."""
-    columns = sorted({cell.expected for cell in cells})
+def _rule(low: Float, high: Float, truth: float) -> Rule:
+    with np.errstate(divide="ignore"):
+        width = float(np.median(high / low))
+    return Rule(float(((low <= truth * (1 + 1e-12)) & (truth * (1 - 1e-12) <= high)).mean()), width)
+
+
+def table(cells: list[Cell], column: Callable[[Cell], float], show: Callable[[Cell], str]) -> str:
+    """Lay the cells out in Markdown: a row per support, a column per expected number of duplicates or sample size."""
+    columns = sorted({column(cell) for cell in cells})
     lines = ["| support | " + " | ".join(f"{each:,g}" for each in columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name in dict.fromkeys(cell.support for cell in cells):
-        row = {cell.expected: show(cell) for cell in cells if cell.support == name}
+        row = {column(cell): show(cell) for cell in cells if cell.support == name}
         lines.append(f"| {name} | " + " | ".join(row[each] for each in columns) + " |")
     return "\n".join(lines)
 
 
-def summary(cells: list[Cell], title: str, coverage: Callable[[Cell], float]) -> str:
-    values = np.array([coverage(cell) for cell in cells])
+def summary(cells: list[Cell], title: str, rule: Callable[[Cell], Rule]) -> str:
+    values = np.array([rule(cell).coverage for cell in cells])
     worst = cells[int(values.argmin())]
     return (
-        f"{title}: {len(values)} cells, least {values.min():.3f} ({worst.support}, {worst.expected:g} expected), "
-        f"mean {values.mean():.3f}"
+        f"| {title} | {len(values)} | {values.min():.3f} ({worst.support}, {worst.samples:,} images) | "
+        f"{values.mean():.3f} |"
     )
 
 
-def show_width(cell: Cell) -> str:
-    if math.isinf(cell.width):
+def show_coverage(cell: Cell, confidence: float) -> str:
+    return f"{cell.today.coverage:.3f}" + ("°" if cell.absent > 1 - confidence else "")
+
+
+def show_width(width: float) -> str:
+    if math.isinf(width):
         return "∞"
-    return f"{cell.width:.2f}" if cell.width < 10 else f"{cell.width:,.0f}"
+    return f"{width:.2f}" if width < 10 else f"{width:,.0f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fast", action="store_true", help="fewer cells and replicates, under a minute")
-    parser.add_argument("--replicates", type=int, help="simulated samples per cell (default 5000, fast 1000)")
+    parser.add_argument("--fast", action="store_true", help="fewer cells and replicates, about a minute")
+    parser.add_argument("--replicates", type=int, help="simulated samples per cell (default 2000, fast 500)")
     parser.add_argument("--confidence", type=float, default=0.95)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--gan", type=Path, metavar="FILE.npy", help="a trained GAN too; FILE keeps its pairs (minutes)"
+    )
     options = parser.parse_args()
-    replicates = options.replicates or (1000 if options.fast else 5000)
+    replicates = options.replicates or (500 if options.fast else 2000)
     rng = np.random.default_rng(options.seed)
     started = time.monotonic()
-    grid = FAST_EXPECTED if options.fast else EXPECTED
-    cells = [measure(name, expected, replicates, rng, options.confidence) for name in SUPPORTS for expected in grid]
-    many = [cell for cell in cells if cell.expected >= 5]
-    few = [cell for cell in cells if cell.expected < 5]
-    print(
-        f"Coverage of the {options.confidence:.0%} interval, {replicates:,} samples a cell, by expected duplicates:\n"
-    )
-    print(table(cells, lambda cell: f"{cell.coverage:.3f}"))
-    print("\nMedian width, upper over lower end (∞: most samples hold no duplicate):\n")
-    print(table(cells, show_width))
-    print()
-    print(summary(many, "5 and more expected", lambda cell: cell.coverage))
-    print(summary(few, "fewer than 5 expected", lambda cell: cell.coverage))
-    print(summary(many, "gamma law, 5 and more", lambda cell: cell.gamma_coverage))
+    by_expected = [
+        replace(
+            measure(name, support, samples_for(each, support.p2), replicates, rng, options.confidence), expected=each
+        )
+        for name, support in SUPPORTS.items()
+        for each in (FAST_EXPECTED if options.fast else EXPECTED)
+    ]
+    large: dict[str, AnySupport] = {**LARGE, **{name: normal_points(*of) for name, of in POINTS.items()}}
+    if options.gan:
+        large["trained DCGAN"] = trained_gan(options.gan)
+    by_samples = [
+        # Pools take long to draw from: fewer of the largest samples.
+        measure(name, support, n, max(200, min(replicates, 4_000_000 // n)), rng, options.confidence)
+        if isinstance(support, Pool)
+        else measure(name, support, n, replicates, rng, options.confidence)
+        for name, support in large.items()
+        for n in (FAST_SAMPLES if options.fast else SAMPLES)
+    ]
+    print(f"Coverage of the {options.confidence:.0%} interval, {replicates:,} samples a cell (fewer from pools).\n")
+    for cells, column, title in (
+        (by_expected, lambda cell: cell.expected, "expected duplicates"),
+        (by_samples, lambda cell: cell.samples, "images (°: no hub in more than 5 % of the samples)"),
+    ):
+        print(f"Coverage by {title}:\n")
+        print(table(cells, column, lambda cell: show_coverage(cell, options.confidence)))
+        print(f"\nCoverage of ganlab 0.1.0 by {title}:\n")
+        print(table(cells, column, lambda cell: f"{cell.before.coverage:.3f}"))
+        print("\nMedian width, upper over lower end: this rule / 0.1.0 / with the spread of the estimate known:\n")
+        print(
+            table(
+                cells,
+                column,
+                lambda cell: " / ".join(
+                    show_width(each) for each in (cell.today.width, cell.before.width, cell.ideal_width)
+                ),
+            )
+        )
+        print()
+    judged = [cell for cell in (*by_expected, *by_samples) if cell.absent <= 1 - options.confidence]
+    many, few = ([cell for cell in judged if (cell.expected >= 5) == each] for each in (True, False))
+    print("| | cells | least | mean |\n|---|---|---|---|")
+    print(summary(many, "5 and more expected", lambda cell: cell.today))
+    print(summary(few, "fewer than 5 expected", lambda cell: cell.today))
+    print(summary(many, "ganlab 0.1.0, 5 and more", lambda cell: cell.before))
+    print(summary(many, "gamma law, 5 and more", lambda cell: cell.gamma))
     print(f"{time.monotonic() - started:.0f} s")
-    mean = float(np.mean([cell.coverage for cell in many]))
-    if options.confidence == 0.95 and (min(cell.coverage for cell in cells) < LEAST or mean > MOST):
+    mean = float(np.mean([cell.today.coverage for cell in many]))
+    if options.confidence == 0.95 and (min(cell.today.coverage for cell in judged) < LEAST or mean > MOST):
         raise SystemExit(f"coverage must be at least {LEAST} in every cell and at most {MOST} on average")
 
 

@@ -96,3 +96,68 @@ def test_classes_are_measured_by_themselves() -> None:
     assert sum(each.support.samples for each in answers) == 2400
     lone = estimate_by_class(np.empty((0, 2), int), np.array([4, 4, 9]))
     assert [each.label for each in lone] == [4]
+
+
+def first_of_greedy(pairs: np.ndarray, samples: int, count: int) -> list[list[int]]:
+    """The image of most duplicates with these, again and again, by the definition."""
+    found: list[list[int]] = []
+    while len(pairs) and len(found) < count:
+        hub = int(np.bincount(pairs.ravel(), minlength=samples).argmax())
+        others = sorted(int(pair.sum()) - hub for pair in pairs if hub in pair)
+        found.append([hub, *others])
+        pairs = pairs[~np.isin(pairs, found[-1]).any(axis=1)]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_modes_are_those_of_the_definition(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ganlab.modes.CHANCE", np.inf)  # every mode is heavy
+    rng = np.random.default_rng(seed)
+    pairs = np.unique(np.sort((rng.random((400, 2)) ** 2 * 200).astype(int), axis=1), axis=0)
+    pairs = rng.permutation(pairs[pairs[:, 0] < pairs[:, 1]])
+    found = heavy_modes(pairs, 200)
+    assert [mode.members.tolist() for mode in found.modes] == first_of_greedy(pairs, 200, 200)
+    assert len(found.modes) > 8
+    assert found.rest is not None
+    assert found.rest.duplicates == 0
+
+
+def test_every_heavy_mode_is_found() -> None:
+    images, pairs = drawn(with_heavy([0.03] * 12, 20_000), 2000, 0)
+    found = heavy_modes(pairs, 2000)
+    assert sorted(int(images[mode.members[0]]) for mode in found.modes) == list(range(12))
+    assert found.rest is not None
+    assert found.rest.low <= 20_000 <= found.rest.high
+    assert not found.against_real
+
+
+def real_degrees(weights: np.ndarray, samples: int, seed: int) -> np.ndarray:
+    return np.bincount(drawn(weights, samples, seed)[1].ravel(), minlength=samples)
+
+
+def test_modes_that_the_real_images_have_too_are_not_heavy() -> None:
+    law = with_heavy([0.03, 0.02, 0.02, 0.01], 5000)
+    against = [
+        heavy_modes(drawn(law, 1500, seed)[1], 1500, real_degrees=real_degrees(law, 800, 100 + seed))
+        for seed in range(30)
+    ]
+    assert sum(bool(found.modes) for found in against) <= 1
+    assert all(found.against_real for found in against)
+    assert len(heavy_modes(drawn(law, 1500, 0)[1], 1500).modes) == 4  # were all equally likely, they would be
+
+
+def test_modes_beyond_those_of_the_real_images_are_heavy() -> None:
+    real = with_heavy([0.03, 0.02, 0.02, 0.01], 5000)
+    images, pairs = drawn(with_heavy([0.2, 0.1, 0.02, 0.02], 5000), 1500, 0)
+    found = heavy_modes(pairs, 1500, real_degrees=real_degrees(real, 800, 1))
+    assert [int(images[mode.members[0]]) for mode in found.modes] == [0, 1]
+    assert found.rest is not None
+    assert found.rest.samples == (images > 1).sum()
+
+
+def test_few_real_images_excuse_more() -> None:
+    """A mode that so few real images may have missed."""
+    pairs = drawn(with_heavy([0.02], 5000), 2000, 0)[1]
+    few, many = np.zeros(100, np.int64), np.zeros(2000, np.int64)
+    assert heavy_modes(pairs, 2000, real_degrees=few).modes == ()
+    assert len(heavy_modes(pairs, 2000, real_degrees=many).modes) == 1

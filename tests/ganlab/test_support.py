@@ -12,10 +12,12 @@ from ganlab.support import (
     degrees_of,
     estimate,
     estimate_from_degrees,
+    ratio_interval,
     spread,
     without_largest_mode,
 )
-from tests.benchmarks.coverage import SUPPORTS, gamma_law, heavy
+from tests.benchmarks.coverage import SUPPORTS, gamma_law
+from tests.benchmarks.supports import heavy
 
 
 def pairs_of_clusters(*sizes: int) -> np.ndarray:
@@ -102,8 +104,8 @@ class TestEstimators:
         counts = SUPPORTS["geometric, ratio 0.9"].draw(50, 1, np.random.default_rng(4))
         one = heavy(1.0, 0).draw(7, 1, np.random.default_rng(4))
         assert counts.ordered_pairs[0] % 2 == 0
-        assert (one.ordered_pairs[0], one.ordered_triples[0], one.largest_degree[0]) == (42, 210, 6)
-        low, high = pair_probability_interval(7, 42, 210, 6)
+        assert (one.ordered_pairs[0], one.ordered_triples[0], one.mode_size[0]) == (42, 210, 7)
+        low, high = pair_probability_interval(7, 42, 210, 7)
         collapsed = estimate_from_degrees(np.full(7, 6))
         assert (collapsed.p2_low, collapsed.p2_high) == (float(low), float(high))
         assert np.all(gamma_law(7, one, 0.95)[0] <= 1)
@@ -186,6 +188,53 @@ class TestFrequency:
     def test_impossible_sizes_are_refused(self, size):
         with pytest.raises(ValueError, match="sample_size"):
             collision_frequency([[0, 1]], 33, size)
+
+
+class TestRatio:
+    @staticmethod
+    @functools.cache
+    def of_pairs(count: int, samples: int = 1000, confidence: float = 0.95) -> Estimate:
+        return estimate(pairs_of_clusters(*[2] * count), samples, confidence)
+
+    def test_a_certain_side_leaves_the_interval_of_the_other(self):
+        """Compare a few duplicates with a p2 that 20,000,000 images make certain to within 1 %."""
+        few, sure = self.of_pairs(12), estimate_from_degrees(np.repeat([1, 0], [200_000, 19_800_000]))
+        low, high = ratio_interval(few, sure)
+        assert (low, high) == pytest.approx((few.p2_low / sure.p2, few.p2_high / sure.p2), rel=0.002)
+        assert ratio_interval(sure, few) == pytest.approx((1 / high, 1 / low))
+
+    def test_two_equal_sides_are_wider_by_the_root_of_two(self):
+        side = self.of_pairs(300)
+        low, high = ratio_interval(side, side)
+        assert low == pytest.approx(1 / high)
+        assert math.log(high / low) == pytest.approx(math.sqrt(2) * math.log(side.high / side.low), rel=0.01)
+
+    def test_no_duplicate_on_a_side_leaves_it_open(self):
+        none, some = self.of_pairs(0), self.of_pairs(40)
+        assert ratio_interval(none, none) == (0, math.inf)
+        low, high = ratio_interval(some, none)
+        assert some.p2_low / none.p2_high < low < some.p2 / none.p2_high
+        assert high == math.inf
+        assert ratio_interval(none, some) == pytest.approx((0, 1 / low))
+
+    def test_two_levels_are_refused(self):
+        with pytest.raises(ValueError, match=r"levels 0\.95 and 0\.9"):
+            ratio_interval(self.of_pairs(3), self.of_pairs(3, confidence=0.9))
+
+    def test_it_holds_the_ratio(self):
+        """Two supports of one kind, one of them with a heavy image, where each interval alone is skewed."""
+        rng = np.random.default_rng(21)
+        held, trials = 0, 400
+        uniform, heavy_image = np.full(1000, 1e-3), np.append(0.1, np.full(2000, 0.9 / 2000))
+        truth = (uniform**2).sum() / (heavy_image**2).sum()
+        for _ in range(trials):
+            real, generated = (
+                estimate_from_degrees(np.repeat(counts - 1, counts))
+                for counts in (rng.multinomial(200, uniform), rng.multinomial(150, heavy_image))
+            )
+            low, high = ratio_interval(real, generated)
+            held += low <= truth <= high
+        assert 0.93 * trials < held
 
 
 class TestSpread:

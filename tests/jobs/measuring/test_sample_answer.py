@@ -316,3 +316,20 @@ def test_two_images_of_one_value(folder: Path, images: np.ndarray) -> None:
     answer = samples_json(measure_path(folder / "samples.npy", 254.9, None, None, SILENT))
     assert answer["duplicates"] == int(images[1, 0] == 0)
     assert answer["closest"] == [{"flagged_index": [0, 1], "flagged_distance": float(images[1, 0])}]
+
+
+def test_every_heavy_mode_is_counted_and_eight_are_pictured(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    pool = rng.integers(0, 256, (20_000, 1, 4, 4), dtype=np.uint8)
+    weights = np.append(np.full(12, 0.03), np.full(19_988, 0.64 / 19_988))
+    np.save(folder / "samples.npy", pool[rng.choice(20_000, 1500, p=weights)])
+    answer = measure_path(folder / "samples.npy", 0.0, None, None, SILENT)
+    found = samples_json(answer)
+    assert found["heavy_mode_count"] == 12
+    assert len(found["heavy_modes"]) == 8
+    assert found["support_size_without_modes_low"] <= 20_000 <= found["support_size_without_modes_high"]
+    write_sample_report(answer, folder / "page.html")
+    page = (folder / "page.html").read_text()
+    assert "12 heavy modes hold" in page
+    assert page.count("and others of its mode") == 8
+    assert "4 more modes are left out here" in page
