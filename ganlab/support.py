@@ -27,6 +27,7 @@ __all__ = [
     "collision_frequency",
     "collision_probability",
     "corrected_support",
+    "degree_histogram",
     "degrees_of",
     "estimate",
     "estimate_from_degrees",
@@ -198,7 +199,7 @@ def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> E
     ValueError
         For a wrong shape or type, fewer than two images, or counts that no set of pairs can have.
     """
-    counts, images = _degree_histogram(degrees)
+    counts, images = degree_histogram(degrees)
     _check_confidence(confidence)
     samples = int(images.sum())
     duplicates = int(counts @ images) // 2
@@ -341,8 +342,8 @@ def _size_without_largest_mode(counts: npt.NDArray[np.int64], images: npt.NDArra
     return math.inf if duplicates == 0 else left * (left - 1) / 2 / duplicates
 
 
-def _degree_histogram(degrees: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the distinct degrees, ascending, and how many images have each."""
+def degree_histogram(degrees: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the distinct degrees, ascending, and how many images have each; errors as `estimate_from_degrees`."""
     array = np.asarray(degrees)
     if array.ndim != 1 or array.size < 2 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
