@@ -24,6 +24,7 @@ __all__ = [
     "Estimate",
     "Frequency",
     "Spread",
+    "check_confidence",
     "collision_frequency",
     "collision_probability",
     "corrected_support",
@@ -200,7 +201,7 @@ def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> E
         For a wrong shape or type, fewer than two images, or counts that no set of pairs can have.
     """
     counts, images = degree_histogram(degrees)
-    _check_confidence(confidence)
+    check_confidence(confidence)
     samples = int(images.sum())
     duplicates = int(counts @ images) // 2
     pairs = math.comb(samples, 2)
@@ -267,7 +268,7 @@ def collision_frequency(
         As `estimate`, and for a sample size of less than 2 or more than ``samples``.
     """
     pairs = _check_duplicates(duplicates, samples)
-    _check_confidence(confidence)
+    check_confidence(confidence)
     if not 2 <= sample_size <= samples:
         raise ValueError(f"sample_size is {sample_size}; allowed: 2 to the {samples} images of the sample")
     repeats = samples // sample_size
@@ -298,7 +299,7 @@ def spread(estimates: list[Estimate], confidence: float = 0.95) -> Spread:
     """
     if not estimates:
         raise ValueError("no estimates; at least one seed is needed")
-    _check_confidence(confidence)
+    check_confidence(confidence)
     sizes = np.array([each.size for each in estimates])
     logs = np.log(sizes)
     one_sided = any(each.one_sided for each in estimates)
@@ -377,6 +378,6 @@ def _check_duplicates(duplicates: npt.ArrayLike, samples: int) -> npt.NDArray[np
     return pairs
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
     if not 0.5 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; allowed: between 0.5 and 1, exclusive, such as 0.95")
