@@ -379,5 +379,6 @@ def _check_duplicates(duplicates: npt.ArrayLike, samples: int) -> npt.NDArray[np
 
 
 def check_confidence(confidence: float) -> None:
+    """Raise ValueError unless the level of an interval is between 0.5 and 1, exclusive."""
     if not 0.5 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; allowed: between 0.5 and 1, exclusive, such as 0.95")
