@@ -24,9 +24,11 @@ __all__ = [
     "Estimate",
     "Frequency",
     "Spread",
+    "check_confidence",
     "collision_frequency",
     "collision_probability",
     "corrected_support",
+    "degree_histogram",
     "degrees_of",
     "estimate",
     "estimate_from_degrees",
@@ -199,8 +201,8 @@ def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> E
     ValueError
         For a wrong shape or type, fewer than two images, or counts that no set of pairs can have.
     """
-    counts, images = _degree_histogram(degrees)
-    _check_confidence(confidence)
+    counts, images = degree_histogram(degrees)
+    check_confidence(confidence)
     samples = int(images.sum())
     duplicates = int(counts @ images) // 2
     pairs = math.comb(samples, 2)
@@ -268,7 +270,7 @@ def collision_frequency(
         As `estimate`, and for a sample size of less than 2 or more than ``samples``.
     """
     pairs = _check_duplicates(duplicates, samples)
-    _check_confidence(confidence)
+    check_confidence(confidence)
     if not 2 <= sample_size <= samples:
         raise ValueError(f"sample_size is {sample_size}; allowed: 2 to the {samples} images of the sample")
     repeats = samples // sample_size
@@ -328,7 +330,7 @@ def spread(estimates: list[Estimate], confidence: float = 0.95) -> Spread:
     """
     if not estimates:
         raise ValueError("no estimates; at least one seed is needed")
-    _check_confidence(confidence)
+    check_confidence(confidence)
     sizes = np.array([each.size for each in estimates])
     logs = np.log(sizes)
     one_sided = any(each.one_sided for each in estimates)
@@ -380,8 +382,8 @@ def _size_without_largest_mode(counts: npt.NDArray[np.int64], images: npt.NDArra
     return math.inf if duplicates == 0 else left * (left - 1) / 2 / duplicates
 
 
-def _degree_histogram(degrees: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the distinct degrees, ascending, and how many images have each."""
+def degree_histogram(degrees: npt.ArrayLike) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Return the distinct degrees, ascending, and how many images have each; errors as `estimate_from_degrees`."""
     array = np.asarray(degrees)
     if array.ndim != 1 or array.size < 2 or not np.issubdtype(array.dtype, np.integer):
         raise ValueError(
@@ -415,6 +417,7 @@ def _check_duplicates(duplicates: npt.ArrayLike, samples: int) -> npt.NDArray[np
     return pairs
 
 
-def _check_confidence(confidence: float) -> None:
+def check_confidence(confidence: float) -> None:
+    """Raise ValueError unless the level of an interval is between 0.5 and 1, exclusive."""
     if not 0.5 < confidence < 1:
         raise ValueError(f"confidence is {confidence}; allowed: between 0.5 and 1, exclusive, such as 0.95")
