@@ -48,6 +48,7 @@ class Pairs:
         """These pairs by distance, ties by index."""
         return self[np.lexsort((self.index[:, 1], self.index[:, 0], self.squared_distance))]
 
+    @np.errstate(invalid="raise")
     def of(self, images: Images) -> "Pairs":
         """These pairs with the type of squared distance that these images have, even when there are none."""
         return Pairs(self.index, self.squared_distance.astype(np.int64 if images.integer else np.float64, copy=False))

@@ -190,6 +190,7 @@ def _nearest_real(layout: SweepLayout, memory_bytes: int, map: Map, progress: Pr
     return known
 
 
+@np.errstate(invalid="raise")
 def _nearest(found: Found, images: Source) -> NearestReal:
     assert found.neighbours is not None
     kind = np.int64 if images.dtype == np.uint8 else np.float64

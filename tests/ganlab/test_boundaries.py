@@ -503,6 +503,8 @@ def test_an_invalid_value_raises_inside_the_engine() -> None:
     images = Images(planted(5, 3))
     with pytest.raises(FloatingPointError):
         search(images, images, None, Closest(3, math.nan))
+    with np.errstate(all="ignore"), pytest.raises(FloatingPointError):
+        Pairs(np.array([[0, 1]]), np.array([np.inf])).of(images)
 
 
 @pytest.mark.parametrize("threshold", [-1.0, math.nan, math.inf, 1e308])
