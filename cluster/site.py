@@ -9,7 +9,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+Minutes = Annotated[int, Field(ge=1, json_schema_extra={"unit": "minutes"})]
+WholeSeconds = Annotated[int, Field(ge=1, json_schema_extra={"unit": "seconds"})]
+Seconds = Annotated[float, Field(gt=0, json_schema_extra={"unit": "seconds"})]
+Gigabytes = Annotated[float, Field(gt=0, json_schema_extra={"unit": "gigabytes"})]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 # Options of sbatch that the system itself sets, or that a key of CLUSTER.yaml sets.
@@ -60,16 +63,16 @@ class Controller(_Job):
 
     cpus: Count = 2
     """CPUs of the controller."""
-    mem_gb: Annotated[float, Field(gt=0)] | None = 4.0
+    mem_gb: Gigabytes | None = 4.0
     """Its memory; null: the site's default."""
-    time_min: Count | None = None
+    time_min: Minutes | None = None
     """Minutes; it requeues itself at their end while work remains. Null: as for the workers."""
 
 
 class Site(_Job):
     """A site, as CLUSTER.yaml describes it. Worker jobs have one node each; they join when they start."""
 
-    nodes: Count
+    nodes: Annotated[int, Field(ge=1, le=100_000)]
     """How many worker jobs."""
     array_parallelism: Count | None = None
     """How many of them may run at once; null: all."""
@@ -79,13 +82,13 @@ class Site(_Job):
     """SLURM's name of the kind of GPU, where a site wants it: ``a100``."""
     cpus_per_node: Count = 1
     """CPUs of each worker job."""
-    mem_gb: Annotated[float, Field(ge=0)] | None = None
+    mem_gb: Annotated[float, Field(ge=0, json_schema_extra={"unit": "gigabytes"})] | None = None
     """Memory of each worker job; 0: all of the node's; null: the site's default."""
     exclusive: bool = False
     """Whether nodes are shared with no other job."""
-    time_min: Count
+    time_min: Minutes
     """Minutes of each worker job; it requeues itself at their end while work remains."""
-    notice_s: Count = 60
+    notice_s: WholeSeconds = 60
     """How long before the end of its time a job is told, so that trials write a checkpoint."""
     setup: tuple[str, ...] = ()
     """Shell commands before anything of ours: ``module load cuda``."""

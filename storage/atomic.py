@@ -170,6 +170,26 @@ def make_folder(path: Path) -> None:
         sync_folder(folder.parent)
 
 
+def check_writable(path: Path) -> None:
+    """Make a folder, its missing parents and an entry in it, and remove what was made.
+
+    Raises
+    ------
+    OSError
+        If that can't be done: a parent is a file, the file system is read-only or full, a name is too long, or the like.
+    """
+    made: list[Path] = []
+    try:
+        for folder in (*reversed(path.parents), path, path / f".{uuid.uuid4().hex[:12]}.partial"):
+            if not folder.is_dir():
+                folder.mkdir()
+                made.append(folder)
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):  # another command has begun in it
+                folder.rmdir()
+
+
 def sync_tree(root: Path) -> None:
     """Sync every file and folder under `root` to disk, `root` itself last."""
     for folder, _, names in os.walk(root, topdown=False):

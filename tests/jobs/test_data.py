@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ganlab.datasets import ArraySettings, Cifar10Settings, DigitsSettings, ImagesSettings, KnownSupportSettings
-from jobs.data import dataset_fingerprint, image_shape, load_dataset
+from jobs.data import dataset_fingerprint, dataset_shape, load_dataset
 from jobs.strict import SpecError
 
 
@@ -34,14 +34,14 @@ def test_stored_arrays_are_read(tmp_path: Path, images: np.ndarray, name: str) -
     SAVERS[name](tmp_path / name, images)
     settings = ArraySettings(path=tmp_path / name)
     assert np.array_equal(load_dataset(settings).images, images)
-    assert image_shape(settings) == (3, 8, 8)
+    assert dataset_shape(settings) == (len(load_dataset(settings).images), 3, 8, 8)
     based = KnownSupportSettings(pool=20, images=50, base=settings, pixel_noise=0)
     drawn = {image.tobytes() for image in load_dataset(based).images}
     assert drawn <= {image.tobytes() for image in images}
-    assert image_shape(based) == (3, 8, 8)
+    assert dataset_shape(based) == (len(load_dataset(based).images), 3, 8, 8)
 
 
-@pytest.mark.parametrize("reader", [load_dataset, image_shape, dataset_fingerprint])
+@pytest.mark.parametrize("reader", [load_dataset, dataset_shape, dataset_fingerprint])
 def test_a_missing_path_is_one_line_with_its_key(tmp_path: Path, reader: Any) -> None:
     settings = ArraySettings(path=tmp_path / "gone.npy")
     with pytest.raises(SpecError, match=r"^my\.yaml: dataset\.path: got '.*gone\.npy', which does not exist; allowed"):
