@@ -22,6 +22,7 @@ OWN_OPTIONS = {
     "mem": "mem_gb", "nodes": "nodes", "ntasks-per-node": None, "open-mode": None, "output": None,
     "partition": "partition", "qos": "qos", "signal": "notice_s", "time": "time_min", "chdir": None, "requeue": None,
 }  # fmt: skip
+MOST_NODES = 100_000  # more than any cluster has
 SHARE_FOR_MEASURING = 0.25  # of a node's memory, for all its measuring processes; training has the rest
 MEASURING_BYTES = 2 * 10**9  # for each of them where the file does not say how much memory a node gives
 
@@ -72,7 +73,7 @@ class Controller(_Job):
 class Site(_Job):
     """A site, as CLUSTER.yaml describes it. Worker jobs have one node each; they join when they start."""
 
-    nodes: Annotated[int, Field(ge=1, le=100_000)]
+    nodes: Count
     """How many worker jobs."""
     array_parallelism: Count | None = None
     """How many of them may run at once; null: all."""
@@ -112,6 +113,13 @@ class Site(_Job):
     """Processes on each node that compare images while others train."""
     controller: Controller = Controller()
     """What the controller's own job asks for; the keys are below."""
+
+    @field_validator("nodes")
+    @classmethod
+    def _exist(cls, nodes: int) -> int:
+        if nodes > MOST_NODES:
+            raise ValueError(f"got {nodes}; allowed: at most {MOST_NODES:,}")
+        return nodes
 
     @property
     def measure_memory_bytes(self) -> int:

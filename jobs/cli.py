@@ -132,12 +132,13 @@ def _exit_code(error: Exception) -> int | None:
     """Of an error that one line explains; None for a fault of ours."""
     from cluster.scheduler import RefusedError, SchedulerError
     from jobs.strict import SpecError
+    from storage.atomic import DamagedError
     from storage.lock import SweepBusyError
     from storage.samples import DamagedShardError
 
     if isinstance(error, SpecError | RefusedError | SweepBusyError):
         return 2
-    return 1 if isinstance(error, DamagedShardError | SchedulerError | OSError) else None
+    return 1 if isinstance(error, DamagedError | DamagedShardError | SchedulerError | OSError) else None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -364,7 +365,9 @@ def _folder_of(spec: Any, out: Path | None) -> Any:
 def _note(words: str | None) -> None:
     """Print a message, if there is one, as one line on stderr."""
     if words:
-        click.echo(f"ganlab: {' '.join(filter(None, map(str.strip, words.splitlines())))}", err=True)
+        from jobs.strict import one_line
+
+        click.echo(f"ganlab: {one_line(words)}", err=True)
 
 
 def _jobs(ids: tuple[str, ...]) -> str:

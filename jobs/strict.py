@@ -24,8 +24,13 @@ class SpecError(ValueError):
     """A fault in a settings file or in ``--set``; its text is one line: where, what was found, what is allowed."""
 
     def __init__(self, text: str, path: KeyPath = (), source: str = "") -> None:
-        self.text, self.path = " ".join(text.split()), path
+        self.text, self.path = one_line(text), path
         super().__init__(": ".join(part for part in (source, dotted(path), self.text) if part))
+
+
+def one_line(text: str) -> str:
+    """Join the lines of a text; spaces inside a line stay, since they may be those of a path."""
+    return " ".join(filter(None, map(str.strip, text.splitlines())))
 
 
 def dotted(path: KeyPath) -> str:
@@ -59,7 +64,8 @@ _TYPES = {
     "null": r"~|null|Null|NULL|",
     "bool": r"true|True|TRUE|false|False|FALSE",
     "int": r"[-+]?(?:0|[1-9][0-9_]{0,40})",
-    "float": r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+    "float": r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
 }
 for _name, _pattern in _TYPES.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), None)
@@ -254,7 +260,8 @@ def _explained(
         return SpecError(f"unknown key (with the value {got}); allowed: {', '.join(known)}{hint}", where)
     if fault["type"] == "value_error":
         return SpecError(fault["msg"].removeprefix("Value error, "), where)
-    allowed = schema.describe(place, data)
+    pattern = fault["ctx"]["pattern"] if fault["type"] == "string_pattern_mismatch" else None
+    allowed = schema.describe(place, data) if pattern is None else f"text that matches {pattern}"
     if fault["type"] == "missing":
         return SpecError(f"is missing; allowed: {allowed}", where)
     hint = nearest(fault["input"], schema.choices(place, data)) if isinstance(fault["input"], str) else ""
@@ -304,9 +311,9 @@ class _Schema:
             data = data[part] if _holds(data, part) else None
             branches = [self._resolved(branch, data) for branch in schema.get("anyOf", [schema])]
             inner = [
-                branch["items"] if isinstance(part, int) else branch["properties"][part]
+                described
                 for branch in branches
-                if (isinstance(part, int) and "items" in branch) or part in branch.get("properties", {})
+                if (described := branch.get("items") if isinstance(part, int) else _entry(branch, part)) is not None
             ]
             if not inner:
                 return {}
@@ -354,8 +361,8 @@ class _Schema:
             return _either([str(value) for value in values])
         match schema.get("type"):
             case "integer" | "number" as kind:
-                unit = f" of {schema['unit']}" if "unit" in schema else ""
-                return f"a {'whole ' if kind == 'integer' else ''}number{unit}{_range(schema)}"
+                unit = f" ({schema['unit']})" if "unit" in schema else ""
+                return f"a {'whole ' if kind == 'integer' else ''}number{_range(schema)}{unit}"
             case "boolean":
                 return "true or false"
             case "array":
@@ -368,6 +375,12 @@ class _Schema:
             case "string":
                 return "a path" if schema.get("format") == "path" else "text"
         return "something else"
+
+
+def _entry(schema: Mapping[str, Any], key: str) -> Any:
+    """Schema of what stands under a key: of a section's own key, or of any key of a free mapping; None for another."""
+    free = [*schema.get("patternProperties", {}).values(), schema.get("additionalProperties")]
+    return schema.get("properties", {}).get(key, next((each for each in free if isinstance(each, dict)), None))
 
 
 def _range(schema: Mapping[str, Any]) -> str:

@@ -93,9 +93,11 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
         What to change; nothing is queued.
     """
     from cluster.checks import check_shared, check_site
+    from jobs.preflight import check_place
 
     site = load_site(site_path)
     check_fits(spec, site, site_path)
+    check_place(spec, layout)
     check_site(site)
     from cluster.slurm import submit  # late: a refusal takes no seconds
     from jobs.pipeline import check_folder, check_memory, prepare_folder
