@@ -121,6 +121,9 @@ def _errors_in_one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         click.echo(INTERRUPTED, err=True)
         sys.exit(1)
+    except OSError as error:
+        _note(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(1)
     except Exception as error:
         if (code := _exit_code(error)) is None:
             raise
@@ -138,7 +141,7 @@ def _exit_code(error: Exception) -> int | None:
 
     if isinstance(error, SpecError | RefusedError | SweepBusyError):
         return 2
-    return 1 if isinstance(error, DamagedError | DamagedShardError | SchedulerError | OSError) else None
+    return 1 if isinstance(error, DamagedError | DamagedShardError | SchedulerError) else None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
 class DamagedError(ValueError):
     """A file is not what was written there: cut short, garbled, or another file."""
 
-    def __init__(self, path: Path, expected: str, reason: object = "") -> None:
-        found = f": {reason}" if str(reason) else ""
-        super().__init__(f"{path}: damaged, expected {expected}{found}; restore it from a copy")
+    def __init__(self, path: Path, expected: str, reason: object, remedy: str = "restore it from a copy") -> None:
+        super().__init__(f"{path}: damaged, expected {expected}: {reason}; {remedy}")
 
 
 def write_bytes(path: Path, *buffers: Buffer) -> None:

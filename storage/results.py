@@ -459,7 +459,7 @@ def open_results(layout: SweepLayout) -> xr.Dataset:
     with _damage_named(layout):
         results = xr.open_dataset(layout.results, engine="zarr")
     if missing := [name for name in ("trial", "support_size") if name not in results.variables]:
-        raise DamagedError(layout.results, "the results", f"no variable {missing[0]}")
+        raise _damaged(layout, f"no variable {missing[0]}")
     return results
 
 
@@ -476,7 +476,11 @@ def _damage_named(layout: SweepLayout) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise DamagedError(layout.results, "the results", f"{type(error).__name__}: {error}") from error
+        raise _damaged(layout, f"{type(error).__name__}: {error}") from error
+
+
+def _damaged(layout: SweepLayout, reason: str) -> DamagedError:
+    return DamagedError(layout.results, "the results", reason, f"`ganlab measure {layout.root}` writes them again")
 
 
 def _values(name: str, about: Variable, shape: tuple[int, ...], given: ArrayLike | None) -> NDArray[Any]:

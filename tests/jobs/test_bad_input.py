@@ -7,9 +7,10 @@ import os
 import shlex
 import shutil
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pytest
@@ -45,7 +46,7 @@ class Case(NamedTuple):
     command: str
     says: list[str]
     code: int = 2
-    files: dict[str, bytes | str] = {}
+    files: Mapping[str, bytes | str] = MappingProxyType({})
 
     def __str__(self) -> str:
         content = "".join(str(text)[:24] for text in self.files.values()).replace("\n", "\\n")
@@ -142,7 +143,7 @@ def places() -> Iterator[Case]:
             yield Case(f"{command} {name}", says)
     for command in (f"{PLAN} small.yaml --cluster", "submit small.yaml --cluster"):
         for name, *says in (
-            ("whole-node", "whole-node: does not exist", "allowed: a cluster file or one of", "did you mean whole-nodes?"),
+            ("whole-node", "whole-node: does not exist", "allowed: a cluster file", "did you mean whole-nodes?"),
             ("nowhere.yaml", "nowhere.yaml: does not exist", "apptainer"),
             ("full", "full: is a folder"),
             ("/dev/null", "/dev/null: is no ordinary file"),
@@ -443,6 +444,11 @@ def garbled(pattern: str, content: bytes = b"garbled") -> Damage:
     return damage
 
 
+def also(*damages: Damage) -> Damage:
+    """Do several."""
+    return lambda sweep: [damage(sweep) for damage in damages]
+
+
 SPEC_READERS = ("status", "review", "report", "measure", "run small.yaml --out")
 DAMAGED: list[tuple[str, Damage, int, list[str]]] = [
     *((f"{command} sweep", written("sweep.yaml", content), 2, ["sweep/sweep.yaml: ", *says])
@@ -462,21 +468,21 @@ DAMAGED: list[tuple[str, Damage, int, list[str]]] = [
           emptied("reference.zarr"), written("reference.zarr", "x"), emptied("reference.zarr/images"),
           written("reference.zarr/zarr.json", "[]"), written("reference.zarr/images/zarr.json", "{}"))),
     ("measure sweep", written("reference.zarr/zarr.json", "{"), 1, ["reference.zarr/zarr.json: damaged"]),
-    ("review sweep", gone("reference.zarr"), 2, ["no real images here yet"]),
-    *(("measure sweep", damage, 1, ["damaged", "samples.zarr"]) for damage in (
-        garbled("trials/*/samples.zarr/images/c.*"), garbled("trials/*/samples.zarr/zarr.json"),
-        garbled("trials/*/samples.zarr/zarr.json", b"[]"))),
-    *((f"{command} sweep", written("cluster", "x"), 1, ["cluster"]) for command in ("measure", "run small.yaml --out")),
+    ("review sweep", gone("reference.zarr"), 2, ["run `ganlab measure"]),
+    ("measure sweep", also(gone("pairs"), garbled("trials/*/samples.zarr/images/c.*")), 1, ["damaged shard"]),
+    ("measure sweep", garbled("trials/*/samples.zarr/zarr.json"), 1, ["samples.zarr/zarr.json: damaged"]),
+    *((f"{command} sweep", written("cluster", "x"), 1, ["sweep/cluster: File exists"])
+      for command in ("measure", "run sweep/sweep.yaml --out")),
+    ("status sweep", emptied("cluster/lock"), 1, ["cluster/lock: Is a directory"]),
     ("cancel sweep", written("cluster/submission.json", "[]"), 2, ["was not submitted to SLURM"]),
-    ("cancel sweep", written("cluster/submission.json", "{}"), 1, ["submission.json: damaged"]),
-    ("status sweep", written("cluster/submission.json", "{}"), 1, ["submission.json: damaged"]),
-    ("measure sweep", garbled("trials/*/samples.zarr/images/c.*", b""), 1, ["damaged"]),
+    *((f"{command} sweep", written("cluster/submission.json", "{}"), 1, ["submission.json: damaged", "`squeue --me`"])
+      for command in ("cancel", "status", "measure")),
 ]  # fmt: skip
 TOLERATED: list[tuple[str, Damage]] = [
     *(("status sweep", damage) for damage in (
         written("trials.json", "{"), written("trials.json", "[]"), gone("trials.json"), gone("trials"),
         written("trials", "x"), gone("results.zarr"), gone("reference.zarr"), written("verdicts.jsonl", "{\n[]"),
-        garbled("trials/*/samples.zarr/zarr.json"), garbled("trials/*/commits/*"), emptied("cluster/lock"),
+        garbled("trials/*/samples.zarr/zarr.json"), garbled("trials/*/commits/*"),
         written("cluster/controller.json", "{}"))),
     *(("report sweep", damage) for damage in (
         gone("trials.json"), gone("trials"), gone("reference.zarr"), garbled("trials/*/samples.zarr/images/c.*"),
@@ -596,3 +602,70 @@ def test_what_can_be_done_without_is_not_asked_for(command: str, damage: Damage,
 def test_a_damaged_sweep_is_named(command: str, damage: Damage, code: int, says: list[str], damaged: Path) -> None:
     damage(SweepLayout(Path("sweep")))
     check_refused(command, code, says, damaged)
+
+
+@pytest.mark.parametrize("command", ["run sweep/sweep.yaml --out sweep", "measure sweep"])
+def test_a_busy_sweep_is_refused(command: str, place: Path) -> None:
+    with sweep_lock(SweepLayout(place / "sweep"), "ganlab run other.yaml"):
+        check_refused(command, 2, ["in use by `ganlab run other.yaml`", "wait for it or stop it first"], place)
+
+
+@pytest.mark.parametrize("command", ["monitor", "review"])
+def test_a_port_in_use_is_refused(command: str, place: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        check_refused(f"{command} sweep --port {port}", 2, [f"port {port}", "in use", "--port"], place)
+
+
+@pytest.mark.parametrize("command", [RUN, "plan --no-timing --out out"])
+def test_images_that_the_disk_cannot_hold(command: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))  # type: ignore[attr-defined]
+    says = ["the trials' images take 32.8 kB", "0 bytes free; allowed: fewer images", "--out"]
+    if command == RUN:
+        check_refused(f"{RUN} small.yaml", 2, ["samples: ", *says], place)
+        return
+    result = call(f"{command} small.yaml")
+    assert result.exit_code == 0
+    assert all(fragment in result.stderr for fragment in says)
+
+
+@pytest.mark.parametrize("command", [PLAN, RUN])
+def test_training_images_that_memory_cannot_hold(command: str, place: Path) -> None:
+    dataset = "dataset={name: known-support, pool: 5, images: 100000000, base: {name: digits, resolution: 128}}"
+    says = ["dataset: got 100,000,000 images, which take 1.6 TB", "of memory; allowed: fewer, or smaller ones"]
+    check_refused(f"{command} small.yaml --set {shlex.quote(dataset)}", 2, says, place)
+
+
+@pytest.mark.parametrize(("content", "sets"), [
+    ("\ufeff" + yaml.safe_dump(SMALL), ""),
+    (yaml.safe_dump(SMALL).replace("\n", "\r\n"), ""),
+    (yaml.safe_dump(SMALL).replace("pool: 50", "pool: &n 50") + "seeds: *n\n", ""),
+    (yaml.safe_dump(SMALL), "--set 'train={steps: 3}' --set train.steps=2"),
+    (yaml.safe_dump(SMALL), "--set ' train.steps = 2'"),
+    (yaml.safe_dump(SMALL), "--set resources.measure_memory_gb=0.5"),
+    (yaml.safe_dump(SMALL), "--set 'dataset={name: images, path: three, resolution: 8}'"),
+    (yaml.safe_dump(SMALL), "--set samples.final_images=1000000000"),
+])  # fmt: skip
+def test_what_is_no_mistake_is_planned(content: str, sets: str, place: Path) -> None:
+    Path("good.yaml").write_text(content)
+    before = tree(place)
+    result = call(f"{PLAN} good.yaml {sets}")
+    assert result.exit_code == 0, result.output
+    assert tree(place) == before
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["pln"], "No such command 'pln'"),
+    (["plan", "small.yaml", "--set", "train.stps=1"], "did you mean steps?"),
+    (["run", "small.yaml", "--out", "/proc/x"], "can't be made or written in"),
+    (["monitor", "small.yaml", "--port", "7e9"], "allowed: a whole number from 0 to 65535"),
+])  # fmt: skip
+def test_a_process_of_its_own_says_the_same(arguments: list[str], says: str, ganlab: Any, folder: Path) -> None:
+    (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
+    before = tree(folder)
+    done = ganlab(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert says in done.stderr
+    assert tree(folder) == before
