@@ -11,11 +11,12 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from cluster.gpus import Gpu
 
 HeadState = Literal["starting", "running", "leaving", "done", "failed"]
+Record = TypeVar("Record", "Head", "WorkerState")
 StateOfWorker = Literal["waiting", "starting", "joined", "leaving", "failed", "ended"]
 
 
@@ -145,8 +146,7 @@ def write_head(folder: Path, head: Head) -> None:
 
 def read_head(folder: Path) -> Head | None:
     """Return the head's record; None while there is none, or while the file system does not answer."""
-    found = read_json(ClusterFolder(folder).head)
-    return None if found is None else Head(**_known(Head, found))
+    return _record(Head, ClusterFolder(folder).head)
 
 
 def write_worker(folder: Path, worker: WorkerState) -> None:
@@ -157,8 +157,7 @@ def write_worker(folder: Path, worker: WorkerState) -> None:
 def read_workers(folder: Path) -> list[WorkerState]:
     """Return the records of all workers that ever started, by array and task."""
     paths = ClusterFolder(folder).workers.glob("[!.]*.json")
-    found = [record for path in paths if (record := read_json(path)) is not None]
-    workers = [WorkerState(**_known(WorkerState, record)) for record in found]
+    workers = [worker for path in paths if (worker := _record(WorkerState, path)) is not None]
     return sorted(workers, key=lambda worker: [int(part) for part in worker.job_id.split("_") if part.isdigit()])
 
 
@@ -195,6 +194,12 @@ def read_json(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _known(cls: type[Head] | type[WorkerState], record: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what another version of this package has added."""
-    return {name: record[name] for name in cls.__dataclass_fields__ if name in record}
+def _record(cls: type[Record], path: Path) -> Record | None:
+    """Return a record, without what another version of this package has added; None when it lacks a field."""
+    found = read_json(path)
+    try:
+        return (
+            None if found is None else cls(**{name: found[name] for name in cls.__dataclass_fields__ if name in found})
+        )
+    except TypeError:
+        return None

@@ -21,7 +21,7 @@ class RefusedError(ValueError):
 
 
 class SchedulerError(RuntimeError):
-    """SLURM is not there or does not answer."""
+    """SLURM is not there or does not answer, or the ids of the jobs are lost."""
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,15 @@ def write_submission(folder: Path, submission: Submission) -> None:
 
 
 def read_submission(folder: Path) -> Submission | None:
-    """Return what was submitted from this folder; None when nothing was."""
+    """Return what was submitted from this folder; None when nothing was. Raises SchedulerError for a damaged record."""
     record = read_json(ClusterFolder(folder).submission)
     if record is None:
         return None
-    return Submission(**{**record, "workers": tuple(record["workers"])})
+    try:
+        return Submission(**{**record, "workers": tuple(record["workers"])})
+    except (KeyError, TypeError) as error:
+        raise SchedulerError(f"{ClusterFolder(folder).submission}: damaged, expected the ids of the sweep's jobs: "
+                             f"{error!r}; `squeue --me` lists yours, `scancel` ends them") from error  # fmt: skip
 
 
 def queue(submission: Submission) -> list[QueuedJob]:

@@ -9,7 +9,10 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Count = Annotated[int, Field(ge=1)]
-Seconds = Annotated[float, Field(gt=0)]
+Minutes = Annotated[int, Field(ge=1, json_schema_extra={"unit": "minutes"})]
+WholeSeconds = Annotated[int, Field(ge=1, json_schema_extra={"unit": "seconds"})]
+Seconds = Annotated[float, Field(gt=0, json_schema_extra={"unit": "seconds"})]
+Gigabytes = Annotated[float, Field(gt=0, json_schema_extra={"unit": "gigabytes"})]
 Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 # Options of sbatch that the system itself sets, or that a key of CLUSTER.yaml sets.
@@ -19,6 +22,7 @@ OWN_OPTIONS = {
     "mem": "mem_gb", "nodes": "nodes", "ntasks-per-node": None, "open-mode": None, "output": None,
     "partition": "partition", "qos": "qos", "signal": "notice_s", "time": "time_min", "chdir": None, "requeue": None,
 }  # fmt: skip
+MOST_NODES = 100_000  # more than any cluster has
 SHARE_FOR_MEASURING = 0.25  # of a node's memory, for all its measuring processes; training has the rest
 MEASURING_BYTES = 2 * 10**9  # for each of them where the file does not say how much memory a node gives
 
@@ -60,9 +64,9 @@ class Controller(_Job):
 
     cpus: Count = 2
     """CPUs of the controller."""
-    mem_gb: Annotated[float, Field(gt=0)] | None = 4.0
+    mem_gb: Gigabytes | None = 4.0
     """Its memory; null: the site's default."""
-    time_min: Count | None = None
+    time_min: Minutes | None = None
     """Minutes; it requeues itself at their end while work remains. Null: as for the workers."""
 
 
@@ -79,13 +83,13 @@ class Site(_Job):
     """SLURM's name of the kind of GPU, where a site wants it: ``a100``."""
     cpus_per_node: Count = 1
     """CPUs of each worker job."""
-    mem_gb: Annotated[float, Field(ge=0)] | None = None
+    mem_gb: Annotated[float, Field(ge=0, json_schema_extra={"unit": "gigabytes"})] | None = None
     """Memory of each worker job; 0: all of the node's; null: the site's default."""
     exclusive: bool = False
     """Whether nodes are shared with no other job."""
-    time_min: Count
+    time_min: Minutes
     """Minutes of each worker job; it requeues itself at their end while work remains."""
-    notice_s: Count = 60
+    notice_s: WholeSeconds = 60
     """How long before the end of its time a job is told, so that trials write a checkpoint."""
     setup: tuple[str, ...] = ()
     """Shell commands before anything of ours: ``module load cuda``."""
@@ -109,6 +113,13 @@ class Site(_Job):
     """Processes on each node that compare images while others train."""
     controller: Controller = Controller()
     """What the controller's own job asks for; the keys are below."""
+
+    @field_validator("nodes")
+    @classmethod
+    def _exist(cls, nodes: int) -> int:
+        if nodes > MOST_NODES:
+            raise ValueError(f"got {nodes}; allowed: at most {MOST_NODES:,}")
+        return nodes
 
     @property
     def measure_memory_bytes(self) -> int:

@@ -15,15 +15,16 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from ganlab.cifar import CLASSES, CifarClass, read_cifar10
+from ganlab.cifar import CLASSES, RECORDS, CifarClass, cifar_files, read_cifar10
 from ganlab.inputs import InputDescription
 from ganlab.known_modes import draw_grid, draw_stacks, grid_centres
-from ganlab.pictures import Frames, read_pictures, resized
+from ganlab.pictures import Frames, picture_files, read_pictures, resized
 from ganlab.randomness import generator_for, some_of
 
 UInt8 = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 """Called with (done, total) in the loader's own unit while a long read goes on."""
+DIGITS = 1797  # of scikit-learn
 ARRAY_FILES = "a .npy or .npz file or a Zarr store"
 Law = Literal["uniform", "zipf", "geometric", "one-heavy"]
 Resolution = Literal[8, 16, 32, 64, 128]
@@ -261,6 +262,43 @@ def image_shape(settings: DatasetSettings, open_array: OpenArray | None = None) 
             return image_shape(settings.base, open_array)
         case ArraySettings():
             return _array_shape(settings, _opened(settings, open_array))[0]
+    raise AssertionError(settings)
+
+
+def image_count(settings: DatasetSettings, open_array: OpenArray | None = None) -> int:
+    """Number of the dataset's images, or points, from the names and sizes of its files; reads none of them.
+
+    Parameters
+    ----------
+    settings, open_array
+        As for `load`.
+
+    Raises
+    ------
+    ValueError
+        When files are missing, as `load` says it.
+    """
+    match settings:
+        case DigitsSettings():
+            return DIGITS
+        case Cifar10Settings():
+            files = cifar_files(settings.path, settings.split)
+            return len(files) * RECORDS * len(settings.classes) // len(CLASSES)
+        case ImagesSettings():
+            return len(picture_files(settings.path)[: settings.limit])
+        case ArraySettings():
+            count = _opened(settings, open_array).shape[0]
+            return min(count, settings.limit or count)
+        case KnownSupportSettings():
+            try:
+                image_count(settings.base, open_array)
+            except ValueError as error:
+                raise ValueError(f"base.{error}") from error
+            return settings.images
+        case GaussiansGridSettings():
+            return settings.points
+        case StackedDigitsSettings():
+            return settings.images
     raise AssertionError(settings)
 
 

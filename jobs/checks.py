@@ -3,6 +3,7 @@
 Invariant: what passes here can be expanded into trials and measured; each fault is one line at the key to change.
 """
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from jobs.strict import SpecError, shown
 
 if TYPE_CHECKING:
     from jobs.spec import Spec
+
+
+MOST_TRIALS = 100_000
 
 
 def check_sections(spec: "Spec") -> None:
@@ -37,6 +41,18 @@ def check_sections(spec: "Spec") -> None:
             raise SpecError(f"got {seed} twice; allowed: each seed once", ("seeds", index))
     if not spec.seed_list:
         raise SpecError("got []; allowed: a whole number of at least 1 or a list of at least one seed", ("seeds",))
+
+
+def check_number(spec: "Spec", words: Sequence[Word]) -> None:
+    """Refuse a sweep of more trials than can be listed; none is made to count them."""
+    grids = [len(word.values) for word in words if word.kind == "grid_search"]
+    draws = (spec.search.trials or 1) if len(grids) < len(words) else 1
+    total = math.prod(grids) * draws * len(spec.seed_list)
+    if total > MOST_TRIALS:
+        factors = " × ".join(f"{count:,}" for count in (*grids, draws, len(spec.seed_list)))
+        raise SpecError(
+            f"got {total:,} trials ({factors}: grid values, draws, seeds); allowed: at most {MOST_TRIALS:,}"
+        )
 
 
 def check_search(spec: "Spec", words: Sequence[Word]) -> None:

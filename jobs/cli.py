@@ -12,7 +12,10 @@ if __name__ == "__main__":  # `python -m jobs.cli` searches the folder that it i
 
 import json
 import math
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -24,10 +27,51 @@ from jobs.interrupt import INTERRUPTED, ended_by_ctrl_c
 from jobs.streams import forgiving_output, reader_gone
 
 
-def _finite(context: click.Context, option: click.Parameter, value: float | None) -> float | None:
-    """Refuse NaN and infinity, which click takes for numbers in any range."""
-    if value is not None and not math.isfinite(value):
-        raise click.BadParameter(f"{value} is not a finite number; allowed: a distance of at least 0.")
+class _Ranged:
+    """Option type whose refusal says what is allowed, and which takes no NaN and no infinity."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return the number that `value` writes. Raises click.BadParameter."""
+        try:
+            number = super().convert(value, parameter, context)  # type: ignore[misc]
+        except click.BadParameter:
+            number = math.nan
+        if math.isfinite(number):
+            return number
+        kind = "a whole number" if isinstance(self, click.IntRange) else "a finite number"
+        low, high = self.min, self.max  # type: ignore[attr-defined]  # of click's type beside this one
+        span = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise click.BadParameter(f"got {value}; allowed: {kind} {span}", context, parameter)
+
+
+class _Whole(_Ranged, click.IntRange):
+    """Whole number in a range."""
+
+
+class _Real(_Ranged, click.FloatRange):
+    """Finite number in a range."""
+
+
+class _Path(click.Path):
+    """Path that is not empty and that this machine can look up; whether anything is there is the command's matter."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return the path. Raises click.BadParameter."""
+        try:
+            os.stat(value)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not str(value):
+                raise click.BadParameter("got nothing; allowed: a path", context, parameter) from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise click.BadParameter(f"got {value} ({reason}); allowed: a path", context, parameter) from error
+        return super().convert(value, parameter, context)
+
+
+def _given(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Refuse an empty address, by which the system means every one of this machine."""
+    if not value:
+        raise click.BadParameter("got nothing; allowed: an address or name of this machine", context, option)
     return value
 
 
@@ -49,44 +93,68 @@ def _shipped(folder: Path) -> Any:
 PACKAGES = Path(__file__).parent.parent
 SWEEP = click.argument("sweep", shell_complete=_shipped(PACKAGES / "jobs" / "sweeps"))
 SITES = _shipped(PACKAGES / "cluster" / "sites")
-FOLDER = click.argument("folder", type=click.Path(path_type=Path))
-OUT = click.option("--out", type=click.Path(path_type=Path), help="The sweep's folder; default: sweeps/<name>.")
+FOLDER = click.argument("folder", type=_Path(path_type=Path))
+OUT = click.option("--out", type=_Path(path_type=Path), help="The sweep's folder; default: sweeps/<name>.")
 SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the sweep file.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class _Commands(click.Group):
-    """Turns errors that are the user's to mend into one line and exit code 2, others into one line and 1."""
+    """Group of commands whose errors are one line: exit code 2 for the user's to mend, 1 for failures while running."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the options before the command."""
+        with _errors_in_one_line():
+            return super().make_context(*args, **kwargs)
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         with forgiving_output():
             return super().main(*arguments, **options)
 
     def invoke(self, context: click.Context) -> Any:
-        try:
+        """Parse the command's own options and run it."""
+        with _errors_in_one_line():
             return super().invoke(context)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Print an error that one line explains, and exit with its code; other errors are faults of ganlab's and pass."""
+    try:
+        yield
+    except (click.exceptions.NoArgsIsHelpError, click.exceptions.Exit, click.Abort):
+        raise
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = f" {context.info_name}" if context is not None and context.parent is not None else ""
+        _note(f"{error.format_message().rstrip('.')}; see `ganlab{command} --help`")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo(INTERRUPTED, err=True)
+        sys.exit(1)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and reader_gone():
             raise
-        except KeyboardInterrupt:
-            click.echo(INTERRUPTED, err=True)
-            sys.exit(1)
-        except Exception as error:
-            if (isinstance(error, BrokenPipeError) and reader_gone()) or (code := _exit_code(error)) is None:
-                raise
-            click.echo(f"ganlab: {error}", err=True)
-            sys.exit(code)
+        _note(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(1)
+    except Exception as error:
+        if (code := _exit_code(error)) is None:
+            raise
+        _note(str(error))
+        sys.exit(code)
 
 
 def _exit_code(error: Exception) -> int | None:
     """Of an error that one line explains; None for a fault of ours."""
     from cluster.scheduler import RefusedError, SchedulerError
     from jobs.strict import SpecError
+    from storage.atomic import DamagedError
     from storage.lock import SweepBusyError
     from storage.samples import DamagedShardError
 
     if isinstance(error, SpecError | RefusedError | SweepBusyError):
         return 2
-    return 1 if isinstance(error, DamagedShardError | SchedulerError | OSError) else None
+    return 1 if isinstance(error, DamagedError | DamagedShardError | SchedulerError) else None
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -115,18 +183,26 @@ def plan(
 ) -> None:
     """Show what a sweep will do and cost; write nothing."""
     from jobs.plan import plan_sweep
+    from jobs.preflight import check_here, check_place, disk_fault
     from jobs.show import show_plan
     from jobs.spec import load_spec
 
     spec = load_spec(sweep, overrides)
+    layout = _folder_of(spec, out)
+    if out is not None:
+        check_place(spec, layout)
+    texts = slots = None
     if cluster is None:
-        show_plan(spec, plan_sweep(spec, timed=not no_timing), as_json)
-        return
-    from jobs.submit import load_site, scripts, trials_on, unused_gpus
+        check_here(spec)
+    else:
+        from jobs.submit import load_site, scripts, trials_on, unused_gpus
 
-    texts, site = scripts(spec, cluster, _folder_of(spec, out)), load_site(cluster)
-    _note(unused_gpus(spec, site, cluster))
-    show_plan(spec, plan_sweep(spec, timed=not no_timing, slots=trials_on(spec, site)), as_json, texts)
+        texts, site = scripts(spec, cluster, layout), load_site(cluster)
+        slots = trials_on(spec, site)
+        _note(unused_gpus(spec, site, cluster))
+    planned = plan_sweep(spec, timed=not no_timing, slots=slots)
+    _note(disk_fault(layout, planned.sample_bytes))
+    show_plan(spec, planned, as_json, texts)
 
 
 @main.command()
@@ -216,9 +292,15 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
 
 @main.command()
 @FOLDER
-@click.option("--port", type=click.IntRange(0, 65535), default=9709, show_default=True, help="0: any free one.")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to serve on; 0.0.0.0 for other machines.")
-@click.option("--every", "every_s", type=click.FloatRange(0.1, 600), default=5.0, show_default=True, metavar="SECONDS",
+@click.option("--port", type=_Whole(0, 65535), default=9709, show_default=True, help="0: any free one.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=_given,
+    help="Address to serve on; 0.0.0.0 for other machines.",
+)
+@click.option("--every", "every_s", type=_Real(0.1, 600), default=5.0, show_default=True, metavar="SECONDS",
               help="Time between two looks at the folder.")  # fmt: skip
 def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
     """Export a sweep's metrics to Prometheus, whether it runs or is done; Ctrl-C ends it."""
@@ -241,12 +323,10 @@ def report(folder: Path, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("path", type=click.Path(path_type=Path))
-@click.option("--threshold", type=click.FloatRange(min=0), callback=_finite, help="Largest distance of a duplicate.")
-@click.option(
-    "--reference", type=click.Path(path_type=Path), help="Real images, to take the threshold and fidelity from."
-)
-@click.option("--resize", type=click.IntRange(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
+@click.argument("path", type=_Path(path_type=Path))
+@click.option("--threshold", type=_Real(0, 1e18), help="Largest distance of a duplicate.")
+@click.option("--reference", type=_Path(path_type=Path), help="Real images, to take the threshold and fidelity from.")
+@click.option("--resize", type=_Whole(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out pictures that can't be read.")
 @click.option(
     "--frames",
@@ -262,7 +342,7 @@ def report(folder: Path, as_json: bool) -> None:
 @click.option(
     "--report",
     "page",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=_Path(path_type=Path, dir_okay=False),
     metavar="FILE.html",
     help="Write a report of a sample file, one self-contained page; a sweep's is written beside its results.",
 )
@@ -321,8 +401,11 @@ def _folder_of(spec: Any, out: Path | None) -> Any:
 
 
 def _note(words: str | None) -> None:
+    """Print a message, if there is one, as one line on stderr."""
     if words:
-        click.echo(f"ganlab: {words}", err=True)
+        from jobs.strict import one_line
+
+        click.echo(f"ganlab: {one_line(words)}", err=True)
 
 
 def _jobs(ids: tuple[str, ...]) -> str:
@@ -331,19 +414,21 @@ def _jobs(ids: tuple[str, ...]) -> str:
 
 @main.command()
 @FOLDER
-@click.option(
-    "--port", type=click.IntRange(1, 65535), help="Port of the page; default: the first free one from 8765 on."
-)
+@click.option("--port", type=_Whole(1, 65535), help="Port of the page; default: the first free one from 8765 on.")
 @click.option("--reviewer", default="", metavar="NAME", help="Your name, beside your verdicts; default: the page asks.")
 @click.option(
     "--blind", is_flag=True, help="Show nothing but the images, shuffled, with real pairs among them as controls."
 )
-@click.option("--pairs", type=click.IntRange(0, 100_000), default=360, show_default=True,
+@click.option("--pairs", type=_Whole(0, 100_000), default=360, show_default=True,
               help="Pairs to draw around the threshold, for the calibration.")  # fmt: skip
-@click.option("--samples", type=click.IntRange(0, 10_000), default=4, show_default=True,
+@click.option("--samples", type=_Whole(0, 10_000), default=4, show_default=True,
               help="Samples of each trial to judge as in the published test: the closest pairs of each.")  # fmt: skip
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to serve on; others than loopback are in the open."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=_given,
+    help="Address to serve on; others than loopback are in the open.",
 )
 def review(folder: Path, port: int | None, reviewer: str, blind: bool, pairs: int, samples: int, host: str) -> None:
     """Judge pairs of images in the browser; `ganlab measure` then puts the verdicts to use."""

@@ -6,6 +6,8 @@ they lie.
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,23 +39,23 @@ def load_dataset(settings: DatasetSettings, progress: Progress | None = None, so
         read.append(describe_array(path, array))
         return array
 
-    try:
+    with _faults_named(source):
         dataset = datasets.load(settings, progress, described)
-        return replace(dataset, read=read[-1]) if read else dataset
-    except ValueError as error:
-        raise SpecError(f"dataset.{error}", source=source) from error
-    except OSError as error:
-        raise SpecError(f"dataset: {error.strerror}: '{error.filename}'", source=source) from error
+    return replace(dataset, read=read[-1]) if read else dataset
 
 
-def image_shape(settings: DatasetSettings, source: str = "") -> tuple[int, ...]:
-    """Shape (C, H, W) of the images, or (D,) of points; reads no pixel. SpecError for an `array` that can't be opened."""
+def dataset_shape(settings: DatasetSettings, source: str = "") -> tuple[int, ...]:
+    """Shape (N, C, H, W) of the images, or (N, D) of points, from names and sizes of files; reads no pixel.
+
+    Raises
+    ------
+    SpecError
+        When files are missing or not what the settings say, as `load_dataset`.
+    """
     from storage.arrays import open_array
 
-    try:
-        return datasets.image_shape(settings, open_array)
-    except ValueError as error:
-        raise SpecError(f"dataset.{error}", source=source) from error
+    with _faults_named(source):
+        return datasets.image_count(settings, open_array), *datasets.image_shape(settings, open_array)
 
 
 def dataset_fingerprint(settings: DatasetSettings, source: str = "") -> str:
@@ -62,15 +64,24 @@ def dataset_fingerprint(settings: DatasetSettings, source: str = "") -> str:
     Where the files lie does not count. Pictures are known by their names (asking a parallel file system for 200,000
     sizes takes too long), other files by name and size.
     """
-    try:
+    with _faults_named(source):
         files = _files(settings)
-    except ValueError as error:
-        raise SpecError(f"dataset.{error}", source=source) from error
     content: list[object] = [science(settings), files]
     if _limited(settings):
         content.append("drawn at random")  # version 0.1.0 read the first images
     described = json.dumps(content, sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
+@contextmanager
+def _faults_named(source: str) -> Iterator[None]:
+    """Turn the errors of reading a dataset into SpecError: the sweep file, the key at fault, and the reason."""
+    try:
+        yield
+    except ValueError as error:
+        raise SpecError(f"dataset.{error}", source=source) from error
+    except OSError as error:
+        raise SpecError(f"dataset: {error.strerror}: '{error.filename}'", source=source) from error
 
 
 def science(settings: DatasetSettings) -> dict[str, object]:

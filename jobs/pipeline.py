@@ -5,7 +5,6 @@ submitted sweep (`jobs.driver`) run the same stages.
 """
 
 import importlib.metadata
-import os
 import platform
 import shutil
 import subprocess
@@ -18,14 +17,12 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from cluster.gpus import VISIBLE
 from cluster.local import local_dask, local_memory_bytes, local_ray, local_resources
-from ganlab.datasets import Dataset, label_count
+from ganlab.datasets import Dataset
 from ganlab.embedding import check_labelled
 from ganlab.pictures import Frames
-from ganlab.tiles import least_memory_bytes
 from jobs.data import dataset_fingerprint, load_dataset
-from jobs.imported import find_code, keep_code
+from jobs.imported import keep_code
 from jobs.known import write_known
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map
@@ -41,27 +38,35 @@ from jobs.measuring.samples import (
     open_samples,
 )
 from jobs.measuring.space import PIXELS
-from jobs.plan import check_model, shard_plan, try_imported
+from jobs.plan import check_enough, check_sweep, try_imported
+from jobs.preflight import (
+    HERE,
+    MEMORY_SHARE,
+    check_dataset,
+    check_memory_for,
+    check_place,
+    check_resources,
+    disk_fault,
+    measuring,
+)
 from jobs.progress import Bar, PairsBar, SweepProgress, reading_bar
 from jobs.report.sweep_page import write_report
-from jobs.spec import Spec, SpecError, difference, load_spec
+from jobs.spec import Spec, SpecError, load_spec
 from jobs.sweep import run_trials, sweep_trials, trial_state, trials_at_a_time, try_failed_again, unfinished
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
-from storage.lock import SweepBusyError, is_unused, lock_holder, sweep_lock
+from storage.lock import SweepBusyError, lock_holder, sweep_lock
 from storage.reference import read_reference, write_reference
 
 RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
-HERE = "a larger measure_memory_gb, or fewer measure_workers"
 FAILURES_SHOWN = 5  # at the end of a run; `ganlab status` shows all
-MEMORY_SHARE = 0.5  # of the machine's memory, for all measuring workers together
 
 
 def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
     """Bring the sweep in this folder to its end, from wherever it stands; returns how many trials failed."""
-    _check_resources(spec)
+    check_resources(spec)
     dataset = check_folder(spec, layout, console)
-    check_memory(spec, layout, dataset, _measuring(spec)[1], HERE)
+    check_memory(spec, layout, dataset, measuring(spec)[1], HERE)
     if dataset is not None:
         try_imported(spec.trials(), dataset.images.shape[1:], spec.source, spec.resources.torch_device)
     with sweep_lock(layout, f"ganlab run {spec.source}"):
@@ -89,7 +94,7 @@ def measure_folder(layout: SweepLayout, console: Console, embedding: str | None 
             )
         collisions = spec.collisions.model_copy(update={"embedding": embedding})
         spec = spec.model_copy(update={"collisions": collisions})
-    check_memory(spec, layout, None, _measuring(spec)[1], HERE)
+    check_memory(spec, layout, None, measuring(spec)[1], HERE)
     check_unused(layout)
     with sweep_lock(layout, f"ganlab measure {layout.root}"):
         measure_all(spec, layout, console)
@@ -104,20 +109,16 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
         The training images; None when the folder has them already.
     """
     check_unused(layout)
-    if layout.spec.exists():
-        if differences := difference(load_spec(layout.spec), spec):
-            raise SpecError(f"{layout.root} was made by another sweep file: {'; '.join(differences)}; "
-                            "give another folder with --out", source=spec.source)  # fmt: skip
-    elif layout.root.exists() and not is_unused(layout):
-        raise SpecError(f"{layout.root} is no sweep folder and not empty; give another folder with --out",
-                        source=spec.source)  # fmt: skip
+    check_place(spec, layout)
     if layout.reference.exists():
         return None
+    check_dataset(spec)
+    _, plans = check_sweep(spec)
+    if fault := disk_fault(layout, sum(plan.bytes for plan in plans)):
+        raise SpecError(fault, ("samples",), spec.source)
     with reading_bar(console, "Reading images") as progress:
         dataset = load_dataset(spec.dataset, progress, spec.source)
-    if len(dataset.images) < 2:
-        raise SpecError("got 1 image; allowed: 2 or more, whose distances are what samples are held against",
-                        ("dataset",), spec.source)  # fmt: skip
+    check_enough(len(dataset.images), spec.source)
     if spec.collisions.embedding == "classifier":
         try:
             check_labelled(dataset.images, dataset.labels)
@@ -130,10 +131,6 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
         console.print(f"read {dataset.read}", markup=False)
     for path in dataset.skipped:
         console.print(f"left out, unreadable: {path}")
-    find_code(spec)
-    for trial in spec.trials():
-        check_model(trial, dataset.images.shape[1:], label_count(spec.dataset), spec.source)
-        shard_plan(trial, dataset.images.shape[1:], spec.source)
     return dataset
 
 
@@ -174,45 +171,18 @@ def train_all(
         run_trials(layout, spec, SweepProgress(bar, steps, ended), concurrent)
 
 
-def _check_resources(spec: Spec) -> None:
-    available = local_resources()
-    visible = os.environ.get(VISIBLE)
-    hidden = {"CPU": "", "GPU": "" if visible is None else f" to show ({VISIBLE}={visible!r}, as CUDA reads it)"}
-    wanted = {"GPU": ("gpus_per_trial", spec.resources.gpus_per_trial),
-              "CPU": ("cpus_per_trial", spec.resources.cpus_per_trial)}  # fmt: skip
-    for kind, (key, amount) in wanted.items():
-        if amount > (have := available[kind]):
-            raise SpecError(f"got {amount:g}, but this machine has {have} {kind}s{hidden[kind]}; allowed: at most {have} "
-                            f"(--set resources.{key}={have})", ("resources", key), spec.source)  # fmt: skip
-    if spec.resources.torch_device == "cuda" and not available["GPU"]:
-        raise SpecError(
-            f"got cuda, but this machine has 0 GPUs{hidden['GPU']}; allowed: cpu (--set resources.device=cpu)",
-            ("resources", "device"),
-            spec.source,
-        )
-
-
-def _measuring(spec: Spec) -> tuple[int, int]:
-    """Workers that compare images here, and the memory of each in bytes."""
-    workers = spec.resources.measure_workers or local_resources()["CPU"]
-    return workers, spec.resources.measure_memory_bytes(MEMORY_SHARE * local_memory_bytes() / workers)
-
-
 def check_memory(spec: Spec, layout: SweepLayout, dataset: Dataset | None, memory_bytes: int, allowed: str) -> None:
     """Refuse, by SpecError, workers too small to compare the sweep's images; `allowed` says what helps.
 
     `dataset` is None when the folder has the training images already.
     """
     shape = (read_reference(layout) if dataset is None else dataset.images).shape[1:]
-    least = least_memory_bytes(shape, 1 if len(shape) == 3 else 4)
-    if memory_bytes < least:
-        raise SpecError(f"a worker that compares images has {memory_bytes / 1e9:.2g} GB, but those of shape {shape} take "
-                        f"{least / 1e9:.2g}; allowed: {allowed}", ("resources",), spec.source)  # fmt: skip
+    check_memory_for(spec, shape, memory_bytes, allowed)
 
 
 def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     """Compare all pairs of what is committed, then write results and report."""
-    workers, memory = _measuring(spec)
+    workers, memory = measuring(spec)
     trials = sweep_trials(layout, spec)
     with local_dask(workers) as map, PairsBar(console) as progress:
         measured = measure_sweep(layout, trials, spec.collisions, memory, map, progress, progress.stage)

@@ -14,7 +14,7 @@ import numpy as np
 from ganlab.datasets import label_count
 from ganlab.families import FAMILIES, Imported, family_of, make_family, own_settings
 from ganlab.train import seconds_per_step
-from jobs.data import image_shape
+from jobs.data import dataset_shape
 from jobs.failures import refused_model
 from jobs.imported import find_code
 from jobs.spec import Spec, SpecError, TrialSettings
@@ -74,6 +74,46 @@ def check_model(trial: TrialSettings, shape: tuple[int, ...], classes: int | Non
         family_of(trial.model).check(own_settings(trial.model), shape, classes)
 
 
+def check_sweep(spec: Spec) -> tuple[tuple[int, ...], list[ShardPlan]]:
+    """Find every fault that can be known without reading an image.
+
+    Returns
+    -------
+    shape
+        Of one training image, (C, H, W), or point, (D,).
+    plans
+        The shards of each trial.
+
+    Raises
+    ------
+    SpecError
+        One line: file, key path, value, what is allowed.
+    """
+    count, *rest = dataset_shape(spec.dataset, spec.source)
+    shape = tuple(rest)
+    check_enough(count, spec.source)
+    classes = label_count(spec.dataset)
+    if spec.collisions.embedding == "classifier" and (classes is None or len(shape) != 3):
+        raise SpecError(
+            f"got classifier, but dataset {spec.dataset.name} cannot train one: no labelled images; allowed: pixels",
+            ("collisions", "embedding"),
+            spec.source,
+        )
+    find_code(spec)
+    plans = []
+    for trial in spec.trials():
+        check_model(trial, shape, classes, spec.source)
+        plans.append(shard_plan(trial, shape, spec.source))
+    return shape, plans
+
+
+def check_enough(images: int, source: str) -> None:
+    """Refuse, by SpecError, a dataset of too few images to tell how far apart real ones are."""
+    if images < 2:
+        raise SpecError(f"got {images} image{'' if images == 1 else 's'}; allowed: 2 or more, whose distances are what "
+                        "samples are held against", ("dataset",), source)  # fmt: skip
+
+
 def try_imported(trials: Sequence[TrialSettings], shape: tuple[int, ...], source: str, device: str = "cpu") -> None:
     """Make one model by each stranger's factory, as a trial will, and see what it draws. SpecError: one sentence."""
     for trial in {trial.model.family: trial for trial in reversed(trials)}.values():
@@ -87,14 +127,10 @@ def try_imported(trials: Sequence[TrialSettings], shape: tuple[int, ...], source
 
 def plan_sweep(spec: Spec, *, timed: bool = True, slots: int | None = None) -> Plan:
     """Plan the sweep for this machine, or for one where so many trials fit at a time. Writes nothing."""
+    shape, shards = check_sweep(spec)
     trials = spec.trials()
-    shape = image_shape(spec.dataset, spec.source)
-    find_code(spec)
-    for trial in trials:
-        check_model(trial, shape, label_count(spec.dataset), spec.source)
     if timed:
         try_imported(trials, shape, spec.source)
-    shards = [shard_plan(trial, shape, spec.source) for trial in trials]
     slots = slots or max(1, len(os.sched_getaffinity(0)) // spec.resources.cpus_per_trial)
     concurrency = min(spec.resources.max_concurrent or len(trials), len(trials), slots)
     return Plan(

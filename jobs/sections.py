@@ -7,6 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from cluster.site import Gigabytes, Seconds
+
 
 class Section(BaseModel):
     """Base of the sections: unknown keys are refused, nothing can be changed afterwards."""
@@ -81,11 +83,11 @@ class ResourceSettings(Section):
     """Trials at a time; by default as many as fit."""
     max_failures: Annotated[int, Field(ge=0)] = 2
     """Times that a trial which failed is tried again; attempts that got as far as a new checkpoint don't count."""
-    checkpoint_every_s: Annotated[float, Field(gt=0)] = 30.0
+    checkpoint_every_s: Seconds = 30.0
     """Seconds between two checkpoints of a trial: what an interruption can cost."""
     measure_workers: Annotated[int, Field(ge=1)] | None = None
     """Workers that compare images on this machine; by default one for each CPU."""
-    measure_memory_gb: Annotated[float, Field(gt=0)] | None = None
+    measure_memory_gb: Gigabytes | None = None
     """Memory that each of them may use, in gigabytes (10⁹ bytes): by default a share of what there is."""
 
     def measure_memory_bytes(self, otherwise: float) -> int:

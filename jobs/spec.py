@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, field_validator
 
 from ganlab.datasets import DATASETS, AnyDataset
-from jobs.checks import check_search, check_sections
+from jobs.checks import check_number, check_search, check_sections
 from jobs.data import science
 from jobs.imported import FORM, PREFIX, settle_checkpoints, told_apart
 from jobs.search_words import KINDS, Word, combinations, fill, find_words
 from jobs.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
-from jobs.strict import KeyPath, SpecError, dotted, nearest, override, read_mapping, shown, validate
+from jobs.strict import KeyPath, SpecError, dotted, nearest, override, read_mapping, settings_file, shown, validate
 from storage.statistics import reserved_names
 
 __all__ = [
@@ -210,21 +210,21 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
     path
         A file, or the name of a shipped sweep.
     overrides
-        ``key=value`` each (``train.steps=100``), applied in order.
+        ``key=value`` each (``train.steps=100``), applied in order; none may replace an earlier one.
 
     Raises
     ------
     SpecError
         One line: file, key path, value, what is allowed.
     """
-    shipped = shipped_sweeps()
-    file = Path(path) if Path(path).is_file() else shipped.get(str(path), Path(path))
-    if not file.is_file():
-        state = "is a folder" if file.is_dir() else "does not exist"
-        hint = nearest(Path(path).stem, list(shipped))
-        raise SpecError(f"{state}; allowed: a sweep file or one of {', '.join(shipped)}{hint}", source=str(path))
+    file = settings_file(path, shipped_sweeps(), "sweep file")
     data = read_mapping(file, [name for name in Spec.model_fields if name != "provenance"])
-    applied = {override(data, assignment): assignment for assignment in overrides}
+    applied: dict[KeyPath, str] = {}
+    for assignment in overrides:
+        key = override(data, assignment)
+        if lost := [earlier for path, earlier in applied.items() if path[: len(key)] == key]:
+            raise SpecError(f"replaces --set {lost[0]}; allowed: each key once", source=f"--set {assignment}")
+        applied[key] = assignment
     everything = " ".join([str(file), *(f"(with --set {assignment})" for assignment in applied.values())])
     try:
         return check_spec(data, everything, file.absolute().parent)
@@ -252,6 +252,7 @@ def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = 
             raise SpecError(f"got {word.kind} of {shown(word.values[0])}; allowed: grid_search of mappings, each a whole "
                             "model with its family", ("model", word.kind))  # fmt: skip
     check_search(spec, words)
+    check_number(spec, words)
     try:
         _resolve(spec, first)
     except SpecError as error:

@@ -7,6 +7,7 @@ unknown or stands twice.
 import difflib
 import json
 import math
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -49,6 +50,10 @@ def nearest(word: str, known: Sequence[str], names: Mapping[str, str] | None = N
     return f"; did you mean {(names or {}).get(found[0], found[0])}?" if found else ""
 
 
+LARGEST = 1e18  # in absolute value, of any number
+MOST_VALUES = 1_000_000  # of a file, aliases written out: a few lines of aliases can stand for billions
+
+
 class _Loader(yaml.SafeLoader):
     """YAML with the types of YAML 1.2: ``2e-4`` is a number, ``no`` is a word, dates are words; no key stands twice."""
 
@@ -59,7 +64,8 @@ _TYPES = {
     "null": r"~|null|Null|NULL|",
     "bool": r"true|True|TRUE|false|False|FALSE",
     "int": r"[-+]?(?:0|[1-9][0-9_]{0,40})",
-    "float": r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+    "float": r"[-+]?(?:\.[0-9]+|(?:0|[1-9][0-9]*)(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
 }
 for _name, _pattern in _TYPES.items():
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(f"(?:{_pattern})$"), None)
@@ -85,16 +91,70 @@ _Loader.add_constructor(
 )
 
 
+def _count(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Number of values that a node stands for; `known` keeps it, so that aliases take no time."""
+    if node not in known:
+        known[node] = 1  # what a node inside itself counts as; the constructor refuses it
+        inner = node.value if isinstance(node, yaml.CollectionNode) else []
+        known[node] += sum(
+            _count(each, known) for part in inner for each in (part if isinstance(part, tuple) else [part])
+        )
+    return known[node]
+
+
 def parse_yaml(text: str, source: str) -> Any:
     """Parse one YAML document. Raises SpecError with line and column."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        values = 0 if node is None else _count(node, {})
+        if values <= MOST_VALUES:
+            return None if node is None else loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         raise SpecError(f"{where}{error.problem or error.context}", source=source) from error
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SpecError(f"is no YAML ({error})", source=source) from error
+    raise SpecError(f"holds {values:,} values, each alias written out; allowed: at most {MOST_VALUES:,}", source=source)
+
+
+def settings_file(path: str | Path, shipped: Mapping[str, Path], kind: str) -> Path:
+    """Find a settings file by its path, or by the name of a shipped one.
+
+    Parameters
+    ----------
+    path
+        What the user gave.
+    shipped
+        Shipped files by name.
+    kind
+        What the file is, for the error: ``sweep file``.
+
+    Raises
+    ------
+    SpecError
+        No such file; names the nearest shipped one.
+    """
+    file = Path(path)
+    try:
+        os.stat(path)
+        state = "" if file.is_file() else "is a folder" if file.is_dir() else "is no ordinary file"
+    except FileNotFoundError:
+        state = "does not exist"
+    except (OSError, ValueError) as error:
+        state = f"cannot be read ({reason_of(error)})"
+    if state and str(path) in shipped:
+        return shipped[str(path)]
+    if state:
+        hint = nearest(file.stem, list(shipped))
+        raise SpecError(f"{state}; allowed: a {kind} or one of {', '.join(shipped)}{hint}", source=str(path) or "''")
+    return file
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    """Return the reason of an error without the path it is about."""
+    return getattr(error, "strerror", None) or str(error)
 
 
 def read_mapping(path: Path, expected: Sequence[str]) -> dict[str, Any]:
@@ -159,7 +219,7 @@ def validate(
     SpecError
         For the first fault, with its key path.
     """
-    refuse_non_finite(data, path)
+    refuse_unusable_numbers(data, path)
     try:
         # By way of JSON, since strict validation of Python objects would refuse lists for tuples and text for paths.
         return cls.model_validate_json(json.dumps(data, default=str), strict=True)
@@ -167,13 +227,15 @@ def validate(
         raise _explained(cls, data, error, path, elsewhere or {}) from error
 
 
-def refuse_non_finite(data: object, path: KeyPath = ()) -> None:
-    """Raise SpecError for a NaN or an infinity anywhere in the data."""
-    if isinstance(data, float) and not math.isfinite(data):
-        raise SpecError(f"got {data}; allowed: a finite number", path)
+def refuse_unusable_numbers(data: object, path: KeyPath = ()) -> None:
+    """Raise SpecError for a NaN, an infinity, or a number too large to calculate with, anywhere in the data."""
+    if isinstance(data, int | float) and not -LARGEST <= data <= LARGEST:
+        kind = "a finite number" if isinstance(data, float) and not math.isfinite(data) else "numbers"
+        got = data if isinstance(data, float) else shown(data)
+        raise SpecError(f"got {got}; allowed: {kind} from -{LARGEST:g} to {LARGEST:g}", path)
     items = data.items() if isinstance(data, Mapping) else enumerate(data) if isinstance(data, list | tuple) else ()
     for key, value in items:
-        refuse_non_finite(value, (*path, key))
+        refuse_unusable_numbers(value, (*path, key))
 
 
 def _explained(
@@ -198,7 +260,8 @@ def _explained(
         return SpecError(f"unknown key (with the value {got}); allowed: {', '.join(known)}{hint}", where)
     if fault["type"] == "value_error":
         return SpecError(fault["msg"].removeprefix("Value error, "), where)
-    allowed = schema.describe(place, data)
+    pattern = fault["ctx"]["pattern"] if fault["type"] == "string_pattern_mismatch" else None
+    allowed = schema.describe(place, data) if pattern is None else f"text that matches {pattern}"
     if fault["type"] == "missing":
         return SpecError(f"is missing; allowed: {allowed}", where)
     hint = nearest(fault["input"], schema.choices(place, data)) if isinstance(fault["input"], str) else ""
@@ -248,9 +311,9 @@ class _Schema:
             data = data[part] if _holds(data, part) else None
             branches = [self._resolved(branch, data) for branch in schema.get("anyOf", [schema])]
             inner = [
-                branch["items"] if isinstance(part, int) else branch["properties"][part]
+                described
                 for branch in branches
-                if (isinstance(part, int) and "items" in branch) or part in branch.get("properties", {})
+                if (described := branch.get("items") if isinstance(part, int) else _entry(branch, part)) is not None
             ]
             if not inner:
                 return {}
@@ -297,10 +360,9 @@ class _Schema:
         if values:
             return _either([str(value) for value in values])
         match schema.get("type"):
-            case "integer":
-                return f"a whole number{_range(schema)}"
-            case "number":
-                return f"a number{_range(schema)}"
+            case "integer" | "number" as kind:
+                unit = f" ({schema['unit']})" if "unit" in schema else ""
+                return f"a {'whole ' if kind == 'integer' else ''}number{_range(schema)}{unit}"
             case "boolean":
                 return "true or false"
             case "array":
@@ -313,6 +375,12 @@ class _Schema:
             case "string":
                 return "a path" if schema.get("format") == "path" else "text"
         return "something else"
+
+
+def _entry(schema: Mapping[str, Any], key: str) -> Any:
+    """Schema of what stands under a key: of a section's own key, or of any key of a free mapping; None for another."""
+    free = [*schema.get("patternProperties", {}).values(), schema.get("additionalProperties")]
+    return schema.get("properties", {}).get(key, next((each for each in free if isinstance(each, dict)), None))
 
 
 def _range(schema: Mapping[str, Any]) -> str:

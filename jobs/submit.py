@@ -14,7 +14,7 @@ import yaml
 from rich.console import Console
 
 from cluster.site import Site, shipped_sites
-from jobs.strict import SpecError, nearest, read_mapping, validate
+from jobs.strict import SpecError, read_mapping, settings_file, validate
 from storage.atomic import whole_folder, write_bytes
 from storage.layout import SweepLayout
 from storage.lock import sweep_lock
@@ -37,12 +37,7 @@ def load_site(path: str | Path) -> Site:
     SpecError
         One line: file, key, value, what is allowed.
     """
-    shipped = shipped_sites()
-    file = Path(path) if Path(path).is_file() else shipped.get(str(path), Path(path))
-    if not file.is_file():
-        state = "is a folder" if file.is_dir() else "does not exist"
-        hint = nearest(Path(path).stem, list(shipped))
-        raise SpecError(f"{state}; allowed: a cluster file or one of {', '.join(shipped)}{hint}", source=str(path))
+    file = settings_file(path, shipped_sites(), "cluster file")
     data = read_mapping(file, list(Site.model_fields))
     try:
         return validate(Site, data)
@@ -98,9 +93,11 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
         What to change; nothing is queued.
     """
     from cluster.checks import check_shared, check_site
+    from jobs.preflight import check_place
 
     site = load_site(site_path)
     check_fits(spec, site, site_path)
+    check_place(spec, layout)
     check_site(site)
     from cluster.slurm import submit  # late: a refusal takes no seconds
     from jobs.pipeline import check_folder, check_memory, prepare_folder

@@ -13,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from threading import Thread
 from typing import Any
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from prometheus_client import make_wsgi_app
@@ -53,14 +53,7 @@ def serve(newest: Callable[[], Snapshot], host: str, port: int) -> Iterator[int]
     OSError
         If the host is not an address of this machine, or the like.
     """
-    try:
-        server = make_server(host, port, application(newest), _server_class(host), _QuietHandler)
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
-        raise PortInUseError(
-            f"port {port} is in use by {port_holder(port)}; end it, or choose another with --port"
-        ) from None
+    server = _listening(application(newest), host, port)
     thread = Thread(target=server.serve_forever, name="exporter", daemon=True)
     thread.start()
     try:
@@ -69,6 +62,22 @@ def serve(newest: Callable[[], Snapshot], host: str, port: int) -> Iterator[int]
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def check_address(host: str, port: int) -> None:
+    """Listen for a moment, and raise what `serve` would."""
+    _listening(application(Snapshot), host, port).server_close()
+
+
+def _listening(pages: WSGIApplication, host: str, port: int) -> WSGIServer:
+    try:
+        return make_server(host, port, pages, _server_class(host), _QuietHandler)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise PortInUseError(
+            f"port {port} is in use by {port_holder(port)}; end it, or choose another with --port"
+        ) from None
 
 
 def application(newest: Callable[[], Snapshot]) -> WSGIApplication:

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 
+class DamagedError(ValueError):
+    """A file is not what was written there: cut short, garbled, or another file."""
+
+    def __init__(self, path: Path, expected: str, reason: object, remedy: str = "restore it from a copy") -> None:
+        super().__init__(f"{path}: damaged, expected {expected}: {reason}; {remedy}")
+
+
 def write_bytes(path: Path, *buffers: Buffer) -> None:
     """Write `buffers`, one after the other, as the whole content of `path`; missing folders are made.
 
@@ -86,14 +93,14 @@ def read_json(path: Path) -> Any:
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
+    DamagedError
         If it is not whole, valid JSON; names the file.
     """
     content = path.read_bytes()
     try:
         return json.loads(content.decode())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: damaged, expected JSON: {error}") from error
+        raise DamagedError(path, "JSON", error) from error
 
 
 def write_arrays(path: Path, **arrays: ArrayLike) -> None:
@@ -110,14 +117,14 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
+    DamagedError
         If it is damaged (members carry a CRC-32, which is checked) or holds Python objects; names the file.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
             return {name: members[name] for name in members.files}
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, TypeError) as error:
-        raise ValueError(f"{path}: damaged, expected an .npz of plain arrays: {error}") from error
+        raise DamagedError(path, "an .npz of plain arrays", error) from error
 
 
 @contextmanager
@@ -168,6 +175,29 @@ def make_folder(path: Path) -> None:
     for folder in reversed(missing):
         folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
+
+
+def check_writable(path: Path) -> None:
+    """Make a folder, its missing parents and an entry in it, and remove what was made.
+
+    Raises
+    ------
+    OSError
+        If that can't be done: a parent is a file, the file system is read-only or full, a name is too long, or the like.
+    """
+    made: list[Path] = []
+    try:
+        for folder in (*reversed(path.parents), path, path / f".{uuid.uuid4().hex[:12]}.partial"):
+            if folder.is_dir():
+                continue
+            if folder.exists():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+            folder.mkdir()
+            made.append(folder)
+    finally:
+        for folder in reversed(made):
+            with suppress(OSError):  # another command has begun in it
+                folder.rmdir()
 
 
 def sync_tree(root: Path) -> None:

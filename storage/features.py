@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from storage.atomic import read_arrays, read_json, whole_folder, write_arrays
+from storage.atomic import DamagedError, read_arrays, read_json, whole_folder, write_arrays
 from storage.samples import DamagedShardError
 
 CHUNK_ROWS = 1024
@@ -46,7 +46,7 @@ class Features:
         except FileNotFoundError:
             raise ValueError(f"{path}: no features here yet") from None
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{path}: damaged, expected features and their fingerprint: {error!r}") from error
+            raise DamagedError(path, "features and their fingerprint", repr(error)) from error
 
     def read(self, start: int, stop: int) -> NDArray[np.float32]:
         """Return the features of images [start, stop), float32 (stop - start, d).

@@ -56,6 +56,11 @@ def is_unused(layout: SweepLayout) -> bool:
     return layout.root.is_dir() and {path.name for path in layout.root.iterdir()} <= {layout.cluster.name}
 
 
+def is_sweep(layout: SweepLayout) -> bool:
+    """Whether a command has begun a sweep in the folder; a sweep file of the user's own named sweep.yaml is none."""
+    return layout.spec.is_file() and layout.lock.is_file()
+
+
 def lock_holder(layout: SweepLayout) -> str | None:
     """Who works on the sweep now, in words; None when nobody does. Read-only: does not take the lock."""
     if not layout.lock.exists():

@@ -7,7 +7,7 @@ outcome says so and every shard of its plan is committed.
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from storage.atomic import read_json, write_json
+from storage.atomic import DamagedError, read_json, write_json
 from storage.layout import TrialLayout
 
 Status = Literal["completed", "stopped", "failed"]
@@ -29,4 +29,9 @@ def write_outcome(trial: TrialLayout, outcome: Outcome) -> None:
 
 def read_outcome(trial: TrialLayout) -> Outcome | None:
     """The recorded outcome, or None while there is none."""
-    return Outcome(**read_json(trial.outcome)) if trial.outcome.exists() else None
+    if not trial.outcome.exists():
+        return None
+    try:
+        return Outcome(**read_json(trial.outcome))
+    except TypeError as error:
+        raise DamagedError(trial.outcome, "the outcome of the trial", error) from error

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from storage.atomic import read_json, whole_folder
+from storage.atomic import DamagedError, read_json, whole_folder
 from storage.layout import SweepLayout, shard_file
 from storage.plan import kind_of, sizes_for
 from storage.samples import DamagedShardError, Images, open_images, read_numbers, read_shard
@@ -48,11 +48,13 @@ class Reference:
             array = read_json(group / (named or ["images"])[0] / "zarr.json")
             self.shard_images = int(array["chunk_grid"]["configuration"]["chunk_shape"][0])
             self.fingerprint = str(attributes["fingerprint"])
-        except FileNotFoundError:
+            self.shape: tuple[int, ...] = tuple(int(size) for size in array["shape"])
+        except FileNotFoundError as error:
+            if group.exists():
+                raise DamagedError(group, "images and their fingerprint", repr(error)) from error
             raise ValueError(f"{group}: no real images here yet; run the sweep first") from None
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{group}: damaged, expected images and their fingerprint: {error!r}") from error
-        self.shape: tuple[int, ...] = tuple(int(size) for size in array["shape"])
+        except (KeyError, IndexError, TypeError, NotADirectoryError) as error:
+            raise DamagedError(group, "images and their fingerprint", repr(error)) from error
         self.dtype = kind_of(self.shape[1:])
 
     @cached_property

@@ -7,13 +7,14 @@ Invariant: what is on disk is a complete Dataset, of which the same inputs alway
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from storage.atomic import whole_folder
+from storage.atomic import DamagedError, whole_folder
 from storage.layout import SweepLayout
 from storage.statistics import COORDINATES, VARIABLES, Variable
 
@@ -112,12 +113,38 @@ def open_results(layout: SweepLayout) -> xr.Dataset:
     ------
     ValueError
         If the sweep has none yet.
+    DamagedError
+        If they can't be opened.
     """
     import xarray as xr
 
     if not layout.results.is_dir():
         raise ValueError(f"{layout.results}: no results here yet; measure the sweep first")
-    return xr.open_dataset(layout.results, engine="zarr")
+    with _damage_named(layout):
+        results = xr.open_dataset(layout.results, engine="zarr")
+    if missing := [name for name in ("trial", "support_size") if name not in results.variables]:
+        raise _damaged(layout, f"no variable {missing[0]}")
+    return results
+
+
+def read_results(layout: SweepLayout) -> xr.Dataset:
+    """Return the results, read into memory. Raises as `open_results`."""
+    results = open_results(layout)
+    with _damage_named(layout):
+        return results.load()
+
+
+@contextmanager
+def _damage_named(layout: SweepLayout) -> Iterator[None]:
+    """Turn whatever a damaged store makes its readers raise into DamagedError."""
+    try:
+        yield
+    except Exception as error:
+        raise _damaged(layout, f"{type(error).__name__}: {error}") from error
+
+
+def _damaged(layout: SweepLayout, reason: str) -> DamagedError:
+    return DamagedError(layout.results, "the results", reason, f"`ganlab measure {layout.root}` writes them again")
 
 
 def _values(name: str, about: Variable, given: ArrayLike) -> NDArray[Any]:

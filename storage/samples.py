@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from storage.atomic import read_json
+from storage.atomic import DamagedError, read_json
 from storage.layout import TrialLayout
 from storage.plan import Shard, ShardPlan, array_of, kind_of
 
@@ -162,9 +162,9 @@ def read_plan(trial: TrialLayout) -> ShardPlan:
     except FileNotFoundError:
         raise ValueError(f"{trial.samples}: no samples here yet; run the trial first") from None
     except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged, expected the plan of the samples: {error!r}") from error
+        raise DamagedError(path, "the plan of the samples", repr(error)) from error
     if plan.fingerprint != stored.get("fingerprint"):
-        raise ValueError(f"{path}: damaged, the plan of the samples does not match its fingerprint")
+        raise DamagedError(path, "the plan of the samples", "its fingerprint does not match")
     return plan
 
 

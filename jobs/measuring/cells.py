@@ -135,9 +135,7 @@ COMPUTED: dict[str, Compute] = {
     "nonuniformity": lambda facts, axes: facts.support.nonuniformity,
     "largest_mode_mass": lambda facts, axes: facts.support.largest_mode_mass,
     "heavy_mode_count": lambda facts, axes: len(facts.heavy.modes),
-    "heavy_mode_share": lambda facts, axes: (
-        sum(len(mode.members) for mode in facts.heavy.modes) / facts.heavy.samples
-    ),
+    "heavy_mode_share": lambda facts, axes: sum(len(mode.members) for mode in facts.heavy.modes) / facts.heavy.samples,
     "support_size_without_modes": lambda facts, axes: _triple(facts.heavy.rest),
     "mode_mass": lambda facts, axes: [
         _by_mode(facts, value) for value in (lambda mode: mode.mass, lambda mode: mode.low, lambda mode: mode.high)

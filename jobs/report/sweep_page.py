@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import yaml
 
 from ganlab.content import content_order
 from ganlab.support import Spread
@@ -31,10 +30,10 @@ from jobs.report.table import (
     value_words,
 )
 from jobs.report.verdicts_section import verdicts_view
-from jobs.strict import SpecError
+from jobs.strict import SpecError, read_mapping
 from storage.layout import SweepLayout
 from storage.reference import Reference, read_reference
-from storage.results import open_results
+from storage.results import read_results
 from storage.samples import DamagedShardError, Samples
 
 __all__ = ["results_table", "write_report"]
@@ -104,7 +103,7 @@ def write_report(layout: SweepLayout) -> Path:
 
     from jobs.report.figures import collision_chart, support_chart, threshold_chart, training_chart
 
-    results = _results(layout).load()
+    results = _results(layout)
     table = build_table(results)
     reference = _reference(layout)
     shown = _every_so_often(table.settings, SETTINGS_SHOWN)
@@ -382,7 +381,7 @@ def _image_bytes(reference: Reference | None) -> int:
 def _results(layout: SweepLayout) -> Results:
     if not layout.results.is_dir():
         raise SpecError(f"{layout.root}: no results here yet; run `ganlab measure {layout.root}` first")
-    return open_results(layout)
+    return read_results(layout)
 
 
 def _reference(layout: SweepLayout) -> Reference | None:
@@ -396,5 +395,5 @@ def _provenance(layout: SweepLayout) -> dict[str, str]:
     """Versions and commit that the sweep's own copy of its spec records."""
     if not layout.spec.is_file():
         return {}
-    found = yaml.safe_load(layout.spec.read_text(encoding="utf-8"))
-    return {str(key): str(value) for key, value in (found.get("provenance") or {}).items()}
+    found = read_mapping(layout.spec, ["provenance"]).get("provenance")
+    return {str(key): str(value) for key, value in found.items()} if isinstance(found, dict) else {}

@@ -61,33 +61,32 @@ def serve(
     from jobs.review.pictures import Pictures
 
     spec = load_spec(layout.spec)
-    listening = _listen(host, port)
-    port = int(listening.getsockname()[1])
-    choice = choose_pairs(layout, spec, console, blind=blind, drawn=drawn, samples=samples)
-    doorkeeper = Doorkeeper()
-    local = host in LOOPBACK
-    app = make_app(
-        Desk(layout, choice, page_version(), _now), Pictures(layout), doorkeeper, _labels(layout, spec),
-        title=spec.name, cookie=f"ganlab-review-{port}", reviewer=reviewer, any_address=not local,
-        hosts=(*LOOPBACK, *(() if local else (host, socket.gethostname(), socket.getfqdn()))),
-    )  # fmt: skip
-    token = layout.review_token(port)
-    _write_secret(token, doorkeeper.token)
-    _tell(console, layout, choice, doorkeeper, host, port, token)
-    server = uvicorn.Server(uvicorn.Config(
-        app, log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=2,
-        timeout_keep_alive=75, http="h11", ws="none",
-    ))  # fmt: skip
-    # uvicorn ends on SIGTERM by raising it again: this makes an end with the file removed of it.
-    before = signal.signal(signal.SIGTERM, _end)
-    try:
-        with suppress(KeyboardInterrupt):
-            server.run(sockets=[listening])
-    finally:
-        signal.signal(signal.SIGTERM, before)
-        token.unlink(missing_ok=True)
-        listening.close()
-        console.print(f"{_counts(layout)}; `ganlab measure {layout.root}` puts them to use", soft_wrap=True)
+    with _listen(host, port) as listening:
+        port = int(listening.getsockname()[1])
+        choice = choose_pairs(layout, spec, console, blind=blind, drawn=drawn, samples=samples)
+        doorkeeper = Doorkeeper()
+        local = host in LOOPBACK
+        app = make_app(
+            Desk(layout, choice, page_version(), _now), Pictures(layout), doorkeeper, _labels(layout, spec),
+            title=spec.name, cookie=f"ganlab-review-{port}", reviewer=reviewer, any_address=not local,
+            hosts=(*LOOPBACK, *(() if local else (host, socket.gethostname(), socket.getfqdn()))),
+        )  # fmt: skip
+        token = layout.review_token(port)
+        _write_secret(token, doorkeeper.token)
+        _tell(console, layout, choice, doorkeeper, host, port, token)
+        server = uvicorn.Server(uvicorn.Config(
+            app, log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=2,
+            timeout_keep_alive=75, http="h11", ws="none",
+        ))  # fmt: skip
+        # uvicorn ends on SIGTERM by raising it again: this makes an end with the file removed of it.
+        before = signal.signal(signal.SIGTERM, _end)
+        try:
+            with suppress(KeyboardInterrupt):
+                server.run(sockets=[listening])
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            token.unlink(missing_ok=True)
+            console.print(f"{_counts(layout)}; `ganlab measure {layout.root}` puts them to use", soft_wrap=True)
 
 
 def choose_pairs(

@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from jobs.watching.snapshot import SweepWatch
-from monitoring.exporter import PortInUseError, serve
+from monitoring.exporter import PortInUseError, check_address, serve
 from monitoring.targets import Target, remove_targets, write_targets
 from storage.layout import SweepLayout
 
@@ -83,8 +83,8 @@ def monitor_sweep(layout: SweepLayout, host: str, port: int, every_s: float, say
     SpecError
         If the port is taken; names its holder. Or if there is no such address.
     """
-    from jobs.spec import SpecError
-
+    with _refused_in_one_line(host, port):
+        check_address(host, port)  # before anything is written
     exporter = Exporter(layout, say, every_s)
     controlled = exporter.watch.cluster.controlled
     hints = [f"Grafana's dashboards: {FILES / 'grafana' / 'dashboards'}"]
@@ -97,8 +97,17 @@ def monitor_sweep(layout: SweepLayout, host: str, port: int, every_s: float, say
     if host == "127.0.0.1" and port:
         hints.append(f"from your own machine: ssh -N -L {port}:localhost:{port} {socket.gethostname()}; --host 0.0.0.0 "
                      "lets a Prometheus on another machine in, and everyone else")  # fmt: skip
-    try:
+    with _refused_in_one_line(host, port):
         run_exporter(exporter, layout, host, port, say, hints, register=not controlled)
+
+
+@contextmanager
+def _refused_in_one_line(host: str, port: int) -> Iterator[None]:
+    """Turn a refusal to listen into SpecError."""
+    from jobs.spec import SpecError
+
+    try:
+        yield
     except PortInUseError as error:
         raise SpecError(str(error)) from error
     except OSError as error:

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from ganlab.datasets import ArraySettings, Cifar10Settings, DigitsSettings, ImagesSettings, KnownSupportSettings
-from jobs.data import dataset_fingerprint, image_shape, load_dataset, science
+from jobs.data import dataset_fingerprint, dataset_shape, load_dataset, science
 from jobs.strict import SpecError
 
 
@@ -36,14 +36,14 @@ def test_stored_arrays_are_read(tmp_path: Path, images: np.ndarray, name: str) -
     SAVERS[name](tmp_path / name, images)
     settings = ArraySettings(path=tmp_path / name)
     assert np.array_equal(load_dataset(settings).images, images)
-    assert image_shape(settings) == (3, 8, 8)
+    assert dataset_shape(settings) == (len(load_dataset(settings).images), 3, 8, 8)
     based = KnownSupportSettings(pool=20, images=50, base=settings, pixel_noise=0)
     drawn = {image.tobytes() for image in load_dataset(based).images}
     assert drawn <= {image.tobytes() for image in images}
-    assert image_shape(based) == (3, 8, 8)
+    assert dataset_shape(based) == (len(load_dataset(based).images), 3, 8, 8)
 
 
-@pytest.mark.parametrize("reader", [load_dataset, image_shape, dataset_fingerprint])
+@pytest.mark.parametrize("reader", [load_dataset, dataset_shape, dataset_fingerprint])
 def test_a_missing_path_is_one_line_with_its_key(tmp_path: Path, reader: Any) -> None:
     settings = ArraySettings(path=tmp_path / "gone.npy")
     with pytest.raises(SpecError, match=r"^my\.yaml: dataset\.path: got '.*gone\.npy', which does not exist; allowed"):
@@ -124,7 +124,7 @@ def test_one_array_of_several_is_named_in_the_path(tmp_path: Path, images: np.nd
     assert np.array_equal(dataset.images, 255 - images)
     assert dataset.read is not None
     assert dataset.read.member == "fake"
-    assert image_shape(fake) == (3, 8, 8)
+    assert dataset_shape(fake)[1:] == (3, 8, 8)
     assert dataset_fingerprint(real) != dataset_fingerprint(fake)
     with pytest.raises(SpecError, match=r"dataset\.path: got .*gone\.npz:fake', which does not exist"):
         dataset_fingerprint(ArraySettings(path=tmp_path / "gone.npz:fake"))
@@ -135,7 +135,7 @@ def test_an_array_with_missing_images_trains_nothing(tmp_path: Path, images: np.
 
     array = zarr.create_array(tmp_path / "a.zarr", shape=images.shape, dtype="uint8", chunks=(5, 3, 8, 8))
     array[:15] = images[:15]
-    for reader in (load_dataset, image_shape):
+    for reader in (load_dataset, dataset_shape):
         with pytest.raises(SpecError, match=r"dataset\.path: .*5 of 20 images are missing \(numbers 15 to 19\)"):
             reader(ArraySettings(path=tmp_path / "a.zarr"))
 
