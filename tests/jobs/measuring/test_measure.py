@@ -28,6 +28,7 @@ from jobs.measuring.measure import (
 from jobs.measuring.measured import MeasuredSnapshot
 from jobs.measuring.near import near_pairs
 from jobs.plan import shard_plan
+from jobs.report.sweep_page import results_table
 from jobs.spec import CollisionSettings
 from jobs.sweep import register
 from storage.atomic import read_arrays, write_arrays
@@ -211,6 +212,23 @@ def test_answers(sampled) -> None:
     before = {path: path.read_bytes() for path in layout.results.rglob("*") if path.is_file()}
     write_answers(layout, spec, spec.trials(), real, 32**2)
     assert before == {path: path.read_bytes() for path in layout.results.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(("listed", "in_part"), [(200, True), (100_000, False)])
+def test_results_say_how_many_samples_the_lists_are_of(sampled, monkeypatch, listed: int, in_part: bool) -> None:
+    layout, spec, trial = sampled
+    monkeypatch.setattr(comparison, "LISTED", listed)
+    real = real_neighbours_of(layout, 2**30, map, quiet)
+    wanted = measure(layout, spec)
+    write_answers(layout, spec, spec.trials(), real, 32**2)
+    last = xr.open_zarr(layout.results).load().isel(trial=0, snapshot=-1)
+    record = read_pair_record(layout, trial.id, 6, wanted[Snapshot(trial.id, 6)])
+    assert int(last.listed_samples) == record.listed_below
+    assert (record.listed_below < 600) == in_part
+    assert last.support_size_low <= 40 <= last.support_size_high
+    notes = [note for note in results_table(layout).notes if "too many to list" in note]
+    assert len(notes) == in_part
+    assert [note for note in notes if "of 1 trial are of the first samples" in note] == notes
 
 
 def test_the_automatic_threshold_is_that_of_the_real_images(prepared) -> None:
