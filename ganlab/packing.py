@@ -46,8 +46,9 @@ def distinct_images(
     """Find distinct images from the complete list of duplicate pairs.
 
     Images are visited in order, and each is kept unless it duplicates an image kept before (greedy packing). In the
-    default order the count is at least Σ 1/(dᵢ + 1), as each image left out has as many duplicates as one that covers
-    it (Caro 1979, Wei 1981). When duplication is transitive the count is the number of kinds seen, in any order.
+    default order the count is at least Σ 1/(dᵢ + 1) (Caro 1979, Wei 1981), as each image left out has no fewer
+    duplicates than the kept one that it duplicates. When duplication is transitive the count is the number of kinds
+    seen, in any order.
 
     Parameters
     ----------
