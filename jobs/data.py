@@ -64,7 +64,7 @@ def science(settings: DatasetSettings) -> dict[str, object]:
 
     def without_path(part: dict[str, object]) -> dict[str, object]:
         return {
-            key: without_path(value) if isinstance(value, dict) else value
+            key: without_path(value) if isinstance(value, dict) else value is not None if key == "labels" else value
             for key, value in part.items()
             if key != "path"
         }
@@ -84,6 +84,12 @@ def _files(settings: DatasetSettings) -> list[tuple[str, int | None]]:
             return [_sized(settings.path, settings.path.parent)]
         case datasets.ArraySettings():
             raise ValueError(f"path: got '{settings.path}', which does not exist; allowed: {datasets.ARRAY_FILES}")
+        case datasets.IdxSettings():
+            datasets.image_shape(settings)  # names a file that is missing
+            files = [settings.path, *([settings.labels] if settings.labels is not None else [])]
+            return [_sized(file, file.parent) for file in files if file.is_file()]
+        case datasets.FashionMnistSettings():
+            return _files(settings.files)
         case datasets.KnownSupportSettings():
             try:
                 return _files(settings.base)
