@@ -16,6 +16,8 @@ import numpy.typing as npt
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from ganlab.cifar import CLASSES, RECORDS, CifarClass, cifar_files, read_cifar10
+from ganlab.idx import image_count as idx_count
+from ganlab.idx import image_size, read_images, read_labels
 from ganlab.inputs import InputDescription
 from ganlab.known_modes import draw_grid, draw_stacks, grid_centres
 from ganlab.pictures import Frames, picture_files, read_pictures, resized
@@ -157,7 +159,57 @@ class ArraySettings(DatasetSettings):
     """Read only so many images, drawn at random; the draw depends on the number of images alone."""
 
 
-RealDataset = Annotated[DigitsSettings | Cifar10Settings | ImagesSettings | ArraySettings, Field(discriminator="name")]
+class IdxSettings(DatasetSettings):
+    """Grey images in an idx file of the MNIST family, gzipped or not."""
+
+    name: Literal["idx"] = "idx"
+    path: Location
+    """File of images, such as train-images-idx3-ubyte.gz."""
+    labels: Location | None = None
+    """File of their labels, such as train-labels-idx1-ubyte.gz."""
+    pad: Annotated[int, Field(ge=0, le=64)] = 0
+    """Black pixels put around each image on every side: 2 makes 28×28 images 32×32, and no pixel is interpolated."""
+    resolution: Resolution | None = None
+    """Side after resizing, in pixels; by default the images keep their (padded) size, which then must be allowed here."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Read only so many images, drawn at random; the draw depends on the number of images alone."""
+
+
+class FashionMnistSettings(DatasetSettings):
+    """Fashion-MNIST (Xiao, Rasul & Vollgraf 2017): grey pictures of clothes in ten classes, 28×28, as published."""
+
+    name: Literal["fashion-mnist"] = "fashion-mnist"
+    path: Location = Path("/usr/share/datasets/fashion-mnist")
+    """Folder of the four published files; by default where Debian's package dataset-fashion-mnist puts them."""
+    split: Literal["train", "test"] = "train"
+    """The 60,000 training images or the 10,000 test images."""
+    pad: Annotated[int, Field(ge=0, le=64)] = 2
+    """Black pixels put around each image on every side."""
+    resolution: Resolution | None = None
+    """Side after resizing, in pixels; by default 28 + 2 · pad."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """Read only so many images, drawn at random; the draw depends on the number of images alone."""
+
+    @property
+    def files(self) -> IdxSettings:
+        """The same images by their files' names."""
+        start = "train" if self.split == "train" else "t10k"
+        if not self.path.is_dir():
+            raise ValueError(
+                f"path: got '{self.path}', which does not exist; allowed: the folder of {start}-images-idx3-ubyte.gz "
+                "(on Debian, as root: apt-get install dataset-fashion-mnist)"
+            )
+        images, labels = (
+            next((file for file in (self.path / f"{name}.gz", self.path / name) if file.is_file()), self.path / name)
+            for name in (f"{start}-images-idx3-ubyte", f"{start}-labels-idx1-ubyte")
+        )
+        return IdxSettings(path=images, labels=labels, pad=self.pad, resolution=self.resolution, limit=self.limit)
+
+
+RealDataset = Annotated[
+    DigitsSettings | Cifar10Settings | ImagesSettings | ArraySettings | IdxSettings | FashionMnistSettings,
+    Field(discriminator="name"),
+]
 
 
 class KnownSupportSettings(DatasetSettings):
@@ -221,8 +273,8 @@ class StackedDigitsSettings(DatasetSettings):
 
 
 AnyDataset = Annotated[
-    DigitsSettings | Cifar10Settings | ImagesSettings | ArraySettings | KnownSupportSettings | GaussiansGridSettings
-    | StackedDigitsSettings,
+    DigitsSettings | Cifar10Settings | ImagesSettings | ArraySettings | IdxSettings | FashionMnistSettings
+    | KnownSupportSettings | GaussiansGridSettings | StackedDigitsSettings,
     Field(discriminator="name"),
 ]  # fmt: skip
 
@@ -262,6 +314,10 @@ def image_shape(settings: DatasetSettings, open_array: OpenArray | None = None) 
             return image_shape(settings.base, open_array)
         case ArraySettings():
             return _array_shape(settings, _opened(settings, open_array))[0]
+        case IdxSettings():
+            return 1, *[_idx_side(settings, image_size(settings.path))] * 2
+        case FashionMnistSettings():
+            return image_shape(settings.files, open_array)
     raise AssertionError(settings)
 
 
@@ -289,6 +345,11 @@ def image_count(settings: DatasetSettings, open_array: OpenArray | None = None) 
         case ArraySettings():
             count = _opened(settings, open_array).shape[0]
             return min(count, settings.limit or count)
+        case IdxSettings():
+            count = idx_count(settings.path)
+            return min(count, settings.limit or count)
+        case FashionMnistSettings():
+            return image_count(settings.files, open_array)
         case KnownSupportSettings():
             try:
                 image_count(settings.base, open_array)
@@ -386,7 +447,36 @@ def label_count(settings: DatasetSettings) -> int | None:
             return len(grid_centres())
         case StackedDigitsSettings():
             return 1000
+        case FashionMnistSettings():
+            return 10
+        case IdxSettings() if settings.labels is not None:
+            return int(read_labels(settings.labels, len(read_images(settings.path))).max()) + 1
     return None
+
+
+def _idx_side(settings: IdxSettings, size: tuple[int, int]) -> int:
+    """Side of the images as they are used, in pixels."""
+    height, width = (side + 2 * settings.pad for side in size)
+    if height != width or (settings.resolution is None and height not in get_args(Resolution)):
+        raise ValueError(
+            f"pad: got {settings.pad}, which makes the images of '{settings.path}' {height}×{width}; allowed: squares of "
+            "8, 16, 32, 64 or 128 pixels (28×28 images have 32 with pad: 2), or set resolution"
+        )
+    return settings.resolution or height
+
+
+def _idx(settings: IdxSettings, progress: Progress, open_array: OpenArray | None) -> Dataset:
+    stored = read_images(settings.path)
+    side = _idx_side(settings, stored.shape[1:])
+    chosen = some_of(len(stored), settings.limit)
+    labels = None if settings.labels is None else read_labels(settings.labels, len(stored))[chosen]
+    edge = (settings.pad, settings.pad)
+    padded = np.pad(stored[chosen], ((0, 0), edge, edge))
+    return Dataset(resized(padded[:, None], side, progress), labels)
+
+
+def _fashion_mnist(settings: FashionMnistSettings, progress: Progress, open_array: OpenArray | None) -> Dataset:
+    return _idx(settings.files, progress, open_array)
 
 
 def _gaussians_grid(settings: GaussiansGridSettings, progress: Progress, open_array: OpenArray | None) -> Dataset:
@@ -480,6 +570,8 @@ DATASETS: dict[str, tuple[type[DatasetSettings], Callable[[Any, Progress, OpenAr
     "cifar10": (Cifar10Settings, _cifar10),
     "images": (ImagesSettings, _images),
     "array": (ArraySettings, _array),
+    "idx": (IdxSettings, _idx),
+    "fashion-mnist": (FashionMnistSettings, _fashion_mnist),
     "known-support": (KnownSupportSettings, _known_support),
     "gaussians-grid": (GaussiansGridSettings, _gaussians_grid),
     "stacked-digits": (StackedDigitsSettings, _stacked_digits),

@@ -89,7 +89,7 @@ def science(settings: DatasetSettings) -> dict[str, object]:
 
     def without_path(part: dict[str, object]) -> dict[str, object]:
         return {
-            key: without_path(value) if isinstance(value, dict) else value
+            key: without_path(value) if isinstance(value, dict) else value is not None if key == "labels" else value
             for key, value in part.items()
             if key != "path"
         }
@@ -105,6 +105,12 @@ def _files(settings: DatasetSettings) -> list[tuple[str, int | None]]:
             return [_sized(file, file.parent) for file in cifar_files(settings.path, settings.split)]
         case datasets.ArraySettings():
             return _array_files(settings.path)
+        case datasets.IdxSettings():
+            datasets.image_shape(settings)  # names a file that is missing
+            files = [settings.path, *([settings.labels] if settings.labels is not None else [])]
+            return [_sized(file, file.parent) for file in files if file.is_file()]
+        case datasets.FashionMnistSettings():
+            return _files(settings.files)
         case datasets.KnownSupportSettings():
             try:
                 return _files(settings.base)
@@ -116,7 +122,7 @@ def _files(settings: DatasetSettings) -> list[tuple[str, int | None]]:
 def _limited(settings: DatasetSettings) -> bool:
     if isinstance(settings, datasets.KnownSupportSettings):
         return _limited(settings.base)
-    return isinstance(settings, datasets.ImagesSettings | datasets.ArraySettings) and settings.limit is not None
+    return getattr(settings, "limit", None) is not None
 
 
 def _array_files(path: Path) -> list[tuple[str, int | None]]:
