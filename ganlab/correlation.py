@@ -4,6 +4,7 @@ Invariant: counts of pairs within each distance are exact; each probability come
 counted over.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,8 +72,8 @@ class CorrelationCurve:
         return CorrelationCurve(self.distances, within, pairs)
 
 
-def choose_distances(images: Array, threshold: float) -> Floats:
-    """(t,) distances to draw a curve at: evenly up to the median distance of these images, and the threshold.
+def choose_distances(images: Array, threshold: float, others: npt.ArrayLike = ()) -> Floats:
+    """(t,) distances to draw a curve at: evenly up to the median distance of these images, the threshold, and others.
 
     Beyond the median distance of two images nothing is learnt about duplicates; it is that of a thousand of the images,
     taken from across the set, or of all. Raises ValueError as `correlation_curve`.
@@ -83,7 +84,7 @@ def choose_distances(images: Array, threshold: float) -> Floats:
     some = Images(rows.values[:: -(-len(rows) // 1000)])
     i, j = np.triu_indices(len(some), 1)
     top = max(float(np.sqrt(np.median(squared_distances(some, some, i, j)))), 2 * threshold) if len(i) else threshold
-    return np.unique(np.append(np.linspace(0, top, POINTS + 1)[1:], threshold))
+    return np.unique(np.concatenate([np.linspace(0, top, POINTS + 1)[1:], [threshold], np.ravel(others)]))
 
 
 @np.errstate(over="raise", divide="raise", invalid="raise")
@@ -118,6 +119,41 @@ def correlation_curve(images: Array, distances: npt.ArrayLike) -> CorrelationCur
     return CorrelationCurve(at, np.cumsum(histogram[:-1]), np.full(len(at), pairs))
 
 
+@np.errstate(over="raise", divide="raise", invalid="raise")
+def degrees_within(images: Array, distances: npt.ArrayLike) -> Counts:
+    """Count the duplicates of each image of a set at several distances, by looking at all pairs.
+
+    Parameters
+    ----------
+    images
+        (n, ...) uint8 or float32, n >= 2.
+    distances : array (t,)
+        Distances (not squared), in any order.
+
+    Returns
+    -------
+    int64 (t, n)
+
+    Raises
+    ------
+    ValueError
+        As `correlation_curve`.
+    """
+    rows = as_images(images, at_least=2)
+    limits = squared_limit(np.asarray(distances, dtype=np.float64))
+    degrees = np.zeros((len(limits), len(rows)), np.int64)
+    for start in range(0, len(rows), _ROWS):
+        row = slice(start, min(start + _ROWS, len(rows)))
+        for first in range(start, len(rows), _COLUMNS):
+            column = slice(first, min(first + _COLUMNS, len(rows)))
+            later = np.arange(row.start, row.stop)[:, None] < np.arange(column.start, column.stop)
+            for degree, near in zip(degrees, _within(rows, row, column, limits), strict=True):
+                near &= later
+                degree[row] += near.sum(axis=1)
+                degree[column] += near.sum(axis=0)
+    return degrees
+
+
 def pairs_curve(squared: npt.ArrayLike, samples: int, distances: npt.ArrayLike) -> CorrelationCurve:
     """Count the listed pairs of a sample within each distance.
 
@@ -146,6 +182,20 @@ def diversity_ratio(generated: CorrelationCurve, real: CorrelationCurve) -> Floa
     both = (generated.within > 0) & (real.within > 0)
     np.divide(real.probability, generated.probability, out=ratio, where=both)
     return ratio
+
+
+def _within(rows: Images, row: slice, column: slice, limits: Floats) -> Iterator[npt.NDArray[np.bool_]]:
+    """Which pairs of a block are within each of several squared distances."""
+    if rows.integer:
+        squared = block_distances(rows, rows, row, column)
+        yield from (squared <= limit for limit in limits)
+        return
+    estimate, wrong = estimated_distances(rows, rows, row, column)
+    for limit in limits:
+        near = estimate <= limit
+        i, j = np.nonzero(np.abs(estimate - limit) <= wrong)
+        near[i, j] = squared_distances(rows, rows, i + row.start, j + column.start) <= limit
+        yield near
 
 
 def _histogram(rows: Images, row: slice, column: slice, wanted: npt.NDArray[np.bool_], limits: Floats) -> Counts:

@@ -94,9 +94,25 @@ def diversity(
     """
     curve = pairs_curve(squared, samples, [real.low, real.distance, real.high])
     duplicates = np.asarray(index)[np.asarray(squared) <= real.distance**2]
-    generated = estimate(duplicates, samples, confidence)
-    nearer, here, farther = curve.within + _HALF
-    pairs = math.comb(samples, 2)
+    return diversity_of(estimate(duplicates, samples, confidence), curve, real)
+
+
+def diversity_of(generated: Estimate, curve: CorrelationCurve, real: DuplicateDistance) -> Diversity:
+    """Estimate the effective number at a rate from the estimate at its distance.
+
+    Parameters
+    ----------
+    generated : Estimate
+        Of the generated images, at `real.distance`.
+    curve : CorrelationCurve
+        Pairs of these images, or of some of them drawn at random, within distances that hold `real.low`,
+        `real.distance` and `real.high`.
+    real : DuplicateDistance
+        Distance of the rate, of the same level as the estimate.
+    """
+    places = np.searchsorted(curve.distances, [real.low, real.distance, real.high])
+    nearer, here, farther = curve.within[places] + _HALF
+    pairs = math.comb(generated.samples, 2)
     centre = max(generated.duplicates, _HALF) / pairs
     above = math.hypot(math.log(generated.p2_high / centre), math.log(farther / here))
     low = 1 / min(centre * math.exp(above), 1.0)

@@ -5,14 +5,16 @@ which they are stored changes nothing.
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from ganlab.content import content_order, take
-from ganlab.correlation import CorrelationCurve, choose_distances, correlation_curve
+from ganlab.correlation import CorrelationCurve, choose_distances, correlation_curve, degrees_within
+from ganlab.diversity import FACTORS
+from ganlab.duplicate_distance import DuplicateDistance
 from ganlab.exact import Array, Index, Read
 from ganlab.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
 from ganlab.manifold import NEIGHBOURS, ManifoldScores, manifold_scores, radii_squared
@@ -36,12 +38,15 @@ class RealSide:
         Of all real images; None when they have more than `MOST_FEATURES` values.
     distances : float64 (t,)
         Where the curves are drawn.
+    rate_distances : float64 (r,)
+        Distances at which the duplicates of each image are counted.
     """
 
     images: Array
     squared_radii: Array
     moments: Moments | None
     distances: npt.NDArray[np.float64]
+    rate_distances: npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +63,22 @@ class Scores:
         Of the images looked at.
     without_ball : int
         Real images that have so many exact copies that their ball has radius 0 and holds ties alone.
+    rate_degrees : int64 (r, m)
+        Duplicates of each image looked at among these, at each of the distances of `RealSide.rate_distances`.
     """
 
     manifold: ManifoldScores | None
     frechet: float
     curve: CorrelationCurve
     without_ball: int = 0
+    rate_degrees: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64))
 
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays by name, for example for numpy.savez."""
         arrays: dict[str, Array] = {name: np.asarray(value) for name, value in vars(self.curve).items()}
         arrays["frechet"] = np.asarray(self.frechet)
         arrays["without_ball"] = np.asarray(self.without_ball)
+        arrays["rate_degrees"] = self.rate_degrees
         if self.manifold is not None:
             arrays |= {f"manifold.{name}": np.asarray(value) for name, value in vars(self.manifold).items()}
         return arrays
@@ -80,7 +89,7 @@ class Scores:
         names = {name.removeprefix("manifold."): value.item() for name, value in arrays.items() if "." in name}
         curve = CorrelationCurve(arrays["distances"], arrays["within"], arrays["pairs"])
         manifold = ManifoldScores(**names) if names else None
-        return cls(manifold, float(arrays["frechet"]), curve, int(arrays["without_ball"]))
+        return cls(manifold, float(arrays["frechet"]), curve, int(arrays["without_ball"]), arrays["rate_degrees"])
 
 
 def scored_images(generated: int, real: int, image_bytes: int) -> int:
@@ -88,7 +97,14 @@ def scored_images(generated: int, real: int, image_bytes: int) -> int:
     return max(2, min(generated, real, MOST_IMAGES, MOST_BYTES // image_bytes))
 
 
-def real_side(read: Read, count: int, images: int, threshold: float, order: Index | None = None) -> RealSide:
+def real_side(
+    read: Read,
+    count: int,
+    images: int,
+    threshold: float,
+    order: Index | None = None,
+    rates: Sequence[DuplicateDistance] = (),
+) -> RealSide:
     """Prepare the real images for samples of which `images` are looked at.
 
     Parameters
@@ -101,13 +117,18 @@ def real_side(read: Read, count: int, images: int, threshold: float, order: Inde
         Distance of duplicates, which will be one of the distances of the curves.
     order : int64 (count,), optional
         Numbers of the images in random order, if known; by default that of `ganlab.content.content_order`.
+    rates
+        Distances of rates of real pairs: the curves have their distances and the ends of these, and 0.9 and 1.1 of the
+        threshold.
     """
     order = content_order(read, count) if order is None else order
     some = take(read, order[:images])
     radii = radii_squared(some) if len(some) > NEIGHBOURS else np.empty(0)
     moments = moments_of(read, count) if math.prod(some.shape[1:]) <= MOST_FEATURES else None
     everyone = take(read, order[: scored_images(count, count, some[:1].nbytes)])
-    return RealSide(some, radii, moments, choose_distances(everyone, threshold))
+    others = [*np.multiply(FACTORS, threshold), *(end for each in rates for end in (each.low, each.distance, each.high))]
+    distances = choose_distances(everyone, threshold, others)
+    return RealSide(some, radii, moments, distances, np.array([each.distance for each in rates], np.float64))
 
 
 def score(read: Read, count: int, real: RealSide, order: Index | None = None) -> Scores:
@@ -129,7 +150,8 @@ def score(read: Read, count: int, real: RealSide, order: Index | None = None) ->
     frechet = math.nan
     if real.moments is not None and min(count, real.moments.count) >= 2:
         frechet = frechet_distance(moments_of(read, count), real.moments)
-    return Scores(manifold, frechet, correlation_curve(first, real.distances), without_ball)
+    curve = correlation_curve(first, real.distances)
+    return Scores(manifold, frechet, curve, without_ball, degrees_within(first, real.rate_distances))
 
 
 def score_real(read: Read, count: int, distances: npt.NDArray[np.float64], order: Index | None = None) -> Scores:

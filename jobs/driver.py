@@ -94,7 +94,7 @@ class Results:
         """Write ``results.zarr`` and the report from all records there are."""
         started = time.monotonic()
         trials = sweep_trials(self._layout, self._spec)
-        write_answers(self._layout, self._spec, trials, measured.real, measured.threshold_squared)
+        write_answers(self._layout, self._spec, trials, measured.real)
         write_report(self._layout)
         ended = time.monotonic()
         self._news, self._due_at = False, ended + max(PUBLISH_EVERY_S, (ended - started) / PUBLISH_SHARE)

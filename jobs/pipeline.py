@@ -186,7 +186,7 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     trials = sweep_trials(layout, spec)
     with local_dask(workers) as map, PairsBar(console) as progress:
         measured = measure_sweep(layout, trials, spec.collisions, memory, map, progress, progress.stage)
-    write_answers(layout, spec, trials, measured.real, measured.threshold_squared)
+    write_answers(layout, spec, trials, measured.real)
     write_report(layout)
     for snapshot, error in measured.damaged.items():
         console.print(f"not measured: step {snapshot.step} of {snapshot.trial}: {error}")

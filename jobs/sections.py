@@ -3,9 +3,9 @@
 Invariant: `SampleSettings` is science, part of a trial's id; the other sections change no image.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cluster.site import Gigabytes, Seconds
 
@@ -27,6 +27,24 @@ class SampleSettings(Section):
     """Images at the last step."""
 
 
+class FromReal(Section):
+    """A distance of duplicates from the real images: by one of these."""
+
+    rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the pairs of different real images that lie within it, such as 1e-4."""
+    quantile: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Share of the real images that have another one within it, as in version 0.1.0."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.rate is None) == (self.quantile is None):
+            raise ValueError("got both rate and quantile, or neither; allowed: one of them")
+        return self
+
+
+Threshold = Literal["auto"] | Annotated[float, Field(ge=0)] | FromReal
+
+
 class CollisionSettings(Section):
     """How images are compared."""
 
@@ -34,10 +52,10 @@ class CollisionSettings(Section):
     """Space of the distances: pixels, from 0 to 255; classifier: top layer of one trained on the labelled real images."""
     sample_sizes: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (50, 100, 200, 400)
     """Sample sizes of the birthday test (images), rising."""
-    threshold: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
-    """Largest distance of a duplicate: Euclidean over all pixels, each from 0 to 255; auto: from the real images."""
-    real_neighbour_quantile: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """auto threshold: this quantile of the real images' distances to their nearest neighbours."""
+    threshold: Threshold = "auto"
+    """Largest distance of a duplicate: a number (Euclidean over all pixels, each from 0 to 255), {rate: R} for the distance
+    within which a share R of the pairs of different real images lie, or {quantile: Q} of the real images' distances to
+    their nearest other one; auto: {rate: 1e-4}, or the smallest rate above it that the real images can show."""
     flagged: Annotated[int, Field(ge=1, le=1000)] = 20
     """Closest pairs per snapshot that are kept for people to judge."""
     fidelity_gate: Annotated[float, Field(gt=0)] = 1.25

@@ -237,6 +237,8 @@ def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = 
     """Make a spec of plain data and check every alternative it holds. Raises SpecError (without the source)."""
     if "model" in data:
         data = {**data, "model": settle_checkpoints(data["model"])}
+    if isinstance(data.get("collisions"), dict):
+        data = {**data, "collisions": _current_collisions(data["collisions"])}
     for section in (section for section in data if section not in ("model", "train", "provenance")):
         for word in find_words(data[section], (section,)):
             raise SpecError(
@@ -270,6 +272,18 @@ def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = 
             ("search", "grace_steps"),
         )
     return spec
+
+
+def _current_collisions(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a collisions section with the key of version 0.1.0, `real_neighbour_quantile`, in the words of today.
+
+    Its default, 0.1, stood in every sweep's own copy and was no choice: `auto` then means what it means today.
+    """
+    current = dict(section)
+    quantile = current.pop("real_neighbour_quantile", 0.1)
+    if quantile != 0.1 and current.get("threshold", "auto") == "auto":
+        current["threshold"] = {"quantile": quantile}
+    return current
 
 
 def difference(on_disk: Spec, spec: Spec) -> list[str]:

@@ -124,6 +124,11 @@ class SweepLayout:
         return self.pairs / "real_neighbours.npz"
 
     @property
+    def real_distances(self) -> Path:
+        """Distances within which given shares of the pairs of different real images lie."""
+        return self.pairs / "real_distances.npz"
+
+    @property
     def partial_real_neighbours(self) -> Path:
         """What an unfinished search for them has found so far."""
         return self.pairs / "real_neighbours.unfinished.npz"

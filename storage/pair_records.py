@@ -3,7 +3,7 @@
 Invariant: a record is whole or absent, and belongs to exactly the images and settings that its fingerprint names.
 """
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,6 +40,8 @@ class PairRecord:
         Every duplicate pair of the first `listed_below` images in `order`: all of them unless there are too many to list.
     listed_below : int
         See above.
+    distinct : int
+        Size of a set of these images no two of which are duplicates.
     neighbour, neighbour_squared : int64 (samples,)
         Number of, and squared distance to, each image's nearest training image.
     order : int64 (samples,), or empty
@@ -57,6 +59,7 @@ class PairRecord:
     listed_index: Ints
     listed_squared: Squares
     listed_below: int
+    distinct: int
     neighbour: Ints
     neighbour_squared: Squares
     order: Ints = field(default_factory=lambda: np.empty(0, np.int64))
@@ -105,6 +108,20 @@ def read_real_neighbours(layout: SweepLayout, fingerprint: str) -> NearestReal |
     """What `write_real_neighbours` kept for the same images; None when there is none or it is damaged."""
     columns = _read(layout.real_neighbours, fingerprint, {"fingerprint", *NearestReal._fields})
     return None if columns is None else NearestReal(columns["neighbour"], columns["squared"])
+
+
+def write_real_distances(layout: SweepLayout, fingerprint: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Keep the distances of rates of real pairs, as plain arrays."""
+    write_arrays(layout.real_distances, fingerprint=fingerprint, **arrays)
+
+
+def read_real_distances(layout: SweepLayout, fingerprint: str) -> dict[str, npt.NDArray[Any]] | None:
+    """What `write_real_distances` kept for the same images; None when there is none or it is damaged."""
+    try:
+        columns = read_arrays(layout.real_distances)
+    except (FileNotFoundError, ValueError):
+        return None
+    return columns if "fingerprint" in columns and columns["fingerprint"].item() == fingerprint else None
 
 
 def _read(

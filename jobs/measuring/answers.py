@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.fidelity import MANIFOLD_QUANTILE, RealNeighbours
+from ganlab.fidelity import MANIFOLD_QUANTILE
 from jobs.imported import use_code
 from jobs.measuring.calibrate import verdict_answers
-from jobs.measuring.cells import Axes, numbered_from, real_values, sample_values, stacked
+from jobs.measuring.cells import Axes, numbered_from, rate_values, real_values, sample_values, stacked
+from jobs.measuring.distance import ChosenDistance, RealImages
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.known_modes import mode_cell
 from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints
@@ -29,7 +30,7 @@ from storage.samples import DamagedShardError, Samples
 
 
 def write_answers(
-    layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealNeighbours, threshold_squared: float
+    layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealImages
 ) -> None:
     """Write ``results.zarr`` from every record that is there.
 
@@ -43,7 +44,7 @@ def write_answers(
     use_code(layout.own_code)
     settings = spec.collisions
     space = sweep_space(layout, settings.embedding)
-    known = dict(fingerprints(layout, trials, settings, threshold_squared, space))
+    known = dict(fingerprints(layout, trials, settings, real.chosen.squared, space))
     reference = read_reference(layout)
     labelled = any(_labels(layout, trial.id, trial.train.steps) is not None for trial in trials)
     of_real = _facts(layout, spec, known, Snapshot(REFERENCE, 0), reference.labels if labelled else None, None)
@@ -56,7 +57,7 @@ def write_answers(
         if (facts := _facts(layout, spec, known, Snapshot(trial.id, step), _labels(layout, trial.id, step), held_against))
     }  # fmt: skip
     labels = sorted({each.label for facts in found.values() for each in facts.classes})
-    axes = Axes(settings.sample_sizes, labels, settings.flagged, settings.fidelity_gate)
+    axes = Axes(settings.sample_sizes, labels, settings.flagged, settings.fidelity_gate, tuple(each.rate for each in real.rates))
 
     def cell(trial: TrialSettings, step: int) -> Mapping[str, Any]:
         facts = found.get(Snapshot(trial.id, step))
@@ -69,18 +70,19 @@ def write_answers(
     variables: dict[str, Any] = stacked([[cell(trial, step) for step in steps] for trial in trials])
     logged_steps, losses = _losses(layout, trials)
     variables |= _own_measures(layout, trials, steps)
-    variables |= losses | {"threshold": np.sqrt(threshold_squared), **real_values(of_real, axes)}
+    variables |= losses | {"threshold": np.sqrt(real.chosen.squared), **real_values(of_real, axes), **rate_values(real.rates)}
     if space.classifier is not None:
         variables |= {"embedding_accuracy": space.classifier.held_out_accuracy,
                       "embedding_training_accuracy": space.classifier.training_accuracy}  # fmt: skip
     coordinates = _coordinates(layout, spec, trials, steps, logged_steps)
     if of_real.scores is not None:
         coordinates["distance"] = of_real.scores.curve.distances
+    coordinates |= axes.coordinates
     if labels:
         coordinates["class"] = np.array(labels, dtype=np.int64)
     judged, judged_coordinates = verdict_answers(layout, trials, steps, settings)
     variables, coordinates = variables | judged, coordinates | judged_coordinates
-    write_results(layout, coordinates, variables, _attributes(spec, threshold_squared, space))
+    write_results(layout, coordinates, variables, _attributes(spec, real.chosen, space))
 
 
 def _facts(
@@ -178,12 +180,8 @@ def _plain(value: object) -> Any:
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 
 
-def _attributes(spec: Spec, threshold_squared: float, space: Space) -> Mapping[str, Any]:
+def _attributes(spec: Spec, chosen: ChosenDistance, space: Space) -> Mapping[str, Any]:
     settings = spec.collisions
-    how = (
-        f"the {settings.real_neighbour_quantile} quantile of real images' distances to their nearest other real image"
-        if settings.threshold == "auto" else "set in the sweep"
-    )  # fmt: skip
     return {
         "title": spec.name,
         "embedding": settings.embedding,
@@ -191,5 +189,5 @@ def _attributes(spec: Spec, threshold_squared: float, space: Space) -> Mapping[s
         "confidence": settings.confidence,
         "fidelity_gate": settings.fidelity_gate,
         "manifold": f"within the {MANIFOLD_QUANTILE} quantile of held-out real images' distances to the nearest other",
-        "threshold": {"chosen_by": how, "squared": threshold_squared},
+        "threshold": chosen.attributes,
     }

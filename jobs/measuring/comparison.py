@@ -25,7 +25,7 @@ Key = TypeVar("Key")
 Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 Progress = Callable[[float, float, int], None]  # pairs done, pairs to do, tiles left
 
-ENGINE = 2  # version of what comparing finds, in every fingerprint: what was kept before a fault was mended is not used
+ENGINE = 3  # version of what comparing finds, in every fingerprint: what was kept before a fault was mended is not used
 SAVE_EVERY_S = 30.0  # what a kill can cost, beside the tiles being compared
 SPLIT_FROM, TASKS = 4e12, 16  # work (see `Comparison.work`) of a task worth a worker of its own, and tasks to share it
 PAIR_WORK = 1000  # of looking at one pair, in products of two values
@@ -196,6 +196,7 @@ def pair_record(wanted: Comparison, found: Found, nearest: NearestReal | None, f
     among, nobody = found.collisions, np.empty(0, np.int64)
     assert among is not None
     assert wanted.threshold_squared is not None
+    listed_below = among.listed_below if wanted.places is None else among.listed_before_cut(wanted.places)
     return PairRecord(
         fingerprint=fingerprint,
         samples=among.samples,
@@ -206,11 +207,26 @@ def pair_record(wanted: Comparison, found: Found, nearest: NearestReal | None, f
         closest_squared=among.closest.squared_distance,
         listed_index=among.listed.index,
         listed_squared=among.listed.squared_distance,
-        listed_below=among.listed_below if wanted.places is None else among.listed_before_cut(wanted.places),
+        listed_below=listed_below,
+        distinct=_distinct(wanted, among, listed_below == among.samples),
         neighbour=nobody if nearest is None else nearest.neighbour,
         neighbour_squared=nobody if nearest is None else nearest.squared,
         order=nobody if wanted.places is None else in_order(wanted.places),
     )
+
+
+def _distinct(wanted: Comparison, among: Collisions, all_listed: bool) -> int:
+    """Distinct images of a set, from the list of its duplicates where that is complete, else by distance."""
+    degrees, threshold_squared = among.degrees, wanted.threshold_squared
+    assert threshold_squared is not None
+    # Ties in a random order, so that the order in which images are stored changes nothing.
+    order = np.lexsort((np.arange(wanted.samples) if wanted.places is None else wanted.places, degrees))
+    if all_listed:
+        return distinct_images(degrees, among.listed.index, order).count
+    screen = learn(wanted.images.read, wanted.samples, 1, threshold_squared)
+    return search_distinct_images(
+        lambda numbers: take(wanted.images.read, numbers), degrees, threshold_squared, screen, order
+    ).count
 
 
 class Keep(Protocol):

@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ganlab.content import content_digests, random_places
-from ganlab.exact import Index, squared_threshold
+from ganlab.content import content_digests, content_order, random_places
+from ganlab.duplicate_distance import RATES
+from ganlab.exact import Index
 from ganlab.fidelity import RealNeighbours
 from jobs.measuring.comparison import ENGINE, Comparison, Found, Map, Progress, Source, compare, pair_record
+from jobs.measuring.distance import RealImages, choose_distance, rates_from_arrays, rates_to_arrays, real_rates, wanted_rates
 from jobs.measuring.scoring import Progress as ScoreProgress
 from jobs.measuring.scoring import Wanted as WantedScores
 from jobs.measuring.scoring import read_scores, scores_name, write_scores
@@ -27,9 +29,11 @@ from storage.layout import SweepLayout
 from storage.pair_records import (
     NearestReal,
     read_pair_record,
+    read_real_distances,
     read_real_neighbours,
     snapshot_checksums,
     write_pair_record,
+    write_real_distances,
     write_real_neighbours,
 )
 from storage.partial_pairs import PartialPairs
@@ -116,8 +120,7 @@ class Committed:
 class Measured(NamedTuple):
     """What `measure_sweep` leaves for the answers, beside the records."""
 
-    real: RealNeighbours
-    threshold_squared: float
+    real: RealImages
     damaged: dict[Snapshot, DamagedShardError]
 
 
@@ -156,21 +159,46 @@ def measure_sweep(
     progress = recorded(layout, progress)
     space = sweep_space(layout, settings.embedding, partial(stage, "Training the classifier"))
     layout = layout.in_space(space.name)
-    real = real_neighbours_of(layout, memory_bytes, map, progress, space)
-    threshold_squared = threshold_of(settings, real, space.integer(read_reference(layout)))
+    real = real_images_of(layout, settings, memory_bytes, map, progress, space)
+    threshold_squared = real.chosen.squared
     found = list(committed(layout, trials, settings, threshold_squared, space))
     wanted = [each for each in found if unmeasured(layout, each)]
     damaged = measure_snapshots(layout, wanted, settings, threshold_squared, memory_bytes, map, progress, space)
     complete = [each for each in found if each.complete and each.snapshot not in damaged]
-    damaged |= score_snapshots(layout, complete, threshold_squared, map, partial(stage, "Scoring"), space)
-    return Measured(real, threshold_squared, damaged)
+    damaged |= score_snapshots(layout, complete, real, map, partial(stage, "Scoring"), space)
+    return Measured(real, damaged)
 
 
-def real_neighbours_of(
-    layout: SweepLayout, memory_bytes: int, map: Map, progress: Progress, space: Space = PIXELS
-) -> RealNeighbours:
-    """Distance of every real image to its nearest other one; computed once for all measurements of a sweep."""
-    return RealNeighbours(np.sqrt(_nearest_real(layout, memory_bytes, map, progress, space).squared))
+def real_images_of(
+    layout: SweepLayout,
+    settings: CollisionSettings,
+    memory_bytes: int,
+    map: Map,
+    progress: Progress,
+    space: Space = PIXELS,
+) -> RealImages:
+    """Choose the distance of duplicates, from what is computed once of the real images for all measurements of a sweep.
+
+    Raises
+    ------
+    DamagedShardError
+        If the real images can't be read.
+    SpecError
+        If they can't show the rate that is asked for.
+    """
+    neighbours = RealNeighbours(np.sqrt(_nearest_real(layout, memory_bytes, map, progress, space).squared))
+    reference = read_reference(layout)
+    rates = wanted_rates(settings.threshold, RATES)
+    name = f"{space.name_of(reference.fingerprint)} {rates}"
+    kept = read_real_distances(layout, name)
+    if kept is None:
+        images = reference_in(layout, space, map)
+        found = real_rates(images, content_order(images.read, images.shape[0]), rates)
+        write_real_distances(layout, name, rates_to_arrays(found))
+    else:
+        found = rates_from_arrays(kept)
+    chosen = choose_distance(settings.threshold, found, neighbours, space.integer(reference))
+    return RealImages(neighbours, chosen, found)
 
 
 def _nearest_real(layout: SweepLayout, memory_bytes: int, map: Map, progress: Progress, space: Space) -> NearestReal:
@@ -216,15 +244,6 @@ def in_space(
         for each in wanted
     }
     return dict(embed(space, features, map))
-
-
-def threshold_of(settings: CollisionSettings, real: RealNeighbours, integer: bool = True) -> float:
-    """Squared distance within which two images are duplicates: as set, or where real images hardly ever pair.
-
-    `integer`: squared distances are whole numbers, and so is this.
-    """
-    distance = real.threshold(settings.real_neighbour_quantile) if settings.threshold == "auto" else settings.threshold
-    return squared_threshold(distance, integer)
 
 
 def unmeasured(layout: SweepLayout, each: Committed) -> bool:
@@ -289,7 +308,7 @@ def _real_places(layout: SweepLayout) -> Index:
 
 
 def score_snapshots(
-    layout: SweepLayout, wanted: Sequence[Committed], threshold_squared: float, map: Map, progress: ScoreProgress,
+    layout: SweepLayout, wanted: Sequence[Committed], real: RealImages, map: Map, progress: ScoreProgress,
     space: Space = PIXELS,
 ) -> dict[Snapshot, DamagedShardError]:  # fmt: skip
     """Score complete snapshots, the real images among them, that are not scored yet; returns those that can't be read."""
@@ -304,8 +323,8 @@ def score_snapshots(
         for each in missing if not isinstance(own := images[each.snapshot], DamagedShardError)
     }  # fmt: skip
     name = space.name_of(read_reference(layout).fingerprint)
-    threshold = float(np.sqrt(threshold_squared))
-    return damaged | write_scores(scores, reference_in(layout, space, map), name, threshold, map, progress)
+    threshold = float(np.sqrt(real.chosen.squared))
+    return damaged | write_scores(scores, reference_in(layout, space, map), name, threshold, real.rates, map, progress)
 
 
 def _enough_for_now(keep: PartialPairs, images: int) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ganlab.fidelity import RealNeighbours
 from jobs.measuring.comparison import Map, Source
-from jobs.measuring.measure import REFERENCE, Snapshot, committed, in_space, real_neighbours_of, threshold_of
+from jobs.measuring.measure import REFERENCE, Snapshot, committed, in_space, real_images_of
 from jobs.measuring.space import sweep_space
 from jobs.spec import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
@@ -77,8 +77,8 @@ def measured_sweep(
     """
     space = sweep_space(layout, settings.embedding)
     own = layout.in_space(space.name)
-    real = real_neighbours_of(own, memory_bytes, map, lambda *done: None, space)
-    threshold_squared = threshold_of(settings, real, space.integer(read_reference(layout)))
+    real = real_images_of(own, settings, memory_bytes, map, lambda *done: None, space)
+    threshold_squared = real.chosen.squared
     complete = [each for each in committed(own, trials, settings, threshold_squared, space) if each.complete]
     records = {each.snapshot: read_pair_record(own, *each.snapshot, each.whole) for each in complete}
     complete = [each for each in complete if records[each.snapshot] is not None]
@@ -91,4 +91,4 @@ def measured_sweep(
         trial, step = each.snapshot
         first = 0 if trial == REFERENCE else Samples(layout.trial(trial)).steps[step].start
         found[each.snapshot] = MeasuredSnapshot(each.snapshot, source, record, first, each.whole)
-    return MeasuredSweep(own, space.name, real, threshold_squared, found)
+    return MeasuredSweep(own, space.name, real.neighbours, threshold_squared, found)

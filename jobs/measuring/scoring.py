@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ganlab.correlation import POINTS
+from ganlab.diversity import FACTORS
+from ganlab.duplicate_distance import RATES, DuplicateDistance
 from ganlab.manifold import NEIGHBOURS
 from ganlab.scores import MOST_IMAGES, RealSide, Scores, real_side, score, score_real, scored_images
 from jobs.measuring.comparison import Map, Source
@@ -35,7 +37,7 @@ class Wanted(NamedTuple):
 
 def scores_name(measured: str) -> str:
     """Name of the scores of a snapshot whose pair record has this fingerprint."""
-    made = [measured, MOST_IMAGES, NEIGHBOURS, POINTS, ORDER]
+    made = [measured, MOST_IMAGES, NEIGHBOURS, POINTS, ORDER, RATES, FACTORS]
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
 
 
@@ -46,7 +48,13 @@ def read_scores(path: Path, fingerprint: str) -> Scores | None:
 
 
 def write_scores(
-    wanted: Mapping[Key, Wanted], reference: Source, name: str, threshold: float, map: Map, progress: Progress
+    wanted: Mapping[Key, Wanted],
+    reference: Source,
+    name: str,
+    threshold: float,
+    rates: tuple[DuplicateDistance, ...],
+    map: Map,
+    progress: Progress,
 ) -> dict[Key, DamagedShardError]:
     """Score every set of images that is not scored yet, and keep the scores.
 
@@ -54,8 +62,8 @@ def write_scores(
     ----------
     reference, name
         The real images, and what names them and the space: workers keep what they prepare under it.
-    threshold
-        Distance of duplicates.
+    threshold, rates
+        Distance of duplicates, and distances of rates of real pairs.
     progress
         Called with (pairs looked at, pairs in all).
 
@@ -69,7 +77,7 @@ def write_scores(
     image_bytes = reference.read(0, 1).nbytes if missing else 0
     tasks = [
         _Task(key, each.images, each.is_real,
-              _Real(name, scored_images(each.images.shape[0], real, image_bytes), threshold, reference))
+              _Real(name, scored_images(each.images.shape[0], real, image_bytes), threshold, rates, reference))
         for key, each in missing.items()
     ]  # fmt: skip
     total, done = sum(task.pairs for task in tasks), 0
@@ -86,11 +94,12 @@ def write_scores(
 
 @dataclass(frozen=True)
 class _Real:
-    """What the real images are prepared for; two are equal when name, number and threshold are."""
+    """What the real images are prepared for; two are equal when name, number and distances are."""
 
     name: str
     images: int
     threshold: float
+    rates: tuple[DuplicateDistance, ...]
     source: Source = field(compare=False)
 
 
@@ -123,4 +132,4 @@ def _run(task: _Task) -> tuple[Any, int, Scores | DamagedShardError]:
 @lru_cache(maxsize=2)
 def _prepared(real: _Real) -> RealSide:
     """Prepared by every worker for itself: seconds, where sending it with every task would cost more."""
-    return real_side(real.source.read, real.source.shape[0], real.images, real.threshold)
+    return real_side(real.source.read, real.source.shape[0], real.images, real.threshold, rates=real.rates)

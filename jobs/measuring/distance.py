@@ -1,0 +1,163 @@
+"""The distance of duplicates: by a rate of real pairs, by a quantile of real neighbours, or as given.
+
+Invariant: a function of the settings and the real images alone; the distances of real rates are computed once and kept.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from ganlab.content import take
+from ganlab.duplicate_distance import MOST_IMAGES, RATE, DuplicateDistance, default_rate, duplicate_distances
+from ganlab.exact import Index, squared_threshold
+from ganlab.fidelity import RealNeighbours
+from jobs.measuring.comparison import Source
+from jobs.sections import FromReal, Threshold
+from jobs.strict import SpecError
+
+
+@dataclass(frozen=True)
+class ChosenDistance:
+    """The distance of duplicates, and how it was chosen.
+
+    Attributes
+    ----------
+    distance : float
+    squared : float
+        Largest squared distance of a duplicate; a whole number for uint8 images.
+    chosen_by : str
+        In words.
+    real : DuplicateDistance or None
+        The rate of real pairs that it stands for; None for a distance chosen in another way.
+    """
+
+    distance: float
+    squared: float
+    chosen_by: str
+    real: DuplicateDistance | None = None
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """How it was chosen, as attributes of the results."""
+        found: dict[str, Any] = {"chosen_by": self.chosen_by, "squared": self.squared}
+        if self.real is not None:
+            found |= {"real_rate": self.real.rate, "low": self.real.low, "high": self.real.high}
+            found |= {"real_pairs": self.real.pairs, "real_pairs_within": self.real.within, "copies": self.real.copies}
+        return found
+
+    @property
+    def rate(self) -> float | None:
+        """Share of the pairs of different real images within the distance, as asked for."""
+        return None if self.real is None else self.real.rate
+
+
+@dataclass(frozen=True, eq=False)
+class RealImages:
+    """The real images as samples are held against them.
+
+    Attributes
+    ----------
+    neighbours : RealNeighbours
+        Distances of real images to their nearest other one.
+    chosen : ChosenDistance
+        The distance of duplicates.
+    rates : tuple of DuplicateDistance
+        Distances of the rates that the real images can show.
+    """
+
+    neighbours: RealNeighbours
+    chosen: ChosenDistance
+    rates: tuple[DuplicateDistance, ...]
+
+
+def real_rates(images: Source, order: Index, rates: Sequence[float]) -> tuple[DuplicateDistance, ...]:
+    """Distances of those rates that the real images can show, the largest rate first.
+
+    Parameters
+    ----------
+    images
+        The real images, in the space where distances are taken.
+    order
+        Their numbers in a random order, of which the first `MOST_IMAGES` are compared.
+    rates
+        Shares of the pairs of different images.
+    """
+    some = take(images.read, order[:MOST_IMAGES])
+    found = duplicate_distances(some, sorted(rates, reverse=True), order=np.arange(len(some)))
+    return tuple(each for each in found.values() if each is not None)
+
+
+def choose_distance(
+    wanted: Threshold, rates: Sequence[DuplicateDistance], neighbours: RealNeighbours | None, integer: bool
+) -> ChosenDistance:
+    """Choose the distance of duplicates.
+
+    Parameters
+    ----------
+    wanted
+        As in a sweep file: "auto", a rate, a quantile, or a distance.
+    rates
+        Of the real images, as `real_rates` gives them; empty without real images.
+    neighbours
+        Distances of real images to their nearest other one; needed for a quantile.
+    integer
+        Squared distances are whole numbers, and so is that of the distance.
+
+    Raises
+    ------
+    SpecError
+        The real images cannot show the rate.
+    """
+    if isinstance(wanted, FromReal) and wanted.quantile is not None:
+        assert neighbours is not None
+        distance = neighbours.threshold(wanted.quantile)
+        how = f"the {wanted.quantile} quantile of real images' distances to their nearest other real image"
+        return ChosenDistance(distance, squared_threshold(distance, integer), how)
+    if isinstance(wanted, float | int):
+        return ChosenDistance(float(wanted), squared_threshold(float(wanted), integer), "given")
+    rate = _default(rates) if wanted == "auto" else wanted.rate
+    assert rate is not None
+    found = next((each for each in rates if math.isclose(each.rate, rate)), None)
+    if found is None:
+        raise SpecError(_cannot_show(rate, rates), ("collisions", "threshold"))
+    how = f"{rate:g} of the pairs of different real images are that near"
+    return ChosenDistance(found.distance, squared_threshold(found.distance, integer), how, found)
+
+
+def wanted_rates(wanted: Threshold, known: Sequence[float]) -> tuple[float, ...]:
+    """Rates to look for: the usual ones, and the one that is asked for."""
+    asked = wanted.rate if isinstance(wanted, FromReal) else None
+    return tuple(dict.fromkeys([*known, *([] if asked is None else [asked])]))
+
+
+def rates_to_arrays(rates: Sequence[DuplicateDistance]) -> dict[str, np.ndarray]:
+    """Plain arrays by name, for numpy.savez."""
+    return {f"rates.{name}": np.array([asdict(each)[name] for each in rates]) for name in _FIELDS}
+
+
+def rates_from_arrays(arrays: dict[str, np.ndarray]) -> tuple[DuplicateDistance, ...]:
+    """What `rates_to_arrays` gave."""
+    columns = {name: arrays[f"rates.{name}"].tolist() for name in _FIELDS}
+    return tuple(DuplicateDistance(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
+
+
+_FIELDS = ("distance", "low", "high", "rate", "images", "copies", "pairs", "within")
+
+
+def _default(rates: Sequence[DuplicateDistance]) -> float:
+    if not rates:
+        raise SpecError(_cannot_show(RATE, rates), ("collisions", "threshold"))
+    return default_rate(rates[0].images - rates[0].copies)
+
+
+def _cannot_show(rate: float, rates: Sequence[DuplicateDistance]) -> str:
+    from ganlab.duplicate_distance import images_needed
+
+    have = "too few" if not rates else f"{rates[0].images - rates[0].copies:,} different"
+    return (
+        f"got a rate of {rate:g}, which {have} real images can't show: {images_needed(rate):,} different ones are needed; "
+        "allowed: more real images, a larger rate, or a distance"
+    )
