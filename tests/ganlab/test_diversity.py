@@ -140,6 +140,23 @@ def test_simulated_coverage(law: str, expected: float) -> None:
     assert min(cell.unseen, *cell.below) > LEAST - 3 * math.sqrt(LEAST * (1 - LEAST) / 150)
 
 
+def test_no_duplicate_does_not_exclude_a_few_expected_ones() -> None:
+    """A uniform support of which 3 pairs are expected shows none in 5 % of samples; its unseen share is 1 − 6/n."""
+    for images in (100, 1000):
+        share = unseen_share(np.zeros(images, int))
+        assert 1 - 7 / images < share.low < 1 - 6 / images
+        assert share.high == 1
+
+
+def test_no_pair_seen_is_no_more_certain_than_one() -> None:
+    """Beside a heavy image, all others seen once: what is not seen twice adds its variance all the same."""
+    none, one = (
+        effective_numbers(degrees_of_counts(np.array([40, *[2] * pairs]), 60 - 2 * pairs), (0, 1)) for pairs in (0, 1)
+    )
+    for without, with_pair in zip(none, one, strict=True):
+        assert without.value / without.low > 0.9 * with_pair.value / with_pair.low > 1.5
+
+
 def test_unseen_share_is_tight_for_a_uniform_support() -> None:
     """An interval that holds by being too wide would be of no use: here it is about that of a binomial share."""
     degrees = degrees_of_counts(np.random.default_rng(0).multinomial(2000, np.full(2000, 1 / 2000)))
