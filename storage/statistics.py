@@ -145,8 +145,8 @@ STATISTICS: tuple[Statistic, ...] = (
         (*TRIAL, "distance_factor"),
         "images",
         "effective number of images (order 2) at a part of the distance",
-        "pairs / pairs within distance_factor times the threshold: of all pairs up to the threshold, beyond it of the scored "
-        "images",
+        "pairs / pairs within distance_factor times the threshold: of all pairs up to the threshold, beyond it of the "
+        "scored images",
     ),
     Statistic(
         "distinct_seen",

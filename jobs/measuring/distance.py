@@ -162,6 +162,6 @@ def _cannot_show(rate: float, rates: Sequence[DuplicateDistance]) -> str:
 
     have = "too few" if not rates else f"{rates[0].images - rates[0].copies:,} different"
     return (
-        f"got a rate of {rate:g}, which {have} real images can't show: {images_needed(rate):,} different ones are needed; "
-        "allowed: more real images, a larger rate, or a distance"
+        f"got a rate of {rate:g}, which {have} real images can't show: {images_needed(rate):,} different ones are needed;"
+        " allowed: more real images, a larger rate, or a distance"
     )

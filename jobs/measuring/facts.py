@@ -210,7 +210,7 @@ def sample_facts(
         scores=sharpened,
         diversity_ratio=ratio_to_real,
         at_rates=at_rates,
-        sensitivity=None if sharpened is None else _sensitivity(sharpened.curve, float(np.sqrt(record.threshold_squared))),
+        sensitivity=None if sharpened is None else _sensitivity(sharpened.curve, math.sqrt(record.threshold_squared)),
         unseen=unseen_share(record.degrees, confidence),
         numbers=effective_numbers(record.degrees, confidence=confidence),
         distinct_curve=rarefaction(

@@ -80,8 +80,8 @@ def _rate_notes(real: DuplicateDistance) -> list[Note]:
     if real.rate > RATE:
         different = real.images - real.copies
         text = (
-            f"{different:,} different real images have too few pairs for the usual rate of {RATE:g}: duplicates are pairs as "
-            f"near as {real.rate:g} of the real pairs, a larger distance."
+            f"{different:,} different real images have too few pairs for the usual rate of {RATE:g}: duplicates are pairs"
+            f" as near as {real.rate:g} of the real pairs, a larger distance."
         )
         notes.append(Note("rate", text))
     if real.copies > COPIES_WORTH_A_NOTE * real.images:

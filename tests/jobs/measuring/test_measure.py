@@ -153,7 +153,7 @@ def test_a_damaged_shard_stops_only_its_own_snapshot(sampled) -> None:
     assert measured.damaged[Snapshot(trial.id, 5)].path == shard
     assert layout.pair_record(trial.id, 6).exists()
     assert layout.pair_record(REFERENCE, 0).exists()
-    write_answers(layout, spec, spec.trials(), measured.real, measured.threshold_squared)
+    write_answers(layout, spec, spec.trials(), measured.real)
     results = xr.open_zarr(layout.results).load().isel(trial=0)
     assert np.array_equal(results.pairs_compared, [np.nan, 600 * 599 // 2], equal_nan=True)
 
