@@ -224,7 +224,7 @@ def measure_samples(
     )
     notes = [
         *content_notes(content[samples], None if reference is None else content[reference]),
-        *figure_notes(facts, automatic),
+        *figure_notes(facts, None if real is None else real.facts, automatic),
     ]
     return SampleAnswer(samples, reference, space, threshold, chosen, facts, real, notes)
 
