@@ -381,7 +381,7 @@ def measure(
         of_samples = (threshold, rate, reference, resize, skip_unreadable or None, frames, allow_missing or None, page)
         if any(option is not None for option in of_samples):
             raise click.UsageError(
-                "--threshold, --rate, --reference, --resize, --skip-unreadable, --frames, --allow-missing and --report are "
+                "--threshold, --rate, --reference, --resize, --skip-unreadable, --frames, --allow-missing, --report are "
                 "for sample files; a sweep has its own settings"
             )
         layout = _sweep_folder(path)

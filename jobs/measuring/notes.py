@@ -48,8 +48,8 @@ def content_notes(own: Digests, real: Digests | None) -> list[Note]:
     return [*of_real, *within, *_copies_within("copies-in-reference", "reference images", real)]
 
 
-def figure_notes(facts: SampleFacts, chosen: ChosenDistance) -> list[Note]:
-    """Name the figures of a sample that are not defined, or that are of a part of its images."""
+def figure_notes(facts: SampleFacts, real: SampleFacts | None, chosen: ChosenDistance) -> list[Note]:
+    """Name the figures of a sample, and of the real images, that are not defined or are of a part of the images."""
     notes = []
     record = facts.record
     if chosen.real is not None:
@@ -71,6 +71,10 @@ def figure_notes(facts: SampleFacts, chosen: ChosenDistance) -> list[Note]:
         figures = "heavy modes, classes, collision frequencies and the realistic support"
         text = f"The {facts.support.duplicates:,} duplicates are too many to list: {figures} are of {part}."
         notes.append(Note("part-of-samples", text))
+    if real is not None and real.classes and real.record.listed_below < real.record.samples:
+        part = f"{real.record.listed_below:,} of them drawn at random"
+        text = f"The {real.support.duplicates:,} duplicates among the reference images are too many to list"
+        notes.append(Note("part-of-reference", f"{text}: their support by class is of {part}."))
     return notes
 
 

@@ -165,7 +165,7 @@ def measure_samples(
     )
     notes = [
         *content_notes(content[samples], None if reference is None else content[reference]),
-        *figure_notes(facts, chosen),
+        *figure_notes(facts, None if real is None else real.facts, chosen),
     ]
     return SampleAnswer(samples, reference, space, chosen, facts, real, notes)
 
