@@ -144,7 +144,8 @@ def test_cifar10_reads_both_published_versions(version: str, request: pytest.Fix
 
 
 def test_cifar10_takes_the_folder_above_and_selects_classes(cifar_binary: Path) -> None:
-    chosen = load(Cifar10Settings(path=cifar_binary.parent, classes=("truck", "cat")))
+    settings = Cifar10Settings(path=cifar_binary.parent, classes=("truck", "cat"))
+    chosen = load(settings)
     assert chosen.labels is not None
     assert set(chosen.labels) == {3, 9}
     assert np.array_equal(chosen.images[:3, 0, 0, 0], [3, 9, 13])
