@@ -31,7 +31,7 @@ COPY_SHARE = 1 / 16
 
 MOST_IMAGES = 2**14
 _MOST_LISTED = 2**22  # pairs
-_ALL_PAIRS = 2**20  # so few are listed without looking for a limit
+_ALL_PAIRS = 2**17  # so few are listed without looking for a limit
 _PILOT = 500  # images whose pairs give the typical distance
 _MARGIN = 2  # pairs listed, in units of those that the largest rate asks for
 
