@@ -56,7 +56,8 @@ class Estimate:
     p3 : float
         Unbiased estimate of P(X ~ Y and X ~ Z); NaN with two images.
     p2_low, p2_high : float
-        Interval of p2. With no duplicate it is one-sided: ``p2_low`` is 0.
+        Interval of p2, if every image near so many others that it matters for p2 was drawn. With no duplicate it is
+        one-sided, for transitive duplication: ``p2_low`` is 0.
     largest_mode_mass : float
         Share of the other images that are duplicates of the image with the most duplicates: 0 without duplicates, 1
         when all are equal. It is the maximum of many, so it overstates a mode that was seen only a few times.
@@ -290,7 +291,7 @@ def ratio_interval(real: Estimate, generated: Estimate) -> tuple[float, float]:
     -------
     low, high : float
         Method of variance estimates recovery for a ratio (Donner & Zou, Statistical Methods in Medical Research 21,
-        2012, section 3): it needs no variance, only the two intervals, so it holds where they are skewed. Without a
+        2012): it needs no variance, only the two intervals, so it holds where they are skewed. Without a
         duplicate among the real images ``low`` is 0, without one among the generated ``high`` is infinite.
 
     Raises
