@@ -54,7 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for trial in spec.trials():
         assert run_trial(layout.root, trial, lambda row: None).status == "completed"
     measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, lambda *done: None)
-    write_answers(layout, spec, spec.trials(), measured.real, measured.threshold_squared)
+    write_answers(layout, spec, spec.trials(), measured.real)
     write_report(layout)
     return folder
 

@@ -6,6 +6,7 @@ Invariant: what Python itself decides (the locale, a pipe, a device) is tested i
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -44,7 +45,9 @@ def check_answer(done: Written, encoding: str) -> None:
     """The answer of `measure`, with the characters that the encoding has."""
     assert done.code == 0, done.stderr
     text = done.stdout.decode(encoding)
-    low, dash, high = text.splitlines()[0].split("(")[1].split(")")[0].split(" ")
+    found = re.search(r"^Effective number of images .*: 100 \((\S+) (\S) (\S+)\)", text, re.MULTILINE)
+    assert found is not None, text
+    low, dash, high = found.groups()
     assert int(low.replace(",", "")) < 100 < int(high.replace(",", ""))
     assert dash == ("–" if encoding == "utf-8" else "-")
     assert ("s²" in text) == (encoding != "ascii")
@@ -63,8 +66,9 @@ def test_an_answer_of_a_process_comes_through(samples: Path, environment: dict[s
 
 
 def test_every_command_that_prints_prints_ascii_where_only_that_is_taken(
-    prepared: Callable[..., Any], samples: Path
+    prepared: Callable[..., Any], samples: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")  # hides SLURM's commands
     layout, spec = prepared()
     file = samples / "plan.yaml"
     file.write_text(yaml.safe_dump(spec.resolved({}), allow_unicode=True))
