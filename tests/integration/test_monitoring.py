@@ -36,8 +36,10 @@ FACTOR = 50.0
 SPEC = {
     "name": "watched",
     "dataset": {"name": "digits", "resolution": 8},
-    "model": {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4,
-              "loss": {"grid_search": ["wasserstein-gp", "non-saturating"]}, "gradient_penalty": 1e38},
+    "model": {"grid_search": [
+        {"family": "vae", "latent_dim": 4, "generator_width": 4, "pixel_scale": 1e-25},
+        {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
+    ]},
     "train": {"steps": 1_000_000, "batch_size": 16, "log_every": 5},
     "samples": {"snapshots": [5, 20], "images_per_snapshot": 512, "final_images": 512},
     "seeds": 2,

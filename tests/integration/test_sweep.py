@@ -16,6 +16,7 @@ from storage.layout import SweepLayout
 from storage.samples import Samples
 
 TINY = {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4}
+OVERFLOWING = {"family": "vae", "latent_dim": 4, "generator_width": 4, "pixel_scale": 1e-25}
 
 
 def modified(folder: Path) -> dict[str, int]:
@@ -93,23 +94,23 @@ def test_a_sweep_is_planned_run_protected_and_extended(on_clusters, sweep_file, 
 def test_a_failed_trial_fails_alone_says_why_and_reruns_alone(on_clusters, sweep_file, folder) -> None:
     out = folder / "failing"
     spec = sweep_file(
-        model={**TINY, "loss": {"grid_search": ["non-saturating", "wasserstein-gp"]}, "gradient_penalty": 1e38},
+        model={"grid_search": [TINY, OVERFLOWING]},
         train={"steps": 20, "log_every": 5}, collisions={"sample_sizes": [10]},
     )  # fmt: skip
     run = on_clusters("run", spec, "--out", out)
     assert run.exit_code == 1
-    assert re.search(r"trial dcgan-\w+ failed: a loss or weight was not finite at step \d+", run.stderr), run.stderr
+    assert re.search(r"trial vae-\w+ failed: a loss or weight was not finite at step \d+", run.stderr), run.stderr
     assert "Traceback" not in run.stderr
     status = json.loads(on_clusters("status", out, "--json").stdout)
-    states = {row["loss"]: row for row in status["trials"]}
-    assert states["non-saturating"]["state"] == "completed"
-    assert states["wasserstein-gp"]["state"] == "failed"
-    assert "not finite" in states["wasserstein-gp"]["reason"]
+    states = {row["trial"].split("-")[0]: row for row in status["trials"]}
+    assert states["dcgan"]["state"] == "completed"
+    assert states["vae"]["state"] == "failed"
+    assert "not finite" in states["vae"]["reason"]
     results = xr.open_zarr(out / "results.zarr")
-    assert dict(zip(results.loss.values, results.status.values, strict=True))["wasserstein-gp"] == "failed"
+    assert dict(zip(results.family.values, results.status.values, strict=True))["vae"] == "failed"
     before = modified(out)
     assert on_clusters("run", spec, "--out", out).exit_code == 1
-    completed = f"trials/{states['non-saturating']['trial']}/"
+    completed = f"trials/{states['dcgan']['trial']}/"
     after = modified(out)
     assert {n: t for n, t in after.items() if n.startswith(completed)} == {
         n: t for n, t in before.items() if n.startswith(completed)
