@@ -1,6 +1,7 @@
 """The project as a distribution: its five packages are its own, and what it says of itself holds."""
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -29,6 +30,16 @@ def test_every_module_says_its_purpose_and_invariant(package: str) -> None:
         docstring = compile(module.read_text("utf-8"), module, "exec").co_consts[0]
         assert isinstance(docstring, str), module
         assert "Invariant:" in docstring, module
+
+
+def test_a_unit_test_cannot_start_a_process() -> None:
+    with pytest.raises(AssertionError, match=r"test_a_unit_test_cannot.* is a unit test and starts a process; mark it"):
+        subprocess.run([sys.executable, "-c", ""], check=True)
+    with pytest.raises(AssertionError, match="mark it"):
+        os.fork()
+    subprocess.run(["git", "--version"], capture_output=True, check=True)  # as the provenance of a sweep does
+    with pytest.raises(FileNotFoundError):
+        subprocess.run(["/nowhere/at all"], check=True)
 
 
 @pytest.mark.process

@@ -122,6 +122,7 @@ def test_a_worker_has_the_gpus_that_both_slurm_and_cuda_show(environment: dict[s
     assert usable_resources({**environment, "SLURM_CPUS_PER_TASK": "3"}) == (3, gpus)
 
 
+@pytest.mark.process
 def test_a_ray_that_does_not_start_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: object) -> None:
         raise RuntimeError("The current node timed out\nduring startup.")

@@ -176,6 +176,7 @@ def test_only_this_machine_can_connect(served: Served) -> None:
     assert "warning" not in served.said
 
 
+@pytest.mark.process
 def test_other_hosts_are_served_when_asked_for_with_a_warning_until_told_to_end(sweep: SweepLayout) -> None:
     page = Served(sweep, "--host", "0.0.0.0")
     try:
