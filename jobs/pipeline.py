@@ -136,7 +136,7 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
 
 def check_unused(layout: SweepLayout) -> None:
     """Raise SweepBusyError when another command, or jobs on SLURM, work on the sweep."""
-    from jobs.submit import on_slurm  # late: most sweeps never meet SLURM
+    from jobs.watching.slurm_view import on_slurm  # late: most sweeps never meet SLURM
 
     slurm = on_slurm(layout)
     if (holder := lock_holder(layout) or (slurm.holder if slurm else None)) is not None:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, field_validator
 
 from ganlab.datasets import DATASETS, AnyDataset
+from jobs.checkpoints import FORM, PREFIX, settle_checkpoints, told_apart
 from jobs.checks import check_number, check_search, check_sections
 from jobs.data import science
-from jobs.imported import FORM, PREFIX, settle_checkpoints, told_apart
 from jobs.search_words import KINDS, Word, combinations, fill, find_words
 from jobs.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
 from jobs.strict import KeyPath, SpecError, dotted, nearest, override, read_mapping, settings_file, shown, validate
@@ -247,14 +247,14 @@ def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = 
             )
     spec = validate(Spec, data, (), _section_classes(data))
     spec._source, spec._folder = source, folder or Path.cwd()
-    check_sections(spec)
+    check_sections(spec.samples, spec.collisions, spec.seeds)
     words, first = spec.space(), _first(spec)
     for word in words:
         if word.key == "model" and not (word.kind == "grid_search" and all(isinstance(x, dict) for x in word.values)):
             raise SpecError(f"got {word.kind} of {shown(word.values[0])}; allowed: grid_search of mappings, each a whole "
                             "model with its family", ("model", word.kind))  # fmt: skip
-    check_search(spec, words)
-    check_number(spec, words)
+    check_search(spec.search, spec.resources, spec.seeds, words)
+    check_number(spec.search, spec.seeds, words)
     try:
         _resolve(spec, first)
     except SpecError as error:

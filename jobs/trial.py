@@ -18,7 +18,8 @@ import torch
 from ganlab.families import Family, make_family
 from ganlab.fidelity import fidelity_probe
 from ganlab.train import Checkpoint, NonFiniteError, Request, train
-from jobs.imported import check_checkpoint, use_code
+from jobs.checkpoints import check_checkpoint
+from jobs.imported import use_code
 from jobs.plan import shard_plan
 from jobs.spec import TrialSettings
 from storage.atomic import make_folder, remove_partials, write_bytes

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from jobs.known import KnownTrial, read_known
 from jobs.show import TABLE_ROWS, plain
-from jobs.submit import OnSlurm, on_slurm
+from jobs.watching.slurm_view import OnSlurm, on_slurm
 from storage.layout import SweepLayout
 from storage.lock import lock_holder
 from storage.watch import TrialWatch
