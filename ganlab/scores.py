@@ -126,7 +126,10 @@ def real_side(
     radii = radii_squared(some) if len(some) > NEIGHBOURS else np.empty(0)
     moments = moments_of(read, count) if math.prod(some.shape[1:]) <= MOST_FEATURES else None
     everyone = take(read, order[: scored_images(count, count, some[:1].nbytes)])
-    others = [*np.multiply(FACTORS, threshold), *(end for each in rates for end in (each.low, each.distance, each.high))]
+    others = [
+        *np.multiply(FACTORS, threshold),
+        *(end for each in rates for end in (each.low, each.distance, each.high)),
+    ]
     distances = choose_distances(everyone, threshold, others)
     return RealSide(some, radii, moments, distances, np.array([each.distance for each in rates], np.float64))
 

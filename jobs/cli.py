@@ -325,6 +325,11 @@ def report(folder: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("path", type=_Path(path_type=Path))
 @click.option("--threshold", type=_Real(0, 1e18), help="Largest distance of a duplicate.")
+@click.option(
+    "--rate",
+    type=_Real(0, 1),
+    help="Duplicates are as near as this share of the pairs of different real images; default: 1e-4.",
+)
 @click.option("--reference", type=_Path(path_type=Path), help="Real images, to take the threshold and fidelity from.")
 @click.option("--resize", type=_Whole(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out pictures that can't be read.")
@@ -349,9 +354,18 @@ def report(folder: Path, as_json: bool) -> None:
 @JSON
 @ended_by_ctrl_c()
 def measure(
-    path: Path, threshold: float | None, reference: Path | None, resize: int | None, skip_unreadable: bool,
-    frames: Literal["first", "all"] | None, allow_missing: bool, embedding: str | None, page: Path | None, as_json: bool,
-) -> None:  # fmt: skip
+    path: Path,
+    threshold: float | None,
+    rate: float | None,
+    reference: Path | None,
+    resize: int | None,
+    skip_unreadable: bool,
+    frames: Literal["first", "all"] | None,
+    allow_missing: bool,
+    embedding: str | None,
+    page: Path | None,
+    as_json: bool,
+) -> None:
     """Compare all pairs: of a sweep so far, or of anyone's samples (.npy, .npz, Zarr, a folder of pictures).
 
     PATH:MEMBER names one array of an .npz file or a Zarr group.
@@ -364,21 +378,24 @@ def measure(
     if SweepLayout(path).spec.is_file():
         from jobs.pipeline import measure_folder
 
-        of_samples = (threshold, reference, resize, skip_unreadable or None, frames, allow_missing or None, page)
+        of_samples = (threshold, rate, reference, resize, skip_unreadable or None, frames, allow_missing or None, page)
         if any(option is not None for option in of_samples):
             raise click.UsageError(
-                "--threshold, --reference, --resize, --skip-unreadable, --frames, --allow-missing and --report are for "
-                "sample files; a sweep has its own settings"
+                "--threshold, --rate, --reference, --resize, --skip-unreadable, --frames, --allow-missing, --report are "
+                "for sample files; a sweep has its own settings"
             )
         layout = _sweep_folder(path)
         measure_folder(layout, console, embedding)
         show_results(layout, as_json)
         return
     from jobs.pipeline import measure_path
+    from jobs.sections import FromReal
 
+    if threshold is not None and rate is not None:
+        raise click.UsageError(f"got --threshold {threshold:g} and --rate {rate:g}; allowed: one of them")
     answer = measure_path(
         path,
-        threshold,
+        threshold if rate is None else FromReal(rate=rate),
         reference,
         resize,
         console,

@@ -51,6 +51,7 @@ from jobs.preflight import (
 )
 from jobs.progress import Bar, PairsBar, SweepProgress, reading_bar
 from jobs.report.sweep_page import write_report
+from jobs.sections import Threshold
 from jobs.spec import Spec, SpecError, load_spec
 from jobs.sweep import run_trials, sweep_trials, trial_state, trials_at_a_time, try_failed_again, unfinished
 from storage.atomic import write_bytes
@@ -195,7 +196,7 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
 
 
 def measure_path(
-    path: Path, threshold: float | None, reference: Path | None, resize: int | None, console: Console,
+    path: Path, threshold: Threshold | None, reference: Path | None, resize: int | None, console: Console,
     embedding: str = PIXELS.name, *, skip_unreadable: bool = False, frames: Frames | None = None,
     allow_missing: bool = False,
 ) -> SampleAnswer:  # fmt: skip
@@ -207,9 +208,11 @@ def measure_path(
     reading.check(*(each for each in (samples, real) if each is not None))
     if real is not None:
         check_alike(samples, real)
-    elif threshold is None:
-        raise SpecError("what is a duplicate? give --threshold DISTANCE (Euclidean, over all values of an image), or "
-                        "--reference PATH with real images to take it from")  # fmt: skip
+    elif not isinstance(threshold, float | int):
+        raise SpecError(
+            "what is a duplicate? give --threshold DISTANCE (Euclidean, over all values of an image), or "
+            "--reference PATH with real images to take it from"
+        )
     workers = local_resources()["CPU"]
     memory = int(MEMORY_SHARE * local_memory_bytes() / workers)
     in_files = not any(isinstance(each.source, InMemory) for each in (samples, real) if each is not None)
@@ -224,8 +227,17 @@ def measure_path(
             space, source, others = in_embedding(embedding, samples, real, map_tasks, bar.stage)
             if long:
                 keep = keep_in_cache(path, source, others, partial(bar.stage, "Reading images"))
-            return measure_samples(samples, real, threshold, memory, map_tasks, bar, in_space=(space, source, others),
-                                   keep=keep, stage=bar.stage)  # fmt: skip
+            return measure_samples(
+                samples,
+                real,
+                "auto" if threshold is None else threshold,
+                memory,
+                map_tasks,
+                bar,
+                in_space=(space, source, others),
+                keep=keep,
+                stage=bar.stage,
+            )
         except ValueError as error:  # values that can't be compared, found while reading
             raise error if isinstance(error, SpecError) else SpecError(f"{path}: {error}") from error
 

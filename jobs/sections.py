@@ -53,7 +53,7 @@ class CollisionSettings(Section):
     sample_sizes: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (50, 100, 200, 400)
     """Sample sizes of the birthday test (images), rising."""
     threshold: Threshold = "auto"
-    """Largest distance of a duplicate: a number (Euclidean over all pixels, each from 0 to 255), {rate: R} for the distance
+    """Largest distance of a duplicate: a number (Euclidean over all pixels, each from 0 to 255); {rate: R}, the distance
     within which a share R of the pairs of different real images lie, or {quantile: Q} of the real images' distances to
     their nearest other one; auto: {rate: 1e-4}, or the smallest rate above it that the real images can show."""
     flagged: Annotated[int, Field(ge=1, le=1000)] = 20

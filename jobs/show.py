@@ -125,7 +125,7 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
     yield ""
     yield (
         f"{row.values['duplicates']:,} duplicates among {row.values['pairs_compared']:,} pairs of {row.samples:,} images;"
-        f" a duplicate is a pair at most {answer.threshold:.6g} apart in {answer.space.name} ({answer.threshold_from})"
+        f" a duplicate is a pair at most {answer.threshold:.6g} apart in {answer.space.name} ({answer.chosen.chosen_by})"
     )
     yield f"Read {answer.samples.read}"
     if answer.reference is not None:

@@ -29,9 +29,7 @@ from storage.results import write_results
 from storage.samples import DamagedShardError, Samples
 
 
-def write_answers(
-    layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealImages
-) -> None:
+def write_answers(layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealImages) -> None:
     """Write ``results.zarr`` from every record that is there.
 
     Raises
@@ -57,7 +55,9 @@ def write_answers(
         if (facts := _facts(layout, spec, known, Snapshot(trial.id, step), _labels(layout, trial.id, step), held_against))
     }  # fmt: skip
     labels = sorted({each.label for facts in found.values() for each in facts.classes})
-    axes = Axes(settings.sample_sizes, labels, settings.flagged, settings.fidelity_gate, tuple(each.rate for each in real.rates))
+    axes = Axes(
+        settings.sample_sizes, labels, settings.flagged, settings.fidelity_gate, tuple(each.rate for each in real.rates)
+    )
 
     def cell(trial: TrialSettings, step: int) -> Mapping[str, Any]:
         facts = found.get(Snapshot(trial.id, step))
@@ -70,7 +70,11 @@ def write_answers(
     variables: dict[str, Any] = stacked([[cell(trial, step) for step in steps] for trial in trials])
     logged_steps, losses = _losses(layout, trials)
     variables |= _own_measures(layout, trials, steps)
-    variables |= losses | {"threshold": np.sqrt(real.chosen.squared), **real_values(of_real, axes), **rate_values(real.rates)}
+    variables |= losses | {
+        "threshold": np.sqrt(real.chosen.squared),
+        **real_values(of_real, axes),
+        **rate_values(real.rates),
+    }
     if space.classifier is not None:
         variables |= {"embedding_accuracy": space.classifier.held_out_accuracy,
                       "embedding_training_accuracy": space.classifier.training_accuracy}  # fmt: skip

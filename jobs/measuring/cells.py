@@ -10,12 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from ganlab.diversity import FACTORS
+from ganlab.duplicate_distance import DuplicateDistance
 from ganlab.support import Estimate
-from jobs.measuring.facts import SampleFacts
+from jobs.measuring.facts import MULTIPLES, SampleFacts
 from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
 
 MODES_SHOWN = 8  # heavy modes of which images are kept, to be looked at
 COPIES_SHOWN = 6  # images kept of each
+ORDERS = (0, 1, 2)  # of effective numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +32,26 @@ class Axes:
         Closest pairs of a snapshot that are kept.
     gate : float
         Largest fidelity ratio that passes the quality gate.
+    rates : tuple of float
+        Rates of real pairs that the real images can show.
     """
 
     sample_sizes: Sequence[int]
     classes: Sequence[int]
     flagged: int
     gate: float
+    rates: tuple[float, ...] = ()
+
+    @property
+    def coordinates(self) -> dict[str, Sequence[float]]:
+        """Coordinates of the results that do not lie along trials."""
+        found: dict[str, Sequence[float]] = {
+            "sample_size": self.sample_sizes,
+            "order": ORDERS,
+            "distance_factor": (FACTORS[0], FACTORS[-1]),
+            "sample_multiple": MULTIPLES,
+        }
+        return found | ({"real_rate": self.rates} if self.rates else {})
 
 
 Compute = Callable[[SampleFacts, Axes], Any]
@@ -100,6 +117,11 @@ def _published(name: str) -> Compute:
     return lambda facts, axes: None if facts.published is None else getattr(facts.published, name)
 
 
+def _at_rates(facts: SampleFacts, names: Sequence[str]) -> list[list[float]] | None:
+    """Attributes of the diversity at each rate; None without real images."""
+    return [[getattr(each, name) for each in facts.at_rates] for name in names] if facts.at_rates else None
+
+
 def _padded(values: Any, shape: tuple[int, ...]) -> np.ndarray:
     """Values with NaN after them, as many as the shape wants."""
     given = np.asarray(values, np.float64)
@@ -114,6 +136,17 @@ COMPUTED: dict[str, Compute] = {
     "duplicates": lambda facts, axes: facts.support.duplicates,
     "listed_samples": lambda facts, axes: facts.listed_samples,
     "diversity_ratio": lambda facts, axes: facts.diversity_ratio,
+    "distinct_seen": lambda facts, axes: facts.record.distinct,
+    "unseen_share": lambda facts, axes: (facts.unseen.value, facts.unseen.low, facts.unseen.high),
+    "sensitivity": lambda facts, axes: facts.sensitivity,
+    "effective_number": lambda facts, axes: [
+        [getattr(each, name) for each in facts.numbers] for name in ("value", "low", "high")
+    ],
+    "distinct_expected": lambda facts, axes: [
+        getattr(facts.distinct_curve, name) for name in ("distinct", "low", "high")
+    ],
+    "support_size_at_rate": lambda facts, axes: _at_rates(facts, ("effective_number", "low", "high")),
+    "diversity_ratio_at_rate": lambda facts, axes: _at_rates(facts, ("ratio", "ratio_low", "ratio_high")),
     "support_size": lambda facts, axes: _triple(facts.support),
     "is_lower_bound": lambda facts, axes: facts.support.one_sided,
     "support_size_realistic": lambda facts, axes: _triple(facts.realistic),
@@ -199,6 +232,16 @@ def real_values(facts: SampleFacts, axes: Axes) -> dict[str, Any]:
     """Every statistic that the real images have, too, as ``real_<name>``."""
     found = _values(facts, axes, (statistic for statistic in STATISTICS if statistic.real))
     return {f"real_{name}": value for name, value in found.items()}
+
+
+def rate_values(rates: Sequence[DuplicateDistance]) -> dict[str, Any]:
+    """The distances of rates of real pairs."""
+    if not rates:
+        return {}
+    names = {"rate_distance": "distance", "rate_distance_low": "low", "rate_distance_high": "high"}
+    return {name: np.array([getattr(each, field) for each in rates]) for name, field in names.items()} | {
+        "real_copies": rates[0].copies
+    }
 
 
 def stacked(cells: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, np.ndarray]:

@@ -18,6 +18,8 @@ from jobs.measuring.comparison import Source
 from jobs.sections import FromReal, Threshold
 from jobs.strict import SpecError
 
+GIVEN = "given"
+
 
 @dataclass(frozen=True)
 class ChosenDistance:
@@ -117,7 +119,7 @@ def choose_distance(
         how = f"the {wanted.quantile} quantile of real images' distances to their nearest other real image"
         return ChosenDistance(distance, squared_threshold(distance, integer), how)
     if isinstance(wanted, float | int):
-        return ChosenDistance(float(wanted), squared_threshold(float(wanted), integer), "given")
+        return ChosenDistance(float(wanted), squared_threshold(float(wanted), integer), GIVEN)
     rate = _default(rates) if wanted == "auto" else wanted.rate
     assert rate is not None
     found = next((each for each in rates if math.isclose(each.rate, rate)), None)
@@ -141,7 +143,9 @@ def rates_to_arrays(rates: Sequence[DuplicateDistance]) -> dict[str, np.ndarray]
 def rates_from_arrays(arrays: dict[str, np.ndarray]) -> tuple[DuplicateDistance, ...]:
     """What `rates_to_arrays` gave."""
     columns = {name: arrays[f"rates.{name}"].tolist() for name in _FIELDS}
-    return tuple(DuplicateDistance(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True))
+    return tuple(
+        DuplicateDistance(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
+    )
 
 
 _FIELDS = ("distance", "low", "high", "rate", "images", "copies", "pairs", "within")
@@ -158,6 +162,6 @@ def _cannot_show(rate: float, rates: Sequence[DuplicateDistance]) -> str:
 
     have = "too few" if not rates else f"{rates[0].images - rates[0].copies:,} different"
     return (
-        f"got a rate of {rate:g}, which {have} real images can't show: {images_needed(rate):,} different ones are needed; "
-        "allowed: more real images, a larger rate, or a distance"
+        f"got a rate of {rate:g}, which {have} real images can't show: {images_needed(rate):,} different ones are needed;"
+        " allowed: more real images, a larger rate, or a distance"
     )

@@ -3,6 +3,7 @@
 Invariant: a function of what comparing found, so that results, table, report and JSON can't contradict one another.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -11,8 +12,17 @@ import numpy.typing as npt
 
 from ganlab.classes import ClassEstimate, estimate_by_class
 from ganlab.correlation import CorrelationCurve, diversity_ratio
+from ganlab.diversity import FACTORS, Diversity, diversity_of
 from ganlab.exact import Index
 from ganlab.fidelity import RealNeighbours, fidelity_ratio, passes_gate, realistic
+from ganlab.hill_numbers import (
+    EffectiveNumber,
+    Rarefaction,
+    UnseenShare,
+    effective_numbers,
+    rarefaction,
+    unseen_share,
+)
 from ganlab.intervals import wilson_interval
 from ganlab.modes import HeavyModes, heavy_modes, support_within
 from ganlab.scores import Scores
@@ -23,10 +33,14 @@ from ganlab.support import (
     corrected_support,
     estimate_from_degrees,
     published_support,
+    ratio_interval,
     theorem_bound,
 )
+from jobs.measuring.distance import RealImages
 from storage.pair_records import PairRecord
 
+MULTIPLES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
+"""Sizes of samples, in units of the images seen, for which distinct images are estimated."""
 Floats = npt.NDArray[np.float64]
 
 
@@ -75,8 +89,18 @@ class SampleFacts:
         Support among the realistic images alone.
     scores : Scores or None
         See `ganlab.scores`; its curve is sharpened by all pairs.
-    diversity_ratio : float or None
-        Support over that of the real images.
+    diversity_ratio : tuple of float, or None
+        p2 of the real images over p2 of these, with its interval: (value, low, high). NaN without a duplicate here.
+    at_rates : tuple of Diversity
+        Diversity at the distances of rates of real pairs, of the images looked at for the scores.
+    sensitivity : tuple of float, or None
+        Effective number at 0.9 and 1.1 of the distance of duplicates.
+    unseen : UnseenShare
+        Share of what the generator makes that repeats nothing in a sample of this size.
+    numbers : tuple of EffectiveNumber
+        Hill numbers of order 0, 1 and 2.
+    distinct_curve : Rarefaction
+        Distinct images among samples of other sizes.
     diversity_ratio_at : float64 (t,) or None
         The same at each distance of the curve.
     """
@@ -92,7 +116,12 @@ class SampleFacts:
     realistic_share: float | None
     realistic: Estimate | None
     scores: Scores | None
-    diversity_ratio: float | None
+    diversity_ratio: tuple[float, float, float] | None
+    at_rates: tuple[Diversity, ...]
+    sensitivity: tuple[float, ...] | None
+    unseen: UnseenShare
+    numbers: tuple[EffectiveNumber, ...]
+    distinct_curve: Rarefaction
     diversity_ratio_at: Floats | None
 
     @property
@@ -116,10 +145,15 @@ class SampleFacts:
 
 @dataclass(frozen=True, eq=False)
 class RealFacts:
-    """Of the real images, measured in the same way; `neighbours` are their distances to one another's nearest."""
+    """The real images, and what is said of them as of a sample."""
 
-    neighbours: RealNeighbours
+    images: RealImages
     facts: SampleFacts
+
+    @property
+    def neighbours(self) -> RealNeighbours:
+        """Distances of real images to their nearest other one."""
+        return self.images.neighbours
 
 
 def sample_facts(
@@ -146,15 +180,18 @@ def sample_facts(
     # that order.
     below, numbers = record.listed_below, record.numbers
     pairs = _ranked(record.listed_index, numbers)
-    heavy = _numbered(heavy_modes(pairs, below, confidence), numbers)
+    real_degrees = None if real is None else real.facts.record.degrees
+    heavy = _numbered(heavy_modes(pairs, below, confidence, real_degrees), numbers)
     sharpened = _sharpened(record, scores)
-    ratio = share = among = diversity = diversity_at = None
+    ratio = share = among = ratio_to_real = diversity_at = None
+    at_rates: tuple[Diversity, ...] = ()
     if real is not None:
         distance = np.sqrt(record.neighbour_squared.astype(np.float64))
         inside = realistic(distance, real.neighbours)
         ratio, share = fidelity_ratio(distance, real.neighbours), float(inside.mean())
         among = support_within(pairs, inside[numbers[:below]], confidence)
-        diversity = support.size / real.facts.support.size
+        ratio_to_real = _ratio_to_real(support, sharpened, real)
+        at_rates = _at_rates(sharpened, real, confidence)
         if sharpened is not None and real.facts.scores is not None:
             diversity_at = diversity_ratio(sharpened.curve, real.facts.scores.curve)
     return SampleFacts(
@@ -171,9 +208,47 @@ def sample_facts(
         realistic_share=share,
         realistic=among,
         scores=sharpened,
-        diversity_ratio=diversity,
+        diversity_ratio=ratio_to_real,
+        at_rates=at_rates,
+        sensitivity=None if sharpened is None else _sensitivity(sharpened.curve, math.sqrt(record.threshold_squared)),
+        unseen=unseen_share(record.degrees, confidence),
+        numbers=effective_numbers(record.degrees, confidence=confidence),
+        distinct_curve=rarefaction(
+            record.degrees, np.maximum(np.multiply(MULTIPLES, record.samples), 1).astype(np.int64), confidence
+        ),
         diversity_ratio_at=diversity_at,
     )  # fmt: skip
+
+
+def _ratio_to_real(support: Estimate, scores: Scores | None, real: RealFacts) -> tuple[float, float, float]:
+    """p2 of the real images over p2 of the samples, and its interval.
+
+    Where the distance stands for a rate of real pairs, the interval has the uncertainty of the distance, and copies among
+    the real images count for nothing.
+    """
+    chosen = real.images.chosen.real
+    if chosen is not None and scores is not None:
+        found = diversity_of(support, scores.curve, chosen)
+        return (math.nan if support.one_sided else found.ratio), found.ratio_low, found.ratio_high
+    low, high = ratio_interval(real.facts.support, support)
+    return (math.nan if support.one_sided else real.facts.support.p2 / support.p2), low, high
+
+
+def _at_rates(scores: Scores | None, real: RealFacts, confidence: float) -> tuple[Diversity, ...]:
+    """Diversity at each rate, of the images looked at for the scores."""
+    if scores is None or not scores.rate_degrees.size:
+        return ()
+    degrees = scores.rate_degrees
+    return tuple(
+        diversity_of(estimate_from_degrees(row, confidence), scores.curve, rate)
+        for row, rate in zip(degrees, real.images.rates, strict=True)
+    )
+
+
+def _sensitivity(curve: CorrelationCurve, distance: float) -> tuple[float, ...]:
+    """Effective number at 0.9 and 1.1 of a distance; infinite where no pair is so close."""
+    places = np.searchsorted(curve.distances, np.multiply((FACTORS[0], FACTORS[-1]), distance) * (1 - 1e-12))
+    return tuple(curve.effective_number[places].tolist())
 
 
 def _ranked(pairs: Index, numbers: Index) -> Index:

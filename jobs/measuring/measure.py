@@ -18,7 +18,14 @@ from ganlab.duplicate_distance import RATES
 from ganlab.exact import Index
 from ganlab.fidelity import RealNeighbours
 from jobs.measuring.comparison import ENGINE, Comparison, Found, Map, Progress, Source, compare, pair_record
-from jobs.measuring.distance import RealImages, choose_distance, rates_from_arrays, rates_to_arrays, real_rates, wanted_rates
+from jobs.measuring.distance import (
+    RealImages,
+    choose_distance,
+    rates_from_arrays,
+    rates_to_arrays,
+    real_rates,
+    wanted_rates,
+)
 from jobs.measuring.scoring import Progress as ScoreProgress
 from jobs.measuring.scoring import Wanted as WantedScores
 from jobs.measuring.scoring import read_scores, scores_name, write_scores

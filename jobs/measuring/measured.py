@@ -13,7 +13,6 @@ from jobs.measuring.space import sweep_space
 from jobs.spec import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import PairRecord, read_pair_record
-from storage.reference import read_reference
 from storage.samples import DamagedShardError, Samples
 
 

@@ -7,9 +7,12 @@ import math
 from typing import NamedTuple
 
 from ganlab.content import Digests, are_among, distinct_images, same_images
+from ganlab.duplicate_distance import RATE, DuplicateDistance
 from ganlab.manifold import NEIGHBOURS
+from jobs.measuring.distance import GIVEN, ChosenDistance
 from jobs.measuring.facts import SampleFacts
 
+COPIES_WORTH_A_NOTE = 0.01  # share of the real images
 REMEDY = "remove the copies from the reference"
 
 
@@ -45,11 +48,13 @@ def content_notes(own: Digests, real: Digests | None) -> list[Note]:
     return [*of_real, *within, *_copies_within("copies-in-reference", "reference images", real)]
 
 
-def figure_notes(facts: SampleFacts, automatic_threshold: bool) -> list[Note]:
-    """Name the figures of a sample that are not defined, or that are of a part of its images."""
+def figure_notes(facts: SampleFacts, real: SampleFacts | None, chosen: ChosenDistance) -> list[Note]:
+    """Name the figures of a sample, and of the real images, that are not defined or are of a part of the images."""
     notes = []
     record = facts.record
-    if automatic_threshold and record.threshold_squared == 0:
+    if chosen.real is not None:
+        notes += _rate_notes(chosen.real)
+    if chosen.chosen_by != GIVEN and record.threshold_squared == 0:
         text = "The automatic threshold is 0, so only exact copies count as duplicates: many reference images have one"
         notes.append(Note("zero-threshold", f"{text}; {REMEDY} or give --threshold."))
     if facts.fidelity_ratio is not None and math.isnan(facts.fidelity_ratio):
@@ -66,6 +71,28 @@ def figure_notes(facts: SampleFacts, automatic_threshold: bool) -> list[Note]:
         figures = "heavy modes, classes, collision frequencies and the realistic support"
         text = f"The {facts.support.duplicates:,} duplicates are too many to list: {figures} are of {part}."
         notes.append(Note("part-of-samples", text))
+    if real is not None and real.classes and real.record.listed_below < real.record.samples:
+        part = f"{real.record.listed_below:,} of them drawn at random"
+        text = f"The {real.support.duplicates:,} duplicates among the reference images are too many to list"
+        notes.append(Note("part-of-reference", f"{text}: their support by class is of {part}."))
+    return notes
+
+
+def _rate_notes(real: DuplicateDistance) -> list[Note]:
+    """Say what the real images can't show, and how many of them were set aside."""
+    notes = []
+    if real.rate > RATE:
+        different = real.images - real.copies
+        text = (
+            f"{different:,} different real images have too few pairs for the usual rate of {RATE:g}: duplicates are pairs"
+            f" as near as {real.rate:g} of the real pairs, a larger distance."
+        )
+        notes.append(Note("rate", text))
+    if real.copies > COPIES_WORTH_A_NOTE * real.images:
+        text = (
+            f"{real.copies:,} of {real.images:,} real images are copies of others, and were set aside for the distance."
+        )
+        notes.append(Note("copies-set-aside", text))
     return notes
 
 

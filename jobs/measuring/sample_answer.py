@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.content import content_digests, random_places, take
+from ganlab.content import content_digests, in_order, random_places, take
 from ganlab.correlation import choose_distances, correlation_curve
-from ganlab.exact import Index, squared_threshold
+from ganlab.diversity import FACTORS
+from ganlab.duplicate_distance import RATES, DuplicateDistance
+from ganlab.exact import Index
 from ganlab.fidelity import RealNeighbours
 from ganlab.scores import Scores, real_side, score, score_real, scored_images
-from jobs.measuring.cells import Axes, real_values, sample_values, stacked
+from jobs.measuring.cells import Axes, rate_values, real_values, sample_values, stacked
 from jobs.measuring.comparison import Comparison, Found, Keep, Map, Progress, Source, compare, pair_record
+from jobs.measuring.distance import ChosenDistance, RealImages, choose_distance, real_rates, wanted_rates
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.notes import Note, content_notes, figure_notes
 from jobs.measuring.samples import Opened
 from jobs.measuring.space import PIXELS, Space
-from jobs.sections import CollisionSettings
+from jobs.sections import CollisionSettings, Threshold
 from storage.pair_records import NearestReal
 from storage.results import build_dataset
 from storage.samples import DamagedShardError
@@ -31,7 +34,6 @@ from storage.samples import DamagedShardError
 SAMPLE_SIZES = (10, 20, 50, 100, 200, 400, 1000, 2000, 5000)
 CLOSEST = 20
 CONFIDENCE = 0.95
-NEIGHBOUR_QUANTILE = 0.1  # as `collisions.real_neighbour_quantile` in a sweep file
 Keeper = Callable[[str, Comparison], Keep]
 
 
@@ -42,30 +44,35 @@ class SampleAnswer:
     samples: Opened
     reference: Opened | None
     space: Space
-    threshold: float
-    threshold_from: str
+    chosen: ChosenDistance
     facts: SampleFacts
     real: RealFacts | None
     notes: Sequence[Note]
+
+    @property
+    def threshold(self) -> float:
+        """Largest distance of a duplicate."""
+        return self.chosen.distance
 
     @property
     def results(self) -> Any:
         """The answer as a Dataset of results with one trial and one snapshot: an xarray.Dataset."""
         labels = sorted({each.label for each in self.facts.classes})
         gate = CollisionSettings().fidelity_gate
-        axes = Axes(SAMPLE_SIZES, labels, CLOSEST, gate)
+        rates = () if self.real is None else self.real.images.rates
+        axes = Axes(SAMPLE_SIZES, labels, CLOSEST, gate, tuple(each.rate for each in rates))
         variables = stacked([[sample_values(self.facts, axes)]]) | {"threshold": self.threshold}
         coordinates: dict[str, Any] = {
             "trial": [self.samples.path.name], "family": [""], "status": ["completed"], "step": [0],
-            "sample_size": SAMPLE_SIZES, "class": np.array(labels, dtype=np.int64),
+            **axes.coordinates, "class": np.array(labels, dtype=np.int64),
         }  # fmt: skip
         if self.facts.scores is not None:
             coordinates["distance"] = self.facts.scores.curve.distances
         if self.real is not None:
-            variables |= real_values(self.real.facts, axes)
+            variables |= real_values(self.real.facts, axes) | rate_values(rates)
         attributes = {
             "title": self.samples.path.name, "embedding": self.space.name, "confidence": self.facts.support.confidence,
-            "fidelity_gate": gate, "threshold": {"chosen_by": self.threshold_from},
+            "fidelity_gate": gate, "threshold": self.chosen.attributes,
         }  # fmt: skip
         if (classifier := self.space.classifier) is not None:
             variables |= {"embedding_accuracy": classifier.held_out_accuracy,
@@ -76,7 +83,7 @@ class SampleAnswer:
 def measure_samples(
     samples: Opened,
     reference: Opened | None,
-    threshold: float | None,
+    threshold: Threshold,
     memory_bytes: int,
     map: Map,
     progress: Progress,
@@ -92,8 +99,7 @@ def measure_samples(
     samples, reference
         Samples, and real images of the same shape and type.
     threshold
-        Largest distance of a duplicate; by default from the reference, which there must then be (see
-        `ganlab.fidelity.RealNeighbours.threshold`).
+        Largest distance of a duplicate, as in a sweep file; all but a number need the reference.
     map
         `map(function, items)` of some cluster, or Python's own.
     in_space
@@ -126,13 +132,16 @@ def measure_samples(
         wanted = Comparison(others, _run(), reference=others, itself=True)
         near = found({"nearest other real image": wanted})["nearest other real image"]
     neighbours = None if near is None else RealNeighbours(_distance(near))
-    chosen = "--threshold"
-    automatic = threshold is None
-    if threshold is None:
-        assert neighbours is not None, "neither threshold nor reference"
-        threshold = neighbours.threshold(NEIGHBOUR_QUANTILE)
-        chosen = f"the {NEIGHBOUR_QUANTILE} quantile of real images' distances to their nearest other one"
-    squared = squared_threshold(threshold, source.dtype == np.uint8)
+    real_places = None if reference is None else places[reference]
+    stage("Real pairs", 0, 1)
+    rates = (
+        ()
+        if others is None or real_places is None
+        else real_rates(others, in_order(real_places), wanted_rates(threshold, RATES))
+    )
+    stage("Real pairs", 1, 1)
+    chosen = choose_distance(threshold, rates, neighbours, source.dtype == np.uint8)
+    squared = chosen.squared
     comparisons = {"samples": Comparison(source, _run(), squared, CLOSEST, others, places=places[samples])}
     if others is not None and reference is not None:
         comparisons["real"] = Comparison(others, _run(), squared, CLOSEST, places=places[reference])
@@ -142,21 +151,23 @@ def measure_samples(
         for name, each in comparisons.items()
     }
     real_order = None if reference is None else records["real"].numbers
-    own_scores, real_scores = _scores(source, records["samples"].numbers, others, real_order, math.sqrt(squared), stage)
+    own_scores, real_scores = _scores(
+        source, records["samples"].numbers, others, real_order, math.sqrt(squared), rates, stage
+    )
     real = None
     if reference is not None and neighbours is not None:
         labels = None if samples.labels is None else reference.labels
         record = records["real"]
         facts = sample_facts(record, SAMPLE_SIZES, CONFIDENCE, labels=labels, scores=real_scores)
-        real = RealFacts(neighbours, facts)
+        real = RealFacts(RealImages(neighbours, chosen, rates), facts)
     facts = sample_facts(
         records["samples"], SAMPLE_SIZES, CONFIDENCE, labels=samples.labels, scores=own_scores, real=real
     )
     notes = [
         *content_notes(content[samples], None if reference is None else content[reference]),
-        *figure_notes(facts, automatic),
+        *figure_notes(facts, None if real is None else real.facts, chosen),
     ]
-    return SampleAnswer(samples, reference, space, threshold, chosen, facts, real, notes)
+    return SampleAnswer(samples, reference, space, chosen, facts, real, notes)
 
 
 def _scores(
@@ -165,6 +176,7 @@ def _scores(
     others: Source | None,
     real_order: Index | None,
     threshold: float,
+    rates: tuple[DuplicateDistance, ...],
     stage: Callable[[str, float, float], None],
 ) -> tuple[Scores, Scores | None]:
     """Score the samples, and the real images; both are drawn in the order given."""
@@ -172,9 +184,11 @@ def _scores(
     stage("Scoring", 0, 2)
     if others is None:
         some = take(source.read, order[: scored_images(count, count, image_bytes)])
-        return Scores(None, math.nan, correlation_curve(some, choose_distances(some, threshold))), None
+        return Scores(
+            None, math.nan, correlation_curve(some, choose_distances(some, threshold, np.multiply(FACTORS, threshold)))
+        ), None
     images = scored_images(count, others.shape[0], image_bytes)
-    against = real_side(others.read, others.shape[0], images, threshold, real_order)
+    against = real_side(others.read, others.shape[0], images, threshold, real_order, rates)
     of_real = score_real(others.read, others.shape[0], against.distances, real_order)
     stage("Scoring", 1, 2)
     own = score(source.read, count, against, order)

@@ -195,11 +195,16 @@ def test_duplicates_are_listed_in_the_order_of_given_places(seed: int, limit: in
     images, places = images_of(rng, 120, "uint8"), rng.permutation(120) * 7
     parts = [
         compare_tile(
-            Reader(images), tile, learn(Reader(images), 120, 7), 60, 7, limit,
+            Reader(images),
+            tile,
+            learn(Reader(images), 120, 7),
+            60,
+            7,
+            limit,
             places=(places[tile.row_start : tile.row_stop], places[tile.column_start : tile.column_stop]),
         )
         for tile in plan_tiles(120, size)
-    ]  # fmt: skip
+    ]
     rng.shuffle(parts)  # type: ignore[arg-type]
     found = reduce(Collisions.merge, parts)
     duplicates = pairs_within(images, 60**0.5).index

@@ -6,11 +6,11 @@ import time
 
 import numpy as np
 import pytest
-from tests.benchmarks.diversity import LEAST, degrees_of_counts, measure
 
 from ganlab.hill_numbers import effective_numbers, rarefaction, unseen_share
 from ganlab.packing import distinct_images
 from ganlab.support import degrees_of, estimate_from_degrees
+from tests.benchmarks.hill_numbers import LEAST, degrees_of_counts, measure
 
 # Spiders of two treatments (Sackett et al. 2011), the example of Chao et al. (2014) and of the R package iNEXT.
 GIRDLED = [46, 22, 17, 15, 15, 9, 8, 6, 6, 4, *[2] * 4, *[1] * 12]
@@ -138,6 +138,23 @@ def test_simulated_coverage(law: str, expected: float) -> None:
     cell = measure(law, expected, 150, np.random.default_rng(3))
     assert cell is not None
     assert min(cell.unseen, *cell.below) > LEAST - 3 * math.sqrt(LEAST * (1 - LEAST) / 150)
+
+
+def test_no_duplicate_does_not_exclude_a_few_expected_ones() -> None:
+    """A uniform support of which 3 pairs are expected shows none in 5 % of samples; its unseen share is 1 − 6/n."""
+    for images in (100, 1000):
+        share = unseen_share(np.zeros(images, int))
+        assert 1 - 7 / images < share.low < 1 - 6 / images
+        assert share.high == 1
+
+
+def test_no_pair_seen_is_no_more_certain_than_one() -> None:
+    """Beside a heavy image, all others seen once: what is not seen twice adds its variance all the same."""
+    none, one = (
+        effective_numbers(degrees_of_counts(np.array([40, *[2] * pairs]), 60 - 2 * pairs), (0, 1)) for pairs in (0, 1)
+    )
+    for without, with_pair in zip(none, one, strict=True):
+        assert without.value / without.low > 0.9 * with_pair.value / with_pair.low > 1.5
 
 
 def test_unseen_share_is_tight_for_a_uniform_support() -> None:

@@ -496,7 +496,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     layout, spec = make_sweep(tmp_path_factory.mktemp("original") / "sweep")
     with sweep_lock(layout, "ganlab run small"):
         measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, lambda *done: None)
-        write_answers(layout, spec, spec.trials(), measured.real, measured.threshold_squared)
+        write_answers(layout, spec, spec.trials(), measured.real)
         write_report(layout)
     return layout.root
 

@@ -21,8 +21,7 @@ from jobs.measuring.measure import (
     committed,
     measure_snapshots,
     measure_sweep,
-    real_neighbours_of,
-    threshold_of,
+    real_images_of,
     unmeasured,
 )
 from jobs.measuring.measured import MeasuredSnapshot
@@ -153,7 +152,7 @@ def test_a_damaged_shard_stops_only_its_own_snapshot(sampled) -> None:
     assert measured.damaged[Snapshot(trial.id, 5)].path == shard
     assert layout.pair_record(trial.id, 6).exists()
     assert layout.pair_record(REFERENCE, 0).exists()
-    write_answers(layout, spec, spec.trials(), measured.real, measured.threshold_squared)
+    write_answers(layout, spec, spec.trials(), measured.real)
     results = xr.open_zarr(layout.results).load().isel(trial=0)
     assert np.array_equal(results.pairs_compared, [np.nan, 600 * 599 // 2], equal_nan=True)
 
@@ -190,9 +189,9 @@ def test_a_large_snapshot_is_compared_while_it_is_drawn(prepared, monkeypatch) -
 
 def test_answers(sampled) -> None:
     layout, spec, trial = sampled
-    real = real_neighbours_of(layout, 2**30, map, quiet)
+    real = real_images_of(layout, spec.collisions, 2**30, map, quiet)
     wanted = measure(layout, spec)
-    write_answers(layout, spec, spec.trials(), real, 32**2)
+    write_answers(layout, spec, spec.trials(), real)
     results = xr.open_zarr(layout.results).load()
     record = read_pair_record(layout, trial.id, 6, wanted[Snapshot(trial.id, 6)])
     expected = estimate(record.listed_index, 600)
@@ -210,7 +209,7 @@ def test_answers(sampled) -> None:
     )
     assert np.isclose(distance, last.flagged_distance.values[3])
     before = {path: path.read_bytes() for path in layout.results.rglob("*") if path.is_file()}
-    write_answers(layout, spec, spec.trials(), real, 32**2)
+    write_answers(layout, spec, spec.trials(), real)
     assert before == {path: path.read_bytes() for path in layout.results.rglob("*") if path.is_file()}
 
 
@@ -218,9 +217,9 @@ def test_answers(sampled) -> None:
 def test_results_say_how_many_samples_the_lists_are_of(sampled, monkeypatch, listed: int, in_part: bool) -> None:
     layout, spec, trial = sampled
     monkeypatch.setattr(comparison, "LISTED", listed)
-    real = real_neighbours_of(layout, 2**30, map, quiet)
+    real = real_images_of(layout, spec.collisions, 2**30, map, quiet)
     wanted = measure(layout, spec)
-    write_answers(layout, spec, spec.trials(), real, 32**2)
+    write_answers(layout, spec, spec.trials(), real)
     last = xr.open_zarr(layout.results).load().isel(trial=0, snapshot=-1)
     record = read_pair_record(layout, trial.id, 6, wanted[Snapshot(trial.id, 6)])
     assert int(last.listed_samples) == record.listed_below
@@ -231,12 +230,17 @@ def test_results_say_how_many_samples_the_lists_are_of(sampled, monkeypatch, lis
     assert [note for note in notes if "of 1 trial are of the first samples" in note] == notes
 
 
-def test_the_automatic_threshold_is_that_of_the_real_images(prepared) -> None:
+def test_the_automatic_threshold_is_a_rate_of_real_pairs(prepared) -> None:
     layout, spec = prepared()
-    real = real_neighbours_of(layout, 2**30, map, quiet)
-    squared = threshold_of(spec.collisions, real)
-    assert abs((real.distance**2 <= squared + 0.5).mean() - spec.collisions.real_neighbour_quantile) < 0.01
-    assert real_neighbours_of(layout, 2**30, map, quiet).distance.tolist() == real.distance.tolist()
+    real = real_images_of(layout, spec.collisions, 2**30, map, quiet)
+    images = read_reference(layout).images.reshape(300, -1).astype(np.int64)
+    i, j = np.triu_indices(300, 1)
+    squared = np.square(images[i] - images[j]).sum(axis=1)
+    assert real.chosen.rate == 1e-3  # 44,850 pairs can't show 1e-4: that takes ten pairs
+    assert (squared <= real.chosen.squared).sum() == np.ceil(1e-3 * 44_850)
+    assert [each.rate for each in real.rates] == [1e-2, 1e-3]
+    again = real_images_of(layout, spec.collisions, 2**30, map, quiet)
+    assert (again.chosen, again.rates) == (real.chosen, real.rates)
 
 
 def facts_of_real(layout, settings, images, labels):

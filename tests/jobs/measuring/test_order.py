@@ -78,6 +78,7 @@ def test_a_shuffled_file_gives_the_same_answer(folder: Path, kind: str) -> None:
         answers.append(samples_json(measure_path(paths[0], 150.0, paths[1], None, SILENT)))
     assert without_numbers(answers[0]) == without_numbers(answers[1])
     (part,) = [note["text"] for note in answers[0]["notes"] if note["kind"] == "part-of-samples"]
+    assert "part-of-reference" not in kinds(answers[0])  # it has fewer duplicates than are listed
     assert "drawn at random from the 900" in part
     assert answers[0]["scored_images"] == 150
     assert answers[0]["heavy_modes"]
@@ -224,3 +225,14 @@ def test_a_few_copies_leave_the_scores(folder: Path) -> None:
         assert (found.get("density") is None) == (copies == 6)
         assert ("manifold-not-defined" in kinds(found)) == (copies == 6)
         assert found["fidelity_ratio"] is not None
+
+
+def test_classes_of_a_part_of_the_reference_are_named_so(folder: Path, few_listed: None) -> None:
+    labels = np.arange(100) % 2
+    images = np.random.default_rng(8).integers(0, 256, (100, 1, 8, 8), dtype=np.uint8)
+    np.savez(folder / "own.npz", images=images, labels=labels)
+    np.savez(folder / "real.npz", images=np.repeat(images[:2], 50, axis=0), labels=labels)
+    found = samples_json(measure_path(folder / "own.npz", 5.0, folder / "real.npz", None, SILENT))
+    assert "part-of-samples" not in kinds(found)
+    (text,) = [note["text"] for note in found["notes"] if note["kind"] == "part-of-reference"]
+    assert text.startswith("The 2,450 duplicates among the reference images are too many to list")

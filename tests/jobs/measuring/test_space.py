@@ -63,7 +63,7 @@ def quick(monkeypatch):
 
 def measure_and_answer(layout, spec):
     measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, quiet)
-    write_answers(layout, spec, spec.trials(), measured.real, measured.threshold_squared)
+    write_answers(layout, spec, spec.trials(), measured.real)
     return measured, xr.open_zarr(layout.results).load()
 
 
@@ -78,7 +78,7 @@ def test_distances_in_the_classifiers_top_layer(prepared, monkeypatch) -> None:
     space = sweep_space(layout, "classifier")
     own = layout.in_space("classifier")
     features = space.classifier.features(Samples(layout.trial(trial.id)).read(300, 900))
-    pairs = pairs_within(features, float(np.sqrt(measured.threshold_squared)))
+    pairs = pairs_within(features, float(np.sqrt(measured.real.chosen.squared)))
     last = results.isel(trial=0, snapshot=-1)
     assert int(last.duplicates) == len(pairs) > 100
     assert 25 < float(last.support_size) < 45  # to the classifier some of the 40 are one

@@ -33,7 +33,7 @@ def judge(
 def results_of(layout: SweepLayout):
     spec = load_spec(layout.spec)
     measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, lambda *done: None)
-    write_answers(layout, spec, spec.trials(), measured.real, measured.threshold_squared)
+    write_answers(layout, spec, spec.trials(), measured.real)
     return open_results(layout).load()
 
 
