@@ -40,7 +40,7 @@ def load_site(path: str | Path) -> Site:
     try:
         return validate(Site, data)
     except SpecError as error:
-        raise SpecError(error.text, error.path, str(file)) from error
+        raise error.at(source=str(file)) from error
 
 
 def trials_on(spec: "Spec", site: Site) -> int:
