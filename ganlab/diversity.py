@@ -124,12 +124,12 @@ def diversity_of(generated: Estimate, curve: CorrelationCurve, real: DuplicateDi
 
 
 def collapsed(ratio_high: float) -> bool:
-    """Return whether a generator has collapsed: its duplicates are over a hundred times as frequent as those of real images.
+    """Return whether a generator has collapsed: duplicates are over 100 times as frequent as among the real images.
 
-    The ratio holds for any threshold, since both frequencies are at the same one, and for any sample size, since both are
-    shares of pairs; the share of the largest mode grows with the threshold and is biased upwards in small samples. Where
-    one in 10⁴ real pairs is a duplicate, a mode with a tenth of the samples reaches the limit by itself. By the end of the
-    interval, a few duplicates by chance are no collapse.
+    The ratio means the same at any threshold, since both frequencies are at the same one, and at any sample size, since
+    both are shares of pairs. The share of the largest mode would not do: it grows with the threshold, and it is biased
+    upwards in small samples. Where 1 in 10⁴ pairs of real images is a duplicate, a mode with a tenth of the samples
+    reaches the limit by itself. The end of the interval is taken so that a few duplicates by chance are no collapse.
 
     Parameters
     ----------
