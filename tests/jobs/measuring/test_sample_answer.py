@@ -11,15 +11,15 @@ from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from ganlab.content import content_digests, in_order, random_places
-from ganlab.embedding import ClassifierSettings
-from ganlab.manifold import manifold_scores
+from ganlab.pairs.content import content_digests, in_order, random_places
+from ganlab.quality.embedding import ClassifierSettings
+from ganlab.quality.manifold import manifold_scores
+from jobs.cli.pipeline import measure_path
+from jobs.cli.show import sample_lines
 from jobs.measuring import space as space_module
-from jobs.pipeline import measure_path
 from jobs.report.results_json import samples_json
 from jobs.report.sample_page import write_sample_report
-from jobs.show import sample_lines
-from jobs.spec import SpecError
+from jobs.spec.sweep import SpecError
 
 SILENT = Console(quiet=True)
 
