@@ -1,4 +1,7 @@
-"""The estimates of `ganlab.statistics.support`, under the name that programs outside this project import."""
+"""The estimates of `ganlab.statistics.support`, under the name that programs outside this project import.
+
+Invariant: this name stays, and so do the arguments and attributes of what it holds.
+"""
 
 from ganlab.statistics.support import (
     Estimate,

@@ -1,1 +1,4 @@
-"""Generative models: families, networks, training."""
+"""Generative models: families, networks, training.
+
+Invariant: knows nothing of sweeps, folders or schedulers.
+"""

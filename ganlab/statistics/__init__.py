@@ -1,1 +1,4 @@
-"""Collision statistics: what the duplicates of a sample say of the generator."""
+"""Collision statistics: what the duplicates of a sample say of the generator.
+
+Invariant: knows nothing of files, models or sweeps.
+"""

@@ -29,6 +29,9 @@ LEAST_PAIRS = 10
 COPY_SHARE = 1 / 16
 """Distance of copies, in units of the median distance of two real images."""
 
+LEAST_DIFFERENT = 1 / 10
+"""Share of the images left when near copies are set aside; less would be left of tight clusters, which are no copies."""
+
 MOST_IMAGES = 2**14
 _MOST_LISTED = 2**22  # pairs
 _ALL_PAIRS = 2**17  # so few are listed without looking for a limit
@@ -236,14 +239,24 @@ def _pair_distances(rows: Array) -> npt.NDArray[np.float64]:
 
 def _one_of_each(close: Pairs, images: int, copy_distance: float) -> npt.NDArray[np.bool_]:
     """Which images to keep: the first of each group of copies."""
-    near, twice = np.searchsorted(close.squared_distance, [copy_distance**2, 4 * copy_distance**2], side="right")
+    equal, near, twice = np.searchsorted(
+        close.squared_distance, [0, copy_distance**2, 4 * copy_distance**2], side="right"
+    )
     if twice > 2 * near:  # close pairs of all distances, as different images have
-        near = np.searchsorted(close.squared_distance, 0, side="right")
-    i, j = close.index[:near].T
-    _, group = connected_components(coo_array((np.ones(near, bool), (i, j)), (images, images)), directed=False)
+        near = equal
+    first = _first_of_each(close, images, near)
+    if len(first) < LEAST_DIFFERENT * images:
+        first = _first_of_each(close, images, equal)
     kept = np.zeros(images, dtype=bool)
-    kept[np.unique(group, return_index=True)[1]] = True
+    kept[first] = True
     return kept
+
+
+def _first_of_each(close: Pairs, images: int, pairs: int) -> npt.NDArray[np.int64]:
+    """The first image of each group that the closest pairs, so many of them, connect."""
+    i, j = close.index[:pairs].T
+    _, group = connected_components(coo_array((np.ones(pairs, bool), (i, j)), (images, images)), directed=False)
+    return np.unique(group, return_index=True)[1]
 
 
 def _distance(close: _ClosePairs, rate: float, confidence: float) -> DuplicateDistance | None:

@@ -1,1 +1,4 @@
-"""Commands: what they run, in what order, and what they print."""
+"""Commands: what they run, in what order, and what they print.
+
+Invariant: no layer below imports it.
+"""

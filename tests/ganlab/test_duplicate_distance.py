@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
 
+from ganlab.data.known_modes import draw_grid
 from ganlab.statistics import duplicate_distance as module
 from ganlab.statistics.duplicate_distance import (
     LEAST_PAIRS,
@@ -135,6 +136,20 @@ def test_close_but_different_images_are_no_copies(of_digits: DuplicateDistance) 
     far = normal(2000, 0, 2)
     far[:5] = far[5:10]  # equal points are, in any number of dimensions
     assert duplicate_distance(far, 1e-3).copies == 5
+
+
+def test_points_in_tight_clusters_are_no_copies() -> None:
+    points, _ = draw_grid(2000, 0.05, np.random.default_rng(0))
+    found = duplicate_distance(points)
+    assert found.copies == 0
+    assert found.distance < 0.05
+    some = np.concatenate([points[:1000], points[:1000]])  # equal points are copies all the same
+    assert duplicate_distance(some).copies == 1000
+
+
+@pytest.mark.parametrize(("each", "copies"), [(9, 8 * 50), (11, 0)])
+def test_near_copies_leave_a_tenth_of_the_images(digits: np.ndarray, each: int, copies: int) -> None:
+    assert duplicate_distance(noisy(digits[:50].repeat(each, 0), 1), 1e-2).copies == copies
 
 
 def test_copies_in_bounded_memory(digits: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

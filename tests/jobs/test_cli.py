@@ -140,7 +140,7 @@ def test_a_terminal_gets_a_bar_and_colours_and_no_color_takes_the_colours_away(s
     assert ESCAPE in shown
     plain = on_terminal("measure", samples, "--threshold", "20", NO_COLOR="1")
     assert not COLOUR.search(plain)
-    assert "distinct images" in plain
+    assert "Effective number of " in plain
 
 
 def test_a_log_gets_lines(samples: Path) -> None:
@@ -148,7 +148,7 @@ def test_a_log_gets_lines(samples: Path) -> None:
         [BIN / "ganlab", "measure", samples, "--threshold", "20"], capture_output=True, text=True, check=True
     )
     assert "Comparing pairs: done in" in done.stderr
-    assert "distinct images" in done.stdout
+    assert "Effective number of " in done.stdout
     for text in (done.stdout, done.stderr):
         assert ESCAPE not in text
         assert "\r" not in text
