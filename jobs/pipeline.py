@@ -78,7 +78,7 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
     failed = {trial_id: state for trial_id, state in states.items() if state is None or state.status == "failed"}
     for trial_id, state in islice(failed.items(), FAILURES_SHOWN):
         reason = state.reason if state else "not tried to its end"
-        console.print(f"failed: {trial_id}: {reason}", markup=False)
+        console.print(f"failed: {trial_id}: {reason}")
     return len(failed)
 
 
@@ -129,7 +129,7 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
                 ("collisions", "embedding"), spec.source,
             ) from None  # fmt: skip
     if dataset.read is not None:
-        console.print(f"read {dataset.read}", markup=False)
+        console.print(f"read {dataset.read}")
     for path in dataset.skipped:
         console.print(f"left out, unreadable: {path}")
     return dataset

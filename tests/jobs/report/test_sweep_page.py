@@ -15,6 +15,7 @@ from ganlab.support import Estimate, collision_frequency, collision_probability,
 from jobs.measuring.cells import stacked
 from jobs.report.sweep_page import answer, results_table, write_report
 from jobs.report.table import Measured, Table, magnitude
+from jobs.show import LONGEST_CELL, show_results
 from jobs.strict import SpecError
 from storage.layout import SweepLayout
 from storage.reference import write_reference
@@ -204,6 +205,15 @@ def test_ids_are_unique_so_that_no_chart_borrows_from_another(page: Page) -> Non
 def test_the_same_sweep_gives_the_same_bytes(layout: SweepLayout, page: Page) -> None:
     assert write_report(layout).read_text(encoding="utf-8") == page.source
     assert [path.name for path in layout.root.iterdir() if path.name.startswith(".")] == []
+
+
+def test_no_cell_is_cut_in_a_narrow_terminal(
+    layout: SweepLayout, table: Table, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    show_results(layout)
+    shown = capsys.readouterr().out
+    assert shown.count("…") == sum(len(cell) > LONGEST_CELL for row in table.rows for cell in row)
 
 
 def test_page_and_terminal_say_the_same(page: Page, table: Table) -> None:
