@@ -9,7 +9,7 @@ SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
 # Whole runs go one at a time: each fills the machine, and Ray gives a node half a minute to start.
 WHOLE_RUNS := integration slurm
 
-.PHONY: install demo test test-slurm test-kill image-test coverage lint audit bench docs clean
+.PHONY: install demo test test-fast test-slurm test-kill image-test coverage lint audit bench docs clean
 
 install: $(INSTALLED) ## what users need, in .venv
 
@@ -20,6 +20,9 @@ test: $(DEVELOPERS)
 	@$(call install,$(SYSTEM_PACKAGES))
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(patsubst %,--ignore tests/%,$(WHOLE_RUNS))
 	$(BIN)/python -m pytest $(addprefix tests/,$(WHOLE_RUNS))
+
+test-fast: $(DEVELOPERS) ## unit tests alone: they start no process
+	$(BIN)/python -m pytest -m unit --numprocesses 2 --dist loadfile
 
 test-slurm: $(DEVELOPERS) ## all tests on a real SLURM of three hosts: whatever can go wrong, and the accounting database
 	@$(call install,$(SLURM_PACKAGES))

@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from cluster.site import Site
-from jobs.spec import Spec, check_spec
-from jobs.strict import parse_yaml, validate
+from jobs.spec.sweep import Spec, check_spec
+from jobs.spec.validation import parse_yaml, validate
 from tests import blocks
 from tests.blocks import PAGES, ROOT, Block
 
@@ -103,14 +103,14 @@ def test_a_key_without_a_description_is_refused(tmp_path: Path, monkeypatch: pyt
 
 
 def test_every_state_and_cause_is_explained() -> None:
-    from jobs.watching.status import STATES
-    from monitoring.metrics import ATTEMPT_ENDS, FAILURES
+    from monitoring.metrics import ATTEMPT_ENDS, FAILURES, TRIAL_STATES
 
     text = (ROOT / "docs" / "errors.md").read_text("utf-8")
-    for word in {*STATES, *ATTEMPT_ENDS, *FAILURES}:
+    for word in {*TRIAL_STATES, *ATTEMPT_ENDS, *FAILURES}:
         assert f"| `{word}` |" in text, word
 
 
+@pytest.mark.process
 def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
     site = tmp_path / "site"
     built = subprocess.run(

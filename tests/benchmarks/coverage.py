@@ -1,6 +1,6 @@
 """Coverage of the support size's interval by simulation: python -m tests.benchmarks.coverage.
 
-Invariant: the intervals are those of ganlab.intervals, from the degrees of simulated samples; nothing is fitted here.
+Invariant: the intervals are those of ganlab.statistics.intervals, from degrees of simulated samples; nothing is fitted.
 """
 
 import argparse
@@ -14,13 +14,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ganlab.intervals import pair_probability_interval
+from ganlab.statistics.intervals import pair_probability_interval
 from tests.benchmarks.interval_0_1_0 import interval_0_1_0
 from tests.benchmarks.supports import (
     AnySupport,
     Counts,
     Line,
-    Pool,
     heavy,
     heavy_tail,
     hub,
@@ -203,14 +202,11 @@ def main() -> None:
     if options.gan:
         large["trained DCGAN"] = trained_gan(options.gan)
     by_samples = [
-        # Pools take long to draw from: fewer of the largest samples.
-        measure(name, support, n, max(200, min(replicates, 4_000_000 // n)), rng, options.confidence)
-        if isinstance(support, Pool)
-        else measure(name, support, n, replicates, rng, options.confidence)
+        measure(name, support, n, replicates, rng, options.confidence)
         for name, support in large.items()
         for n in (FAST_SAMPLES if options.fast else SAMPLES)
     ]
-    print(f"Coverage of the {options.confidence:.0%} interval, {replicates:,} samples a cell (fewer from pools).\n")
+    print(f"Coverage of the {options.confidence:.0%} interval, {replicates:,} samples a cell.\n")
     for cells, column, title in (
         (by_expected, lambda cell: cell.expected, "expected duplicates"),
         (by_samples, lambda cell: cell.samples, "images (°: no hub in more than 5 % of the samples)"),

@@ -1,6 +1,6 @@
 """Coverage of unseen share and Hill numbers by simulation, transitive or not: python -m tests.benchmarks.hill_numbers.
 
-Invariant: the intervals are those of ganlab.hill_numbers, from the degrees of simulated samples; nothing is fitted here.
+Invariant: the intervals are those of ganlab.statistics.hill_numbers, from degrees of simulated samples; none is fitted.
 """
 
 import argparse
@@ -15,8 +15,9 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.spatial import cKDTree
 
-from ganlab.hill_numbers import effective_numbers, unseen_share
-from tests.benchmarks.coverage import SUPPORTS, Support
+from ganlab.statistics.hill_numbers import effective_numbers, unseen_share
+from tests.benchmarks.coverage import SUPPORTS
+from tests.benchmarks.supports import Support
 
 Float = npt.NDArray[np.float64]
 Degrees = npt.NDArray[np.int64]
@@ -53,17 +54,17 @@ class Kinds:
 
     @property
     def rest(self) -> float:
-        return max(0.0, 1 - float(self.support.probabilities.sum()))
+        return max(0.0, 1 - float(self.support.repeating.sum()))
 
     @property
     def orders(self) -> tuple[float, float, float]:
-        p = self.support.probabilities
+        p = self.support.repeating
         if self.rest > 1e-9:
             return math.inf, math.inf, 1 / self.support.p2
         return float(len(p)), math.exp(-float(p @ np.log(p))), 1 / self.support.p2
 
     def draw(self, images: int, rng: np.random.Generator) -> tuple[Degrees, float]:
-        p = self.support.probabilities
+        p = self.support.repeating
         *counts, singles = rng.multinomial(images, np.append(p, self.rest))
         unseen = self.rest + float(p[np.array(counts) == 0].sum())
         return degrees_of_counts(np.array(counts), singles), unseen
@@ -134,7 +135,11 @@ def clusters(dimensions: int, reach: float, number: int) -> Points:
 
 
 LAWS: dict[str, Law] = {
-    **{name: Kinds(support) for name, support in SUPPORTS.items() if isinstance(support, Support)},
+    **{
+        name: Kinds(support)
+        for name, support in SUPPORTS.items()
+        if isinstance(support, Support) and support.near is None
+    },
     "points in 1 dimension": gaussian(1, 0.005),
     "points in 2 dimensions": gaussian(2, 0.1),
     "points in 5 dimensions": gaussian(5, 0.7),

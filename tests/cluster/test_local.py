@@ -30,6 +30,7 @@ def fail(number: int) -> int:
     raise ValueError(f"task {number}")
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_dask_maps_survives_a_killed_worker_and_leaves_nothing(folder: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
@@ -55,6 +56,7 @@ def limit(number: int) -> int | None:
     return found
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_dask_sets_workers_no_limit_of_memory() -> None:
     """At four fifths of one it would let them wait, for ever."""
@@ -120,6 +122,7 @@ def test_a_worker_has_the_gpus_that_both_slurm_and_cuda_show(environment: dict[s
     assert usable_resources({**environment, "SLURM_CPUS_PER_TASK": "3"}) == (3, gpus)
 
 
+@pytest.mark.process
 def test_a_ray_that_does_not_start_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def init(**_: object) -> None:
         raise RuntimeError("The current node timed out\nduring startup.")
@@ -138,6 +141,7 @@ def leave(number: int) -> None:
     os._exit(7)
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_task_that_ends_every_worker_is_one_sentence_that_says_how() -> None:
     """Memory is the reason only when the kernel says so."""

@@ -13,6 +13,7 @@ def test_tasks_of_a_line_of_squeue(job: str, tasks: int) -> None:
     assert tasks_of(job) == tasks
 
 
+@pytest.mark.process
 def test_what_fails_is_shown_whole() -> None:
     with pytest.raises(SchedulerError, match="`sh` failed: first line\nsecond line"):
         ask(["sh", "-c", "echo first line >&2; echo second line >&2; exit 3"])

@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from ganlab import duplicate_distance as module
-from ganlab.duplicate_distance import (
+from ganlab.statistics import duplicate_distance as module
+from ganlab.statistics.duplicate_distance import (
     LEAST_PAIRS,
     RATES,
     DuplicateDistance,
@@ -74,6 +74,13 @@ def test_distances_are_order_statistics_of_all_pairs(kind: str, count: int, monk
             assert (each.images, each.copies, each.pairs) == (count, 0, len(distances))
             assert each.low <= each.distance <= each.high
             assert each.probability == each.within / each.pairs >= rate
+
+
+def test_large_images() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 3, 105, 105), dtype=np.uint8)
+    found = duplicate_distance(np.concatenate([images, images[:5]]), 0.1)
+    assert (found.copies, found.pairs, found.within) == (5, 1770, 177)
+    assert found.distance == pytest.approx(all_distances(images)[176])
 
 
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.3, 0.6])

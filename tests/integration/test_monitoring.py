@@ -25,8 +25,8 @@ import yaml
 from cluster import ray_node
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_json, write_worker
 from jobs.measuring.measure import measure_sweep
-from jobs.spec import load_spec
-from jobs.sweep import sweep_trials
+from jobs.spec.sweep import load_spec
+from jobs.training.tune import sweep_trials
 from monitoring.metrics import METRICS
 from storage.layout import SweepLayout
 from tests.monitoring.panels import Answers, ask, brief, page, panels
@@ -36,8 +36,10 @@ FACTOR = 50.0
 SPEC = {
     "name": "watched",
     "dataset": {"name": "digits", "resolution": 8},
-    "model": {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4,
-              "loss": {"grid_search": ["wasserstein-gp", "non-saturating"]}, "gradient_penalty": 1e38},
+    "model": {"grid_search": [
+        {"family": "vae", "latent_dim": 4, "generator_width": 4, "pixel_scale": 1e-25},
+        {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
+    ]},
     "train": {"steps": 1_000_000, "batch_size": 16, "log_every": 5},
     "samples": {"snapshots": [5, 20], "images_per_snapshot": 512, "final_images": 512},
     "seeds": 2,

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.spec import check_spec
+from jobs.spec.sweep import check_spec
 from storage.history import read_history
 from storage.layout import SweepLayout
 from storage.outcome import read_outcome
@@ -18,18 +18,18 @@ SECTIONS = {
     ]},
     "train": {"steps": 20, "batch_size": 16, "log_every": 5},
     "samples": {"snapshots": [10], "images_per_snapshot": 256, "final_images": 256},
-    "collisions": {"sample_sizes": [10], "fidelity_gate": 1e6}, "seeds": 3,
+    "collisions": {"sample_sizes": [10], "fidelity_gate": 1e6, "threshold": {"quantile": 0.1}}, "seeds": 3,
 }  # fmt: skip
 
 
-def test_a_stacked_sweep_of_points_is_what_it_is_one_by_one(ganlab, sweep_file, folder: Path) -> None:
+def test_a_stacked_sweep_of_points_is_what_it_is_one_by_one(on_clusters, sweep_file, folder: Path) -> None:
     """Also: points go all the way from the dataset to the report."""
     spec = check_spec({"name": "points", **SECTIONS})
     samples: dict[str, dict[str, np.ndarray]] = {}
     for name, replicas in (("stacked", 3), ("alone", 1)):
         file = sweep_file(name, **SECTIONS, resources={"replicas_per_worker": replicas})
-        done = ganlab("run", file, "--out", folder / name)
-        assert done.returncode == 0, done.stderr
+        done = on_clusters("run", file, "--out", folder / name)
+        assert done.exit_code == 0, done.stderr
         layout = SweepLayout(folder / name)
         samples[name] = {}
         for trial in spec.trials():

@@ -1,6 +1,6 @@
 """Whatever happens to a sweep on a cluster, its samples and answers are those of one undisturbed machine, bit for bit.
 
-All of it is in `make test-slurm` alone.
+One disturbance is in `make test` too; all others are in `make test-slurm` alone.
 """
 
 import random
@@ -16,7 +16,9 @@ from tests.slurm.hosts import CHECKOUT
 from tests.slurm.sweeps import SITE, STEADY, Login, Submitted, assert_same
 from tests.slurm.test_submit import ENDLESS
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.slurm_full]
+pytestmark = pytest.mark.timeout(1800)
+long = pytest.mark.slurm_full
+SHORT = "a worker requeued"
 NOTICE = {"notice_s": 15}  # what is said before a time limit: short, as these sweeps are
 
 
@@ -39,6 +41,7 @@ def mix(sweep: Submitted, times: int, between_s: tuple[float, float], draw: rand
     return struck
 
 
+@long
 def test_a_mix_of_two(login: Login, undisturbed: Path, moments: random.Random) -> None:
     sweep = login.submit("mix", STEADY, **NOTICE)
     assert mix(sweep, 2, (1, 4), moments) >= 1
@@ -46,6 +49,7 @@ def test_a_mix_of_two(login: Login, undisturbed: Path, moments: random.Random) -
     assert_same(sweep.out, undisturbed)
 
 
+@long
 def test_a_mix_of_ten(login: Login, undisturbed: Path, moments: random.Random) -> None:
     """Each of them holds the sweep up, so that ten fit in."""
     sweep = login.submit("mix", STEADY, **NOTICE)
@@ -54,7 +58,7 @@ def test_a_mix_of_ten(login: Login, undisturbed: Path, moments: random.Random) -
     assert_same(sweep.out, undisturbed)
 
 
-@pytest.mark.parametrize("name", DISTURBANCES)
+@pytest.mark.parametrize("name", [name if name == SHORT else pytest.param(name, marks=long) for name in DISTURBANCES])
 def test_one_disturbance(login: Login, undisturbed: Path, moments: random.Random, name: str) -> None:
     sweep = login.submit("steady", STEADY, **NOTICE)
     sweep.wait_until_training()
@@ -65,6 +69,7 @@ def test_one_disturbance(login: Login, undisturbed: Path, moments: random.Random
     assert_same(sweep.out, undisturbed)
 
 
+@long
 def test_time_limits_of_workers(login: Login, undisturbed: Path) -> None:
     """Workers are told that their two minutes are over, again and again, until the sweep is done."""
     sweep = login.submit(
@@ -76,6 +81,7 @@ def test_time_limits_of_workers(login: Login, undisturbed: Path) -> None:
     assert_same(sweep.out, undisturbed)
 
 
+@long
 def test_a_cancelled_controller_takes_its_workers_along(login: Login) -> None:
     patience_s = 10
     sweep = login.submit("endless", ENDLESS, patience_s=patience_s)
@@ -84,13 +90,14 @@ def test_a_cancelled_controller_takes_its_workers_along(login: Login) -> None:
     sweep.wait_until_gone(UNHURRIED_S + patience_s + 10)  # trials are given time to save their work
 
 
+@long
 def test_what_runs_is_what_was_submitted(login: Login, undisturbed: Path) -> None:
     """The checkout is broken while the jobs wait in the queue."""
     checkout, out = login.folder / "checkout", login.folder / "steady"
     for package in ("cluster", "ganlab", "jobs", "monitoring", "storage"):
         shutil.copytree(CHECKOUT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
     spec, site = login.write("steady", STEADY), login.write("site", {**SITE, "sbatch": ["--hold"]})
-    command = ("-c", "from jobs.cli import main; main()", "submit", spec, "--cluster", site, "--out", out)
+    command = ("-c", "from jobs.cli.main import main; main()", "submit", spec, "--cluster", site, "--out", out)
     done = login.python(*command, PYTHONPATH=str(checkout))
     assert done.returncode == 0, done.stderr
     sweep = Submitted(login.hosts, out, done)

@@ -11,15 +11,15 @@ from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from ganlab.content import content_digests, in_order, random_places
-from ganlab.embedding import ClassifierSettings
-from ganlab.manifold import manifold_scores
+from ganlab.pairs.content import content_digests, in_order, random_places
+from ganlab.quality.embedding import ClassifierSettings
+from ganlab.quality.manifold import manifold_scores
+from jobs.cli.pipeline import measure_path
+from jobs.cli.show import sample_lines
 from jobs.measuring import space as space_module
-from jobs.pipeline import measure_path
 from jobs.report.results_json import samples_json
 from jobs.report.sample_page import write_sample_report
-from jobs.show import sample_lines
-from jobs.spec import SpecError
+from jobs.spec.sweep import SpecError
 
 SILENT = Console(quiet=True)
 
@@ -133,7 +133,7 @@ def test_a_page_for_features_has_no_pictures(folder: Path) -> None:
 def test_the_classifier_is_trained_once_and_features_are_kept(files, folder, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     train = space_module.train_classifier
-    settings = ClassifierSettings(least_steps=200, epochs=1)
+    settings = ClassifierSettings(least_steps=200, epochs=1, batch_size=32)
     monkeypatch.setattr(
         space_module, "train_classifier", lambda *images, **options: train(*images, settings, **options)
     )

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganlab.support import Estimate, collision_frequency, collision_probability, estimate
+from ganlab.statistics.support import Estimate, collision_frequency, collision_probability, estimate
+from jobs.cli.show import LONGEST_CELL, show_results
 from jobs.measuring.cells import stacked
 from jobs.report.sweep_page import answer, results_table, write_report
-from jobs.report.table import Measured, Table, magnitude
-from jobs.show import LONGEST_CELL, show_results
-from jobs.strict import SpecError
+from jobs.report.table import Measured, Row, Table, magnitude
+from jobs.spec.validation import SpecError
 from storage.layout import SweepLayout
 from storage.reference import write_reference
 from storage.results import write_results
@@ -165,7 +166,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> SweepLayout:
     sweep.trial("failed", 500, status="failed", reason="<script>alert(1)</script>", measured=0, stored=False, seed=2,
                 **discriminator(8))  # fmt: skip
     sweep.trial("stopped", 500, status="stopped", measured=1, seed=2, **discriminator(32))
-    sweep.trial("running", 500, status="unfinished", measured=0, seed=3, **discriminator(32))
+    sweep.trial("running", 500, status="interrupted", measured=0, seed=3, **discriminator(32))
     return sweep.write()
 
 
@@ -404,3 +405,20 @@ def test_magnitudes(value: float, words: str) -> None:
 def test_measured_in_words() -> None:
     assert str(Measured(2130, 1790, 2510)) == "2.1k (1.8k – 2.5k)"
     assert str(Measured(40_400, 40_400, float("inf"))) == "≥ 40k"
+
+
+@pytest.mark.parametrize(
+    ("values", "collapsed"),
+    [
+        ({"diversity_ratio_high": 0.0099, "largest_mode_mass": 0.01}, True),
+        (
+            {"diversity_ratio_high": 0.0101, "largest_mode_mass": 0.5},
+            False,
+        ),  # at a wide threshold, real images have it too
+        ({"diversity_ratio_high": math.inf}, False),  # no duplicate
+        ({"largest_mode_mass": 1.0}, False),  # without real images, nothing to hold it against
+    ],
+)
+def test_collapsed_is_said_against_the_real_images(values: dict[str, float], collapsed: bool) -> None:
+    row = Row("a", {}, 0, "completed", "", {}, 0, 100, values)
+    assert row.collapsed is collapsed
