@@ -208,6 +208,15 @@ def test_the_same_sweep_gives_the_same_bytes(layout: SweepLayout, page: Page) ->
     assert [path.name for path in layout.root.iterdir() if path.name.startswith(".")] == []
 
 
+def test_the_real_images_stand_under_the_heading_of_their_number(page: Page, table: Table) -> None:
+    foot = page.source.split("<tfoot>")[1].split("</tfoot>")[0]
+    before, after = map(int, re.findall(r'colspan="(\d+)"', foot))
+    headings = table.headings(full=True)
+    assert headings[before] == "effective number"
+    assert before + 1 + after == len(headings)
+    assert f"<td>{table.real_support}</td>" in foot
+
+
 def test_no_cell_is_cut_in_a_narrow_terminal(
     layout: SweepLayout, table: Table, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
