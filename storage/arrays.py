@@ -128,8 +128,9 @@ class ArrayFile:
             raise ValueError(f"items {start} to {stop}: {self.path} has 0 to {self.shape[0]}")
         try:
             return np.array(self._array[start:stop])
-        except (ValueError, RuntimeError, EOFError) as error:
-            raise ValueError(f"{self.path}: damaged: {error}") from error
+        except UNREADABLE as error:
+            where = f"among items {start:,} to {stop - 1:,}" if stop - start > 1 else f"item {start:,}"
+            raise ValueError(f"{self.path}: damaged, {where}: {error}") from error
 
     def missing(self) -> NDArray[np.bool_] | None:
         """Return which items are not stored, bool (items,); None when all are.

@@ -164,7 +164,7 @@ def list_pictures(folder: Path) -> Listing:
             name = os.path.join(place, entry.name)
             if entry.name.startswith("."):
                 left_out["hidden"] += 1
-            elif entry.is_dir():
+            elif _is_folder(entry):
                 (linked_folders if entry.is_symlink() else folders).append(name)
             elif not entry.name.lower().endswith(SUFFIXES):
                 suffixes[os.path.splitext(entry.name)[1].lower() or "without suffix"] += 1
@@ -419,6 +419,11 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError as error:
         raise PictureError(f"folder '{folder}' cannot be read ({error.strerror})", "readable folders") from error
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link that can't be followed is not one."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _take(real: str, name: str, files: list[str], taken: set[str], left_out: Counter[str]) -> None:

@@ -79,7 +79,7 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
     failed = {trial_id: end for trial_id, end in ends.items() if end is None or end.status == "failed"}
     for trial_id, end in islice(failed.items(), FAILURES_SHOWN):
         reason = end.reason if end else "not tried to its end"
-        console.print(f"failed: {trial_id}: {reason}", markup=False)
+        console.print(f"failed: {trial_id}: {reason}")
     return len(failed)
 
 
@@ -130,7 +130,7 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
                 ("collisions", "embedding"), spec.source,
             ) from None  # fmt: skip
     if dataset.read is not None:
-        console.print(f"read {dataset.read}", markup=False)
+        console.print(f"read {dataset.read}")
     for path in dataset.skipped:
         console.print(f"left out, unreadable: {path}")
     return dataset

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from jobs.console.progress import text_console
 from jobs.console.words import TABLE_ROWS, duration, plain, size
 from storage.layout import SweepLayout
 
@@ -37,9 +38,10 @@ def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, s
             "training_seconds": plan.seconds, "concurrent_trials": plan.concurrency,
             **({"scripts": dict(scripts)} if scripts else {})}, indent=2))  # fmt: skip
         return
-    console = Console(highlight=False)
+    console = text_console()
     where = "on SLURM" if scripts else "here"
-    console.print(f"[bold]{spec.name}[/]: {len(plan.trials)} trials, {plan.concurrency} at a time {where}")
+    totals = f": {len(plan.trials)} trials, {plan.concurrency} at a time {where}"
+    console.print(Text.assemble((spec.name, "bold"), totals))
     facts = [
         ("shards", f"{plan.shards:,}"), ("images to store", f"{plan.samples:,} ({size(plan.sample_bytes)})"),
         ("pairs to compare", f"{plan.pairs:,}"),
@@ -73,14 +75,14 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
         content = results_json(open_results(layout), results)
         click.echo(json.dumps({"results": str(layout.results), "report": str(layout.report), **content}, indent=2))
         return
-    console = Console(highlight=False)
+    console = text_console()
     shown = results.rows[:TABLE_ROWS]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    # That all are completed goes without saying: the table then fits a terminal of 80 columns.
+    # That all are completed goes without saying. Cells fold where the terminal is narrow, and lose nothing.
     told = [place for place, name in enumerate(results.columns)
             if name != "status" or {row[place] for row in results.rows} != {"completed"}]  # fmt: skip
     for place in told:
-        table.add_column(results.columns[place].replace(" ", "\n"), no_wrap=True)
+        table.add_column(results.columns[place].replace(" ", "\n"), overflow="fold")
     for row in shown:
         table.add_row(*(_cut(str(row[place])) for place in told))
     console.print(table)
@@ -103,11 +105,11 @@ def show_samples(answer: "SampleAnswer", as_json: bool, page: Path | None = None
 
         click.echo(json.dumps(samples_json(answer) | ({} if page is None else {"report": str(page)}), indent=2))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = text_console(soft_wrap=True)
     for line in sample_lines(answer):
-        console.print(line, markup=False)
+        console.print(line)
     if page is not None:
-        console.print(f"\nReport: {page}", markup=False)
+        console.print(f"\nReport: {page}")
 
 
 def sample_lines(answer: "SampleAnswer") -> Iterator[str]:

@@ -19,9 +19,22 @@ LINE_EVERY_S = 20.0  # between two lines of a log
 QUIET_S = 1.0  # work beside the main one that is done sooner is not mentioned
 
 
+def text_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
+    """Console that prints text as it is, brackets and names between colons; rich honours NO_COLOR and pipes by itself.
+
+    Parameters
+    ----------
+    stderr
+        Print to stderr in place of stdout.
+    soft_wrap
+        Leave long lines to the terminal.
+    """
+    return Console(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+
+
 def stderr_console() -> Console:
-    """The console for everything that is not data; rich honours NO_COLOR and plain pipes by itself."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    """Console for everything that is not data."""
+    return text_console(stderr=True, soft_wrap=True)
 
 
 class Bar:

@@ -160,8 +160,8 @@ def _default(rates: Sequence[DuplicateDistance]) -> float:
 def _cannot_show(rate: float, rates: Sequence[DuplicateDistance]) -> str:
     from ganlab.statistics.duplicate_distance import images_needed
 
-    have = "too few" if not rates else f"{rates[0].images - rates[0].copies:,} different"
+    have = "too few" if not rates else f"{rates[0].images - rates[0].copies:,}"
     return (
-        f"got a rate of {rate:g}, which {have} real images can't show: {images_needed(rate):,} different ones are needed;"
+        f"got a rate of {rate:g} with {have} different real images, where {images_needed(rate):,} are needed;"
         " allowed: more real images, a larger rate, or a distance"
     )

@@ -96,7 +96,7 @@ class SampleFacts:
     sensitivity : tuple of float, or None
         Effective number at 0.9 and 1.1 of the distance of duplicates.
     unseen : UnseenShare
-        Share of what the generator makes that repeats nothing in a sample of this size.
+        Probability that one more sample duplicates none of these.
     numbers : tuple of EffectiveNumber
         Hill numbers of order 0, 1 and 2.
     distinct_curve : Rarefaction

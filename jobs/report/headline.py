@@ -4,6 +4,7 @@ Invariant: each sentence says what one statistic says and no more; where the sam
 is said of their diversity.
 """
 
+import math
 from collections.abc import Iterator
 
 from jobs.report.table import Measured, Results, Row, Table, magnitude, number_words
@@ -31,9 +32,19 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
 def relative_words(ratio: Measured) -> str:
     """A diversity ratio as how often generated images are duplicates, against real ones."""
     if ratio.is_lower_bound:
-        return f"at most {1 / ratio.low:.2g} times as often as two real ones"
-    times = [f"{1 / value:.2g}" if value > 0 else "∞" for value in (ratio.value, ratio.high, ratio.low)]
-    return f"{times[0]} times ({times[1]} – {times[2]}) as often as two real ones"
+        return f"at most {_times(ratio.low)} times as often as two real ones"
+    if ratio.value == 0:  # no duplicate among the real images, some among the generated ones
+        return f"at least {_times(ratio.high)} times as often as two real ones"
+    return (
+        f"{_times(ratio.value)} times ({_times(ratio.high)} – {_times(ratio.low)}) as often as two real ones"
+        if ratio.low > 0
+        else f"{_times(ratio.value)} times (at least {_times(ratio.high)}) as often as two real ones"
+    )
+
+
+def _times(ratio: float) -> str:
+    """How often generated images are duplicates against real ones, at a diversity ratio, to two digits."""
+    return magnitude(1 / ratio) if ratio < 1 else f"{1 / ratio:.2g}"
 
 
 def _relative(row: Row) -> str:
@@ -53,9 +64,13 @@ def _effective_number(row: Row, table: Table, here: Results) -> str:
     sentence = f"Effective number of images (order 2): {support} at distance {table.threshold:.4g}"
     if "sensitivity" in here:
         at = {f"{factor:g}": float(here["sensitivity"].sel(distance_factor=factor)) for factor in (0.9, 1.1)}
-        sentence += "; " + " and ".join(f"{magnitude(value)} at {factor}" for factor, value in at.items())
+        sentence += "; " + " and ".join(f"{_at_factor(value)} at {factor}" for factor, value in at.items())
         sentence += " of that distance"
     return f"{sentence}."
+
+
+def _at_factor(effective_number: float) -> str:
+    return "no duplicate" if math.isinf(effective_number) else magnitude(effective_number)
 
 
 def _distinct(row: Row) -> str:
@@ -63,8 +78,8 @@ def _distinct(row: Row) -> str:
     if seen is None or unseen is None:
         return ""
     return (
-        f"Distinct images seen: {seen:,} of {row.samples:,} samples, no two of them duplicates; of what the model makes, "
-        f"{unseen.words('.1%')} repeats nothing in a sample of this size."
+        f"Distinct images seen: {seen:,} of {row.samples:,} samples, no two of them duplicates; one more sample would "
+        f"duplicate none of these with probability {unseen.words('.1%')}."
     )
 
 

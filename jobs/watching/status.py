@@ -12,7 +12,9 @@ import click
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from jobs.console.progress import text_console
 from jobs.console.words import TABLE_ROWS, plain
 from jobs.training.trial_index import KnownTrial, read_known
 from jobs.watching.slurm_view import OnSlurm, on_slurm
@@ -38,18 +40,18 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
         click.echo(json.dumps({"name": known.name, "running": holder, "states": counts, **jobs, "trials": told,
                                "not_yet_suggested": known.later}, indent=2))  # fmt: skip
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = text_console(soft_wrap=True)
     states = ", ".join(f"{counts[state]} {state}" for state in TrialState if counts[state])
-    console.print(f"[bold]{known.name}[/] in {layout.root}")
-    console.print(f"trials: {states or 'none yet'}", markup=False)
+    console.print(Text.assemble((known.name, "bold"), f" in {layout.root}"))
+    console.print(f"trials: {states or 'none yet'}")
     if slurm:
         for line in _slurm_lines(slurm):
-            console.print(line, markup=False)
+            console.print(line)
     else:
-        console.print(f"running: {holder}" if holder else "nothing is running here now", markup=False)
+        console.print(f"running: {holder}" if holder else "nothing is running here now")
     if layout.results.exists():
-        console.print(f"results: {layout.results}   report: {layout.report}", markup=False)
-    _print_trials(Console(highlight=False), known.trials, rows)
+        console.print(f"results: {layout.results}   report: {layout.report}")
+    _print_trials(text_console(), known.trials, rows)
 
 
 def _row(layout: SweepLayout, trial: KnownTrial, busy: bool) -> dict[str, Any]:
@@ -98,7 +100,7 @@ def _print_trials(console: Console, trials: list[KnownTrial], rows: list[dict[st
     console.print(table)
     for trial, row in shown:
         if row["reason"]:  # on a line of its own, so that a path in it can be copied
-            console.print(f"{trial.id}: {row['reason']}", markup=False, soft_wrap=True)
+            console.print(f"{trial.id}: {row['reason']}", soft_wrap=True)
     if len(rows) > len(shown):
         console.print(f"{len(rows) - len(shown)} more trials are not shown; --json shows all")
 

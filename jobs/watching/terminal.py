@@ -6,12 +6,13 @@ Invariant: shows the same figures as the dashboards, from the same snapshot; nee
 import time
 from collections.abc import Iterator
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jobs.console.progress import text_console
 from jobs.console.words import duration, size
 from jobs.watching.snapshot import SweepWatch
 from monitoring.metrics import FAILURES, STAGES, TRIAL_STATES, Snapshot
@@ -25,7 +26,7 @@ STANDSTILL_S = 600.0
 def watch_sweep(layout: SweepLayout, every_s: float = 2.0) -> None:
     """Show the sweep until Ctrl-C, or until it is done; where there is no terminal, print it once."""
     watch = SweepWatch(layout)
-    console = Console(highlight=False)
+    console = text_console()
     if not console.is_interactive:
         console.print(view(watch, watch.look()))
         return

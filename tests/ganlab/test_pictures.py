@@ -169,7 +169,8 @@ def test_every_file_left_out_is_counted_by_its_reason(folder: Path) -> None:
     assert skipped == read.unreadable == ("bad.png",)
     assert read.left_out == {"hidden": 2, ".csv": 1, ".txt": 2, "without suffix": 1, "unreadable": 1}
     assert "left out: 2 hidden, 1 .csv, 2 .txt, 1 without suffix, 1 unreadable" in str(read)
-    assert read_pictures(folder, limit=1, skip_unreadable=True).read.left_out["beyond the limit"] == 1
+    save(folder / "bad.png", GREY)
+    assert read_pictures(folder, limit=1).read.left_out["beyond the limit"] == 1
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -209,6 +210,19 @@ def test_each_real_file_is_read_once_and_keeps_its_own_name(folder: Path) -> Non
 
 
 # --- faults ---
+
+
+def test_links_that_lead_nowhere_are_unreadable_pictures(folder: Path) -> None:
+    save(folder / "set" / "a.png", GREY)
+    (folder / "set" / "dangling.png").symlink_to("nothing")
+    (folder / "set" / "itself.png").symlink_to("itself.png")
+    (folder / "set" / "loop").symlink_to("loop")
+    with pytest.raises(PictureError, match=r"2 of 3 pictures .*'dangling\.png'.*'itself\.png'"):
+        read_pictures(folder / "set")
+    images, skipped, read = read_pictures(folder / "set", skip_unreadable=True)
+    assert np.array_equal(images[:, 0], [GREY])
+    assert skipped == ("dangling.png", "itself.png")
+    assert read.left_out == {"without suffix": 1, "unreadable": 2}
 
 
 def test_unreadable_pictures_are_all_named_at_once(folder: Path) -> None:

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from rich.table import Table
 
+from jobs.console.progress import stderr_console, text_console
 from jobs.console.streams import HANDLER, PLAIN, forgiving_output
 from tests.command_line import Written, call_encoded
 
@@ -148,3 +150,20 @@ def test_replacements_are_plain_and_bytes_of_names_stay(monkeypatch: pytest.Monk
         print(os.fsdecode(b"n\xff") + " – ≥ ½ 10⁹ 中")
     assert written.getvalue() == b"n\xff - >= 1/2 10^9 ?\n"
     assert stream.errors == HANDLER
+
+
+@pytest.mark.parametrize("text", ["import:boom:factory", "runs [v1]", "no key '[/layers]'"])
+@pytest.mark.parametrize("stderr", [False, True])
+def test_text_is_printed_as_it_is(stderr: bool, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    console = stderr_console() if stderr else text_console()
+    table = Table()
+    table.add_row(text)
+    console.print(text, table)
+    shown = capsys.readouterr()
+    assert (shown.err if stderr else shown.out).count(text) == 2
+
+
+def test_every_console_is_made_in_one_place() -> None:
+    jobs = Path(__file__).resolve().parents[2] / "jobs"
+    made = {path.name for path in jobs.rglob("*.py") if re.search(r"\bConsole\(", path.read_text("utf-8"))}
+    assert made == {"progress.py"}

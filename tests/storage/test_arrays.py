@@ -234,6 +234,17 @@ def test_a_shard_whose_index_is_damaged_is_refused(tmp_path: Path, damage: str) 
         open_array(tmp_path / "a.zarr")
 
 
+@pytest.mark.parametrize("compressors", [None, "auto", zarr.codecs.GzipCodec()], ids=["none", "auto", "gzip"])
+def test_a_chunk_that_is_cut_short_is_located(tmp_path: Path, compressors: object) -> None:
+    zarr.create_array(tmp_path / "a.zarr", data=STORED, chunks=(10, 1, 8, 8), compressors=compressors)
+    chunk = tmp_path / "a.zarr" / "c" / "3" / "0" / "0" / "0"
+    chunk.write_bytes(chunk.read_bytes()[:30])
+    array = open_array(tmp_path / "a.zarr")
+    np.testing.assert_array_equal(array.read(0, 30)[:, 0], STORED[:30, 0])
+    with pytest.raises(ValueError, match=r"a\.zarr: damaged, among items 30 to 39"):
+        array.read(30, 40)
+
+
 def test_an_array_without_any_chunk_has_nothing_to_read(tmp_path: Path) -> None:
     half_written(tmp_path / "a.zarr", "format 3")
     with pytest.raises(MissingItemsError, match=r"50 of 50 .*numbers 0 to 49\)"):

@@ -310,6 +310,20 @@ def test_features_of_any_size(folder: Path, scale: float) -> None:
         assert answer["diversity_ratio"] == 1
 
 
+def test_no_sentence_calls_a_figure_infinite(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    pool = random.integers(0, 256, (400, 1, 8, 8), dtype=np.uint8)
+    np.save(folder / "samples.npy", pool[random.integers(0, 50, 400)])
+    np.save(folder / "real.npy", pool)
+    words = "\n".join(sample_lines(measure_path(folder / "samples.npy", 0.0, folder / "real.npy", None, SILENT)))
+    assert re.search(r"duplicates at least 1\d\d times as often as two real ones", words)
+    assert "∞" not in words
+    np.save(folder / "apart.npy", pool)
+    words = "\n".join(sample_lines(measure_path(folder / "apart.npy", 1.0, None, None, SILENT)))
+    assert "no duplicate at 0.9 and no duplicate at 1.1 of that distance" in words
+    assert "∞" not in words
+
+
 @pytest.mark.parametrize("images", [np.zeros((2, 1), np.uint8), np.array([[0], [255]], np.uint8)])
 def test_two_images_of_one_value(folder: Path, images: np.ndarray) -> None:
     np.save(folder / "samples.npy", images)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from ganlab.statistics.support import Estimate, collision_frequency, collision_probability, estimate
+from jobs.cli.show import LONGEST_CELL, show_results
 from jobs.measuring.cells import stacked
 from jobs.report.sweep_page import answer, results_table, write_report
 from jobs.report.table import Measured, Row, Table, magnitude
@@ -205,6 +206,24 @@ def test_ids_are_unique_so_that_no_chart_borrows_from_another(page: Page) -> Non
 def test_the_same_sweep_gives_the_same_bytes(layout: SweepLayout, page: Page) -> None:
     assert write_report(layout).read_text(encoding="utf-8") == page.source
     assert [path.name for path in layout.root.iterdir() if path.name.startswith(".")] == []
+
+
+def test_the_real_images_stand_under_the_heading_of_their_number(page: Page, table: Table) -> None:
+    foot = page.source.split("<tfoot>")[1].split("</tfoot>")[0]
+    before, after = map(int, re.findall(r'colspan="(\d+)"', foot))
+    headings = table.headings(full=True)
+    assert headings[before] == "effective number"
+    assert before + 1 + after == len(headings)
+    assert f"<td>{table.real_support}</td>" in foot
+
+
+def test_no_cell_is_cut_in_a_narrow_terminal(
+    layout: SweepLayout, table: Table, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    show_results(layout)
+    shown = capsys.readouterr().out
+    assert shown.count("…") == sum(len(cell) > LONGEST_CELL for row in table.rows for cell in row)
 
 
 def test_page_and_terminal_say_the_same(page: Page, table: Table) -> None:
