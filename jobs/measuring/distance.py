@@ -13,12 +13,13 @@ import numpy as np
 from ganlab.pairs.content import take
 from ganlab.pairs.exact import Index, squared_threshold
 from ganlab.quality.fidelity import RealNeighbours
-from ganlab.statistics.duplicate_distance import MOST_IMAGES, RATE, DuplicateDistance, default_rate, duplicate_distances
+from ganlab.statistics.duplicate_distance import MOST_IMAGES, DuplicateDistance, default_rate, duplicate_distances
 from jobs.measuring.comparison import Source
 from jobs.spec.sections import FromReal, Threshold
 from jobs.spec.validation import SpecError
 
 GIVEN = "given"
+NO_RATE = "equal images alone: too few different real images to show any rate"
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def choose_distance(
     Raises
     ------
     SpecError
-        The real images cannot show the rate.
+        The real images cannot show the rate that is asked for; without any rate, "auto" is a distance of 0.
     """
     if isinstance(wanted, FromReal) and wanted.quantile is not None:
         assert neighbours is not None
@@ -120,7 +121,9 @@ def choose_distance(
         return ChosenDistance(distance, squared_threshold(distance, integer), how)
     if isinstance(wanted, float | int):
         return ChosenDistance(float(wanted), squared_threshold(float(wanted), integer), GIVEN)
-    rate = _default(rates) if wanted == "auto" else wanted.rate
+    if wanted == "auto" and not rates:
+        return ChosenDistance(0.0, squared_threshold(0.0, integer), NO_RATE)
+    rate = default_rate(rates[0].images - rates[0].copies) if wanted == "auto" else wanted.rate
     assert rate is not None
     found = next((each for each in rates if math.isclose(each.rate, rate)), None)
     if found is None:
@@ -149,12 +152,6 @@ def rates_from_arrays(arrays: dict[str, np.ndarray]) -> tuple[DuplicateDistance,
 
 
 _FIELDS = ("distance", "low", "high", "rate", "images", "copies", "pairs", "within")
-
-
-def _default(rates: Sequence[DuplicateDistance]) -> float:
-    if not rates:
-        raise SpecError(_cannot_show(RATE, rates), ("collisions", "threshold"))
-    return default_rate(rates[0].images - rates[0].copies)
 
 
 def _cannot_show(rate: float, rates: Sequence[DuplicateDistance]) -> str:

@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from ganlab.pairs.content import Digests, are_among, distinct_images, same_images
 from ganlab.quality.manifold import NEIGHBOURS
-from ganlab.statistics.duplicate_distance import RATE, DuplicateDistance
-from jobs.measuring.distance import GIVEN, ChosenDistance
+from ganlab.statistics.duplicate_distance import RATE, RATES, DuplicateDistance, images_needed
+from jobs.measuring.distance import GIVEN, NO_RATE, ChosenDistance
 from jobs.measuring.facts import SampleFacts
 
 COPIES_WORTH_A_NOTE = 0.01  # share of the real images
@@ -54,7 +54,11 @@ def figure_notes(facts: SampleFacts, real: SampleFacts | None, chosen: ChosenDis
     record = facts.record
     if chosen.real is not None:
         notes += _rate_notes(chosen.real)
-    if chosen.chosen_by != GIVEN and record.threshold_squared == 0:
+    if chosen.chosen_by == NO_RATE:
+        least = images_needed(max(RATES))
+        text = f"Fewer than {least} different real images show no distance of duplicates, so only equal images count"
+        notes.append(Note("no-rate", f"{text}; give more real images or --threshold."))
+    elif chosen.chosen_by != GIVEN and record.threshold_squared == 0:
         text = "The automatic threshold is 0, so only exact copies count as duplicates: many reference images have one"
         notes.append(Note("zero-threshold", f"{text}; {REMEDY} or give --threshold."))
     if facts.fidelity_ratio is not None and math.isnan(facts.fidelity_ratio):
