@@ -31,7 +31,7 @@ COPY_SHARE = 1 / 16
 
 MOST_IMAGES = 2**14
 _MOST_LISTED = 2**22  # pairs
-_ALL_PAIRS = 2**20  # so few are listed without looking for a limit
+_ALL_PAIRS = 2**17  # so few are listed without looking for a limit
 _PILOT = 500  # images whose pairs give the typical distance
 _MARGIN = 2  # pairs listed, in units of those that the largest rate asks for
 
@@ -204,7 +204,7 @@ def _close_pairs(rows: Array, share: float) -> _ClosePairs:
     if most < len(distinct):
         distinct, rows = distinct[:most], rows[: first[most]]
     everything = math.comb(len(distinct), 2) <= _ALL_PAIRS or share >= 1
-    limit = np.inf if everything else float(np.quantile(beyond, share))
+    limit = _reach(distinct) if everything else float(np.quantile(beyond, share))
     close = pairs_within(distinct, max(limit, 2 * copy_distance))
     kept = _one_of_each(close, len(distinct), copy_distance)
     both_kept = kept[close.index[:, 0]] & kept[close.index[:, 1]]
@@ -219,6 +219,13 @@ def _first_of_equal(rows: Array) -> npt.NDArray[np.int64]:
     for place, row in enumerate(rows):
         places.setdefault(hashlib.blake2b(row, digest_size=16).digest(), place)
     return np.array(list(places.values()), dtype=np.int64)
+
+
+def _reach(rows: Array) -> float:
+    """A distance that no pair exceeds: twice the largest from the first image (triangle inequality)."""
+    images = Images(rows)
+    from_first = squared_distances(images, images, np.zeros(len(rows), np.int64), np.arange(len(rows)))
+    return 2 * math.sqrt(from_first.max())
 
 
 def _pair_distances(rows: Array) -> npt.NDArray[np.float64]:

@@ -82,7 +82,8 @@ def pair_probability_interval(
     none_seen = pairs == 0
     # A fraction of one duplicate says less than one: as far down from it, and up to where one may reach.
     fraction = np.where(none_seen, 1, np.minimum(pairs / 2, 1))
-    pairs, triples, size = (np.where(pairs < 2, one, seen) for one, seen in ((2, pairs), (0, triples), (2, size)))
+    part = pairs < 2
+    pairs, triples, size = np.where(part, 2, pairs), np.where(part, 0, triples), np.where(part, 2, size)
     error = 1 - confidence
     low, high = _two_sided(n, pairs, triples, error)
     high = np.maximum(high, _mode_bound(n, pairs, size, error))

@@ -164,7 +164,7 @@ def read_plan(trial: TrialLayout) -> ShardPlan:
     except (KeyError, TypeError) as error:
         raise DamagedError(path, "the plan of the samples", repr(error)) from error
     if plan.fingerprint != stored.get("fingerprint"):
-        raise DamagedError(path, "the plan of the samples", "its fingerprint does not match")
+        raise DamagedError(path, "the plan of the samples", "it does not match its fingerprint")
     return plan
 
 

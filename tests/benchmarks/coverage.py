@@ -20,7 +20,6 @@ from tests.benchmarks.supports import (
     AnySupport,
     Counts,
     Line,
-    Pool,
     heavy,
     heavy_tail,
     hub,
@@ -203,14 +202,11 @@ def main() -> None:
     if options.gan:
         large["trained DCGAN"] = trained_gan(options.gan)
     by_samples = [
-        # Pools take long to draw from: fewer of the largest samples.
-        measure(name, support, n, max(200, min(replicates, 4_000_000 // n)), rng, options.confidence)
-        if isinstance(support, Pool)
-        else measure(name, support, n, replicates, rng, options.confidence)
+        measure(name, support, n, replicates, rng, options.confidence)
         for name, support in large.items()
         for n in (FAST_SAMPLES if options.fast else SAMPLES)
     ]
-    print(f"Coverage of the {options.confidence:.0%} interval, {replicates:,} samples a cell (fewer from pools).\n")
+    print(f"Coverage of the {options.confidence:.0%} interval, {replicates:,} samples a cell.\n")
     for cells, column, title in (
         (by_expected, lambda cell: cell.expected, "expected duplicates"),
         (by_samples, lambda cell: cell.samples, "images (°: no hub in more than 5 % of the samples)"),

@@ -16,7 +16,8 @@ from scipy import stats
 from scipy.spatial import cKDTree
 
 from ganlab.hill_numbers import effective_numbers, unseen_share
-from tests.benchmarks.coverage import SUPPORTS, Support
+from tests.benchmarks.coverage import SUPPORTS
+from tests.benchmarks.supports import Support
 
 Float = npt.NDArray[np.float64]
 Degrees = npt.NDArray[np.int64]
@@ -53,17 +54,17 @@ class Kinds:
 
     @property
     def rest(self) -> float:
-        return max(0.0, 1 - float(self.support.probabilities.sum()))
+        return max(0.0, 1 - float(self.support.repeating.sum()))
 
     @property
     def orders(self) -> tuple[float, float, float]:
-        p = self.support.probabilities
+        p = self.support.repeating
         if self.rest > 1e-9:
             return math.inf, math.inf, 1 / self.support.p2
         return float(len(p)), math.exp(-float(p @ np.log(p))), 1 / self.support.p2
 
     def draw(self, images: int, rng: np.random.Generator) -> tuple[Degrees, float]:
-        p = self.support.probabilities
+        p = self.support.repeating
         *counts, singles = rng.multinomial(images, np.append(p, self.rest))
         unseen = self.rest + float(p[np.array(counts) == 0].sum())
         return degrees_of_counts(np.array(counts), singles), unseen
@@ -134,7 +135,11 @@ def clusters(dimensions: int, reach: float, number: int) -> Points:
 
 
 LAWS: dict[str, Law] = {
-    **{name: Kinds(support) for name, support in SUPPORTS.items() if isinstance(support, Support)},
+    **{
+        name: Kinds(support)
+        for name, support in SUPPORTS.items()
+        if isinstance(support, Support) and support.near is None
+    },
     "points in 1 dimension": gaussian(1, 0.005),
     "points in 2 dimensions": gaussian(2, 0.1),
     "points in 5 dimensions": gaussian(5, 0.7),

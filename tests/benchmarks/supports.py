@@ -33,11 +33,12 @@ class Counts:
     mode_size: Float
 
     @classmethod
-    def of(cls, degrees: Float, images: Float) -> "Counts":
+    def of(cls, degrees: Float, images: Float, mode_size: Float | None = None) -> "Counts":
         """Statistics of samples (rows) of which ``images`` have each of these ``degrees``."""
         some = np.where(images > 0, degrees, 0)
         pairs = images * some
-        return cls(pairs.sum(1), (pairs * (some - 1)).sum(1), some.max(1), largest_mode_size(some, images))
+        size = largest_mode_size(some, images) if mode_size is None else mode_size
+        return cls(pairs.sum(1), (pairs * (some - 1)).sum(1), some.max(1), size)
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,11 @@ class Support:
         images = rng.multinomial(samples, self._masses, replicates).astype(float)
         degrees = images - 1
         degrees[:, len(self.repeating) :] = 0
-        if self.near is not None:
-            degrees += images[:, : self._hubs] @ self.near
-            degrees[:, : self._hubs] += images @ self.near.T
+        if self.near is None:
+            # The largest mode is the most frequent image; sorting thousands of them would take most of the time.
+            return Counts.of(degrees, images, np.maximum(images[:, : len(self.repeating)].max(1), 1))
+        degrees += images[:, : self._hubs] @ self.near
+        degrees[:, : self._hubs] += images @ self.near.T
         return Counts.of(degrees, images)
 
 
@@ -206,5 +209,6 @@ def trained_gan(file: Path, size: int = 100_000, distance: float = 191.6) -> Poo
             chosen = torch.from_numpy(draws.integers(0, len(images), settings.batch_size))
             family.step(lambda chosen=chosen: dataset[chosen], draws)
         drawn = draw(family, size, generator_for(0, "sample", settings.steps)).images
+        file.parent.mkdir(parents=True, exist_ok=True)
         np.save(file, pairs_within(drawn, distance).index.astype(np.int32))
     return Pool(size, np.load(file))

@@ -76,6 +76,13 @@ def test_distances_are_order_statistics_of_all_pairs(kind: str, count: int, monk
             assert each.probability == each.within / each.pairs >= rate
 
 
+def test_large_images() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (60, 3, 105, 105), dtype=np.uint8)
+    found = duplicate_distance(np.concatenate([images, images[:5]]), 0.1)
+    assert (found.copies, found.pairs, found.within) == (5, 1770, 177)
+    assert found.distance == pytest.approx(all_distances(images)[176])
+
+
 @pytest.mark.parametrize("rate", [0.02, 0.1, 0.3, 0.6])
 def test_the_square_of_a_distance_reaches_its_pair(rate: float) -> None:
     """The root of a whole number, squared, may fall short of it: of 6, 12 and 13, for example."""

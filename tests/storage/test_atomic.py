@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.atomic import read_arrays, read_json, whole_folder, write_arrays, write_bytes, write_json
+from storage.atomic import check_writable, read_arrays, read_json, whole_folder, write_arrays, write_bytes, write_json
 
 RECORD = {"name": "ünï", "shards": [1, 2, 3], "loss": 0.5, "ended": None}
 
@@ -132,3 +132,15 @@ def test_a_folder_appears_whole_or_the_old_one_stays(tmp_path: Path) -> None:
         (folder / "missing" / "file").touch()
     assert (target / "deep" / "file").read_text() == "second"
     assert [each.name for each in tmp_path.iterdir()] == [target.name]
+
+
+def test_whether_a_folder_can_be_made_is_known_and_nothing_is_left(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "there").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for name in ("there", "new", "new/deep/er"):
+        check_writable(tmp_path / name)
+    for name, kind in (("file", NotADirectoryError), ("file/x", NotADirectoryError), ("a/b/" + "x" * 300, OSError)):
+        with pytest.raises(kind):
+            check_writable(tmp_path / name)
+    assert sorted(tmp_path.rglob("*")) == before
