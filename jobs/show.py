@@ -81,7 +81,7 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
     told = [place for place, name in enumerate(results.columns)
             if name != "status" or {row[place] for row in results.rows} != {"completed"}]  # fmt: skip
     for place in told:
-        table.add_column(results.columns[place].replace(" ", "\n"), no_wrap=True)
+        table.add_column(results.columns[place].replace(" ", "\n"))
     for row in shown:
         table.add_row(*(_cut(str(row[place])) for place in told))
     console.print(table)

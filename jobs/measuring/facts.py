@@ -190,8 +190,8 @@ def sample_facts(
         inside = realistic(distance, real.neighbours)
         ratio, share = fidelity_ratio(distance, real.neighbours), float(inside.mean())
         among = support_within(pairs, inside[numbers[:below]], confidence)
-        ratio_to_real = _ratio_to_real(support, sharpened, real)
-        at_rates = _at_rates(sharpened, real, confidence)
+        ratio_to_real = _ratio_to_real(support, scores, real)
+        at_rates = _at_rates(scores, real, confidence)
         if sharpened is not None and real.facts.scores is not None:
             diversity_at = diversity_ratio(sharpened.curve, real.facts.scores.curve)
     return SampleFacts(

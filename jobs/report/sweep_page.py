@@ -35,6 +35,7 @@ from storage.layout import SweepLayout
 from storage.reference import Reference, read_reference
 from storage.results import read_results
 from storage.samples import DamagedShardError, Samples
+from storage.statistics import VARIABLES
 
 __all__ = ["results_table", "write_report"]
 
@@ -381,7 +382,14 @@ def _image_bytes(reference: Reference | None) -> int:
 def _results(layout: SweepLayout) -> Results:
     if not layout.results.is_dir():
         raise SpecError(f"{layout.root}: no results here yet; run `ganlab measure {layout.root}` first")
-    return read_results(layout)
+    results = read_results(layout)
+    if unknown := sorted({str(name) for name in results.data_vars} - VARIABLES.keys()):
+        some = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+        raise SpecError(
+            f"{layout.results}: got variables of another version of ganlab ({some}); run `ganlab measure {layout.root}`, "
+            "which writes the results again"
+        )
+    return results
 
 
 def _reference(layout: SweepLayout) -> Reference | None:

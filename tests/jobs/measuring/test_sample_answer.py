@@ -12,8 +12,10 @@ from rich.console import Console
 from sklearn.datasets import load_digits
 
 from ganlab.content import content_digests, in_order, random_places
+from ganlab.diversity import diversity
 from ganlab.embedding import ClassifierSettings
 from ganlab.manifold import manifold_scores
+from ganlab.pairs import pairs_within
 from jobs.measuring import space as space_module
 from jobs.pipeline import measure_path
 from jobs.report.results_json import samples_json
@@ -333,3 +335,20 @@ def test_every_heavy_mode_is_counted_and_eight_are_pictured(folder: Path) -> Non
     assert "12 heavy modes hold" in page
     assert page.count("and others of its mode") == 8
     assert "4 more modes are left out here" in page
+
+
+def test_the_interval_of_the_ratio_is_that_of_all_pairs_of_the_sample(folder: Path) -> None:
+    """More samples than real images: pairs beyond the distance are counted among a part of the samples."""
+    points = np.random.default_rng(0).normal(size=(2600, 4)).astype(np.float32)
+    real, own = points[:600], points[600:]
+    np.save(folder / "real.npy", real)
+    np.save(folder / "samples.npy", own)
+    answer = measure_path(folder / "samples.npy", None, folder / "real.npy", None, SILENT)
+    distance = answer.chosen.real
+    assert distance is not None
+    close = pairs_within(own, distance.high)
+    found = diversity(close.index, close.squared_distance, len(own), distance)
+    given = samples_json(answer)
+    assert given["diversity_ratio"] == pytest.approx(found.ratio)
+    assert given["diversity_ratio_low"] == pytest.approx(found.ratio_low, rel=0.25)
+    assert given["diversity_ratio_high"] == pytest.approx(found.ratio_high, rel=0.25)
