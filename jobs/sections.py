@@ -59,8 +59,8 @@ class CollisionSettings(Section):
     flagged: Annotated[int, Field(ge=1, le=1000)] = 20
     """Closest pairs per snapshot that are kept for people to judge."""
     fidelity_gate: Annotated[float, Field(gt=0)] = 1.25
-    """Quality gate: the largest fidelity ratio (distance from the real images, over that of held-out real ones) at which numbers
-    on diversity are given."""
+    """Quality gate: largest fidelity ratio (distance from the real images, over that of held-out real ones) at which
+    numbers on diversity are given."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of every interval."""
 
