@@ -333,8 +333,10 @@ class _Schema:
         return schema
 
     def keys(self, place: KeyPath, data: Any) -> list[str]:
-        """Keys of a section."""
-        return list(self.at(place, data).get("properties", {}))
+        """Keys of a section, or of every section that may stand in its place."""
+        schema = self.at(place, data)
+        branches = [self._resolved(branch, data) for branch in schema.get("anyOf", [schema])]
+        return [key for branch in branches for key in branch.get("properties", {})]
 
     def tags(self, place: KeyPath, data: Any) -> list[str]:
         """Names among which a section's name chooses its other keys."""

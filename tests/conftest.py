@@ -1,4 +1,7 @@
-"""What all tests share: deliberately odd temporary folders, and the command line run for real."""
+"""Fixtures and markers of all tests: odd temporary folders, the command line in a process and in this one, CPU times.
+
+Invariant: a test is marked `unit` or `process`, and a unit test that starts a process fails.
+"""
 
 import os
 import shutil
@@ -6,11 +9,15 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import Result
+
+from tests.command_line import call
 
 # One thread each, set before numpy and torch are loaded: tests share the machine with the sweeps they start.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -18,12 +25,96 @@ os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THR
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+TESTS = Path(__file__).parent
+PROCESS_FOLDERS = {"integration", "slurm"}
+PROCESS_FIXTURES = {"chromium", "ganlab", "ray_node", "served", "supervisors"}
+STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
+"""Audit events of a new process."""
+ALLOWED = {"git"}
+"""Programs that a unit test may start: the commit is part of every sweep's provenance."""
+CPU_SECONDS = "cpu_seconds"
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--cpu", type=int, default=0, help="how many of the slowest tests to list, by CPU time")
     parser.addoption("--kills", type=int, default=3, help="how often the kill test kills a running sweep")
     parser.addoption("--kill-seed", type=int, default=None, help="seed of the moments at which it kills")
     parser.addoption("--write-panels", default=None, help="file for what the dashboards showed")
     parser.addoption("--slurm-full", action="store_true", help="also the long tests on SLURM")
     parser.addoption("--slurm-seed", type=int, default=None, help="seed of the moments at which they disturb")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that start processes, by folder, fixture or their own marker; the others are units."""
+    for item in items:
+        fixtures = set(getattr(item, "fixturenames", ()))
+        in_folder = item.path.relative_to(TESTS).parts[0] in PROCESS_FOLDERS
+        if in_folder or fixtures & PROCESS_FIXTURES:
+            item.add_marker("process")
+        if item.get_closest_marker("process") is None:
+            item.add_marker("unit")
+
+
+class Processes:
+    """Refusal of new processes while a unit test runs, by an audit hook, which no test can remove."""
+
+    def __init__(self) -> None:
+        self.refused_by: str | None = None
+        sys.addaudithook(self._audit)
+
+    def _audit(self, event: str, arguments: tuple[object, ...]) -> None:
+        if event not in STARTS or self.refused_by is None:
+            return
+        program = str(arguments[0]) if arguments else ""
+        if program not in ALLOWED and (event != "subprocess.Popen" or shutil.which(program) is not None):
+            message = f"{self.refused_by} is a unit test and starts a process; mark it: @pytest.mark.process"
+            raise AssertionError(f"{message} ({event}: {str(arguments[:2])[:200]})")
+
+
+PROCESSES = Processes()
+
+
+def cpu_seconds() -> float:
+    """User and system time of this process and of those it has waited for."""
+    return sum(os.times()[:4])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    PROCESSES.refused_by = None if item.get_closest_marker("process") else item.nodeid
+    item.stash[CPU] = cpu_seconds()
+    try:
+        return (yield)
+    finally:
+        PROCESSES.refused_by = None
+
+
+CPU = pytest.StashKey[float]()
+"""CPU time at the end of the test's last phase."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    now = cpu_seconds()
+    report.user_properties.append((CPU_SECONDS, now - item.stash[CPU]))
+    item.stash[CPU] = now
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """List the tests of most CPU time; a shared fixture counts for the first test that uses it."""
+    if not (shown := config.getoption("--cpu")):
+        return
+    taken: Counter[str] = Counter()
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            properties = dict(getattr(report, "user_properties", ()))
+            taken[getattr(report, "nodeid", "")] += properties.get(CPU_SECONDS, 0.0)
+    terminalreporter.section(f"{shown} slowest of {len(taken)} tests, {taken.total():.0f} CPU s in all")
+    for test, seconds in taken.most_common(shown):
+        terminalreporter.write_line(f"{seconds:8.1f} s  {test}")
 
 
 @pytest.fixture
@@ -44,6 +135,7 @@ def scratch() -> Iterator[Path]:
 
 
 Ganlab = Callable[..., subprocess.CompletedProcess[str]]
+Command = Callable[..., Result]
 
 
 @pytest.fixture
@@ -56,6 +148,13 @@ def ganlab(folder: Path) -> Ganlab:
             timeout=timeout, cwd=folder, env={**os.environ, "COLUMNS": "200", **environment},
         )  # fmt: skip
 
+    return call
+
+
+@pytest.fixture
+def command(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run the command line in this process, in `folder`: command("plan", "digits-demo") → Result."""
+    monkeypatch.chdir(folder)
     return call
 
 

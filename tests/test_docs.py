@@ -122,6 +122,7 @@ def test_every_state_and_cause_is_explained() -> None:
         assert f"| `{word}` |" in text, word
 
 
+@pytest.mark.process
 def test_the_site_is_built_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
     site = tmp_path / "site"
     built = subprocess.run(

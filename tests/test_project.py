@@ -31,6 +31,7 @@ def test_every_module_says_its_purpose_and_invariant(package: str) -> None:
         assert "Invariant:" in docstring, module
 
 
+@pytest.mark.process
 def test_help_is_quick_to_load() -> None:
     """No heavy library is imported for --help."""
     program = "import sys, jobs.cli; print({'torch', 'ray', 'dask', 'zarr', 'numpy'} & set(sys.modules))"

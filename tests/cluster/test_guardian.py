@@ -11,6 +11,8 @@ import pytest
 
 from cluster.guardian import MARK, guarded, marked
 
+pytestmark = pytest.mark.process
+
 PROGRAM = """
 import os, subprocess, sys, time
 from cluster.guardian import MARK, guarded

@@ -37,6 +37,7 @@ def environment(**variables: str) -> dict[str, str]:
     return kept | variables
 
 
+@pytest.mark.process
 def test_a_users_folders_are_searched_last_and_the_current_one_not_at_all(users: Path) -> None:
     program = "import cluster, ganlab, jobs, monitoring, storage, numpy, yaml, click, mine; print(mine.NAME)"
     safe = safe_environment(environment(PYTHONPATH=str(users)))
@@ -71,12 +72,14 @@ def test_a_safe_environment_stays_as_it_is_and_relative_folders_stay_the_same(
     assert USER_PATH not in os.environ
 
 
+@pytest.mark.process
 def test_the_machines_own_sitecustomize_runs_too(users: Path) -> None:
     (users / "sitecustomize.py").write_text("import sys\nsys.customized = True\n")
     safe = safe_environment(environment(PYTHONPATH=str(users)))
     assert run(python("-c", "import sys; print(sys.customized)"), users, **safe) == "True\n"
 
 
+@pytest.mark.process
 def test_a_batch_script_is_safe_for_a_copy_of_the_packages(users: Path, tmp_path: Path) -> None:
     """The copy is searched first, although ganlab is installed too."""
     copy = tmp_path / "copied code"
@@ -89,6 +92,7 @@ def test_a_batch_script_is_safe_for_a_copy_of_the_packages(users: Path, tmp_path
     assert run(["sh", "-c", script, "sh", program], users, **given) == f"{copy}/jobs/__init__.py\n"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "command",
     [

@@ -30,6 +30,7 @@ def test_the_flag_and_the_work(monkeypatch: pytest.MonkeyPatch, folder: Path) ->
     assert not leaving()
 
 
+@pytest.mark.process
 def test_a_killed_process_is_waited_for_no_longer(folder: Path) -> None:
     code = "import time\nfrom cluster.leaving import busy\nwith busy():\n print('', flush=True)\n time.sleep(60)"
     work = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, NODE: str(folder)}, stdout=subprocess.PIPE)

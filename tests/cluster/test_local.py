@@ -30,6 +30,7 @@ def fail(number: int) -> int:
     raise ValueError(f"task {number}")
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_dask_maps_survives_a_killed_worker_and_leaves_nothing(folder: Path) -> None:
     before = set(psutil.Process().children(recursive=True))
@@ -55,6 +56,7 @@ def limit(number: int) -> int | None:
     return found
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_dask_sets_workers_no_limit_of_memory() -> None:
     """At four fifths of one it would let them wait, for ever."""
@@ -138,6 +140,7 @@ def leave(number: int) -> None:
     os._exit(7)
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_task_that_ends_every_worker_is_one_sentence_that_says_how() -> None:
     """Memory is the reason only when the kernel says so."""

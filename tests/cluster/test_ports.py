@@ -20,6 +20,7 @@ def hold() -> tuple[subprocess.Popen[str], list[int]]:
     return process, [int(port) for port in process.stdout.readline().split()]
 
 
+@pytest.mark.process
 def test_leases_of_several_processes_never_meet_and_end_with_them() -> None:
     holders = [hold() for _ in range(4)]
     try:

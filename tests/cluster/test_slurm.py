@@ -24,6 +24,7 @@ def options(script: str) -> dict[str, str]:
     return {name: value for name, _, value in (line.partition("=") for line in lines)}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", shipped_sites())
 def test_scripts_of_shipped_sites_are_shell(name: str, folder: Path) -> None:
     site = validate(Site, read_mapping(shipped_sites()[name], list(Site.model_fields)))
@@ -79,6 +80,7 @@ def test_shares(total: int, sizes: list[int]) -> None:
     assert total <= sum(shares) < total + len(sizes)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("code", "restarts", "cancelled", "again"),
     [(75, 0, False, True), (75, 500, False, True), (0, 0, False, False), (1, 0, False, False), (137, 3, False, True),

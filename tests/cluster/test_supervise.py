@@ -26,6 +26,7 @@ def python(name: str, code: str, log: Path, polite: bool = False) -> Process:
     return Process(name, [sys.executable, "-c", code], log, {"GREETING": "hello"}, polite)
 
 
+@pytest.mark.process
 def test_a_child_that_ends_says_how_and_what_it_said_last(folder: Path) -> None:
     log = folder / "logs" / "child.log"
     log.parent.mkdir()
@@ -42,6 +43,7 @@ def test_a_child_that_ends_says_how_and_what_it_said_last(folder: Path) -> None:
     assert "was killed by SIGKILL" in killed.ending()
 
 
+@pytest.mark.process
 def test_an_end_takes_all_that_the_child_started_even_what_hides_the_mark(folder: Path) -> None:
     # As Ray's agents do: one that has no mark any more, in the child's session; and one with the mark, in its own.
     code = """
@@ -60,6 +62,7 @@ time.sleep(600)
     until(lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids))
 
 
+@pytest.mark.process
 def test_signals_of_slurm_do_not_reach_children_but_polite_ones(folder: Path) -> None:
     code = (
         "import signal, sys, time\nsignal.signal(15, lambda *_: sys.exit(0))\nprint('up', flush=True)\ntime.sleep(60)"
@@ -100,6 +103,7 @@ def test_a_notice_ends_the_sleep_and_is_remembered(number: signal.Signals) -> No
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.process
 def test_folders_of_jobs_that_were_killed_are_removed_and_those_in_use_are_not(scratch: Path) -> None:
     code = (
         "import sys, time\nfrom pathlib import Path\nfrom cluster.supervise import node_folder\n"

@@ -90,6 +90,7 @@ def test_a_node_without_its_temporary_folder_is_left_out(supervisors: Supervisor
     assert temporary in said.reason
 
 
+@pytest.mark.process
 def test_a_killed_supervisor_leaves_neither_process_nor_folder(folder: Path) -> None:
     code = f"""
 import os, sys, time

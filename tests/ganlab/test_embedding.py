@@ -70,6 +70,7 @@ def test_it_travels(digits, classifier: Classifier) -> None:
         Classifier.from_arrays(broken)
 
 
+@pytest.mark.process
 def test_another_process_computes_the_same_features(digits, classifier: Classifier, tmp_path) -> None:
     np.savez(tmp_path / "classifier.npz", **classifier.to_arrays())
     np.save(tmp_path / "images.npy", digits[0][:600])

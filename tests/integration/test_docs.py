@@ -18,10 +18,8 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
-from click.testing import CliRunner
 from nbclient import NotebookClient
 
-from jobs.cli import main
 from jobs.data import load_dataset
 from jobs.measuring.answers import write_answers
 from jobs.measuring.measure import measure_sweep
@@ -33,6 +31,7 @@ from storage.layout import SweepLayout
 from storage.results import open_results
 from storage.verdicts import Verdict, append_verdict
 from tests.blocks import PAGES, ROOT, Block, blocks
+from tests.command_line import call
 
 RUN = [page for page in PAGES if any(each.language in ("sh", "python") and not each.mark for each in blocks(page))]
 
@@ -55,7 +54,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for trial in spec.trials():
         assert run_trial(layout.root, trial, lambda row: None).status == "completed"
     measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, lambda *done: None)
-    write_answers(layout, spec, spec.trials(), measured.real, measured.threshold_squared)
+    write_answers(layout, spec, spec.trials(), measured.real)
     write_report(layout)
     return folder
 
@@ -117,7 +116,7 @@ def run_shell(block: Block, folder: Path) -> tuple[int, str]:
         if starts_ray or not plain.startswith("ganlab ") or re.search(r"[<>|;&$]", plain):
             code, said = in_shell(line, folder)
         else:
-            done = CliRunner().invoke(main, shlex.split(plain)[1:], prog_name="ganlab", env={"COLUMNS": "100"})
+            done = call(*shlex.split(plain)[1:], COLUMNS="100")
             code, said = done.exit_code, done.stderr if done.exit_code else done.stdout
         if code:
             return code, said

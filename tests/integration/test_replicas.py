@@ -22,14 +22,14 @@ SECTIONS = {
 }  # fmt: skip
 
 
-def test_a_stacked_sweep_of_points_is_what_it_is_one_by_one(ganlab, sweep_file, folder: Path) -> None:
+def test_a_stacked_sweep_of_points_is_what_it_is_one_by_one(on_clusters, sweep_file, folder: Path) -> None:
     """Also: points go all the way from the dataset to the report."""
     spec = check_spec({"name": "points", **SECTIONS})
     samples: dict[str, dict[str, np.ndarray]] = {}
     for name, replicas in (("stacked", 3), ("alone", 1)):
         file = sweep_file(name, **SECTIONS, resources={"replicas_per_worker": replicas})
-        done = ganlab("run", file, "--out", folder / name)
-        assert done.returncode == 0, done.stderr
+        done = on_clusters("run", file, "--out", folder / name)
+        assert done.exit_code == 0, done.stderr
         layout = SweepLayout(folder / name)
         samples[name] = {}
         for trial in spec.trials():

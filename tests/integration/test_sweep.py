@@ -1,4 +1,7 @@
-"""Whole sweeps through the command line: answers, resuming, extending, failing."""
+"""Whole sweeps through the command line: answers, resuming, extending, failing.
+
+Invariant: each test has a folder of its own; Ray and Dask are shared.
+"""
 
 import json
 import re
@@ -24,15 +27,15 @@ def rewrite(path: Path, **sections: object) -> None:
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | sections))
 
 
-def test_known_support_is_found(ganlab, sweep_file, folder) -> None:
+def test_known_support_is_found(on_clusters, sweep_file, folder) -> None:
     """The whole pipeline on generators whose number of images is known: the interval holds it."""
     spec = sweep_file(
         "known", model={"family": "known-support", "pool": {"grid_search": [100, 1000, 10000]}},
         samples={"final_images": 6144},
         collisions={"sample_sizes": [10, 50, 100, 400], "threshold": 32, "fidelity_gate": 10},
     )  # fmt: skip
-    done = ganlab("run", spec, "--out", folder / "known")
-    assert done.returncode == 0, done.stderr
+    done = on_clusters("run", spec, "--out", folder / "known")
+    assert done.exit_code == 0, done.stderr
     results = xr.open_zarr(folder / "known" / "results.zarr").isel(snapshot=-1).load()
     for trial in results.trial.values:
         one = results.sel(trial=trial)
@@ -51,18 +54,18 @@ def test_known_support_is_found(ganlab, sweep_file, folder) -> None:
     assert (folder / "known" / "report.html").stat().st_size > 10_000
 
 
-def test_a_sweep_is_planned_run_protected_and_extended(ganlab, sweep_file, folder) -> None:
+def test_a_sweep_is_planned_run_protected_and_extended(on_clusters, sweep_file, folder) -> None:
     """Plan writes nothing and counts what run makes; another spec is refused; more seeds compute the new trials only."""
     settings = dict(model=TINY, train={"steps": 10}, collisions={"sample_sizes": [10]})
     samples = {"snapshots": [5], "images_per_snapshot": 256, "final_images": 1024}
     spec = sweep_file(**settings, samples=samples, seeds=2)
     before = sorted(folder.rglob("*"))
-    plan = json.loads(ganlab("plan", spec, "--json").stdout)
+    plan = json.loads(on_clusters("plan", spec, "--json").stdout)
     assert sorted(folder.rglob("*")) == before
 
     out = folder / "grown"
-    run = ganlab("run", spec, "--out", out)
-    assert run.returncode == 0, run.stderr
+    run = on_clusters("run", spec, "--out", out)
+    assert run.exit_code == 0, run.stderr
     shards = [path for path in out.glob("trials/*/samples.zarr/images/c*") if path.is_file()]
     assert len(shards) == plan["shards"]
     assert sum(path.stat().st_size for path in shards) == plan["sample_bytes"]
@@ -71,31 +74,33 @@ def test_a_sweep_is_planned_run_protected_and_extended(ganlab, sweep_file, folde
     assert {trial["id"] for trial in plan["trials"]} == set(results.trial.values)
     assert plan["trials"][0]["weights"]["discriminator"] == int(results.discriminator_weights[0])
 
-    refused = ganlab("run", sweep_file(**settings, samples={**samples, "final_images": 2048}, seeds=2), "--out", out)
-    assert refused.returncode == 2
+    refused = on_clusters(
+        "run", sweep_file(**settings, samples={**samples, "final_images": 2048}, seeds=2), "--out", out
+    )
+    assert refused.exit_code == 2
     assert "samples.final_images is 1024 there and 2048 here" in refused.stderr
 
     spec = sweep_file(**settings, samples=samples, seeds=4)
     finished = modified(out)
-    again = ganlab("run", spec, "--out", out)
-    assert again.returncode == 0, again.stderr
+    again = on_clusters("run", spec, "--out", out)
+    assert again.exit_code == 0, again.stderr
     now = modified(out)
     assert {name: now[name] for name in finished} == finished
     assert len(xr.open_zarr(out / "results.zarr").trial) == 4
-    assert "all 4 trials are done" in ganlab("run", spec, "--out", out).stderr
+    assert "all 4 trials are done" in on_clusters("run", spec, "--out", out).stderr
 
 
-def test_a_failed_trial_fails_alone_says_why_and_reruns_alone(ganlab, sweep_file, folder) -> None:
+def test_a_failed_trial_fails_alone_says_why_and_reruns_alone(on_clusters, sweep_file, folder) -> None:
     out = folder / "failing"
     spec = sweep_file(
         model={**TINY, "loss": {"grid_search": ["non-saturating", "wasserstein-gp"]}, "gradient_penalty": 1e38},
         train={"steps": 20, "log_every": 5}, collisions={"sample_sizes": [10]},
     )  # fmt: skip
-    run = ganlab("run", spec, "--out", out)
-    assert run.returncode == 1
+    run = on_clusters("run", spec, "--out", out)
+    assert run.exit_code == 1
     assert re.search(r"trial dcgan-\w+ failed: a loss or weight was not finite at step \d+", run.stderr), run.stderr
     assert "Traceback" not in run.stderr
-    status = json.loads(ganlab("status", out, "--json").stdout)
+    status = json.loads(on_clusters("status", out, "--json").stdout)
     states = {row["loss"]: row for row in status["trials"]}
     assert states["non-saturating"]["state"] == "completed"
     assert states["wasserstein-gp"]["state"] == "failed"
@@ -103,7 +108,7 @@ def test_a_failed_trial_fails_alone_says_why_and_reruns_alone(ganlab, sweep_file
     results = xr.open_zarr(out / "results.zarr")
     assert dict(zip(results.loss.values, results.status.values, strict=True))["wasserstein-gp"] == "failed"
     before = modified(out)
-    assert ganlab("run", spec, "--out", out).returncode == 1
+    assert on_clusters("run", spec, "--out", out).exit_code == 1
     completed = f"trials/{states['non-saturating']['trial']}/"
     after = modified(out)
     assert {n: t for n, t in after.items() if n.startswith(completed)} == {
@@ -111,31 +116,31 @@ def test_a_failed_trial_fails_alone_says_why_and_reruns_alone(ganlab, sweep_file
     }
 
 
-def test_two_commands_on_one_sweep(ganlab, sweep_file, folder) -> None:
+def test_two_commands_on_one_sweep(command, sweep_file, folder) -> None:
     from storage.lock import sweep_lock
 
     spec = sweep_file()
     with sweep_lock(SweepLayout(folder / "busy"), "ganlab run elsewhere.yaml"):
         # An empty folder with a lock is a sweep that has just been started.
-        busy = ganlab("run", spec, "--out", folder / "busy")
-    assert busy.returncode == 2
+        busy = command("run", spec, "--out", folder / "busy")
+    assert busy.exit_code == 2
     assert "in use by `ganlab run elsewhere.yaml` on" in busy.stderr
     assert len(busy.stderr.strip().splitlines()) == 1
 
 
 @pytest.mark.parametrize("scheduler", ["fifo", "asha"])
-def test_optuna_searches_and_resumes(ganlab, sweep_file, folder, scheduler) -> None:
+def test_optuna_searches_and_resumes(on_clusters, sweep_file, folder, scheduler) -> None:
     search = {"algorithm": "optuna", "trials": 3, "scheduler": scheduler, "grace_steps": 10}
     spec = sweep_file(
         model={**TINY, "discriminator_width": {"choice": [2, 4, 8]}},
         train={"steps": 20, "log_every": 5, "learning_rate": {"loguniform": [1e-4, 1e-2]}}, search=search,
         samples={"snapshots": [10], "images_per_snapshot": 512, "final_images": 512}, collisions={"sample_sizes": [10]},
     )  # fmt: skip
-    assert ganlab("run", spec, "--out", folder / "searched").returncode == 0
+    assert on_clusters("run", spec, "--out", folder / "searched").exit_code == 0
     before = modified(folder / "searched")
     rewrite(spec, search={**search, "trials": 5})
-    again = ganlab("run", spec, "--out", folder / "searched")
-    assert again.returncode == 0, again.stderr
+    again = on_clusters("run", spec, "--out", folder / "searched")
+    assert again.exit_code == 0, again.stderr
     results = xr.open_zarr(folder / "searched" / "results.zarr")
     assert len(results.trial) == 5
     assert len(set(results.learning_rate.values)) == 5
@@ -143,21 +148,21 @@ def test_optuna_searches_and_resumes(ganlab, sweep_file, folder, scheduler) -> N
     assert before.items() <= modified(folder / "searched").items()
 
 
-def test_two_data_parallel_workers(ganlab, sweep_file, folder) -> None:
+def test_two_data_parallel_workers(on_clusters, sweep_file, folder) -> None:
     """Through Ray Train and gloo; an interrupted run continues to the same samples."""
     spec = sweep_file(model=TINY, train={"steps": 30, "log_every": 5, "batch_size": 16, "workers": 2},
                       collisions={"sample_sizes": [10]})  # fmt: skip
     samples = []
     for name in ("first", "second"):
-        run = ganlab("run", spec, "--out", folder / name)
-        assert run.returncode == 0, run.stderr
+        run = on_clusters("run", spec, "--out", folder / name)
+        assert run.exit_code == 0, run.stderr
         layout = SweepLayout(folder / name)
         (trial,) = layout.trial_ids()
         samples.append(Samples(layout.trial(trial)).read(0, 512))
     np.testing.assert_array_equal(*samples)
 
 
-def test_errors_of_the_user_are_one_line_and_write_nothing(ganlab, sweep_file, folder) -> None:
+def test_errors_of_the_user_are_one_line_and_write_nothing(command, sweep_file, folder) -> None:
     cases = {
         "unknown key": dict(train={"stps": 5}),
         "width 0": dict(model={**TINY, "discriminator_width": 0}),
@@ -173,11 +178,11 @@ def test_errors_of_the_user_are_one_line_and_write_nothing(ganlab, sweep_file, f
     for name, sections in cases.items():
         spec = sweep_file(**sections)
         out = folder / "out"
-        run = ganlab("run", spec, "--out", out)
-        assert run.returncode == 2, (name, run.stderr)
+        run = command("run", spec, "--out", out)
+        assert run.exit_code == 2, (name, run.stderr)
         assert len(run.stderr.strip().splitlines()) == 1, (name, run.stderr)
         assert str(spec) in run.stderr, name
         assert not out.exists(), name
-    plan = ganlab("plan", sweep_file(**cases["awkward counts"]))
-    assert plan.returncode == 2
+    plan = command("plan", sweep_file(**cases["awkward counts"]))
+    assert plan.exit_code == 2
     assert len(plan.stderr.strip().splitlines()) == 1, plan.stderr

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 
 from jobs.cli import main
 from jobs.measuring.answers import write_answers
@@ -23,6 +22,7 @@ from jobs.measuring.measure import measure_sweep
 from jobs.report.sweep_page import write_report
 from storage.layout import SweepLayout
 from storage.lock import sweep_lock
+from tests.command_line import call
 from tests.jobs.review.sweeps import make_sweep
 
 SMALL: dict[str, Any] = {
@@ -557,16 +557,10 @@ def tree(root: Path) -> dict[str, tuple[int, int, int]]:
     }
 
 
-def call(command: str) -> Result:
-    return CliRunner().invoke(main, shlex.split(command), prog_name="ganlab")
-
-
 def check_refused(command: str, code: int, says: list[str], place: Path) -> None:
     """One line on stderr with every fragment, the exit code, nothing on stdout, nothing written."""
     before = tree(place)
-    result = call(command)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
+    result = call(*shlex.split(command))
     assert result.exit_code == code, result.output
     assert result.stdout == ""
     *progress, line, end = result.stderr.split("\n")
@@ -594,8 +588,8 @@ def test_there_are_enough_cases() -> None:
 @pytest.mark.parametrize(("command", "damage"), TOLERATED)
 def test_what_can_be_done_without_is_not_asked_for(command: str, damage: Damage, damaged: Path) -> None:
     damage(SweepLayout(Path("sweep")))
-    result = call(command)
-    assert result.exit_code == 0, (result.output, result.exception)
+    result = call(*shlex.split(command))
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize(("command", "damage", "code", "says"), DAMAGED)
@@ -624,7 +618,7 @@ def test_images_that_the_disk_cannot_hold(command: str, place: Path, monkeypatch
     if command == RUN:
         check_refused(f"{RUN} small.yaml", 2, ["samples: ", *says], place)
         return
-    result = call(f"{command} small.yaml")
+    result = call(*shlex.split(command), "small.yaml")
     assert result.exit_code == 0
     assert all(fragment in result.stderr for fragment in says)
 
@@ -649,7 +643,7 @@ def test_training_images_that_memory_cannot_hold(command: str, place: Path) -> N
 def test_what_is_no_mistake_is_planned(content: str, sets: str, place: Path) -> None:
     Path("good.yaml").write_text(content)
     before = tree(place)
-    result = call(f"{PLAN} good.yaml {sets}")
+    result = call(*shlex.split(f"{PLAN} good.yaml {sets}"))
     assert result.exit_code == 0, result.output
     assert tree(place) == before
 

@@ -17,6 +17,8 @@ import pytest
 
 from jobs.spec import shipped_sweeps
 
+pytestmark = pytest.mark.process
+
 BIN = Path(sys.executable).parent
 HEAVY = {
     "dask", "distributed", "matplotlib", "numpy", "pydantic", "ray", "rich", "scipy", "sklearn", "torch", "xarray",

@@ -141,6 +141,7 @@ for trial in load_spec(layout.spec).trials():
 """
 
 
+@pytest.mark.process
 def test_a_sweep_keeps_the_code_it_draws_by(home: Path, tmp_path: Path) -> None:
     write(home, checkpoint=str(home / "first.npy"))
     done = python(home, BEGIN + RUN)

@@ -9,6 +9,8 @@ import pytest
 
 from jobs.interrupt import INTERRUPTED
 
+pytestmark = pytest.mark.process
+
 SWALLOWS = """
 while True:
     try:

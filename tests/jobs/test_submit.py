@@ -8,11 +8,9 @@ from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner
 
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_worker
 from cluster.scheduler import Submission, write_submission
-from jobs.cli import main
 from jobs.pipeline import check_unused
 from jobs.spec import SpecError
 from jobs.submit import PACKAGES, cancel_sweep, check_fits, copy_code, load_site, on_slurm, trials_on, unused_gpus
@@ -20,6 +18,7 @@ from storage.attempts import begin_attempt, end_attempt
 from storage.layout import SweepLayout
 from storage.lock import SweepBusyError, sweep_lock
 from storage.outcome import Outcome, write_outcome
+from tests.command_line import call
 
 SITE = {"nodes": 3, "gpus_per_node": 2, "cpus_per_node": 4, "time_min": 60}
 
@@ -43,6 +42,7 @@ def submitted(layout: SweepLayout, state: str | None = None) -> None:
         write_head(layout.cluster, Head("41", 0, 1, state, host="n1"))
 
 
+@pytest.mark.process
 def test_jobs_run_the_code_of_the_submission_whatever_the_checkout_becomes(prepared, folder) -> None:
     layout, _ = prepared()
     copy_code(layout)
@@ -86,7 +86,7 @@ def test_what_fits_on_the_site(prepared, site) -> None:
 )
 def test_a_faulty_cluster_file_is_told_in_one_line(site, sweep_file, content, words) -> None:
     site.write_text(content)
-    run = CliRunner().invoke(main, ["submit", str(sweep_file()), "--cluster", str(site)])
+    run = call("submit", sweep_file(), "--cluster", site)
     assert run.exit_code == 2
     (line,) = run.stderr.strip().splitlines()
     assert str(site) in line
@@ -96,7 +96,7 @@ def test_a_faulty_cluster_file_is_told_in_one_line(site, sweep_file, content, wo
 
 def test_without_slurm_submit_names_ganlab_run_and_writes_nothing(no_slurm, site, sweep_file, folder) -> None:
     out = folder / "out"
-    run = CliRunner().invoke(main, ["submit", str(sweep_file()), "--cluster", str(site), "--out", str(out)])
+    run = call("submit", sweep_file(), "--cluster", site, "--out", out)
     assert run.exit_code == 2
     (line,) = run.stderr.strip().splitlines()
     assert "SLURM is not installed" in line
@@ -136,12 +136,12 @@ def test_cancelling_what_was_never_submitted(prepared) -> None:
 def test_plan_shows_the_scripts_and_writes_nothing(no_slurm, site, sweep_file, folder) -> None:
     spec = sweep_file()
     before = sorted(folder.rglob("*"))
-    command = ["plan", str(spec), "--cluster", str(site), "--no-timing", "--out", str(folder / "out")]
-    plan = CliRunner().invoke(main, command)
+    command = ["plan", spec, "--cluster", site, "--no-timing", "--out", folder / "out"]
+    plan = call(*command)
     assert plan.exit_code == 0, plan.stderr
     assert "6 at a time" not in plan.stdout  # of one trial
     assert "#SBATCH --gpus-per-node=2" in plan.stdout
-    scripts = json.loads(CliRunner().invoke(main, [*command, "--json"]).stdout)["scripts"]
+    scripts = json.loads(call(*command, "--json").stdout)["scripts"]
     assert list(scripts) == ["controller", "workers"]
     assert sorted(folder.rglob("*")) == before
 
@@ -162,7 +162,7 @@ def test_the_status_of_three_hundred_trials_fits_a_page(prepared, no_slurm) -> N
         write_worker(
             layout.cluster, WorkerState(f"42_{task}", 0, f"n{task}", state, "starting Ray", "no port", "a.log")
         )
-    said = CliRunner(env={"COLUMNS": "100"}).invoke(main, ["status", str(layout.root)])
+    said = call("status", layout.root, COLUMNS="100")
     assert said.exit_code == 0, said.stderr
     lines = said.stdout.splitlines()
     assert len(lines) < 30
@@ -172,7 +172,7 @@ def test_the_status_of_three_hundred_trials_fits_a_page(prepared, no_slurm) -> N
     assert "2 joined, 1 failed of 3" in said.stdout
     assert "worker 42_2 on n2 failed: starting Ray: no port (log: a.log)" in said.stdout
     assert "whether the jobs still exist is not known: SLURM is not installed here" in said.stdout
-    told = json.loads(CliRunner().invoke(main, ["status", str(layout.root), "--json"]).stdout)
+    told = json.loads(call("status", layout.root, "--json").stdout)
     assert len(told["trials"]) == 300
     assert told["slurm"]["controller"]["state"] == "running"
 

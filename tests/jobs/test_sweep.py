@@ -25,12 +25,12 @@ from storage.history import newest, read_history
 from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
 
-LONG = {"steps": 3000, "batch_size": 8, "log_every": 100, "learning_rate": 0.001}
+LONG = {"steps": 1000, "batch_size": 8, "log_every": 25, "learning_rate": 0.001}
 SHORT = {**LONG, "steps": 12, "log_every": 3}
 
 
 @pytest.fixture(scope="module")
-def node(tmp_path_factory) -> Iterator[Path]:
+def ray_node(tmp_path_factory) -> Iterator[Path]:
     """A Ray cluster of one node, and the folder in which its supervisor would announce that it ends."""
     folder = tmp_path_factory.mktemp("node")
     os.environ[NODE] = str(folder)
@@ -65,7 +65,7 @@ def images(trial: TrialLayout) -> np.ndarray:
     return samples.read(0, samples.shape[0])
 
 
-def test_a_node_that_leaves_costs_nothing_and_counts_for_nothing(prepared, node) -> None:
+def test_a_node_that_leaves_costs_nothing_and_counts_for_nothing(prepared, ray_node) -> None:
     """It ends with the same bits and history, although not one failure is allowed."""
     layout, spec = prepared("left", train=LONG, resources={"checkpoint_every_s": 1000, "max_failures": 0})
     (trial,) = spec.trials()
@@ -76,9 +76,9 @@ def test_a_node_that_leaves_costs_nothing_and_counts_for_nothing(prepared, node)
     def leave(times: int) -> None:
         wait_until(lambda: len(read_attempts(own(layout, spec))) >= times)
         wait_until(lambda: len(read_history(own(layout, spec).history).get("step", ())) > 3 * times)
-        announce(node)
+        announce(ray_node)
         wait_until(lambda: sum(each.cause == "preempted" for each in read_attempts(own(layout, spec))) >= times)
-        retract(node)
+        retract(ray_node)
 
     def leave_twice() -> None:
         leave(1)
@@ -96,7 +96,7 @@ def test_a_node_that_leaves_costs_nothing_and_counts_for_nothing(prepared, node)
         np.testing.assert_array_equal(one[name], other[name])
 
 
-def test_a_trial_that_is_killed_without_progress_fails_alone_and_says_why(prepared, node) -> None:
+def test_a_trial_that_is_killed_without_progress_fails_alone_and_says_why(prepared, ray_node) -> None:
     layout, spec = prepared("killed", train=LONG, seeds=2, resources={"checkpoint_every_s": 1000, "max_failures": 1},
                             model={"family": "dcgan", "latent_dim": 4, "generator_width": 4, "refine": True,
                                    "discriminator_width": 4})  # fmt: skip
@@ -128,7 +128,7 @@ def test_a_trial_that_is_killed_without_progress_fails_alone_and_says_why(prepar
     assert trial_state(layout, victim.id).status == "completed"
 
 
-def test_trials_that_fail_together_are_tried_alone(prepared, node) -> None:
+def test_trials_that_fail_together_are_tried_alone(prepared, ray_node) -> None:
     layout, spec = prepared("together", train=LONG, seeds=2,
                             resources={"max_failures": 0, "replicas_per_worker": 2})  # fmt: skip
     first, second = (layout.trial(trial.id) for trial in spec.trials())

@@ -117,6 +117,7 @@ def test_history_reads_the_same_after_a_rerun(prepared, undisturbed) -> None:
         np.testing.assert_array_equal(history[name], undisturbed[1][name])
 
 
+@pytest.mark.process
 def test_a_really_full_disk(prepared, undisturbed, folder: Path) -> None:
     """In a mount namespace of its own, the sweep lies on a file system of 100 kB."""
     layout, _ = prepared("full")

@@ -46,6 +46,7 @@ def test_every_alert_leads_to_its_entry_in_the_runbook() -> None:
     assert set(re.findall(r'href="#([^"]+)"', page)) <= headings
 
 
+@pytest.mark.process
 def test_a_port_in_use_names_the_process_that_has_it() -> None:
     program = (
         "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); input()"

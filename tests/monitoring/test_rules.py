@@ -36,10 +36,12 @@ def copy(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.process
 def test_the_configuration_is_valid(copy: Path) -> None:
     promtool("check", "config", "prometheus.yml", cwd=copy)
 
 
+@pytest.mark.process
 def test_every_rule_and_alert_behaves(copy: Path) -> None:
     promtool("test", "rules", "rules.yml", cwd=copy)
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from storage.layout import TrialLayout
 from storage.samples import read_plan
@@ -89,6 +90,7 @@ def check(trial: TrialLayout) -> int:
     return len(samples.committed)
 
 
+@pytest.mark.process
 def test_killed_at_any_moment_and_run_again_gives_the_undisturbed_trial(
     tmp_path: Path, tree: Callable[[Path], dict[str, bytes]]
 ) -> None:

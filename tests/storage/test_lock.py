@@ -53,6 +53,7 @@ def test_a_second_command_is_refused_until_the_first_ends(layout, file_system) -
         pass
 
 
+@pytest.mark.process
 def test_a_killed_command_holds_nothing(layout, file_system) -> None:
     holder = subprocess.Popen([sys.executable, "-c", HOLD, layout.root], stdout=subprocess.PIPE, text=True)
     assert holder.stdout.readline() == "held\n"

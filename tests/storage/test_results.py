@@ -121,6 +121,7 @@ print(results.load().support_size.sel(trial="0a").values.tolist(), len(str(resul
 """
 
 
+@pytest.mark.process
 def test_plain_xarray_reads_it_without_a_warning(sweep: SweepLayout, tmp_path: Path) -> None:
     write_results(sweep, COORDS, VALUES, ATTRIBUTES)
     command = [sys.executable, "-W", "error", "-c", PLAIN_READER, str(sweep.results)]
@@ -130,6 +131,7 @@ def test_plain_xarray_reads_it_without_a_warning(sweep: SweepLayout, tmp_path: P
         results.load()
 
 
+@pytest.mark.process
 def test_the_same_inputs_give_the_same_bytes_in_another_process(
     sweep: SweepLayout, tmp_path: Path, tree: Callable[[Path], dict[str, bytes]]
 ) -> None:

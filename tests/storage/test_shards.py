@@ -243,6 +243,7 @@ assert not list(trial.root.rglob("*.partial")), list(trial.root.rglob("*.partial
 """
 
 
+@pytest.mark.process
 def test_a_file_that_cannot_grow_ends_the_write_with_its_name(trial: TrialLayout) -> None:
     unmeasured = {
         name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")
@@ -263,6 +264,7 @@ def _can_mount() -> bool:
         return False
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not _can_mount(), reason="needs a file system of its own, which this system does not grant")
 @pytest.mark.parametrize(
     ("kind", "reason"), [("full", "No space left on device"), ("read-only", "Read-only file system")]

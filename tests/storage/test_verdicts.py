@@ -122,6 +122,7 @@ def start(sweep: SweepLayout, writer: int, lines: int) -> "subprocess.Popen[str]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=os.getcwd())
 
 
+@pytest.mark.process
 def test_several_writers_lose_no_line(sweep: SweepLayout) -> None:
     sweep.root.mkdir(parents=True)
     writers, lines = 4, 40
@@ -136,6 +137,7 @@ def test_several_writers_lose_no_line(sweep: SweepLayout) -> None:
     assert len(sweep.verdicts.read_bytes().splitlines()) == writers * lines
 
 
+@pytest.mark.process
 def test_a_writer_killed_at_any_moment_loses_nothing_acknowledged(sweep: SweepLayout) -> None:
     sweep.root.mkdir(parents=True)
     acknowledged = []

@@ -44,7 +44,7 @@ POOL = {"model": {"family": "known-support", "pool": 40}, "train": {"steps": 6}}
 @pytest.fixture
 def sampled(prepared):
     """A sweep whose one trial is complete: 300 images at step 5, 600 at step 6."""
-    layout, spec = prepared(**POOL, seeds=1)
+    layout, spec = prepared(**POOL, seeds=1, collisions={"sample_sizes": [10, 100], "threshold": 32})
     (trial,) = spec.trials()
     draw(layout, trial)
     return layout, spec, trial
@@ -159,10 +159,11 @@ def test_a_damaged_shard_stops_only_its_own_snapshot(sampled) -> None:
 
 def test_a_large_snapshot_is_compared_while_it_is_drawn(prepared, monkeypatch) -> None:
     monkeypatch.setattr(measuring, "BEGIN_IMAGES", 400)
-    layout, spec = prepared(**POOL, seeds=1, samples={"snapshots": [], "final_images": 5 * 8192})
+    monkeypatch.setattr("storage.plan._LARGEST_SHARD_IMAGES", 512)
+    layout, spec = prepared(**POOL, seeds=1, samples={"snapshots": [], "final_images": 10 * 512})
     (trial,) = spec.trials()
     compared = []
-    for shards in (1, 2, 2, 10, 10):  # of 10, of 4,096 images each
+    for shards in (1, 2, 2, 10, 10):  # of 10, of 512 images each
         draw(layout, trial, slice(0, shards))
         seen = []
         wanted = wanted_of(layout, spec, 0)
@@ -175,7 +176,7 @@ def test_a_large_snapshot_is_compared_while_it_is_drawn(prepared, monkeypatch) -
     def pairs_of(images: int) -> int:
         return images * (images - 1) // 2 + images * 300
 
-    sizes = [0, 4096, 8192, 8192, 40960, 40960]
+    sizes = [0, 512, 1024, 1024, 5120, 5120]
     assert compared == [
         pairs_of(after) - pairs_of(before) + (real if not before else 0) for before, after in itertools.pairwise(sizes)
     ]

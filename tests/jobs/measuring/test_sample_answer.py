@@ -135,7 +135,7 @@ def test_a_page_for_features_has_no_pictures(folder: Path) -> None:
 def test_the_classifier_is_trained_once_and_features_are_kept(files, folder, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
     train = space_module.train_classifier
-    settings = ClassifierSettings(least_steps=200, epochs=1)
+    settings = ClassifierSettings(least_steps=200, epochs=1, batch_size=32)
     monkeypatch.setattr(
         space_module, "train_classifier", lambda *images, **options: train(*images, settings, **options)
     )

@@ -17,7 +17,7 @@ from jobs.report.results_json import samples_json
 from jobs.report.sample_page import write_sample_report
 from jobs.show import sample_lines
 from jobs.strict import SpecError
-from tests.conftest import Ganlab
+from tests.conftest import Command
 
 SILENT = Console(quiet=True)
 POOL = np.random.default_rng(3).integers(1, 256, (60, 3, 8, 8), dtype=np.uint8)
@@ -184,19 +184,19 @@ def test_remedies_are_options_of_the_command_line(folder: Path) -> None:
     assert open_samples(pictures, Reading(frames="all")).source.shape[0] == 6
 
 
-def test_the_command_line_takes_the_options(folder: Path, ganlab: Ganlab) -> None:
+def test_the_command_line_takes_the_options(folder: Path, command: Command) -> None:
     pictures = save_pictures(folder / "pictures", POOL)
     (pictures / "bad.png").write_text("text")
-    refused = ganlab("measure", pictures, "--threshold", "1")
-    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    refused = command("measure", pictures, "--threshold", "1")
+    assert (refused.exit_code, refused.stderr.count("\n")) == (2, 1)
     assert "--skip-unreadable" in refused.stderr
     np.savez(folder / "a.npz", real=POOL, fake=POOL)
-    done = ganlab("measure", pictures, "--reference", "a.npz:real", "--skip-unreadable", "--frames", "first", "--json")
-    assert done.returncode == 0, done.stderr
+    done = command("measure", pictures, "--reference", "a.npz:real", "--skip-unreadable", "--frames", "first", "--json")
+    assert done.exit_code == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["read"]["left_out"] == {"unreadable": 1}
     assert found["real"]["read"]["member"] == "real"
     half = half_written(folder / "half.zarr", 30)
-    assert ganlab("measure", half, "--threshold", "1").returncode == 2
-    done = ganlab("measure", half, "--threshold", "1", "--allow-missing")
+    assert command("measure", half, "--threshold", "1").exit_code == 2
+    done = command("measure", half, "--threshold", "1", "--allow-missing")
     assert "left out: 30 images whose chunks are not stored" in done.stdout

@@ -5,10 +5,9 @@ import stat
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from jobs.cli import main
 from storage.layout import SweepLayout
+from tests.command_line import call
 from tests.jobs.review.conftest import Served
 
 EVIL = "evil.example"
@@ -200,6 +199,6 @@ def test_other_hosts_are_served_when_asked_for_with_a_warning_until_told_to_end(
 )  # fmt: skip
 def test_what_cannot_be_served_is_one_line(served: Served, arguments: list[str], words: str) -> None:
     given = [each.replace("PORT", str(served.port)) for each in arguments]
-    ended = CliRunner().invoke(main, ["review", str(served.layout.root), *given])
+    ended = call("review", served.layout.root, *given)
     assert ended.exit_code == 2
     assert words in ended.stderr

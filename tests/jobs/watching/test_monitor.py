@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from storage.layout import SweepLayout
 from storage.lock import sweep_lock
 from storage.outcome import Outcome, write_outcome
 from storage.verdicts import Verdict, append_verdict
+from tests.command_line import call
 from tests.monitoring.prometheus import until
 from tests.monitoring.simulated import simulated
 
@@ -257,6 +257,7 @@ def test_the_terminal_shows_the_same(sweep: SweepLayout) -> None:
     assert "6.0 of 12 busy" in shown
 
 
+@pytest.mark.process
 def test_monitor_serves_until_it_is_told_to_end(sweep: SweepLayout) -> None:
     shutil.rmtree(sweep.cluster)
     command = [Path(sys.executable).with_name("ganlab"), "monitor", str(sweep.root), "--port", "0"]
@@ -277,15 +278,13 @@ def test_monitor_serves_until_it_is_told_to_end(sweep: SweepLayout) -> None:
         assert words in said
 
 
-def test_a_port_in_use_and_a_folder_that_is_no_sweep(
-    sweep: SweepLayout, ganlab: Callable[..., subprocess.CompletedProcess[str]], folder: Path
-) -> None:
+def test_a_port_in_use_and_a_folder_that_is_no_sweep(sweep: SweepLayout, folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
-        taken = ganlab("monitor", sweep.root, "--port", str(port))
-    assert taken.returncode == 2
+        taken = call("monitor", sweep.root, "--port", str(port))
+    assert taken.exit_code == 2
     assert f"port {port} is in use by process {os.getpid()} of " in taken.stderr.splitlines()[-1]
-    none = ganlab("monitor", folder)
-    assert none.returncode == 2
+    none = call("monitor", folder)
+    assert none.exit_code == 2
     assert "no sweep here" in none.stderr
     assert len(none.stderr.strip().splitlines()) == 1
