@@ -4,6 +4,7 @@ Invariant: each sentence says what one statistic says and no more; where the sam
 is said of their diversity.
 """
 
+import math
 from collections.abc import Iterator
 
 from jobs.report.table import Measured, Results, Row, Table, magnitude, number_words
@@ -31,15 +32,25 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
 def relative_words(ratio: Measured) -> str:
     """A diversity ratio as how often generated images are duplicates, against real ones."""
     if ratio.is_lower_bound:
-        return f"at most {1 / ratio.low:.2g} times as often as two real ones"
-    times = [f"{1 / value:.2g}" if value > 0 else "∞" for value in (ratio.value, ratio.high, ratio.low)]
+        return f"at most {times_words(ratio.low)} times as often as two real ones"
+    times = [times_words(value) for value in (ratio.value, ratio.high, ratio.low)]
     return f"{times[0]} times ({times[1]} – {times[2]}) as often as two real ones"
+
+
+def times_words(ratio: float) -> str:
+    """How many times as often generated images are duplicates, of a diversity ratio, to two digits."""
+    times = 1 / ratio if ratio > 0 else math.inf
+    return f"{times:.2g}" if times < 10 else magnitude(times)
 
 
 def _relative(row: Row) -> str:
     ratio = row.interval("diversity_ratio")
     if ratio is None:
         return "Without real images nothing is known of how diverse they are beside these, nor of their quality."
+    if ratio.low == 0 and ratio.is_lower_bound:
+        return (
+            "Neither two generated images nor two real ones are duplicates: nothing is said of one against the other."
+        )
     words = f"two generated images are duplicates {relative_words(ratio)}."
     if ratio.low <= 1 <= ratio.high:
         return f"No less diverse than the real images: {words}"

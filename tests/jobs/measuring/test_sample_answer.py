@@ -352,3 +352,22 @@ def test_the_interval_of_the_ratio_is_that_of_all_pairs_of_the_sample(folder: Pa
     assert given["diversity_ratio"] == pytest.approx(found.ratio)
     assert given["diversity_ratio_low"] == pytest.approx(found.ratio_low, rel=0.25)
     assert given["diversity_ratio_high"] == pytest.approx(found.ratio_high, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "words"),
+    [
+        (None, r"No less diverse .* duplicates at most [\d.k]+ times as often as two real ones\."),
+        (500.0, "Neither two generated images nor two real ones are duplicates"),
+    ],
+)
+def test_without_a_duplicate_the_ratio_is_a_bound(folder: Path, threshold: float | None, words: str) -> None:
+    random = np.random.default_rng(0)
+    np.save(folder / "real.npy", random.integers(0, 256, (600, 1, 8, 8), dtype=np.uint8))
+    np.save(folder / "samples.npy", random.integers(0, 256, (40, 1, 8, 8), dtype=np.uint8))
+    answer = measure_path(folder / "samples.npy", threshold, folder / "real.npy", None, SILENT)
+    given = samples_json(answer)
+    assert given["duplicates"] == 0
+    assert given["diversity_ratio"] == given["diversity_ratio_low"]
+    assert given["diversity_ratio_high"] is None
+    assert re.match(words, next(sample_lines(answer)))
