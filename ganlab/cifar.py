@@ -109,7 +109,7 @@ def _pickled(file: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     except EOFError as error:
         raise _faulty(file, "is cut short") from error
     except Exception as error:  # a damaged pickle can raise nearly anything
-        cut = "truncated" in str(error)
+        cut = "truncated" in str(error)  # the unpickler has no other name for it
         raise _faulty(file, "is cut short" if cut else f"is not a CIFAR-10 batch ({str(error)[:80]!r})") from error
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (RECORDS, PIXELS):
         got = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__

@@ -14,6 +14,7 @@ from ganlab.duplicate_distance import DuplicateDistance
 from ganlab.support import Estimate, estimate
 
 FACTORS = (0.9, 1.0, 1.1)
+COLLAPSED_RATIO = 0.01
 _HALF = 0.5  # a pair, added to both counts whose ratio is formed: either may be 0
 
 
@@ -121,6 +122,23 @@ def diversity_of(generated: Estimate, curve: CorrelationCurve, real: DuplicateDi
         return Diversity(real, generated, low, math.inf)
     below = math.hypot(math.log(centre / generated.p2_low), math.log(here / nearer))
     return Diversity(real, generated, low, math.exp(below) / centre)
+
+
+def collapsed(ratio_high: float) -> bool:
+    """Return whether a generator has collapsed: duplicates are over 100 times as frequent as among the real images.
+
+    The ratio means the same at any threshold, since both frequencies are at the same one, and at any sample size, since
+    both are shares of pairs. The share of the largest mode would not do: it grows with the threshold, and it is biased
+    upwards in small samples. Where 1 in 10⁴ pairs of real images is a duplicate, a mode with a tenth of the samples
+    reaches the limit by itself. The end of the interval is taken so that a few duplicates by chance are no collapse.
+
+    Parameters
+    ----------
+    ratio_high : float
+        Upper end of the interval of the diversity ratio, p2 of the real over p2 of the generated images; infinite without
+        a duplicate, not a number without real images.
+    """
+    return ratio_high < COLLAPSED_RATIO
 
 
 def sensitivity(squared: npt.ArrayLike, samples: int, distance: float) -> CorrelationCurve:

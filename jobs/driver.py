@@ -19,10 +19,11 @@ from jobs.progress import PairsBar, stderr_console
 from jobs.report.sweep_page import write_report
 from jobs.spec import Spec, SpecError, TrialSettings, load_spec
 from jobs.submit import load_site, trials_on
-from jobs.sweep import sweep_trials, trial_state
+from jobs.sweep import sweep_trials
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
 from storage.samples import DamagedShardError
+from storage.trial_state import read_end
 
 LOOK_EVERY_S = 3.0
 PUBLISH_EVERY_S, PUBLISH_SHARE = 30.0, 0.05  # results are rewritten no more often, and take no more of the time
@@ -67,7 +68,7 @@ class Results:
     def update(self, map: Map, progress: Progress) -> Measured:
         """Measure what has become complete since the last time."""
         trials = [trial for trial in sweep_trials(self._layout, self._spec) if trial.id not in self._settled]
-        ended = {trial.id for trial in trials if trial_state(self._layout, trial.id)}
+        ended = {trial.id for trial in trials if read_end(self._layout.trial(trial.id))}
         compared = False
 
         def noticed(done: float, total: float, left: int) -> None:
@@ -94,7 +95,8 @@ class Results:
         """Write ``results.zarr`` and the report from all records there are."""
         started = time.monotonic()
         trials = sweep_trials(self._layout, self._spec)
-        write_answers(self._layout, self._spec, trials, measured.real)
+        training = not self._layout.trained.exists()
+        write_answers(self._layout, self._spec, trials, measured.real, active=training)
         write_report(self._layout)
         ended = time.monotonic()
         self._news, self._due_at = False, ended + max(PUBLISH_EVERY_S, (ended - started) / PUBLISH_SHARE)

@@ -15,8 +15,9 @@ from types import TracebackType
 from typing import Any
 
 from jobs.strict import SpecError, one_line
-from storage.atomic import write_bytes
+from storage.atomic import WriteError, write_bytes
 from storage.layout import SweepLayout
+from storage.outcome import Failure
 
 PACKAGES = ("cluster", "ganlab", "jobs", "monitoring", "storage")
 LONGEST = 400  # characters of an error's own text
@@ -28,11 +29,11 @@ _NOT_USERS = (
 
 
 class TrialFailedError(RuntimeError):
-    """A worker's failure that is recorded already: its line, and whether the user's code raised it."""
+    """A worker's failure that is recorded already: its line, its cause, and whether the user's code raised it."""
 
-    def __init__(self, line: str, of_user: bool) -> None:
-        super().__init__(line, of_user)
-        self.line, self.of_user = line, of_user
+    def __init__(self, line: str, of_user: bool, kind: Failure) -> None:
+        super().__init__(line, of_user, kind)
+        self.line, self.of_user, self.kind = line, of_user, kind
 
     def __str__(self) -> str:
         return self.line
@@ -51,7 +52,8 @@ def record_failure(layout: SweepLayout, trial: Any, error: BaseException, rank: 
     place = user_place(error, trial.model.family, layout.own_code)
     text = "".join(traceback.format_exception(error))
     line = _line(error, place, write_log(layout, trial.id, text, rank))
-    return TrialFailedError(line, place is not None)
+    kind = Failure.DISK if isinstance(error, WriteError) else Failure.ERROR
+    return TrialFailedError(line, place is not None, kind)
 
 
 def write_log(layout: SweepLayout, trial_id: str, text: str, rank: int = 0) -> Path | None:

@@ -53,11 +53,12 @@ from jobs.progress import Bar, PairsBar, SweepProgress, reading_bar
 from jobs.report.sweep_page import write_report
 from jobs.sections import Threshold
 from jobs.spec import Spec, SpecError, load_spec
-from jobs.sweep import run_trials, sweep_trials, trial_state, trials_at_a_time, try_failed_again, unfinished
+from jobs.sweep import run_trials, sweep_trials, trials_at_a_time, try_failed_again, unfinished
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
 from storage.lock import SweepBusyError, lock_holder, sweep_lock
 from storage.reference import read_reference, write_reference
+from storage.trial_state import read_end
 
 RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
 FAILURES_SHOWN = 5  # at the end of a run; `ganlab status` shows all
@@ -74,10 +75,10 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
         prepare_folder(spec, layout, dataset)
         train_all(spec, layout, console, local_ray, trials_at_a_time(spec, local_resources()))
         measure_all(spec, layout, console)
-    states = {trial.id: trial_state(layout, trial.id) for trial in sweep_trials(layout, spec)}
-    failed = {trial_id: state for trial_id, state in states.items() if state is None or state.status == "failed"}
-    for trial_id, state in islice(failed.items(), FAILURES_SHOWN):
-        reason = state.reason if state else "not tried to its end"
+    ends = {trial.id: read_end(layout.trial(trial.id)) for trial in sweep_trials(layout, spec)}
+    failed = {trial_id: end for trial_id, end in ends.items() if end is None or end.status == "failed"}
+    for trial_id, end in islice(failed.items(), FAILURES_SHOWN):
+        reason = end.reason if end else "not tried to its end"
         console.print(f"failed: {trial_id}: {reason}", markup=False)
     return len(failed)
 
@@ -137,7 +138,7 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
 
 def check_unused(layout: SweepLayout) -> None:
     """Raise SweepBusyError when another command, or jobs on SLURM, work on the sweep."""
-    from jobs.submit import on_slurm  # late: most sweeps never meet SLURM
+    from jobs.watching.slurm_view import on_slurm  # late: most sweeps never meet SLURM
 
     slurm = on_slurm(layout)
     if (holder := lock_holder(layout) or (slurm.holder if slurm else None)) is not None:
@@ -167,7 +168,7 @@ def train_all(
         console.print(f"Training: all {len(trials)} trials are done")
         return
     steps = {trial.id: trial.train.steps for trial in trials}
-    ended = {trial.id: state.status for trial in trials if (state := trial_state(layout, trial.id))}
+    ended = {trial.id: end.status for trial in trials if (end := read_end(layout.trial(trial.id)))}
     with ray(), Bar(console, "Training", sum(steps.values())) as bar:
         run_trials(layout, spec, SweepProgress(bar, steps, ended), concurrent)
 

@@ -12,6 +12,8 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from storage.trial_state import TrialState
+
 LINE_EVERY_S = 20.0  # between two lines of a log
 QUIET_S = 1.0  # work beside the main one that is done sooner is not mentioned
 
@@ -81,7 +83,7 @@ class SweepProgress:
     def advanced(self, trial_id: str, row: Mapping[str, Any]) -> None:
         """A trial reported."""
         if "steps_per_second" in row:
-            self._states[trial_id] = "running"
+            self._states[trial_id] = TrialState.RUNNING
             self._reached[trial_id] = row["step"]
             self._rates[trial_id] = row["steps_per_second"]
             self._show()
@@ -98,16 +100,14 @@ class SweepProgress:
         self._states[trial_id] = state
         self._reached[trial_id] = self._steps.get(trial_id, 0)
         self._rates.pop(trial_id, None)
-        if state == "failed":
+        if state == TrialState.FAILED:
             self._bar.say(f"trial {trial_id} failed: {reason}")
         self._show()
 
     def _show(self) -> None:
         counts = Counter(self._states.values())
-        waiting = len(self._steps) - sum(counts.values())
-        shown = [f"{counts[state]} {state}" for state in ("completed", "stopped", "failed", "running") if counts[state]]
-        if waiting > 0:
-            shown.append(f"{waiting} waiting")
+        counts[TrialState.WAITING] = len(self._steps) - sum(counts.values())
+        shown = [f"{counts[state]} {state}" for state in TrialState if counts[state] > 0]
         rate = sum(self._rates.values())
         note = ", ".join(shown) + (f" · {rate:.0f} steps/s" if rate else "")
         self._bar.update(sum(self._reached.values()), note)

@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.failures import record_failure
 from jobs.spec import Spec, TrialSettings
-from storage.attempts import begin_attempt, end_attempt
+from storage.attempts import Cause, begin_attempt, end_attempt, end_with_outcome
 from storage.layout import SweepLayout
 from storage.outcome import Outcome
 
@@ -78,11 +78,12 @@ def run_replicas(
                 told = partial(report_other, trial.id)
                 outcome = run_trial(sweep, trial, told, together=partial(replicas.join, number), **options)
         except Interrupted as interruption:
-            end_attempt(own, "preempted", str(interruption))
+            end_attempt(own, Cause.PREEMPTED, str(interruption))
         except Exception as error:
-            end_attempt(own, "error", str(record_failure(layout, trial, error)))
+            failure = record_failure(layout, trial, error)
+            end_attempt(own, Cause.ERROR, str(failure), failure.kind)
         else:
-            end_attempt(own, outcome.status, outcome.reason or "")
+            end_with_outcome(own, outcome)
 
     with ThreadPoolExecutor(len(trials)) as threads:
         others = [threads.submit(other, number) for number in range(1, len(trials))]

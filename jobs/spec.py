@@ -14,12 +14,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, field_validator
 
 from ganlab.datasets import DATASETS, AnyDataset
+from jobs.checkpoints import FORM, PREFIX, settle_checkpoints, told_apart
 from jobs.checks import check_number, check_search, check_sections
 from jobs.data import science
-from jobs.imported import FORM, PREFIX, settle_checkpoints, told_apart
 from jobs.search_words import KINDS, Word, combinations, fill, find_words
 from jobs.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
-from jobs.strict import KeyPath, SpecError, dotted, nearest, override, read_mapping, settings_file, shown, validate
+from jobs.strict import (
+    Fault,
+    KeyPath,
+    SpecError,
+    dotted,
+    nearest,
+    override,
+    read_mapping,
+    settings_file,
+    shown,
+    validate,
+)
 from storage.statistics import reserved_names
 
 __all__ = [
@@ -230,7 +241,7 @@ def load_spec(path: str | Path, overrides: Sequence[str] = ()) -> Spec:
         return check_spec(data, everything, file.absolute().parent)
     except SpecError as error:
         blamed = [f"--set {assignment}" for key, assignment in applied.items() if error.path[: len(key)] == key]
-        raise SpecError(error.text, error.path, blamed[-1] if blamed else everything) from error
+        raise error.at(source=blamed[-1] if blamed else everything) from error
 
 
 def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = None) -> Spec:
@@ -247,14 +258,14 @@ def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = 
             )
     spec = validate(Spec, data, (), _section_classes(data))
     spec._source, spec._folder = source, folder or Path.cwd()
-    check_sections(spec)
+    check_sections(spec.samples, spec.collisions, spec.seeds)
     words, first = spec.space(), _first(spec)
     for word in words:
         if word.key == "model" and not (word.kind == "grid_search" and all(isinstance(x, dict) for x in word.values)):
             raise SpecError(f"got {word.kind} of {shown(word.values[0])}; allowed: grid_search of mappings, each a whole "
                             "model with its family", ("model", word.kind))  # fmt: skip
-    check_search(spec, words)
-    check_number(spec, words)
+    check_search(spec.search, spec.resources, spec.seeds, words)
+    check_number(spec.search, spec.seeds, words)
     try:
         _resolve(spec, first)
     except SpecError as error:
@@ -386,14 +397,14 @@ def _under(error: SpecError, word: Word) -> bool:
 def _at_alternative(error: SpecError, word: Word | None, index: int) -> SpecError:
     """Put the fault of one alternative at its place in the file."""
     whole = word is not None and word.key == "model" and _under(error, word)  # the key stands in one of the models
-    if word is None or (error.text.startswith("unknown key") and not whole):
+    if word is None or (error.kind is Fault.UNKNOWN_KEY and not whole):
         return error
     depth = len(word.path)
     if not _under(error, word):
-        return SpecError(f"{error.text} (with {word.key} = {shown(word.values[index])})", error.path)
-    fraction = word.kind in ("uniform", "loguniform") and "a whole number" in error.text
+        return error.at(more=f" (with {word.key} = {shown(word.values[index])})")
+    fraction = word.kind in ("uniform", "loguniform") and error.kind is Fault.NOT_WHOLE
     hint = f"; {word.kind} draws fractions: use choice or grid_search" if fraction else ""
-    return SpecError(error.text + hint, (*word.path, word.kind, index, *error.path[depth:]))
+    return error.at((*word.path, word.kind, index, *error.path[depth:]), more=hint)
 
 
 def _at(data: Any, path: Sequence[str]) -> Any:

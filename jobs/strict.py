@@ -10,8 +10,9 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from enum import Enum, auto
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,12 +21,25 @@ KeyPath = tuple[str | int, ...]
 Settings = TypeVar("Settings", bound=BaseModel)
 
 
+class Fault(Enum):
+    """Kind of a fault, as far as it decides what else is said of it."""
+
+    UNKNOWN_KEY = auto()
+    NOT_WHOLE = auto()
+    """A value that was refused where numbers must be whole."""
+    OTHER = auto()
+
+
 class SpecError(ValueError):
     """A fault in a settings file or in ``--set``; its text is one line: where, what was found, what is allowed."""
 
-    def __init__(self, text: str, path: KeyPath = (), source: str = "") -> None:
-        self.text, self.path = one_line(text), path
+    def __init__(self, text: str, path: KeyPath = (), source: str = "", kind: Fault = Fault.OTHER) -> None:
+        self.text, self.path, self.kind = one_line(text), path, kind
         super().__init__(": ".join(part for part in (source, dotted(path), self.text) if part))
+
+    def at(self, path: KeyPath | None = None, source: str = "", more: str = "") -> Self:
+        """Return the same fault at another place, with `more` behind its text."""
+        return type(self)(self.text + more, self.path if path is None else path, source, self.kind)
 
 
 def one_line(text: str) -> str:
@@ -257,7 +271,9 @@ def _explained(
         if key in others or not hint:
             hint = nearest(key, list(others), others)
         got = shown(fault["input"])
-        return SpecError(f"unknown key (with the value {got}); allowed: {', '.join(known)}{hint}", where)
+        return SpecError(
+            f"unknown key (with the value {got}); allowed: {', '.join(known)}{hint}", where, kind=Fault.UNKNOWN_KEY
+        )
     if fault["type"] == "value_error":
         return SpecError(fault["msg"].removeprefix("Value error, "), where)
     pattern = fault["ctx"]["pattern"] if fault["type"] == "string_pattern_mismatch" else None
@@ -274,7 +290,8 @@ def _explained(
             return SpecError(f"is missing; allowed: {_either(choices)}", where)
         got, allowed = got[key], _either(choices)
         hint = nearest(got, choices) if isinstance(got, str) else ""
-    return SpecError(f"got {shown(got)}; allowed: {allowed}{hint}", where)
+    kind = Fault.NOT_WHOLE if schema.is_whole(place, data) else Fault.OTHER
+    return SpecError(f"got {shown(got)}; allowed: {allowed}{hint}", where, kind=kind)
 
 
 def _in_data(data: Any, location: tuple[int | str, ...], missing: bool) -> KeyPath:
@@ -347,6 +364,12 @@ class _Schema:
         schema = self.at(place, data)
         branches = schema.get("anyOf", [schema])
         return [str(value) for branch in branches for value in branch.get("enum", [branch.get("const")]) if value]
+
+    def is_whole(self, place: KeyPath, data: Any) -> bool:
+        """Whether numbers there must be whole."""
+        schema = self.at(place, data)
+        kinds = {self._resolved(branch, None).get("type") for branch in schema.get("anyOf", [schema])}
+        return "integer" in kinds and "number" not in kinds
 
     def describe(self, place: KeyPath, data: Any) -> str:
         """Say what a value may be."""

@@ -6,7 +6,6 @@ of the code made at submission, whatever happens to the checkout while they wait
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,18 +14,17 @@ from rich.console import Console
 
 from cluster.site import Site, shipped_sites
 from jobs.strict import SpecError, read_mapping, settings_file, validate
+from jobs.watching.slurm_view import OnSlurm, on_slurm
 from storage.atomic import whole_folder, write_bytes
 from storage.layout import SweepLayout
 from storage.lock import sweep_lock
 
 if TYPE_CHECKING:
-    from cluster.rendezvous import Head, WorkerState
-    from cluster.scheduler import QueuedJob, Submission
+    from cluster.scheduler import Submission
     from cluster.slurm import Jobs
     from jobs.spec import Spec
 
 PACKAGES = ("cluster", "ganlab", "jobs", "monitoring", "storage")
-ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"}  # what SLURM remembers for a while, and is over
 
 
 def load_site(path: str | Path) -> Site:
@@ -42,7 +40,7 @@ def load_site(path: str | Path) -> Site:
     try:
         return validate(Site, data)
     except SpecError as error:
-        raise SpecError(error.text, error.path, str(file)) from error
+        raise error.at(source=str(file)) from error
 
 
 def trials_on(spec: "Spec", site: Site) -> int:
@@ -140,58 +138,6 @@ def copy_code(layout: SweepLayout) -> None:
     with whole_folder(layout.code) as folder:
         for package in PACKAGES:
             shutil.copytree(source / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
-
-
-@dataclass(frozen=True)
-class OnSlurm:
-    """How a submitted sweep stands, by its files and one question to the scheduler.
-
-    Attributes
-    ----------
-    submission, head, workers
-        What was submitted; what the controller and the worker jobs say of themselves.
-    cancelled
-        The user has cancelled it.
-    jobs
-        Jobs that wait or run; None when the scheduler did not answer, then `unknown` says why.
-    """
-
-    submission: "Submission"
-    head: "Head | None"
-    workers: "list[WorkerState]"
-    cancelled: bool
-    jobs: "list[QueuedJob] | None"
-    unknown: str = ""
-
-    @property
-    def holder(self) -> str | None:
-        """Who works on the sweep, in words; None when nobody does any more."""
-        who = f"submitted {self.submission.submitted} by {self.submission.user} from {self.submission.host}"
-        if self.jobs is None:  # perhaps this machine sees the folder but not SLURM
-            ended = self.cancelled or (self.head is not None and self.head.state in ("done", "failed"))
-            return None if ended else f"SLURM jobs that may still run ({who}; {self.unknown})"
-        if not self.jobs:
-            return None
-        return f"SLURM jobs {', '.join(job.id for job in self.jobs)} ({who}; `ganlab cancel` ends them)"
-
-
-def on_slurm(layout: SweepLayout) -> OnSlurm | None:
-    """How the sweep stands on SLURM; None when it was never submitted."""
-    if not layout.cluster.is_dir():
-        return None
-    from cluster.rendezvous import ClusterFolder, read_head, read_workers
-    from cluster.scheduler import SchedulerError, queue, read_submission
-
-    submission = read_submission(layout.cluster)
-    if submission is None:
-        return None
-    jobs, unknown = None, ""
-    try:
-        jobs = [job for job in queue(submission) if job.state not in ENDED]
-    except SchedulerError as error:
-        unknown = str(error)
-    cancelled = ClusterFolder(layout.cluster).cancelled.exists()
-    return OnSlurm(submission, read_head(layout.cluster), read_workers(layout.cluster), cancelled, jobs, unknown)
 
 
 def cancel_sweep(layout: SweepLayout) -> OnSlurm:

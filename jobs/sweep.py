@@ -7,7 +7,6 @@ sweep that was killed goes on with exactly the trials that are not done.
 import logging
 import os
 import pickle
-import re
 import socket
 import tempfile
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import Any
 
 from cluster.leaving import busy, leaving
 from cluster.memory import MemoryKills
+from cluster.ray_errors import last_error, names_lost_node, process_end
 from jobs.failures import record_failure, shortened, write_log
 from jobs.progress import SweepProgress
 from jobs.spec import Spec, TrialSettings
@@ -26,6 +26,7 @@ from storage.attempts import (
     Cause,
     begin_attempt,
     end_attempt,
+    end_with_outcome,
     failures_in_a_row,
     forget_failure,
     is_running,
@@ -33,17 +34,8 @@ from storage.attempts import (
 )
 from storage.history import newest, read_history
 from storage.layout import SweepLayout
-from storage.outcome import Outcome, read_outcome, write_outcome
-from storage.samples import all_committed
-
-
-def trial_state(layout: SweepLayout, trial_id: str) -> Outcome | None:
-    """How the trial ended, or None while it is not done; completed counts only with every shard committed."""
-    own = layout.trial(trial_id)
-    outcome = read_outcome(own)
-    if outcome is not None and outcome.status == "completed" and not all_committed(own):
-        return None
-    return outcome
+from storage.outcome import Failure, Outcome, write_outcome
+from storage.trial_state import read_end
 
 
 def sweep_trials(layout: SweepLayout, spec: Spec) -> list[TrialSettings]:
@@ -58,13 +50,13 @@ def sweep_trials(layout: SweepLayout, spec: Spec) -> list[TrialSettings]:
 
 def unfinished(layout: SweepLayout, trials: Sequence[TrialSettings]) -> list[TrialSettings]:
     """Trials still to run: those without an outcome."""
-    return [trial for trial in trials if trial_state(layout, trial.id) is None]
+    return [trial for trial in trials if read_end(layout.trial(trial.id)) is None]
 
 
 def try_failed_again(layout: SweepLayout, trials: Sequence[TrialSettings]) -> None:
     """Forget how trials failed, so that they run again: once for each time the user asks for the sweep."""
     for trial in trials:
-        if (state := trial_state(layout, trial.id)) is not None and state.status == "failed":
+        if (state := read_end(layout.trial(trial.id))) is not None and state.status == "failed":
             forget_failure(layout.trial(trial.id))
 
 
@@ -93,24 +85,25 @@ class _Work:
             tune.report(dict(latest))
 
         # It may have ended already: given up by the driver, or its last word was lost with its node.
-        outcome = trial_state(layout, trial.id)
+        outcome = read_end(own)
         if outcome is None and others and failures_in_a_row(own):
             tune.report({**latest, "alone": True})  # together they failed
             return
         if outcome is None:
             begin_attempt(own)
-            beside = [each for each in others if trial_state(layout, each.id) is None]
+            beside = [each for each in others if read_end(layout.trial(each.id)) is None]
             try:
                 outcome = self._train(trial, report, beside, latest["others"].__setitem__)
             except Interrupted as interruption:
-                end_attempt(own, "preempted", str(interruption))
+                end_attempt(own, Cause.PREEMPTED, str(interruption))
                 raise
             except (Exception, SystemExit) as error:
                 failure = record_failure(layout, trial, error)
-                end_attempt(own, "node_lost" if _names_lost_node(error) else "error", str(failure))
+                cause = Cause.NODE_LOST if names_lost_node(error) else Cause.ERROR
+                end_attempt(own, cause, str(failure), failure.kind)
                 raise failure from error
-            end_attempt(own, outcome.status, outcome.reason or "")
-        ends = {each.id: asdict(end) for each in others if (end := trial_state(layout, each.id))}
+            end_with_outcome(own, outcome)
+        ends = {each.id: asdict(end) for each in others if (end := read_end(layout.trial(each.id)))}
         tune.report({**latest, "outcome": asdict(outcome), "ends": ends})
 
     def _train(
@@ -151,7 +144,7 @@ def register(layout: SweepLayout, trial: TrialSettings, content: Mapping[str, An
         own.root.mkdir(parents=True, exist_ok=True)
         write_json(own.settings, {**content, "settings": trial.model_dump(mode="json")})
     if is_running(read_attempts(own)):
-        end_attempt(own, "interrupted")
+        end_attempt(own, Cause.INTERRUPTED)
 
 
 def trials_at_a_time(spec: Spec, node: Mapping[str, float], nodes: int = 1) -> int:
@@ -301,7 +294,7 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
             outcome = Outcome(**last["outcome"]) if "outcome" in last else None
             if outcome is None:
                 outcome = Outcome("stopped", step=last["step"], reason="ended early by the scheduler")
-                end_attempt(layout.trial(last["trial"]), "stopped", "by the scheduler")
+                end_attempt(layout.trial(last["trial"]), Cause.STOPPED, "by the scheduler")
                 write_outcome(layout.trial(last["trial"]), outcome)
             progress.ended(last["trial"], outcome.status, outcome.reason)
             for other, end in last.get("ends", {}).items():
@@ -318,7 +311,8 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
             failures = failures_in_a_row(own)
             if attempts[-1] in failures and len(failures) > spec.resources.max_failures and not _together(trial):
                 tried = f"; tried {len(failures)} times from the same point" if len(failures) > 1 else ""
-                write_outcome(own, Outcome("failed", reason=failures[-1].reason + tried))
+                reason, failure = failures[-1].reason + tried, failures[-1].failure
+                write_outcome(own, Outcome("failed", reason=reason, failure=failure))
                 trial.max_failures = 0  # what Tune has begun again reports this outcome; if it can't start, that's all
             else:
                 progress.interrupted(trial_id, ": ".join(filter(None, (attempts[-1].cause, attempts[-1].reason))))
@@ -328,8 +322,9 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
             own = layout.trial(trial_id)
             if _together(trial):
                 return  # each is tried alone
-            if (outcome := trial_state(layout, trial_id)) is None:
-                outcome = Outcome("failed", reason=_end_of(layout, trial, trial_id, self._memory)[1])
+            if (outcome := read_end(own)) is None:
+                _, reason, failure = _end_of(layout, trial, trial_id, self._memory)
+                outcome = Outcome("failed", reason=reason, failure=failure)
                 write_outcome(own, outcome)
             progress.ended(trial_id, outcome.status, outcome.reason)
 
@@ -348,37 +343,25 @@ def _id_of(spec: Spec, trial: Any) -> str:
     return settings.id
 
 
-def _end_of(layout: SweepLayout, trial: Any, trial_id: str, memory: MemoryKills) -> tuple[Cause, str]:
+def _end_of(layout: SweepLayout, trial: Any, trial_id: str, memory: MemoryKills) -> tuple[Cause, str, Failure | None]:
     """How an attempt ended, as far as Ray and the kernel know: it could not say so itself."""
-    from ray.exceptions import ActorUnavailableError, RayActorError
-
     # Tune's own look at the error reads a copy of this file that is made only now and then.
     error: Any = trial.get_error()
     if trial.pickled_error_file and Path(trial.pickled_error_file).exists():
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-    # "Unavailable": its node fell silent and is not yet known to be dead; when a process dies, its node says so.
-    if _names_lost_node(error) or isinstance(error, ActorUnavailableError):
-        return "node_lost", ""
-    text = str(getattr(error, "cause", None) or error)
-    if not isinstance(error, RayActorError) or error.actor_init_failed or "Traceback" in text:
+    how, text, code = process_end(error)
+    if how == "node_lost":
+        return Cause.NODE_LOST, "", None
+    if how == "error":
         path = write_log(layout, trial_id, text)
-        return "error", f"{_error_in(text)}{f' (traceback: {path})' if path else ''}"
-    if code := re.search(r"exit code (-?\d+)", text):
-        return "died", f"its process exited with code {code[1]}"
-    if "low on memory" in text:
-        return "died", "its process was killed for want of memory"
-    attempts = read_attempts(layout.trial(trial_id))
-    here = bool(attempts) and attempts[-1].host == socket.gethostname()
-    return "died", f"its process was killed, or crashed{memory.said() if here else ''}"
-
-
-def _error_in(text: str) -> str:
-    """The error that a text of Ray's is about: the last line of its last traceback, or else its last line."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
-    return shortened((errors or lines or ["no reason given"])[-1])
-
-
-def _names_lost_node(error: object) -> bool:
-    """Whether an error of Ray says that a node is gone, or about to."""
-    return getattr(error, "preempted", False) or "node has died" in str(error) or "node was terminated" in str(error)
+        reason = f"{shortened(last_error(text))}{f' (traceback: {path})' if path else ''}"
+        return Cause.ERROR, reason, Failure.ERROR
+    if how == "exited":
+        reason = f"its process exited with code {code}"
+    elif how == "memory":
+        reason = "its process was killed for want of memory"
+    else:
+        attempts = read_attempts(layout.trial(trial_id))
+        here = bool(attempts) and attempts[-1].host == socket.gethostname()
+        reason = f"its process was killed, or crashed{memory.said() if here else ''}"
+    return Cause.DIED, reason, Failure.DIED

@@ -18,14 +18,15 @@ import torch
 from ganlab.families import Family, make_family
 from ganlab.fidelity import fidelity_probe
 from ganlab.train import Checkpoint, NonFiniteError, Request, train
-from jobs.imported import check_checkpoint, use_code
+from jobs.checkpoints import check_checkpoint
+from jobs.imported import use_code
 from jobs.plan import shard_plan
 from jobs.spec import TrialSettings
 from storage.atomic import make_folder, remove_partials, write_bytes
 from storage.attempts import resume_attempt
 from storage.history import HistoryWriter
 from storage.layout import SweepLayout, TrialLayout
-from storage.outcome import Outcome, write_outcome
+from storage.outcome import Failure, Outcome, write_outcome
 from storage.reference import Reference, read_reference
 from storage.samples import committed_shards
 from storage.shards import BackgroundWriter, ShardWriter, create_samples
@@ -84,13 +85,14 @@ def run_trial(
         _train(layout, own, trial, report, checkpoint_every_s, device, stop, probe, rank, average_gradients, together)
         outcome = Outcome("completed", step=trial.train.steps)
     except NonFiniteError as error:
-        outcome = Outcome("failed", reason=str(error))
+        outcome = Outcome("failed", reason=str(error), failure=Failure.NAN)
     except OSError as error:
         if error.errno not in PERMANENT_ERRORS:
             raise
-        outcome = Outcome("failed", reason=f"{error.strerror}: {error.filename or own.root}")
+        outcome = Outcome("failed", reason=f"{error.strerror}: {error.filename or own.root}", failure=Failure.DISK)
     except torch.cuda.OutOfMemoryError as error:
-        outcome = Outcome("failed", reason=f"out of GPU memory: {str(error).splitlines()[0]}")
+        reason = f"out of GPU memory: {str(error).splitlines()[0]}"
+        outcome = Outcome("failed", reason=reason, failure=Failure.OUT_OF_MEMORY)
     if rank == 0:
         try:
             write_outcome(own, outcome)

@@ -47,13 +47,13 @@ METRICS: dict[str, Definition] = {
     ),
     # Training
     "ganlab_trials": Definition(
-        "gauge", "Trials by state; interrupted ones were begun, have no end, and nobody works on them.",
+        "gauge", "Trials by state; interrupted ones were begun, have no end, and nothing works on the sweep.",
         ("state", "family"), TRIAL_STATES
     ),
     "ganlab_trials_failed": Definition("gauge", "Trials that stand as failed, by cause.", ("cause",), FAILURES),
     "ganlab_trials_collapsed": Definition(
-        "gauge", "Trials whose newest measured snapshot holds fewer than 1 distinct image for every 100 distinct real "
-        "ones.", ("family",)
+        "gauge", "Trials in whose newest measured snapshot duplicates are over 100 times as frequent as among the real "
+        "images, by the whole interval of that ratio.", ("family",)
     ),
     "ganlab_attempts_total": Definition(
         "counter", "Starts of a trial that have ended, by how.", ("end",), ATTEMPT_ENDS

@@ -34,6 +34,10 @@ class DamagedError(ValueError):
         super().__init__(f"{path}: damaged, expected {expected}: {reason}; {remedy}")
 
 
+class WriteError(OSError):
+    """A file or folder could not be written; `filename` names it."""
+
+
 def write_bytes(path: Path, *buffers: Buffer) -> None:
     """Write `buffers`, one after the other, as the whole content of `path`; missing folders are made.
 
@@ -70,7 +74,7 @@ def write_bytes(path: Path, *buffers: Buffer) -> None:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise OSError(error.errno, f"{error.strerror}, while writing", str(path)) from error
+            raise WriteError(error.errno, f"{error.strerror}, while writing", str(path)) from error
         raise
 
 
@@ -155,7 +159,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
             os.rename(old, path)
         shutil.rmtree(partial, ignore_errors=True)
         if isinstance(error, OSError):
-            raise OSError(error.errno, f"{error.strerror}, while writing", str(path)) from error
+            raise WriteError(error.errno, f"{error.strerror}, while writing", str(path)) from error
         raise
     shutil.rmtree(old, ignore_errors=True)
 

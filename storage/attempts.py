@@ -10,12 +10,32 @@ import socket
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from enum import StrEnum
+from typing import Any
 
 from storage.layout import TrialLayout
+from storage.outcome import Failure, Outcome
 
-Cause = Literal["completed", "stopped", "failed", "error", "died", "preempted", "node_lost", "interrupted"]
-COUNTED = ("error", "died")
+
+class Cause(StrEnum):
+    """How an attempt ended."""
+
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    ERROR = "error"
+    """An exception was raised."""
+    DIED = "died"
+    """The process was killed, crashed or exited."""
+    PREEMPTED = "preempted"
+    """The node asked the process to stop."""
+    NODE_LOST = "node_lost"
+    """The node is gone."""
+    INTERRUPTED = "interrupted"
+    """The command that had started the trial has ended."""
+
+
+COUNTED = (Cause.ERROR, Cause.DIED)
 """Ends that may be the trial's fault; the others are nobody's, or final."""
 
 
@@ -32,8 +52,9 @@ class Attempt:
     step
         Step that it went on from; None until it is known.
     ended, cause, reason
-        None while it runs. `error`: an exception; `died`: the process was killed; `preempted`: the node asked it to
-        stop; `node_lost`; `interrupted`: what started the trial has ended; the others as in the outcome.
+        When and how it ended, and why in one line; None, None and "" while it runs.
+    failure
+        What failed, for an attempt that ended by a failure; None for others, and in records of version 0.1.0.
     forgiven
         It counts no more, nor do those before it: the user has asked to try again.
     """
@@ -46,6 +67,7 @@ class Attempt:
     ended: float | None = None
     cause: Cause | None = None
     reason: str = ""
+    failure: Failure | None = None
     forgiven: bool = False
 
 
@@ -60,12 +82,17 @@ def resume_attempt(trial: TrialLayout, step: int) -> None:
     _append(trial, {"step": step})
 
 
-def end_attempt(trial: TrialLayout, cause: Cause, reason: str = "") -> None:
+def end_attempt(trial: TrialLayout, cause: Cause, reason: str = "", failure: Failure | None = None) -> None:
     """Record how the attempt that runs has ended; one that never got so far as to begin is recorded whole."""
     attempts = read_attempts(trial)
     if not attempts or attempts[-1].cause is not None:
         begin_attempt(trial)
-    _append(trial, {"ended": time.time(), "cause": cause, "reason": reason})
+    _append(trial, {"ended": time.time(), "cause": cause, "reason": reason, "failure": failure})
+
+
+def end_with_outcome(trial: TrialLayout, outcome: Outcome) -> None:
+    """Record that the attempt that runs has ended the trial."""
+    end_attempt(trial, Cause(outcome.status), outcome.reason or "", outcome.failure)
 
 
 def read_attempts(trial: TrialLayout) -> list[Attempt]:
@@ -78,11 +105,14 @@ def read_attempts(trial: TrialLayout) -> list[Attempt]:
     for line in lines:
         try:
             row = json.loads(line)
+            for name, kind in (("cause", Cause), ("failure", Failure)):
+                if row.get(name) is not None:
+                    row[name] = kind(row[name])
             if "started" in row:
                 attempts.append(Attempt(**row))
             elif attempts:
                 attempts[-1] = replace(attempts[-1], **row)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, AttributeError):
             continue
     return attempts
 

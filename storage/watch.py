@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from storage.atomic import read_json
-from storage.attempts import Attempt, is_running, read_attempts
+from storage.attempts import Attempt, read_attempts
 from storage.layout import SweepLayout, TrialLayout
 from storage.outcome import Outcome, read_outcome
 from storage.plan import ShardPlan
 from storage.samples import read_plan
+from storage.trial_state import TrialState, trial_state, valid_end
 
 Signature = tuple[int, int, int] | None
 
@@ -110,9 +111,13 @@ class TrialWatch:
         return self.trial.root.name
 
     @property
-    def running(self) -> bool:
-        """Some process works on it, as far as its records say."""
-        return self.outcome is None and is_running(self.attempts)
+    def end(self) -> Outcome | None:
+        """Outcome that ends the trial, by what was read; None for a trial that is to be run, or run on."""
+        return valid_end(self.outcome, self.plan is not None and self.shards >= len(self.plan.shards))
+
+    def state(self, active: bool) -> TrialState:
+        """State of the trial, `active` as of `storage.trial_state.trial_state`."""
+        return trial_state(self.end, self.attempts, active)
 
     def look(self) -> None:
         """Read what has changed."""
@@ -124,7 +129,7 @@ class TrialWatch:
         if self.gone:
             return
         # A trial that is done changes only when it is tried again, which removes its outcome, or when it is deleted.
-        done = self.outcome is not None and self.outcome.status != "failed" and "images" in self._seen
+        done = self.end is not None and self.end.status != "failed" and "images" in self._seen
         for name in ("outcome", "images", "points") if done else self._looks:
             path, read = self._looks[name]
             try:
@@ -195,12 +200,13 @@ class TrialWatch:
 
 @dataclass(frozen=True)
 class PairCounts:
-    """What one record of pairs says in three numbers."""
+    """What one record of pairs says in a few numbers; `degrees` are how many images have each number of duplicates."""
 
     samples: int
     pairs: int
     duplicates: int
     closest: int
+    degrees: tuple[tuple[int, int], ...]
 
     @property
     def support(self) -> float | None:
@@ -219,9 +225,11 @@ def read_pair_counts(path: str | Path) -> PairCounts:
     try:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as members:
             degrees, closest = members["degrees"], members["closest_squared"]
+            numbers, images = np.unique(degrees, return_counts=True)
             return PairCounts(
-                int(members["samples"]), int(members["pairs_compared"]), int(degrees.sum()) // 2, len(closest)
-            )
+                int(members["samples"]), int(members["pairs_compared"]), int(degrees.sum()) // 2, len(closest),
+                tuple(zip(numbers.tolist(), images.tolist(), strict=True)),
+            )  # fmt: skip
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged, expected a record of pairs: {error}") from error
 

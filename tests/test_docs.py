@@ -114,11 +114,10 @@ def test_a_key_without_a_description_is_refused(tmp_path: Path, monkeypatch: pyt
 
 
 def test_every_state_and_cause_is_explained() -> None:
-    from jobs.watching.status import STATES
-    from monitoring.metrics import ATTEMPT_ENDS, FAILURES
+    from monitoring.metrics import ATTEMPT_ENDS, FAILURES, TRIAL_STATES
 
     text = (ROOT / "docs" / "errors.md").read_text("utf-8")
-    for word in {*STATES, *ATTEMPT_ENDS, *FAILURES}:
+    for word in {*TRIAL_STATES, *ATTEMPT_ENDS, *FAILURES}:
         assert f"| `{word}` |" in text, word
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.import_circles import circle, imports
+
 PACKAGES = {"cluster", "ganlab", "jobs", "monitoring", "storage"}
 ROOT = Path(__file__).parents[1]
 
@@ -43,3 +45,23 @@ def test_help_is_quick_to_load() -> None:
 def test_the_architecture_names_every_folder() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text("utf-8")
     assert all(f"`{package}/`" in text for package in PACKAGES)
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Also not for types alone, nor inside functions."""
+    graph = imports()
+    assert {"jobs.spec", "ganlab.families.base"} <= graph.keys()
+    assert circle(graph) == []
+
+
+def test_a_circle_of_imports_is_found() -> None:
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) in (
+        ["a", "b", "c", "a"], ["b", "c", "a", "b"], ["c", "a", "b", "c"],
+    )  # fmt: skip
+
+
+def test_measuring_imports_nothing_above_it() -> None:
+    upper = ("jobs.review", "jobs.report", "jobs.watching", "jobs.cli")
+    above = {name: [each for each in found if each.startswith(upper)] for name, found in imports().items()
+             if name.startswith("jobs.measuring")}  # fmt: skip
+    assert not any(above.values()), above

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from ganlab.train import TrainSettings
+    from ganlab.train_settings import TrainSettings
 
 Shape = tuple[int, ...]
 """Of one image: channels, height, width; or of one point: its number of coordinates."""

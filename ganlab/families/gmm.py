@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ganlab.families.base import AverageGradients, Dataset, Drawn, Family, NextBatch, Shape
 
 if TYPE_CHECKING:
-    from ganlab.train import TrainSettings
+    from ganlab.train_settings import TrainSettings
 
 
 class GMMSettings(BaseModel):

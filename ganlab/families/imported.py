@@ -23,7 +23,7 @@ from ganlab.families.base import AverageGradients, Dataset, Drawn, Family, NextB
 from ganlab.randomness import generator_for
 
 if TYPE_CHECKING:
-    from ganlab.train import TrainSettings
+    from ganlab.train_settings import TrainSettings
 
 PREFIX = "import:"
 TRIED = 16

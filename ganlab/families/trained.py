@@ -22,7 +22,7 @@ from ganlab.networks import initialise
 from ganlab.randomness import generator_for
 
 if TYPE_CHECKING:
-    from ganlab.train import TrainSettings
+    from ganlab.train_settings import TrainSettings
 
 _SEEDING = Lock()  # torch's random numbers belong to the whole process: replicas in threads are made one after another
 

@@ -1,6 +1,7 @@
 """From pair records and histories to the results Dataset.
 
-Invariant: the results are a function of what is on disk, so writing them again changes nothing.
+Invariant: the results are a function of what is on disk and of whether trials are being trained, so writing them again
+changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,17 +21,20 @@ from jobs.measuring.scoring import read_scores, scores_name
 from jobs.measuring.space import Space, sweep_space
 from jobs.plan import parameter_counts
 from jobs.spec import Spec, SpecError, TrialSettings
-from jobs.sweep import trial_state
+from storage.attempts import read_attempts
 from storage.history import read_history
 from storage.layout import SweepLayout
 from storage.pair_records import read_pair_record
 from storage.reference import read_reference
 from storage.results import write_results
 from storage.samples import DamagedShardError, Samples
+from storage.trial_state import read_end, trial_state
 
 
-def write_answers(layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealImages) -> None:
-    """Write ``results.zarr`` from every record that is there.
+def write_answers(
+    layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], real: RealImages, *, active: bool = False
+) -> None:
+    """Write ``results.zarr`` from every record that is there; `active` while trials are being trained.
 
     Raises
     ------
@@ -78,7 +82,7 @@ def write_answers(layout: SweepLayout, spec: Spec, trials: Sequence[TrialSetting
     if space.classifier is not None:
         variables |= {"embedding_accuracy": space.classifier.held_out_accuracy,
                       "embedding_training_accuracy": space.classifier.training_accuracy}  # fmt: skip
-    coordinates = _coordinates(layout, spec, trials, steps, logged_steps)
+    coordinates = _coordinates(layout, spec, trials, steps, logged_steps, active)
     if of_real.scores is not None:
         coordinates["distance"] = of_real.scores.curve.distances
     coordinates |= axes.coordinates
@@ -159,18 +163,24 @@ def _own_measures(layout: SweepLayout, trials: Sequence[TrialSettings], steps: S
 
 
 def _coordinates(
-    layout: SweepLayout, spec: Spec, trials: Sequence[TrialSettings], steps: Sequence[int], logged_steps: np.ndarray
+    layout: SweepLayout,
+    spec: Spec,
+    trials: Sequence[TrialSettings],
+    steps: Sequence[int],
+    logged_steps: np.ndarray,
+    active: bool,
 ) -> dict[str, Any]:
     image_shape = read_reference(layout).shape[1:]
     counts = [parameter_counts(trial, image_shape) for trial in trials]
     varying = spec.hyperparameters(trials)
-    states = [trial_state(layout, trial.id) for trial in trials]
+    ends = [read_end(layout.trial(trial.id)) for trial in trials]
+    attempts = [read_attempts(layout.trial(trial.id)) for trial in trials]
     coordinates: dict[str, Any] = {
         "trial": [trial.id for trial in trials],
         "family": [trial.model.family for trial in trials],
         "seed": [trial.seed for trial in trials],
-        "status": [state.status if state else "unfinished" for state in states],
-        "reason": [(state.reason or "") if state else "" for state in states],
+        "status": [trial_state(end, begun, active).value for end, begun in zip(ends, attempts, strict=True)],
+        "reason": [(end.reason or "") if end else "" for end in ends],
         "step": steps,
         "sample_size": list(spec.collisions.sample_sizes),
         "logged_step": logged_steps,

@@ -17,8 +17,7 @@ from ganlab.intervals import wilson_interval
 from ganlab.selection import NearPairs, closest_of_samples, pieces, weights
 from jobs.measuring.measure import REFERENCE, Snapshot
 from jobs.measuring.measured import MeasuredSnapshot, measured_sweep
-from jobs.measuring.near import near_pairs
-from jobs.review.choose import edges_of, protocol_size
+from jobs.measuring.near import edges_of, near_pairs, protocol_size
 from jobs.spec import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.verdicts import DISTINCT, DUPLICATE, UNDECIDED, VERDICTS, Verdict, read_verdicts, standing

@@ -17,13 +17,16 @@ from ganlab.content import content_order, take
 from ganlab.exact import Read, squared_limit
 from ganlab.pairs import Pairs
 from ganlab.screen import learn
-from ganlab.selection import NearPairs
+from ganlab.selection import NearPairs, piece_edges
+from ganlab.support import estimate_from_degrees
 from ganlab.tiles import choose_tile_images, plan_tiles
 from jobs.measuring.comparison import Map, Source
 from jobs.measuring.measure import REFERENCE, Snapshot
 from jobs.measuring.measured import MeasuredSnapshot
+from jobs.spec import CollisionSettings, SpecError
 from storage.layout import SweepLayout
 from storage.near_pairs import NearRecord, read_near_record, write_near_record
+from storage.pair_records import PairRecord
 from storage.samples import DamagedShardError
 
 LISTED = 100_000  # pairs of a snapshot: enough that they leave the calibration, not the sample, as what is uncertain
@@ -35,6 +38,20 @@ class _Task(NamedTuple):
     images: Source
     widest: float
     memory_bytes: int
+
+
+def edges_of(threshold_squared: float) -> np.ndarray:
+    """Edges of the pieces of the distance. Raises SpecError for a threshold of 0."""
+    try:
+        return piece_edges(float(np.sqrt(threshold_squared)))
+    except ValueError as error:
+        raise SpecError(f"collisions.threshold: {error}") from None
+
+
+def protocol_size(record: PairRecord, settings: CollisionSettings) -> int:
+    """The sample size that the published protocol is tried at: where a collision is about as likely as not."""
+    half = estimate_from_degrees(record.degrees, settings.confidence).sample_size_at_half
+    return int(min(settings.sample_sizes, key=lambda size: abs(np.log(size / half))))
 
 
 def near_pairs(

@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ganlab.content import content_order
+from ganlab.diversity import COLLAPSED_RATIO
 from ganlab.support import Spread
 from jobs.report.headline import times_words
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import ModeShown, Pair, mode_picture, write_page
 from jobs.report.table import (
     CLASSES,
-    COLLAPSED,
     Results,
     Row,
     Setting,
@@ -211,7 +211,8 @@ def _count_sentences(table: Table) -> Iterator[str]:
         yield f"Of {trials}, {counted or 'none'} ran to the end and passed the quality gate; {others}."
     collapsed = sum(row.collapsed for row in table.trials)
     if collapsed:
-        yield f"{_trials(collapsed).capitalize()} collapsed: more than {COLLAPSED:.0%} of the samples are one image."
+        share = f"over {1 / COLLAPSED_RATIO:.0f} times as frequent as among the real images"
+        yield f"{_trials(collapsed).capitalize()} collapsed: duplicates are {share}."
 
 
 def _comparison_sentences(table: Table) -> Iterator[str]:

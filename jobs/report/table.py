@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ganlab.diversity import collapsed
 from ganlab.support import Estimate, Spread, spread
 from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
 
 Results = Any  # an xarray.Dataset, whose type only storage may name
 NOT_MEASURED = "–"
 WITHHELD = "withheld"  # in place of a number on the diversity of samples that do not pass the quality gate
-COLLAPSED = 0.1  # share of the samples in one mode from which a trial is called collapsed
 CLASSES = ("trial", "class", "effective number", "real images", "samples", "duplicates", "largest mode", "uniform")
 _NOT_HYPERPARAMETERS = {"trial", "family", "seed", "status", "reason"}
 
@@ -108,8 +108,8 @@ class Row:
 
     @property
     def collapsed(self) -> bool:
-        """Whether a tenth of the samples or more are one image."""
-        return bool(self.values.get("largest_mode_mass", 0.0) >= COLLAPSED)
+        """Whether the generator has collapsed, as of `ganlab.diversity.collapsed`; False without real images."""
+        return collapsed(self.values.get("diversity_ratio_high", math.nan))
 
     @property
     def label(self) -> str:

@@ -14,12 +14,11 @@ import numpy as np
 
 from ganlab.fidelity import RealNeighbours, passes_gate
 from ganlab.randomness import generator_for
-from ganlab.selection import NearPairs, closest_of_samples, draw, in_turn, piece_edges
-from ganlab.support import estimate_from_degrees
+from ganlab.selection import NearPairs, closest_of_samples, draw, in_turn
 from jobs.measuring.comparison import Map
 from jobs.measuring.measure import REFERENCE
 from jobs.measuring.measured import MeasuredSnapshot, measured_sweep
-from jobs.measuring.near import near_pairs
+from jobs.measuring.near import edges_of, near_pairs, protocol_size
 from jobs.spec import CollisionSettings, SpecError, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import PairRecord
@@ -201,23 +200,9 @@ def choose(
     return Choice(tuple(part for part in parts if part.pairs), blind, sweep.embedding, samples, threshold, bool(passed))
 
 
-def edges_of(threshold_squared: float) -> np.ndarray:
-    """Edges of the pieces of the distance. Raises SpecError for a threshold of 0."""
-    try:
-        return piece_edges(float(np.sqrt(threshold_squared)))
-    except ValueError as error:
-        raise SpecError(f"collisions.threshold: {error}") from None
-
-
 def _passes_gate(record: PairRecord, real: RealNeighbours, settings: CollisionSettings) -> bool:
     """Whether the samples are realistic enough for their pairs to mean anything."""
     return passes_gate(np.sqrt(record.neighbour_squared), real, settings.fidelity_gate)
-
-
-def protocol_size(record: PairRecord, settings: CollisionSettings) -> int:
-    """The sample size that the published protocol is tried at: where a collision is about as likely as not."""
-    half = estimate_from_degrees(record.degrees, settings.confidence).sample_size_at_half
-    return int(min(settings.sample_sizes, key=lambda size: abs(np.log(size / half))))
 
 
 def _closest(each: Candidates, count: int) -> list[Shown]:

@@ -1,11 +1,12 @@
 """What the records of pairs, the comparison under way and people's verdicts say of a sweep.
 
-Invariant: a record is read once, and only the three numbers that are needed of it.
+Invariant: a record is read once, and only the few numbers that are needed of it.
 """
 
 from collections.abc import Iterable
 from functools import lru_cache
 from math import comb
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +16,10 @@ from storage.progress import Measuring, read_measuring
 from storage.verdicts import read_verdicts, standing
 from storage.watch import PairCounts, Signature, TrialWatch, read_pair_counts, signature, snapshot_records
 
+if TYPE_CHECKING:
+    from ganlab.support import Estimate
+
 REFERENCE = "reference"  # stands for the real images where a trial's id may stand
-COLLAPSED_SHARE = 0.01  # of the real images' distinct ones
 FRESH_S = 120.0  # a comparison that said nothing for longer is not under way; its tiles take seconds
 
 
@@ -49,9 +52,9 @@ class PairsView:
                 new.add("ganlab_duplicates", each.duplicates)
                 new.add("ganlab_verdicts", each.closest, "missing")
             if counts:
-                support = _support(counts[max(counts)], confidence)
-                supports.append(support)
-                if real is not None and support < COLLAPSED_SHARE * _support(real, confidence):
+                newest = counts[max(counts)]
+                supports.append(_support(newest, confidence))
+                if real is not None and _collapsed(newest, real, confidence):
                     new.add("ganlab_trials_collapsed", 1, family_of(trial))
         new.add("ganlab_duplicates", 0)
         for quantile in QUANTILES if supports else ():
@@ -89,13 +92,13 @@ class PairsView:
         return {step: counts for step, (_, counts) in self._records.get(trial_id, {}).items()}
 
     def _add_snapshots(self, new: Snapshot, trial: TrialWatch, measured: set[int]) -> None:
-        completed = trial.outcome is not None and trial.outcome.status == "completed"
+        completed = trial.end is not None and trial.end.status == "completed"
         for step, images in snapshots_of(trial).items():
             if step in measured:
                 new.add("ganlab_snapshots", 1, "measured")
                 continue
             drawn = completed or step <= trial.steps
-            if trial.outcome is not None and not drawn:
+            if trial.end is not None and not drawn:
                 continue  # it failed or was stopped before: this will never be drawn
             new.add("ganlab_snapshots", 1, "to_measure" if drawn else "to_draw")
             new.add("ganlab_pairs", comb(images, 2), "to_compare")
@@ -138,12 +141,19 @@ def snapshots_of(trial: TrialWatch) -> dict[int, int]:
 
 
 def _support(counts: PairCounts, confidence: float) -> float:
-    return counts.support if counts.support is not None else _bound(counts.samples, confidence)
+    return counts.support if counts.support is not None else float(_estimate(counts, confidence).size)
 
 
-@lru_cache(maxsize=64)
-def _bound(samples: int, confidence: float) -> float:
-    """The lower bound that so many images without a duplicate give, as in the report."""
-    from ganlab.support import estimate_from_degrees  # late: it loads scipy, which few sweeps need here
+def _collapsed(counts: PairCounts, real: PairCounts, confidence: float) -> bool:
+    from ganlab.diversity import collapsed
+    from ganlab.support import ratio_interval
 
-    return float(estimate_from_degrees(np.zeros(samples, dtype=np.int64), confidence).size)
+    return collapsed(ratio_interval(_estimate(real, confidence), _estimate(counts, confidence))[1])
+
+
+@lru_cache(maxsize=4096)
+def _estimate(counts: PairCounts, confidence: float) -> "Estimate":
+    from ganlab.support import estimate_from_degrees  # late: scipy is slow to load
+
+    numbers, images = np.array(counts.degrees).T
+    return estimate_from_degrees(np.repeat(numbers, images), confidence)

@@ -67,7 +67,8 @@ def _warnings(new: Snapshot, now: float) -> Iterator[Text]:
                            if (count := new.get("ganlab_trials_failed", cause)))  # fmt: skip
         yield Text(f"{failed:.0f} failed: {causes}; `ganlab status` says which and why", "red")
     if collapsed := new.total("ganlab_trials_collapsed"):
-        yield Text(f"{collapsed:.0f} collapsed: fewer than 1 distinct image for every 100 distinct real ones", "yellow")
+        words = f"{collapsed:.0f} collapsed: duplicates are over 100 times as frequent as among the real images"
+        yield Text(words, "yellow")
     if new.get("ganlab_filesystem_free_bytes") < new.get("ganlab_sample_bytes", "to_write"):
         yield Text("the disk has less room than the sweep has still to write", "red")
     for (kind,), count in new.values["ganlab_exporter_problems"].items():

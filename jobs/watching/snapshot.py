@@ -20,10 +20,12 @@ import yaml
 
 from jobs.watching.cluster_view import ClusterView
 from jobs.watching.pairs_view import PairsView, family_of, snapshots_of
-from monitoring.metrics import ATTEMPT_ENDS, FAILURES, QUANTILES, TRIAL_STATES, Snapshot
+from monitoring.metrics import ATTEMPT_ENDS, QUANTILES, TRIAL_STATES, Snapshot
 from storage.layout import SweepLayout
 from storage.lock import lock_holder
+from storage.outcome import Failure
 from storage.plan import ShardPlan
+from storage.trial_state import TrialState
 from storage.watch import (
     Signature,
     TrialWatch,
@@ -31,6 +33,7 @@ from storage.watch import (
     signature,
 )
 
+NOT_ENDED = (TrialState.WAITING, TrialState.RUNNING, TrialState.INTERRUPTED)
 JUMP_S = 2.0  # between two looks, more than a clock that is merely steered gains or loses
 FUTURE_S = 5.0
 SLOW_LOOK_S = 10.0
@@ -139,8 +142,8 @@ class SweepWatch:
         newest = [max(trial.row_time, trial.shard_time, trial.checkpoint_time) for trial in trials]
         new.set("ganlab_exporter_problems", sum(at > now + FUTURE_S for at in newest), "future_file")
 
-        states = {id(trial): _state(trial, active, now) for trial in trials}
-        running = [trial for trial in trials if states[id(trial)] == "running"]
+        states = {id(trial): trial.state(active) for trial in trials}
+        running = [trial for trial in trials if states[id(trial)] is TrialState.RUNNING]
         for family in sorted({family_of(trial) for trial in trials} or {self._family}):
             for state in TRIAL_STATES:
                 new.set("ganlab_trials", 0, state, family)
@@ -172,9 +175,9 @@ class SweepWatch:
             causes = [attempt.cause for attempt in trial.attempts]
             ends.update(cause for cause in causes if cause)
             retries.update(cause for cause in causes[:-1] if cause)
-            writes += sum(failure_cause(attempt.reason) == "disk" for attempt in trial.attempts if attempt.cause)
+            writes += sum(attempt.failure is Failure.DISK for attempt in trial.attempts)
             if trial.outcome is not None and trial.outcome.status == "failed" and not trial.gone:
-                new.add("ganlab_trials_failed", 1, failure_cause(trial.outcome.reason or ""))
+                new.add("ganlab_trials_failed", 1, trial.outcome.failure or Failure.ERROR)
         for end in ATTEMPT_ENDS:
             new.set("ganlab_attempts_total", ends[end], end)
         for cause in ATTEMPT_ENDS[2:]:
@@ -188,14 +191,14 @@ class SweepWatch:
             new.add("ganlab_shards", trial.damaged, "damaged")
             if plan is None:
                 continue
-            left = 0 if trial.outcome is not None and trial.outcome.status == "stopped" else len(plan.shards)
+            left = 0 if trial.end is not None and trial.end.status == "stopped" else len(plan.shards)
             left = max(0, left - trial.shards)
             new.add("ganlab_shards", left, "to_write")
             new.add("ganlab_sample_bytes", trial.shards * plan.shard_bytes, "committed")
             new.add("ganlab_sample_bytes", left * plan.shard_bytes, "to_write")
 
     def _add_times(self, new: Snapshot, trials: Iterable[TrialWatch], running: Iterable[TrialWatch]) -> None:
-        completed = [trial for trial in trials if trial.outcome is not None and trial.outcome.status == "completed"]
+        completed = [trial for trial in trials if trial.end is not None and trial.end.status == "completed"]
         stages = {
             "step": (trial.row_time for trial in trials),
             "checkpoint": (trial.checkpoint_time for trial in trials),
@@ -219,7 +222,7 @@ class SweepWatch:
         new.set("ganlab_filesystem_free_bytes", found.f_bavail * found.f_frsize)
 
     def _look_at_ends(self, new: Snapshot, now: float, running: list[TrialWatch]) -> None:
-        unended = sum(new.total("ganlab_trials", state=state) for state in ("waiting", "running", "interrupted"))
+        unended = sum(new.total("ganlab_trials", state=state) for state in NOT_ENDED)
         unmeasured = new.get("ganlab_snapshots", "to_measure")
         finished = bool(self._trials) and unended == 0 and unmeasured == 0
         new.set("ganlab_sweep_finished", finished)
@@ -231,7 +234,7 @@ class SweepWatch:
         if not new.get("ganlab_sweep_active"):
             return
         steps = sum(trial.settings.get("train", {}).get("steps", 0) - trial.steps for trial in self._trials.values()
-                    if trial.outcome is None and not trial.gone)  # fmt: skip
+                    if trial.end is None and not trial.gone)  # fmt: skip
         left = 0.0
         for work, rate in (
             (steps, new.total("ganlab_train_steps_per_second")),
@@ -264,27 +267,6 @@ class SweepWatch:
             except ValueError:
                 self._plans[key] = None
         return self._plans.get(key)
-
-
-def failure_cause(reason: str) -> str:
-    """Which of FAILURES a trial's reason tells of: the sentences are those of jobs/trial.py and jobs/sweep.py."""
-    words = dict.fromkeys(("process died", "was killed", "process exited"), "died")
-    words |= {"not finite": "nan", "out of GPU memory": "out_of_memory", "out of memory": "out_of_memory"}
-    words |= dict.fromkeys(("No space left", "Disk quota", "Read-only file system", "Permission denied",
-                            "Operation not permitted", "while writing"), "disk")  # fmt: skip
-    found = next((cause for part, cause in words.items() if part in reason), "error")
-    assert found in FAILURES
-    return found
-
-
-def _state(trial: TrialWatch, active: bool, now: float) -> str:
-    if trial.outcome is not None:
-        return trial.outcome.status
-    if active and (trial.running if trial.attempts else now - trial.row_time < FRESH_S):
-        return "running"
-    begun = trial.attempts or trial.row_time
-    # With somebody at work, what was interrupted waits for its turn.
-    return "interrupted" if begun and not active else "waiting"
 
 
 def _fresh(trial: TrialWatch, now: float) -> bool:

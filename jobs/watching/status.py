@@ -15,12 +15,13 @@ from rich.table import Table
 
 from jobs.known import KnownTrial, read_known
 from jobs.show import TABLE_ROWS, plain
-from jobs.submit import OnSlurm, on_slurm
+from jobs.watching.slurm_view import OnSlurm, on_slurm
 from storage.layout import SweepLayout
 from storage.lock import lock_holder
+from storage.trial_state import TrialState
 from storage.watch import TrialWatch
 
-STATES = ("completed", "stopped", "failed", "running", "unfinished", "waiting")
+NOTABLE = (TrialState.FAILED, TrialState.RUNNING, TrialState.INTERRUPTED)  # listed of many trials, in this order
 FEW = 12  # so many trials are listed whatever their state
 
 
@@ -38,7 +39,7 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
                                "not_yet_suggested": known.later}, indent=2))  # fmt: skip
         return
     console = Console(highlight=False, soft_wrap=True)
-    states = ", ".join(f"{counts[state]} {state}" for state in STATES if counts[state])
+    states = ", ".join(f"{counts[state]} {state}" for state in TrialState if counts[state])
     console.print(f"[bold]{known.name}[/] in {layout.root}")
     console.print(f"trials: {states or 'none yet'}", markup=False)
     if slurm:
@@ -54,16 +55,14 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
 def _row(layout: SweepLayout, trial: KnownTrial, busy: bool) -> dict[str, Any]:
     seen = TrialWatch(layout.trial(trial.id))
     seen.look()
-    state, reason = "waiting", ""
+    state, reason, where = seen.state(busy), "", ""
     planned = len(seen.plan.shards) if seen.plan else 0
-    if seen.outcome and (seen.outcome.status != "completed" or seen.shards >= planned > 0):
-        state, reason = seen.outcome.status, seen.outcome.reason or ""
-    elif seen.running and busy:
-        state = "running"
-    elif seen.attempts or seen.steps:
-        state = "unfinished"
-        reason = "; ".join(filter(None, (seen.attempts[-1].cause, seen.attempts[-1].reason))) if seen.attempts else ""
-    where = seen.attempts[-1].host if state == "running" else ""
+    if seen.end:
+        reason = seen.end.reason or ""
+    elif state is TrialState.RUNNING:
+        where = seen.attempts[-1].host
+    elif seen.attempts:
+        reason = "; ".join(filter(None, (seen.attempts[-1].cause, seen.attempts[-1].reason)))
     return {"trial": trial.id, "seed": trial.seed, "state": state, "step": seen.steps, "steps": trial.steps,
             "shards": seen.shards, "planned_shards": planned, "host": where, "attempts": len(seen.attempts),
             "reason": reason}  # fmt: skip
@@ -72,8 +71,8 @@ def _row(layout: SweepLayout, trial: KnownTrial, busy: bool) -> dict[str, Any]:
 def _print_trials(console: Console, trials: list[KnownTrial], rows: list[dict[str, Any]]) -> None:
     """List what is interesting of many trials: those that failed, then those at work."""
     chosen = [(trial, row) for trial, row in zip(trials, rows, strict=True)
-              if len(rows) <= FEW or row["state"] in ("failed", "running", "unfinished")]  # fmt: skip
-    chosen.sort(key=lambda each: STATES.index(each[1]["state"]) if len(rows) > FEW else 0)
+              if len(rows) <= FEW or row["state"] in NOTABLE]  # fmt: skip
+    chosen.sort(key=lambda each: NOTABLE.index(each[1]["state"]) if len(rows) > FEW else 0)
     if not chosen:
         return
     # One line a trial on a terminal of 80 columns, as far as that goes: columns that say nothing are left out.

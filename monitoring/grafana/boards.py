@@ -77,7 +77,7 @@ GLANCE = Board(
                 kind="stat", width=8, height=5, empty="nothing measured yet",
             ),
             Panel(
-                "Collapsed trials", "How many make fewer than 1 distinct image for every 100 distinct real ones?",
+                "Collapsed trials", "In how many are duplicates over 100 times as frequent as among the real images?",
                 {"collapsed": "sum(ganlab_trials_collapsed{@})"},
                 kind="stat", width=4, height=5, steps=((1, "orange"),), alert="GanlabCollapse",
             ),

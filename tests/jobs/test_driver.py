@@ -6,6 +6,7 @@ from cluster.site import Site
 from jobs.driver import Results
 from jobs.sweep import register
 from jobs.trial import run_trial
+from storage.attempts import begin_attempt
 
 SITE = Site(nodes=1, time_min=1)
 
@@ -29,10 +30,11 @@ def test_early_trials_are_measured_before_the_sweep_ends_and_results_are_not_rew
 
     assert not look()  # the real images are measured: nothing that anybody waits for
     finish(layout, first)
+    begin_attempt(layout.trial(third.id))
     assert look()
     with xr.open_zarr(layout.results) as early:
         assert early.support_size.isel(snapshot=-1).notnull().values.tolist() == [True, False, False]
-        assert early.status.values.tolist() == ["completed", "unfinished", "unfinished"]
+        assert early.status.values.tolist() == ["completed", "waiting", "running"]
     finish(layout, second)
     assert not look()  # so soon after the last edition
     finish(layout, third)

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs.imported import check_checkpoint, find_code
+from jobs.checkpoints import check_checkpoint
+from jobs.imported import find_code
 from jobs.spec import SpecError, load_spec
 
 SWEEP: dict[str, Any] = {

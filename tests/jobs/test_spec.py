@@ -12,8 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ganlab.train_settings import TrainSettings
 from jobs.search_words import Word, draw
 from jobs.spec import Spec, SpecError, TrialSettings, check_spec, difference, load_spec, shipped_sweeps
+from jobs.strict import Fault, validate
 from storage.statistics import reserved_names
 
 PLAIN = """
@@ -531,3 +533,24 @@ def test_no_hyperparameter_has_a_name_of_the_results() -> None:
     spec = spec_of(train={"steps": 10, "precision": {"grid_search": ["float32", "bfloat16"]}})
     assert list(spec.hyperparameters(spec.trials())) == ["discriminator_width", "train_precision"]
     assert {"precision", "threshold", "step", "family", "snapshot", "judged_distance"} <= reserved_names()
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        ({"stpes": 3}, Fault.UNKNOWN_KEY),
+        ({"steps": 3.5}, Fault.NOT_WHOLE),
+        ({"steps": 0}, Fault.NOT_WHOLE),
+        ({"learning_rate": 2}, Fault.OTHER),
+        ({"precision": "unknown key, a whole number"}, Fault.OTHER),
+    ],
+)
+def test_a_fault_has_a_kind_that_stays_with_it(data: dict[str, Any], kind: Fault) -> None:
+    with pytest.raises(SpecError) as caught:
+        validate(TrainSettings, data, ("train",))
+    error = caught.value
+    assert error.kind is kind
+    moved = error.at(("train", "a"), source="file.yaml", more="; and more")
+    assert (moved.kind, moved.path) == (kind, ("train", "a"))
+    assert str(moved) == f"file.yaml: train.a: {error.text}; and more"
+    assert error.at().path == error.path

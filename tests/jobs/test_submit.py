@@ -13,7 +13,8 @@ from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, wri
 from cluster.scheduler import Submission, write_submission
 from jobs.pipeline import check_unused
 from jobs.spec import SpecError
-from jobs.submit import PACKAGES, cancel_sweep, check_fits, copy_code, load_site, on_slurm, trials_on, unused_gpus
+from jobs.submit import PACKAGES, cancel_sweep, check_fits, copy_code, load_site, trials_on, unused_gpus
+from jobs.watching.slurm_view import on_slurm
 from storage.attempts import begin_attempt, end_attempt
 from storage.layout import SweepLayout
 from storage.lock import SweepBusyError, sweep_lock

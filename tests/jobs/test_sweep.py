@@ -18,12 +18,13 @@ from cluster.local import local_ray
 from jobs.pipeline import train_all
 from jobs.replicas import run_replicas
 from jobs.spec import Spec
-from jobs.sweep import register, sweep_trials, trial_state, trials_at_a_time, try_failed_again, unfinished
+from jobs.sweep import register, sweep_trials, trials_at_a_time, try_failed_again, unfinished
 from jobs.trial import run_trial
 from storage.attempts import read_attempts
 from storage.history import newest, read_history
 from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
+from storage.trial_state import read_end
 
 LONG = {"steps": 1000, "batch_size": 8, "log_every": 25, "learning_rate": 0.001}
 SHORT = {**LONG, "steps": 12, "log_every": 3}
@@ -85,7 +86,7 @@ def test_a_node_that_leaves_costs_nothing_and_counts_for_nothing(prepared, ray_n
         leave(2)
 
     train(layout, spec, leave_twice)
-    assert trial_state(layout, trial.id).status == "completed"
+    assert read_end(layout.trial(trial.id)).status == "completed"
     attempts = read_attempts(own(layout, spec))
     assert {each.cause for each in attempts[:-1]} == {"preempted"}
     assert attempts[-1].cause == "completed"
@@ -112,12 +113,12 @@ def test_a_trial_that_is_killed_without_progress_fails_alone_and_says_why(prepar
         kill(1)
 
     said = train(layout, spec, kill_every_attempt)
-    state = trial_state(layout, victim.id)
+    state = read_end(layout.trial(victim.id))
     assert state.status == "failed"
     assert state.reason.startswith("its process was killed")
     assert state.reason.endswith("tried 2 times from the same point")
     assert [each.cause for each in read_attempts(trial)] == ["died", "died"]
-    assert trial_state(layout, other.id).status == "completed"
+    assert read_end(layout.trial(other.id)).status == "completed"
     assert f"trial {victim.id} failed: its process was killed" in said
     assert "Traceback" not in said
     # A driver that is started again leaves it so; a user who asks again gets another try.
@@ -125,7 +126,7 @@ def test_a_trial_that_is_killed_without_progress_fails_alone_and_says_why(prepar
     try_failed_again(layout, spec.trials())
     assert [trial.id for trial in unfinished(layout, spec.trials())] == [victim.id]
     train(layout, spec, lambda: None)
-    assert trial_state(layout, victim.id).status == "completed"
+    assert read_end(layout.trial(victim.id)).status == "completed"
 
 
 def test_trials_that_fail_together_are_tried_alone(prepared, ray_node) -> None:
@@ -139,7 +140,7 @@ def test_trials_that_fail_together_are_tried_alone(prepared, ray_node) -> None:
         os.kill(read_attempts(first)[0].pid, signal.SIGKILL)
 
     said = train(layout, spec, kill_the_group)
-    assert [trial_state(layout, trial.id).status for trial in spec.trials()] == ["completed"] * 2, said
+    assert [read_end(layout.trial(trial.id)).status for trial in spec.trials()] == ["completed"] * 2, said
     assert [[each.cause for each in read_attempts(trial)] for trial in (first, second)] == [
         ["died", "completed"], ["interrupted", "completed"]]  # fmt: skip
 
@@ -174,7 +175,7 @@ def test_a_replica_that_cannot_begin_does_not_keep_the_others_waiting(prepared, 
     outcome = run_replicas(layout.root, spec.trials(), lambda row: None, lambda trial, row: None,
                            checkpoint_every_s=1000, device="cpu", probe=False)  # fmt: skip
     assert outcome.status == "completed"
-    assert trial_state(layout, spec.trials()[1].id) is None
+    assert read_end(layout.trial(spec.trials()[1].id)) is None
 
 
 @pytest.mark.parametrize(

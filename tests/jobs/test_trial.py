@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.sweep import register, trial_state, try_failed_again, unfinished
+from jobs.sweep import register, try_failed_again, unfinished
 from jobs.trial import run_trial
 from storage.history import read_history
 from storage.layout import TrialLayout
 from storage.outcome import read_outcome
 from storage.samples import Samples
 from storage.shards import ShardWriter
+from storage.trial_state import read_end
 
 
 def run(layout, spec, **options):
@@ -64,7 +65,7 @@ def test_a_full_disk_is_an_outcome_and_the_next_try_completes(prepared, undistur
     assert outcome.status == "failed"
     assert "No space left on device" in outcome.reason
     assert f"c.{failing}." in outcome.reason
-    assert trial_state(layout, spec.trials()[0].id).status == "failed"
+    assert read_end(layout.trial(spec.trials()[0].id)).status == "failed"
     assert Samples(own(layout, spec)).committed == set(range(failing))
     monkeypatch.undo()
     assert unfinished(layout, spec.trials()) == []
@@ -91,7 +92,7 @@ def test_a_missing_early_shard_is_drawn_again_although_a_later_checkpoint_exists
     run(layout, spec, checkpoint_every_s=1e-9)
     assert own(layout, spec).checkpoint.exists()
     own(layout, spec).commit(0).unlink()
-    assert trial_state(layout, spec.trials()[0].id) is None
+    assert read_end(layout.trial(spec.trials()[0].id)) is None
     assert run(layout, spec).status == "completed"
     np.testing.assert_array_equal(images(layout, spec), undisturbed[0])
 

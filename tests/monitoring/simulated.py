@@ -15,9 +15,9 @@ from jobs.pipeline import prepare_folder
 from jobs.spec import check_spec
 from jobs.sweep import register
 from jobs.trial import run_trial
-from storage.attempts import begin_attempt, end_attempt
+from storage.attempts import Cause, begin_attempt, end_attempt
 from storage.layout import SweepLayout
-from storage.outcome import Outcome, write_outcome
+from storage.outcome import Failure, Outcome, write_outcome
 
 STATES = ("completed", "running", "waiting", "failed")
 
@@ -39,7 +39,7 @@ def simulated(root: Path, trials: int, workers: int = 0, images: int = 1000) -> 
     register(layout, first, {"seed": first.seed})
     begin_attempt(layout.trial(first.id))
     run_trial(layout.root, first, lambda row: None)
-    end_attempt(layout.trial(first.id), "completed")
+    end_attempt(layout.trial(first.id), Cause.COMPLETED)
     measure_sweep(layout, [first], spec.collisions, 2**29, map, lambda *_: None)
     for number, trial in enumerate(others, 1):
         own, state = layout.trial(trial.id), STATES[number % len(STATES)]
@@ -50,7 +50,8 @@ def simulated(root: Path, trials: int, workers: int = 0, images: int = 1000) -> 
         settings = json.dumps({"seed": trial.seed, "settings": trial.model_dump(mode="json")})
         own.settings.write_text(settings)
         if state == "failed":
-            write_outcome(own, Outcome("failed", reason="a loss or weight was not finite at step 35"))
+            reason = "a loss or weight was not finite at step 35"
+            write_outcome(own, Outcome("failed", reason=reason, failure=Failure.NAN))
         if state == "running":
             own.outcome.unlink()
             own.attempts.write_text(

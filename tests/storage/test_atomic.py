@@ -1,5 +1,7 @@
+import errno
 import json
 import os
+import pickle
 import stat
 import threading
 from pathlib import Path
@@ -9,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.atomic import check_writable, read_arrays, read_json, whole_folder, write_arrays, write_bytes, write_json
+from storage.atomic import (
+    WriteError,
+    check_writable,
+    read_arrays,
+    read_json,
+    whole_folder,
+    write_arrays,
+    write_bytes,
+    write_json,
+)
 
 RECORD = {"name": "ünï", "shards": [1, 2, 3], "loss": 0.5, "ended": None}
 
@@ -56,8 +67,10 @@ def test_a_reader_never_sees_part_of_a_file(tmp_path: Path) -> None:
 def test_a_failed_write_keeps_the_old_content_names_the_file_and_cleans_up(tmp_path: Path) -> None:
     (tmp_path / "f").mkdir()  # a folder in the way: the rename fails, after the content was written
     (tmp_path / "f" / "kept").touch()
-    with pytest.raises(IsADirectoryError, match=r"while writing.*/f'"):
+    with pytest.raises(WriteError, match=r"while writing.*/f'") as failed:
         write_bytes(tmp_path / "f", b"content")
+    assert (failed.value.errno, failed.value.filename) == (errno.EISDIR, str(tmp_path / "f"))
+    assert isinstance(pickle.loads(pickle.dumps(failed.value)), WriteError), "workers send it to the driver"
     assert [each.name for each in tmp_path.iterdir()] == ["f"]
     write_json(tmp_path / "g", RECORD)
     with pytest.raises(TypeError):
@@ -128,8 +141,9 @@ def test_a_folder_appears_whole_or_the_old_one_stays(tmp_path: Path) -> None:
             (folder / "deep" / "file").write_text(content)
             assert target.exists() == (content == "second")
         assert (target / "deep" / "file").read_text() == content
-    with pytest.raises(FileNotFoundError), whole_folder(target) as folder:
+    with pytest.raises(WriteError, match="while writing") as failed, whole_folder(target) as folder:
         (folder / "missing" / "file").touch()
+    assert failed.value.errno == errno.ENOENT
     assert (target / "deep" / "file").read_text() == "second"
     assert [each.name for each in tmp_path.iterdir()] == [target.name]
 

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import html
 import io
+import math
 import re
 import shutil
 from html.parser import HTMLParser
@@ -17,7 +18,7 @@ from PIL import Image
 from ganlab.support import Estimate, collision_frequency, collision_probability, estimate
 from jobs.measuring.cells import stacked
 from jobs.report.sweep_page import answer, results_table, write_report
-from jobs.report.table import Measured, Table, magnitude
+from jobs.report.table import Measured, Row, Table, magnitude
 from jobs.strict import SpecError
 from storage.layout import SweepLayout
 from storage.reference import write_reference
@@ -170,7 +171,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> SweepLayout:
     sweep.trial("failed", 500, status="failed", reason="<script>alert(1)</script>", measured=0, stored=False, seed=2,
                 **discriminator(8))  # fmt: skip
     sweep.trial("stopped", 500, status="stopped", measured=1, seed=2, **discriminator(32))
-    sweep.trial("running", 500, status="unfinished", measured=0, seed=3, **discriminator(32))
+    sweep.trial("running", 500, status="interrupted", measured=0, seed=3, **discriminator(32))
     return sweep.write()
 
 
@@ -434,3 +435,20 @@ def test_magnitudes(value: float, words: str) -> None:
 def test_measured_in_words() -> None:
     assert str(Measured(2130, 1790, 2510)) == "2.1k (1.8k – 2.5k)"
     assert str(Measured(40_400, 40_400, float("inf"))) == "≥ 40k"
+
+
+@pytest.mark.parametrize(
+    ("values", "collapsed"),
+    [
+        ({"diversity_ratio_high": 0.0099, "largest_mode_mass": 0.01}, True),
+        (
+            {"diversity_ratio_high": 0.0101, "largest_mode_mass": 0.5},
+            False,
+        ),  # at a wide threshold, real images have it too
+        ({"diversity_ratio_high": math.inf}, False),  # no duplicate
+        ({"largest_mode_mass": 1.0}, False),  # without real images, nothing to hold it against
+    ],
+)
+def test_collapsed_is_said_against_the_real_images(values: dict[str, float], collapsed: bool) -> None:
+    row = Row("a", {}, 0, "completed", "", {}, 0, 100, values)
+    assert row.collapsed is collapsed

@@ -19,14 +19,18 @@ from prometheus_client import generate_latest
 from rich.console import Console
 
 from jobs.watching.monitor import Exporter, write_config
+from jobs.watching.pairs_view import _collapsed
 from jobs.watching.screen import view
-from jobs.watching.snapshot import SweepWatch, failure_cause
-from monitoring.metrics import METRICS, registry
+from jobs.watching.snapshot import SweepWatch
+from monitoring.metrics import ATTEMPT_ENDS, FAILURES, METRICS, TRIAL_STATES, registry
 from monitoring.targets import Target
+from storage.attempts import Cause, end_attempt
 from storage.layout import SweepLayout
 from storage.lock import sweep_lock
-from storage.outcome import Outcome, write_outcome
+from storage.outcome import Failure, Outcome, read_outcome, write_outcome
+from storage.trial_state import TrialState
 from storage.verdicts import Verdict, append_verdict
+from storage.watch import PairCounts
 from tests.command_line import call
 from tests.monitoring.prometheus import until
 from tests.monitoring.simulated import simulated
@@ -117,7 +121,7 @@ def test_only_what_changed_is_read_again(sweep: SweepLayout, monkeypatch: pytest
 def test_a_trial_that_goes_on_is_followed(sweep: SweepLayout) -> None:
     watch = SweepWatch(sweep)
     before = watch.look()
-    running = next(each for each in watch._trials.values() if each.running)
+    running = next(each for each in watch._trials.values() if each.state(active=True) is TrialState.RUNNING)
     with running.trial.history.open("a") as file:
         file.write('{"step": 44, "generator_loss": 1.0, "steps_per_second": 12.5}\n{"step": 48, "gener')
     after = watch.look()
@@ -187,18 +191,45 @@ def test_nobody_at_work_makes_running_trials_interrupted(sweep: SweepLayout) -> 
         assert watch.look().get("ganlab_trials", "running", "dcgan") == 2
 
 
+def test_causes_of_failures_are_data_not_words(sweep: SweepLayout) -> None:
+    """A reason that speaks of memory and disks, of trials that failed for another cause or none that is known."""
+    reason = "KeyError: 'No space left, out of memory, process died'"
+    failed = [each for each in sweep.trial_ids() if (end := read_outcome(sweep.trial(each))) and end.status == "failed"]
+    for trial_id, failure in zip(failed, (Failure.OUT_OF_MEMORY, None), strict=True):
+        write_outcome(sweep.trial(trial_id), Outcome("failed", reason=reason, failure=failure))
+        end_attempt(sweep.trial(trial_id), Cause.ERROR, reason, failure)
+    new = SweepWatch(sweep).look()
+    counts = {cause: new.get("ganlab_trials_failed", cause) for cause in FAILURES}
+    assert counts == {"nan": 0, "out_of_memory": 1, "disk": 0, "died": 0, "error": 1}
+    assert new.get("ganlab_shard_write_failures_total") == 0
+    end_attempt(sweep.trial(failed[0]), Cause.ERROR, "any", Failure.DISK)
+    assert SweepWatch(sweep).look().get("ganlab_shard_write_failures_total") == 1
+
+
+def test_labels_of_metrics_are_the_words_of_the_records() -> None:
+    assert set(TRIAL_STATES) == set(TrialState)
+    assert set(FAILURES) == set(Failure)
+    assert set(ATTEMPT_ENDS) == set(Cause)
+
+
 @pytest.mark.parametrize(
-    ("reason", "cause"),
+    ("duplicates", "collapsed"),
     [
-        ("a loss or weight was not finite at step 35", "nan"),
-        ("out of GPU memory: CUDA out of memory", "out_of_memory"),
-        ("No space left on device: /x", "disk"),
-        ("the process died 3 times at step 1200: out of memory?", "died"),
-        ("KeyError: 'x'", "error"),
+        (0, False),
+        (9, False),  # by chance, of 1000 images: no more frequent than among the real ones
+        (300_000, True),  # three pairs in five
     ],
 )
-def test_causes_of_failures(reason: str, cause: str) -> None:
-    assert failure_cause(reason) == cause
+def test_a_trial_has_collapsed_when_its_duplicates_are_far_too_frequent(
+    sweep: SweepLayout, duplicates: int, collapsed: bool
+) -> None:
+    watch = SweepWatch(sweep)
+    watch.look()
+    (real,) = watch._pairs._counts("reference").values()
+    images = round((2 * duplicates) ** 0.5)
+    mode = ((0, 1000 - images), (max(images - 1, 0), images)) if images > 1 else ((0, 1000),)
+    counts = PairCounts(1000, 499_500, duplicates, 20, mode)
+    assert _collapsed(counts, real, 0.95) is collapsed
 
 
 def test_a_look_that_fails_leaves_the_old_figures(sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:

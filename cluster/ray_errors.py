@@ -1,0 +1,54 @@
+"""How a worker's process ended, read from the error that Ray raises for it.
+
+Invariant: this module alone reads the text of Ray's errors, which carry no fields for most of what they say; the wording
+is that of Ray 2.
+"""
+
+import re
+from typing import Literal, NamedTuple
+
+
+class ProcessEnd(NamedTuple):
+    """End of a worker's process.
+
+    Attributes
+    ----------
+    how
+        `node_lost`: its node is gone, or fell silent; `error`: an exception, or the process could not start; `exited`,
+        with an exit code; `memory`: Ray killed it for want of memory; `killed`: by a signal, or it crashed.
+    text
+        Of the error, as Ray gives it.
+    code
+        Exit code of a process that exited, else None.
+    """
+
+    how: Literal["node_lost", "error", "exited", "memory", "killed"]
+    text: str
+    code: int | None = None
+
+
+def process_end(error: object) -> ProcessEnd:
+    """Classify an error of Ray."""
+    from ray.exceptions import ActorUnavailableError, RayActorError
+
+    text = str(getattr(error, "cause", None) or error)
+    # "Unavailable": its node fell silent and is not yet known to be dead; when a process dies, its node says so.
+    if names_lost_node(error) or isinstance(error, ActorUnavailableError):
+        return ProcessEnd("node_lost", text)
+    if not isinstance(error, RayActorError) or error.actor_init_failed or "Traceback" in text:
+        return ProcessEnd("error", text)
+    if code := re.search(r"exit code (-?\d+)", text):
+        return ProcessEnd("exited", text, int(code[1]))
+    return ProcessEnd("memory" if "low on memory" in text else "killed", text)
+
+
+def names_lost_node(error: object) -> bool:
+    """Whether an error of Ray says that a node is gone, or about to be."""
+    return getattr(error, "preempted", False) or "node has died" in str(error) or "node was terminated" in str(error)
+
+
+def last_error(text: str) -> str:
+    """Return the line of a text of Ray's that names the error: the last of its last traceback, or else its last line."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt)\b", line)]
+    return (errors or lines or ["no reason given"])[-1]

@@ -1,0 +1,67 @@
+"""How a submitted sweep stands on SLURM, by its files and one question to the scheduler.
+
+Invariant: reading changes nothing, and needs no process of the sweep to be alive.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from storage.layout import SweepLayout
+
+if TYPE_CHECKING:
+    from cluster.rendezvous import Head, WorkerState
+    from cluster.scheduler import QueuedJob, Submission
+
+ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"}  # states of jobs that SLURM still lists though they are over
+
+
+@dataclass(frozen=True)
+class OnSlurm:
+    """How a submitted sweep stands, by its files and one question to the scheduler.
+
+    Attributes
+    ----------
+    submission, head, workers
+        What was submitted; what the controller and the worker jobs say of themselves.
+    cancelled
+        The user has cancelled it.
+    jobs
+        Jobs that wait or run; None when the scheduler did not answer, then `unknown` says why.
+    """
+
+    submission: "Submission"
+    head: "Head | None"
+    workers: "list[WorkerState]"
+    cancelled: bool
+    jobs: "list[QueuedJob] | None"
+    unknown: str = ""
+
+    @property
+    def holder(self) -> str | None:
+        """Who works on the sweep, in words; None when nobody does any more."""
+        who = f"submitted {self.submission.submitted} by {self.submission.user} from {self.submission.host}"
+        if self.jobs is None:  # perhaps this machine sees the folder but not SLURM
+            ended = self.cancelled or (self.head is not None and self.head.state in ("done", "failed"))
+            return None if ended else f"SLURM jobs that may still run ({who}; {self.unknown})"
+        if not self.jobs:
+            return None
+        return f"SLURM jobs {', '.join(job.id for job in self.jobs)} ({who}; `ganlab cancel` ends them)"
+
+
+def on_slurm(layout: SweepLayout) -> OnSlurm | None:
+    """How the sweep stands on SLURM; None when it was never submitted."""
+    if not layout.cluster.is_dir():
+        return None
+    from cluster.rendezvous import ClusterFolder, read_head, read_workers
+    from cluster.scheduler import SchedulerError, queue, read_submission
+
+    submission = read_submission(layout.cluster)
+    if submission is None:
+        return None
+    jobs, unknown = None, ""
+    try:
+        jobs = [job for job in queue(submission) if job.state not in ENDED]
+    except SchedulerError as error:
+        unknown = str(error)
+    cancelled = ClusterFolder(layout.cluster).cancelled.exists()
+    return OnSlurm(submission, read_head(layout.cluster), read_workers(layout.cluster), cancelled, jobs, unknown)
