@@ -12,7 +12,7 @@ STARTUP = Path(__file__).parent / "cluster" / "startup" / "sitecustomize.py"
 def main() -> None:
     """Run the command line."""
     runpy.run_path(str(STARTUP))
-    from jobs.cli import main
+    from jobs.cli.main import main
 
     main()
 

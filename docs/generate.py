@@ -64,7 +64,7 @@ def table(titles: Iterable[str], rows: Iterable[tuple[str, ...]]) -> str:
 
 def keys(cls: type[BaseModel], leave_out: Iterable[str] = ()) -> str:
     """Table of a section's keys. ValueError when one has no description."""
-    from jobs.strict import allowed
+    from jobs.spec.validation import allowed
 
     described = descriptions(cls)
     own = [key for key in cls.model_fields if key not in leave_out]
@@ -92,10 +92,10 @@ def purpose(cls: type) -> str:
 
 def sweep_file() -> str:
     """Every key of the sweep file whose section is the same for all datasets and families."""
-    from ganlab.train import TrainSettings
-    from jobs.search_words import KINDS
-    from jobs.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings
-    from jobs.spec import Spec
+    from ganlab.models.train import TrainSettings
+    from jobs.spec.search_space import KINDS
+    from jobs.spec.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings
+    from jobs.spec.sweep import Spec
 
     sections = {
         "train": TrainSettings, "samples": SampleSettings, "collisions": CollisionSettings, "search": SearchSettings,
@@ -119,7 +119,7 @@ def sweep_file() -> str:
 
 def dataset_keys() -> str:
     """Every dataset with its keys."""
-    from ganlab.datasets import DATASETS
+    from ganlab.data.datasets import DATASETS
 
     parts = (
         f"## {name}\n\n{purpose(settings)}\n\n" + (keys(settings, ("name",)) if len(settings.model_fields) > 1 else "")
@@ -132,7 +132,7 @@ def dataset_keys() -> str:
 
 def family_keys() -> str:
     """Every family with its keys."""
-    from ganlab.families import FAMILIES
+    from ganlab.models.families import FAMILIES
 
     parts = (
         f"## {name}\n\n{purpose(family.Settings)}\n\n{keys(family.Settings, ('family',))}"
@@ -157,7 +157,7 @@ def cluster_file() -> str:
 
 def command_line() -> str:
     """The help of every command."""
-    from jobs.cli import main
+    from jobs.cli.main import main
 
     parts = ["# The command line", "", "What `--help` prints. Exit codes and messages: [errors](../errors.md).", "",
              help_of(main, "ganlab")]  # fmt: skip

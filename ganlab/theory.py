@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ganlab.networks import Discriminator, JointDiscriminator, initialise
+from ganlab.models.networks import Discriminator, JointDiscriminator, initialise
 from ganlab.randomness import generator_for
 
 UInt8 = npt.NDArray[np.uint8]
@@ -94,7 +94,7 @@ def pool_gap(
     images : uint8 (N, C, H, W)
         Real images.
     pool, width
-        Size of the pool, and of the discriminator as in `ganlab.networks.Discriminator`.
+        Size of the pool, and of the discriminator as in `ganlab.models.networks.Discriminator`.
     """
     split = Split.make(images, pool, seed)
 

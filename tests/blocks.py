@@ -123,7 +123,7 @@ def check_command(words: list[str], where: str) -> None:
 
 def check_arguments(arguments: list[str], where: str) -> None:
     """Let click read a command line, without running it."""
-    from jobs.cli import main
+    from jobs.cli.main import main
 
     try:
         with click.Context(main, info_name="ganlab", **main.context_settings) as above:
@@ -138,7 +138,7 @@ def check_arguments(arguments: list[str], where: str) -> None:
 
 def check_mention(code: str, where: str) -> None:
     """Check what is named in running text, where arguments may be left out: command and options must exist."""
-    from jobs.cli import main
+    from jobs.cli.main import main
 
     words = code.replace("…", " ").split()
     if words[:1] == ["make"] or words[:2] == ["python", "-m"] or code.startswith("python docs/"):

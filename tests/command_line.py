@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from click.testing import CliRunner, Result
 
-from jobs.cli import main
+from jobs.cli.main import main
 
 
 def call(*arguments: str | Path, **environment: str) -> Result:

@@ -132,7 +132,9 @@ def check_users_and_programs(container: str) -> None:
     """It is no root, and has what every part of ganlab starts from."""
     assert inside(container, "id", "-u") == "1000"
     inside(container, "tini", "--version")
-    inside(container, "python3", "-c", "import cluster.controller, cluster.worker, jobs.driver, submitit.core._submit")
+    inside(
+        container, "python3", "-c", "import cluster.controller, cluster.worker, jobs.cli.driver, submitit.core._submit"
+    )
     tell(f"as user 1000: {inside(container, 'ganlab', '--version')}")
 
 

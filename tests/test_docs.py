@@ -11,8 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from cluster.site import Site
-from jobs.spec import Spec, check_spec
-from jobs.strict import parse_yaml, validate
+from jobs.spec.sweep import Spec, check_spec
+from jobs.spec.validation import parse_yaml, validate
 from tests import blocks
 from tests.blocks import PAGES, ROOT, Block
 

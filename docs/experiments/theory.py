@@ -19,9 +19,9 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ganlab.datasets import DigitsSettings, StackedDigitsSettings, load
-from ganlab.pairs import pairs_within
-from ganlab.support import estimate
+from ganlab.data.datasets import DigitsSettings, StackedDigitsSettings, load
+from ganlab.pairs.closest import pairs_within
+from ganlab.statistics.support import estimate
 from ganlab.theory import (
     Gap,
     NoisyImages,

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.fidelity import MANIFOLD_QUANTILE
-from jobs.imported import use_code
+from ganlab.quality.fidelity import MANIFOLD_QUANTILE
 from jobs.measuring.calibrate import verdict_answers
 from jobs.measuring.cells import Axes, numbered_from, rate_values, real_values, sample_values, stacked
 from jobs.measuring.distance import ChosenDistance, RealImages
@@ -19,8 +18,9 @@ from jobs.measuring.known_modes import mode_cell
 from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints
 from jobs.measuring.scoring import read_scores, scores_name
 from jobs.measuring.space import Space, sweep_space
-from jobs.plan import parameter_counts
-from jobs.spec import Spec, SpecError, TrialSettings
+from jobs.spec.sweep import Spec, SpecError, TrialSettings
+from jobs.training.plan import parameter_counts
+from jobs.training.user_models import use_code
 from storage.attempts import read_attempts
 from storage.history import read_history
 from storage.layout import SweepLayout

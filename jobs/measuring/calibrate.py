@@ -11,14 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ganlab.agreement import Agreement, agreement
-from ganlab.calibration import Calibration, calibrate, calibrated_support
-from ganlab.intervals import wilson_interval
-from ganlab.selection import NearPairs, closest_of_samples, pieces, weights
+from ganlab.statistics.intervals import wilson_interval
+from ganlab.verdicts.agreement import Agreement, agreement
+from ganlab.verdicts.calibration import Calibration, calibrate, calibrated_support
+from ganlab.verdicts.selection import NearPairs, closest_of_samples, pieces, weights
 from jobs.measuring.measure import REFERENCE, Snapshot
 from jobs.measuring.measured import MeasuredSnapshot, measured_sweep
 from jobs.measuring.near import edges_of, near_pairs, protocol_size
-from jobs.spec import CollisionSettings, TrialSettings
+from jobs.spec.sweep import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.verdicts import DISTINCT, DUPLICATE, UNDECIDED, VERDICTS, Verdict, read_verdicts, standing
 

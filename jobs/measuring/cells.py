@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.diversity import FACTORS
-from ganlab.duplicate_distance import DuplicateDistance
-from ganlab.support import Estimate
+from ganlab.statistics.diversity import FACTORS
+from ganlab.statistics.duplicate_distance import DuplicateDistance
+from ganlab.statistics.support import Estimate
 from jobs.measuring.facts import MULTIPLES, SampleFacts
 from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
 

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
-from ganlab.collisions import LISTED, Collisions, compare_tile
-from ganlab.content import in_order, take
-from ganlab.exact import Images, Index, load_rows, on_best_device
-from ganlab.neighbours import Neighbours, nearest_in_tile
-from ganlab.packing import distinct_images, search_distinct_images
-from ganlab.screen import Screen, learn
-from ganlab.tiles import Tile, choose_tile_images, plan_rectangle, plan_tiles, split
+from ganlab.pairs.collisions import LISTED, Collisions, compare_tile
+from ganlab.pairs.content import in_order, take
+from ganlab.pairs.exact import Images, Index, load_rows, on_best_device
+from ganlab.pairs.lower_bounds import Screen, learn
+from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
+from ganlab.pairs.tiles import Tile, choose_tile_images, plan_rectangle, plan_tiles, split
+from ganlab.statistics.packing import distinct_images, search_distinct_images
 from storage.pair_records import NearestReal, PairRecord
 from storage.samples import DamagedShardError
 

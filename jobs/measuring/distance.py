@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.content import take
-from ganlab.duplicate_distance import MOST_IMAGES, RATE, DuplicateDistance, default_rate, duplicate_distances
-from ganlab.exact import Index, squared_threshold
-from ganlab.fidelity import RealNeighbours
+from ganlab.pairs.content import take
+from ganlab.pairs.exact import Index, squared_threshold
+from ganlab.quality.fidelity import RealNeighbours
+from ganlab.statistics.duplicate_distance import MOST_IMAGES, RATE, DuplicateDistance, default_rate, duplicate_distances
 from jobs.measuring.comparison import Source
-from jobs.sections import FromReal, Threshold
-from jobs.strict import SpecError
+from jobs.spec.sections import FromReal, Threshold
+from jobs.spec.validation import SpecError
 
 GIVEN = "given"
 
@@ -158,7 +158,7 @@ def _default(rates: Sequence[DuplicateDistance]) -> float:
 
 
 def _cannot_show(rate: float, rates: Sequence[DuplicateDistance]) -> str:
-    from ganlab.duplicate_distance import images_needed
+    from ganlab.statistics.duplicate_distance import images_needed
 
     have = "too few" if not rates else f"{rates[0].images - rates[0].copies:,} different"
     return (

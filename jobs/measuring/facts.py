@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ganlab.classes import ClassEstimate, estimate_by_class
-from ganlab.correlation import CorrelationCurve, diversity_ratio
-from ganlab.diversity import FACTORS, Diversity, diversity_of
-from ganlab.exact import Index
-from ganlab.fidelity import RealNeighbours, fidelity_ratio, passes_gate, realistic
-from ganlab.hill_numbers import (
+from ganlab.pairs.exact import Index
+from ganlab.quality.fidelity import RealNeighbours, fidelity_ratio, passes_gate, realistic
+from ganlab.quality.scores import Scores
+from ganlab.statistics.classes import ClassEstimate, estimate_by_class
+from ganlab.statistics.correlation import CorrelationCurve, diversity_ratio
+from ganlab.statistics.diversity import FACTORS, Diversity, diversity_of
+from ganlab.statistics.hill_numbers import (
     EffectiveNumber,
     Rarefaction,
     UnseenShare,
@@ -23,10 +24,9 @@ from ganlab.hill_numbers import (
     rarefaction,
     unseen_share,
 )
-from ganlab.intervals import wilson_interval
-from ganlab.modes import HeavyModes, heavy_modes, support_within
-from ganlab.scores import Scores
-from ganlab.support import (
+from ganlab.statistics.intervals import wilson_interval
+from ganlab.statistics.modes import HeavyModes, heavy_modes, support_within
+from ganlab.statistics.support import (
     Estimate,
     Frequency,
     collision_frequency,
@@ -88,7 +88,7 @@ class SampleFacts:
     realistic : Estimate or None
         Support among the realistic images alone.
     scores : Scores or None
-        See `ganlab.scores`; its curve is sharpened by all pairs.
+        See `ganlab.quality.scores`; its curve is sharpened by all pairs.
     diversity_ratio : tuple of float, or None
         p2 of the real images over p2 of these, with its interval: (value, low, high). NaN without a duplicate here.
     at_rates : tuple of Diversity

@@ -6,8 +6,8 @@ Invariant: a function of the committed samples and the dataset's settings.
 from functools import lru_cache
 from typing import Any
 
-from ganlab.datasets import DatasetSettings, DigitsSettings, GaussiansGridSettings, StackedDigitsSettings, load
-from ganlab.known_modes import ModeCount, StackReader, class_modes, grid_modes
+from ganlab.data.datasets import DatasetSettings, DigitsSettings, GaussiansGridSettings, StackedDigitsSettings, load
+from ganlab.data.known_modes import ModeCount, StackReader, class_modes, grid_modes
 from storage.layout import SweepLayout, TrialLayout
 from storage.pair_records import snapshot_checksums
 from storage.samples import DamagedShardError, Samples

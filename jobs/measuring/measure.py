@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ganlab.content import content_digests, content_order, random_places
-from ganlab.duplicate_distance import RATES
-from ganlab.exact import Index
-from ganlab.fidelity import RealNeighbours
+from ganlab.pairs.content import content_digests, content_order, random_places
+from ganlab.pairs.exact import Index
+from ganlab.quality.fidelity import RealNeighbours
+from ganlab.statistics.duplicate_distance import RATES
 from jobs.measuring.comparison import ENGINE, Comparison, Found, Map, Progress, Source, compare, pair_record
 from jobs.measuring.distance import (
     RealImages,
@@ -31,7 +31,7 @@ from jobs.measuring.scoring import Wanted as WantedScores
 from jobs.measuring.scoring import read_scores, scores_name, write_scores
 from jobs.measuring.space import PIXELS, Space, embed, sweep_space
 from jobs.measuring.space import Wanted as WantedFeatures
-from jobs.spec import CollisionSettings, TrialSettings
+from jobs.spec.sweep import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import (
     NearestReal,

@@ -6,11 +6,11 @@ Invariant: read from records alone; a snapshot whose record is missing, or whose
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ganlab.fidelity import RealNeighbours
+from ganlab.quality.fidelity import RealNeighbours
 from jobs.measuring.comparison import Map, Source
 from jobs.measuring.measure import REFERENCE, Snapshot, committed, in_space, real_images_of
 from jobs.measuring.space import sweep_space
-from jobs.spec import CollisionSettings, TrialSettings
+from jobs.spec.sweep import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import PairRecord, read_pair_record
 from storage.samples import DamagedShardError, Samples

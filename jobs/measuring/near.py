@@ -12,18 +12,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ganlab.collisions import Collisions, compare_tile
-from ganlab.content import content_order, take
-from ganlab.exact import Read, squared_limit
-from ganlab.pairs import Pairs
-from ganlab.screen import learn
-from ganlab.selection import NearPairs, piece_edges
-from ganlab.support import estimate_from_degrees
-from ganlab.tiles import choose_tile_images, plan_tiles
+from ganlab.pairs.closest import Pairs
+from ganlab.pairs.collisions import Collisions, compare_tile
+from ganlab.pairs.content import content_order, take
+from ganlab.pairs.exact import Read, squared_limit
+from ganlab.pairs.lower_bounds import learn
+from ganlab.pairs.tiles import choose_tile_images, plan_tiles
+from ganlab.statistics.support import estimate_from_degrees
+from ganlab.verdicts.selection import NearPairs, piece_edges
 from jobs.measuring.comparison import Map, Source
 from jobs.measuring.measure import REFERENCE, Snapshot
 from jobs.measuring.measured import MeasuredSnapshot
-from jobs.spec import CollisionSettings, SpecError
+from jobs.spec.sweep import CollisionSettings, SpecError
 from storage.layout import SweepLayout
 from storage.near_pairs import NearRecord, read_near_record, write_near_record
 from storage.pair_records import PairRecord

@@ -6,9 +6,9 @@ Invariant: a note states what was counted over whole sets; a figure that is not 
 import math
 from typing import NamedTuple
 
-from ganlab.content import Digests, are_among, distinct_images, same_images
-from ganlab.duplicate_distance import RATE, DuplicateDistance
-from ganlab.manifold import NEIGHBOURS
+from ganlab.pairs.content import Digests, are_among, distinct_images, same_images
+from ganlab.quality.manifold import NEIGHBOURS
+from ganlab.statistics.duplicate_distance import RATE, DuplicateDistance
 from jobs.measuring.distance import GIVEN, ChosenDistance
 from jobs.measuring.facts import SampleFacts
 
@@ -37,7 +37,7 @@ def content_notes(own: Digests, real: Digests | None) -> list[Note]:
     Parameters
     ----------
     own : uint64 (n, 2)
-        Digests of the samples (see `ganlab.content`).
+        Digests of the samples (see `ganlab.pairs.content`).
     real : uint64 (m, 2) or None
         Digests of the real images.
     """

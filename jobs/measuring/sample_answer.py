@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.content import content_digests, in_order, random_places, take
-from ganlab.correlation import choose_distances, correlation_curve
-from ganlab.diversity import FACTORS
-from ganlab.duplicate_distance import RATES, DuplicateDistance
-from ganlab.exact import Index
-from ganlab.fidelity import RealNeighbours
-from ganlab.scores import Scores, real_side, score, score_real, scored_images
+from ganlab.pairs.content import content_digests, in_order, random_places, take
+from ganlab.pairs.exact import Index
+from ganlab.quality.fidelity import RealNeighbours
+from ganlab.quality.scores import Scores, real_side, score, score_real, scored_images
+from ganlab.statistics.correlation import choose_distances, correlation_curve
+from ganlab.statistics.diversity import FACTORS
+from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance
 from jobs.measuring.cells import Axes, rate_values, real_values, sample_values, stacked
 from jobs.measuring.comparison import Comparison, Found, Keep, Map, Progress, Source, compare, pair_record
 from jobs.measuring.distance import ChosenDistance, RealImages, choose_distance, real_rates, wanted_rates
@@ -26,7 +26,7 @@ from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.notes import Note, content_notes, figure_notes
 from jobs.measuring.samples import Opened
 from jobs.measuring.space import PIXELS, Space
-from jobs.sections import CollisionSettings, Threshold
+from jobs.spec.sections import CollisionSettings, Threshold
 from storage.pair_records import NearestReal
 from storage.results import build_dataset
 from storage.samples import DamagedShardError

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.embedding import embedding_key
-from ganlab.inputs import InputDescription
-from ganlab.pictures import Frames, PictureError, read_pictures
-from jobs.inputs import conversion, describe_array, with_value_range
+from ganlab.data.inputs import InputDescription
+from ganlab.data.pictures import Frames, PictureError, read_pictures
+from ganlab.quality.embedding import embedding_key
 from jobs.measuring.comparison import ENGINE, SPLIT_FROM, Comparison, Keep, Map, Source
 from jobs.measuring.space import PIXELS, Progress, Space, Wanted, classifier_space, embed
-from jobs.strict import SpecError
+from jobs.spec.inputs import conversion, describe_array, with_value_range
+from jobs.spec.validation import SpecError
 from storage.arrays import MissingItemsError, open_array, open_labels
 from storage.partial_pairs import PartialPairs, cache_folder
 from storage.samples import DamagedShardError
@@ -31,7 +31,7 @@ OPTIONS = {
     "resolution": "--resize PIXELS",
     "frames": "--frames first or --frames all",
 }
-"""Options of the command line for settings of `ganlab.pictures.read_pictures`."""
+"""Options of the command line for settings of `ganlab.data.pictures.read_pictures`."""
 
 
 @dataclass(frozen=True)

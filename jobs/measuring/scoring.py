@@ -12,11 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ganlab.correlation import POINTS
-from ganlab.diversity import FACTORS
-from ganlab.duplicate_distance import RATES, DuplicateDistance
-from ganlab.manifold import NEIGHBOURS
-from ganlab.scores import MOST_IMAGES, RealSide, Scores, real_side, score, score_real, scored_images
+from ganlab.quality.manifold import NEIGHBOURS
+from ganlab.quality.scores import MOST_IMAGES, RealSide, Scores, real_side, score, score_real, scored_images
+from ganlab.statistics.correlation import POINTS
+from ganlab.statistics.diversity import FACTORS
+from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance
 from jobs.measuring.comparison import Map, Source
 from storage.features import read_record, write_record
 from storage.samples import DamagedShardError

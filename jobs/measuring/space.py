@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
-from ganlab.content import content_digests, in_order, random_places
-from ganlab.embedding import FEATURES, Classifier, check_labelled, embedding_key, train_classifier
+from ganlab.pairs.content import content_digests, in_order, random_places
+from ganlab.quality.embedding import FEATURES, Classifier, check_labelled, embedding_key, train_classifier
 from jobs.measuring.comparison import Map, Source
-from jobs.strict import SpecError
+from jobs.spec.validation import SpecError
 from storage.features import CHUNK_ROWS, Features, read_features, read_record, write_features, write_record
 from storage.layout import SweepLayout
 from storage.reference import read_reference

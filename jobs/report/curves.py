@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.ticker import FuncFormatter
 
-from ganlab.support import Estimate, Frequency, collision_probability
+from ganlab.statistics.support import Estimate, Frequency, collision_probability
 from jobs.report.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style, log_ticks, new_figure, to_svg
 
 

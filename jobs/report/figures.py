@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from ganlab.support import collision_probability
+from ganlab.statistics.support import collision_probability
 from jobs.report.curves import Curve, collision_axes, curve_chart
 from jobs.report.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style, log_ticks, new_figure, tick, to_svg
 from jobs.report.table import Measured, Results, Row, Table, magnitude, setting_label, spaced, value_words

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ganlab.content import content_order
-from ganlab.diversity import COLLAPSED_RATIO
-from ganlab.support import Spread
+from ganlab.pairs.content import content_order
+from ganlab.statistics.diversity import COLLAPSED_RATIO
+from ganlab.statistics.support import Spread
 from jobs.report.headline import times_words
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import ModeShown, Pair, mode_picture, write_page
@@ -32,7 +32,7 @@ from jobs.report.table import (
     value_words,
 )
 from jobs.report.verdicts_section import verdicts_view
-from jobs.strict import SpecError, read_mapping
+from jobs.spec.validation import SpecError, read_mapping
 from storage.layout import SweepLayout
 from storage.reference import Reference, read_reference
 from storage.results import read_results

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ganlab.diversity import collapsed
-from ganlab.support import Estimate, Spread, spread
+from ganlab.statistics.diversity import collapsed
+from ganlab.statistics.support import Estimate, Spread, spread
 from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
 
 Results = Any  # an xarray.Dataset, whose type only storage may name
@@ -108,7 +108,7 @@ class Row:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the generator has collapsed, as of `ganlab.diversity.collapsed`; False without real images."""
+        """Whether the generator has collapsed (`ganlab.statistics.diversity`); False without real images."""
         return collapsed(self.values.get("diversity_ratio_high", math.nan))
 
     @property

@@ -12,14 +12,14 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ganlab.fidelity import RealNeighbours, passes_gate
+from ganlab.quality.fidelity import RealNeighbours, passes_gate
 from ganlab.randomness import generator_for
-from ganlab.selection import NearPairs, closest_of_samples, draw, in_turn
+from ganlab.verdicts.selection import NearPairs, closest_of_samples, draw, in_turn
 from jobs.measuring.comparison import Map
 from jobs.measuring.measure import REFERENCE
 from jobs.measuring.measured import MeasuredSnapshot, measured_sweep
 from jobs.measuring.near import edges_of, near_pairs, protocol_size
-from jobs.spec import CollisionSettings, SpecError, TrialSettings
+from jobs.spec.sweep import CollisionSettings, SpecError, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import PairRecord
 from storage.reference import read_reference

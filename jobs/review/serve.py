@@ -18,12 +18,12 @@ from types import FrameType
 from rich.console import Console
 
 from cluster.local import local_memory_bytes
-from jobs.progress import Bar
+from jobs.console.progress import Bar
 from jobs.report.table import setting_label
 from jobs.review.choose import Choice, choose
 from jobs.review.guard import LOOPBACK, Doorkeeper
-from jobs.spec import Spec, SpecError, load_spec
-from jobs.sweep import sweep_trials
+from jobs.spec.sweep import Spec, SpecError, load_spec
+from jobs.training.tune import sweep_trials
 from storage.layout import SweepLayout
 from storage.verdicts import read_verdicts, standing
 

@@ -104,7 +104,7 @@ def monitor_sweep(layout: SweepLayout, host: str, port: int, every_s: float, say
 @contextmanager
 def _refused_in_one_line(host: str, port: int) -> Iterator[None]:
     """Turn a refusal to listen into SpecError."""
-    from jobs.spec import SpecError
+    from jobs.spec.sweep import SpecError
 
     try:
         yield

@@ -17,7 +17,7 @@ from storage.verdicts import read_verdicts, standing
 from storage.watch import PairCounts, Signature, TrialWatch, read_pair_counts, signature, snapshot_records
 
 if TYPE_CHECKING:
-    from ganlab.support import Estimate
+    from ganlab.statistics.support import Estimate
 
 REFERENCE = "reference"  # stands for the real images where a trial's id may stand
 FRESH_S = 120.0  # a comparison that said nothing for longer is not under way; its tiles take seconds
@@ -145,15 +145,15 @@ def _support(counts: PairCounts, confidence: float) -> float:
 
 
 def _collapsed(counts: PairCounts, real: PairCounts, confidence: float) -> bool:
-    from ganlab.diversity import collapsed
-    from ganlab.support import ratio_interval
+    from ganlab.statistics.diversity import collapsed
+    from ganlab.statistics.support import ratio_interval
 
     return collapsed(ratio_interval(_estimate(real, confidence), _estimate(counts, confidence))[1])
 
 
 @lru_cache(maxsize=4096)
 def _estimate(counts: PairCounts, confidence: float) -> "Estimate":
-    from ganlab.support import estimate_from_degrees  # late: scipy is slow to load
+    from ganlab.statistics.support import estimate_from_degrees  # late: scipy is slow to load
 
     numbers, images = np.array(counts.degrees).T
     return estimate_from_degrees(np.repeat(numbers, images), confidence)

@@ -13,8 +13,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from jobs.known import KnownTrial, read_known
-from jobs.show import TABLE_ROWS, plain
+from jobs.console.words import TABLE_ROWS, plain
+from jobs.training.trial_index import KnownTrial, read_known
 from jobs.watching.slurm_view import OnSlurm, on_slurm
 from storage.layout import SweepLayout
 from storage.lock import lock_holder

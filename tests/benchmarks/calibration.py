@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from ganlab.calibration import calibrate, calibrated_support
-from ganlab.pairs import pairs_within
-from ganlab.selection import draw, piece_edges, pieces, weights
+from ganlab.pairs.closest import pairs_within
+from ganlab.verdicts.calibration import calibrate, calibrated_support
+from ganlab.verdicts.selection import draw, piece_edges, pieces, weights
 
 Curve = Callable[[np.ndarray], np.ndarray]
 THRESHOLD, DIMENSIONS, IMAGES, PER_PIECE, CLOSEST = 0.55, 6, 2500, 40, 20

@@ -1,6 +1,6 @@
 """Coverage of the support size's interval by simulation: python -m tests.benchmarks.coverage.
 
-Invariant: the intervals are those of ganlab.intervals, from the degrees of simulated samples; nothing is fitted here.
+Invariant: the intervals are those of ganlab.statistics.intervals, from degrees of simulated samples; nothing is fitted.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from ganlab.intervals import pair_probability_interval
+from ganlab.statistics.intervals import pair_probability_interval
 from tests.benchmarks.interval_0_1_0 import interval_0_1_0
 from tests.benchmarks.supports import (
     AnySupport,

@@ -1,6 +1,6 @@
 """Coverage of unseen share and Hill numbers by simulation, transitive or not: python -m tests.benchmarks.hill_numbers.
 
-Invariant: the intervals are those of ganlab.hill_numbers, from the degrees of simulated samples; nothing is fitted here.
+Invariant: the intervals are those of ganlab.statistics.hill_numbers, from degrees of simulated samples; none is fitted.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import stats
 from scipy.spatial import cKDTree
 
-from ganlab.hill_numbers import effective_numbers, unseen_share
+from ganlab.statistics.hill_numbers import effective_numbers, unseen_share
 from tests.benchmarks.coverage import SUPPORTS
 from tests.benchmarks.supports import Support
 

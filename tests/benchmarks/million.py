@@ -59,7 +59,7 @@ def measured(images: Samples, count: int, workers: int, memory_bytes: int) -> tu
 
 def _start(number: int) -> None:
     """Import what a task needs, and try the matrix products."""
-    from ganlab.pairs import closest_pairs
+    from ganlab.pairs.closest import closest_pairs
 
     closest_pairs(np.random.default_rng(number).integers(0, 256, (2000, 200), dtype=np.uint8))
     time.sleep(0.2)  # so that every worker gets one

@@ -17,7 +17,7 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
-from ganlab.pairs import closest_pairs
+from ganlab.pairs.closest import closest_pairs
 from tests.benchmarks.table import Target, print_table
 
 Array = NDArray[Any]

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.ratio
 
-Invariant: distances and intervals are those of ganlab.duplicate_distance and ganlab.diversity; nothing is fitted here.
+Invariant: distances are those of ganlab.statistics.duplicate_distance, intervals those of ganlab.statistics.diversity;
+nothing is fitted here.
 """
 
 import argparse
@@ -15,9 +16,9 @@ import torch
 from sklearn.datasets import load_digits
 from sklearn.mixture import GaussianMixture
 
-from ganlab.diversity import Diversity, diversity
-from ganlab.duplicate_distance import RATES, DuplicateDistance, duplicate_distances
-from ganlab.pairs import Pairs
+from ganlab.pairs.closest import Pairs
+from ganlab.statistics.diversity import Diversity, diversity
+from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance, duplicate_distances
 
 REAL_SIZES = (300, 1000, 1797)
 GENERATED = 2000

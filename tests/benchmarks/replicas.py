@@ -10,11 +10,11 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ganlab.datasets import GaussiansGridSettings, load
-from ganlab.families.dcgan import DCGAN, DCGANSettings
+from ganlab.data.datasets import GaussiansGridSettings, load
+from ganlab.models.families.dcgan import DCGAN, DCGANSettings
+from ganlab.models.replicas import Stack, Turn
+from ganlab.models.train import TrainSettings
 from ganlab.randomness import generator_for
-from ganlab.replicas import Stack, Turn
-from ganlab.train import TrainSettings
 
 Row = tuple[str, float, str, str]
 PLANE = load(GaussiansGridSettings(points=10_000)).images

@@ -13,12 +13,12 @@ import torch
 from scipy import sparse, stats
 from scipy.spatial import cKDTree
 
-from ganlab.datasets import DigitsSettings, load
-from ganlab.families.dcgan import DCGAN, DCGANSettings
-from ganlab.intervals import largest_mode_size
-from ganlab.pairs import pairs_within
+from ganlab.data.datasets import DigitsSettings, load
+from ganlab.models.families.dcgan import DCGAN, DCGANSettings
+from ganlab.models.train import TrainSettings, draw
+from ganlab.pairs.closest import pairs_within
 from ganlab.randomness import generator_for
-from ganlab.train import TrainSettings, draw
+from ganlab.statistics.intervals import largest_mode_size
 
 Float = npt.NDArray[np.float64]
 

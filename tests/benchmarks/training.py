@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from ganlab.families.dcgan import DCGAN, DCGANSettings
-from ganlab.networks import Discriminator, Generator, initialise
-from ganlab.train import Request, TrainSettings, train
+from ganlab.models.families.dcgan import DCGAN, DCGANSettings
+from ganlab.models.networks import Discriminator, Generator, initialise
+from ganlab.models.train import Request, TrainSettings, train
 from storage.layout import TrialLayout
 from storage.shards import BackgroundWriter, ShardPlan, ShardWriter, create_samples
 

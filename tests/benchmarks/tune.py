@@ -30,11 +30,11 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 from cluster.local import local_ray, local_resources
-from jobs.pipeline import prepare_folder
-from jobs.progress import Bar, SweepProgress
-from jobs.spec import check_spec
-from jobs.sweep import run_trials
-from ganlab.datasets import Dataset
+from jobs.cli.pipeline import prepare_folder
+from jobs.console.progress import Bar, SweepProgress
+from jobs.spec.sweep import check_spec
+from jobs.training.tune import run_trials
+from ganlab.data.datasets import Dataset
 from storage.layout import SweepLayout
 spec = check_spec({{
     "name": "no-op", "dataset": {{"name": "digits"}}, "model": {{"family": "known-support", "pool": 10}},

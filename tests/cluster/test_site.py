@@ -3,7 +3,7 @@
 import pytest
 
 from cluster.site import Site, shipped_sites
-from jobs.strict import SpecError, read_mapping, validate
+from jobs.spec.validation import SpecError, read_mapping, validate
 
 SMALL = {"nodes": 2, "time_min": 60}
 

@@ -12,7 +12,7 @@ from cluster.controller import Child
 from cluster.rendezvous import ClusterFolder
 from cluster.site import Site, shipped_sites
 from cluster.slurm import Jobs, _last_lines, _shares, job_scripts
-from jobs.strict import read_mapping, validate
+from jobs.spec.validation import read_mapping, validate
 
 
 def jobs(folder: Path) -> Jobs:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ganlab.agreement import agreement, cohen_kappa, fleiss_kappa
+from ganlab.verdicts.agreement import agreement, cohen_kappa, fleiss_kappa
 
 
 def test_cohen_of_a_table_by_hand() -> None:

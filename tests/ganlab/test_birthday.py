@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ganlab.birthday import (
+from ganlab.statistics.birthday import (
     collision_probability,
     corrected_support,
     published_support,

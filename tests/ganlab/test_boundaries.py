@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from ganlab import correlation, exact, filter_refine, screen
-from ganlab.collisions import LISTED, Collisions, compare_tile
-from ganlab.correlation import choose_distances, correlation_curve
-from ganlab.exact import (
+from ganlab.pairs import exact, filter_refine
+from ganlab.pairs import lower_bounds as screen
+from ganlab.pairs.closest import Closest, Pairs, closest_pairs, nearest, pairs_within
+from ganlab.pairs.collisions import LISTED, Collisions, compare_tile
+from ganlab.pairs.exact import (
     Images,
     as_images,
     integer_product,
@@ -29,16 +30,17 @@ from ganlab.exact import (
     squared_limit,
     squared_threshold,
 )
-from ganlab.filter_refine import search
-from ganlab.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
-from ganlab.manifold import count_inside, manifold_scores, radii_squared
-from ganlab.modes import heavy_modes
-from ganlab.neighbours import Neighbours, nearest_in_tile
-from ganlab.pairs import Closest, Pairs, closest_pairs, nearest, pairs_within
-from ganlab.scores import MOST_BYTES, MOST_IMAGES, scored_images
-from ganlab.screen import learn
-from ganlab.support import estimate, estimate_from_degrees
-from ganlab.tiles import plan_rectangle, plan_tiles
+from ganlab.pairs.filter_refine import search
+from ganlab.pairs.lower_bounds import learn
+from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
+from ganlab.pairs.tiles import plan_rectangle, plan_tiles
+from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
+from ganlab.quality.manifold import count_inside, manifold_scores, radii_squared
+from ganlab.quality.scores import MOST_BYTES, MOST_IMAGES, scored_images
+from ganlab.statistics import correlation
+from ganlab.statistics.correlation import choose_distances, correlation_curve
+from ganlab.statistics.modes import heavy_modes
+from ganlab.statistics.support import estimate, estimate_from_degrees
 
 Array = NDArray[Any]
 LARGEST = float(np.finfo(np.float32).max)

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from ganlab.calibration import Calibration, calibrate, calibrated_support
-from ganlab.selection import piece_edges
-from ganlab.support import estimate
+from ganlab.statistics.support import estimate
+from ganlab.verdicts.calibration import Calibration, calibrate, calibrated_support
+from ganlab.verdicts.selection import piece_edges
 from tests.benchmarks.calibration import CURVES, simulate
 
 EDGES = piece_edges(100.0)

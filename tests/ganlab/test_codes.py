@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ganlab.codes import code_statistics, normality
-from ganlab.families.trained import Points
+from ganlab.models.codes import code_statistics, normality
+from ganlab.models.families.trained import Points
 
 
 class Shift:

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ganlab import filter_refine, screen
-from ganlab.collisions import Collisions, compare_tile
-from ganlab.pairs import closest_pairs, pairs_within
-from ganlab.screen import Screen, learn
-from ganlab.tiles import Tile, plan_tiles
+from ganlab.pairs import filter_refine
+from ganlab.pairs import lower_bounds as screen
+from ganlab.pairs.closest import closest_pairs, pairs_within
+from ganlab.pairs.collisions import Collisions, compare_tile
+from ganlab.pairs.lower_bounds import Screen, learn
+from ganlab.pairs.tiles import Tile, plan_tiles
 
 Array = NDArray[Any]
 

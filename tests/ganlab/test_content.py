@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ganlab import content
-from ganlab.content import (
+from ganlab.pairs import content
+from ganlab.pairs.content import (
     are_among,
     content_digests,
     content_order,

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganlab import correlation
-from ganlab.correlation import CorrelationCurve, choose_distances, correlation_curve, diversity_ratio
-from ganlab.pairs import pairs_within
+from ganlab.pairs.closest import pairs_within
+from ganlab.statistics import correlation
+from ganlab.statistics.correlation import CorrelationCurve, choose_distances, correlation_curve, diversity_ratio
 
 
 def all_squared(images: np.ndarray) -> np.ndarray:

@@ -12,8 +12,8 @@ from PIL import Image
 from pydantic import ValidationError
 from sklearn.datasets import load_digits
 
-from ganlab.cifar import RECORDS
-from ganlab.datasets import (
+from ganlab.data.cifar import RECORDS
+from ganlab.data.datasets import (
     DATASETS,
     ArraySettings,
     Cifar10Settings,
@@ -27,7 +27,7 @@ from ganlab.datasets import (
     known_support_weights,
     load,
 )
-from ganlab.pictures import picture_files, read_pictures, resized
+from ganlab.data.pictures import picture_files, read_pictures, resized
 
 
 def seen() -> tuple[list[tuple[int, int]], Callable[[int, int], None]]:

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.families.dcgan import (
+from ganlab.models.families.dcgan import (
     DCGAN,
     DCGANSettings,
     discriminator_loss,
     generator_loss,
     gradient_penalty,
 )
-from ganlab.networks import Discriminator, Generator
-from ganlab.train import TrainSettings
+from ganlab.models.networks import Discriminator, Generator
+from ganlab.models.train import TrainSettings
 
 REAL = torch.tensor([0.3, -1.2, 2.0])
 FAKE = torch.tensor([-0.7, 0.4, 1.5])

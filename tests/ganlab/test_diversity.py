@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ganlab.diversity import Diversity, diversity, sensitivity
-from ganlab.duplicate_distance import DuplicateDistance, duplicate_distance
-from ganlab.pairs import pairs_within
+from ganlab.pairs.closest import pairs_within
+from ganlab.statistics.diversity import Diversity, diversity, sensitivity
+from ganlab.statistics.duplicate_distance import DuplicateDistance, duplicate_distance
 
 RATE = 1e-2
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.train import TrainSettings
+from ganlab.models.train import TrainSettings
 
 
 def test_the_example_trains_and_samples() -> None:
@@ -31,7 +31,7 @@ def test_the_example_trains_and_samples() -> None:
 
 
 def test_every_family_is_in_the_table() -> None:
-    from ganlab.families import FAMILIES
+    from ganlab.models.families import FAMILIES
 
     text = (Path(__file__).parents[2] / "docs" / "families.md").read_text("utf-8")
     assert set(re.findall(r"^\| `([a-z-]+)` \|", text, re.MULTILINE)) == set(FAMILIES)

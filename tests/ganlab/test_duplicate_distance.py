@@ -8,8 +8,8 @@ import pytest
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from ganlab import duplicate_distance as module
-from ganlab.duplicate_distance import (
+from ganlab.statistics import duplicate_distance as module
+from ganlab.statistics.duplicate_distance import (
     LEAST_PAIRS,
     RATES,
     DuplicateDistance,

@@ -9,7 +9,15 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from ganlab.embedding import BLOCK, FEATURES, Classifier, ClassifierSettings, Network, embedding_key, train_classifier
+from ganlab.quality.embedding import (
+    BLOCK,
+    FEATURES,
+    Classifier,
+    ClassifierSettings,
+    Network,
+    embedding_key,
+    train_classifier,
+)
 
 QUICK = ClassifierSettings(least_steps=250)
 
@@ -75,7 +83,7 @@ def test_another_process_computes_the_same_features(digits, classifier: Classifi
     np.savez(tmp_path / "classifier.npz", **classifier.to_arrays())
     np.save(tmp_path / "images.npy", digits[0][:600])
     script = (
-        "import sys, numpy as np; from ganlab.embedding import Classifier;"
+        "import sys, numpy as np; from ganlab.quality.embedding import Classifier;"
         "made = Classifier.from_arrays(dict(np.load('classifier.npz')));"
         "np.save('features.npy', made.features(np.load('images.npy')))"
     )

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.families import FAMILIES
-from ganlab.train import Interrupted, Request, TrainSettings, draw, train
+from ganlab.models.families import FAMILIES
+from ganlab.models.train import Interrupted, Request, TrainSettings, draw, train
 
 DRAWS = np.random.default_rng(0)
 IMAGES = DRAWS.integers(0, 256, (96, 1, 8, 8), dtype=np.uint8)

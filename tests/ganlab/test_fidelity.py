@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ganlab.fidelity import RealNeighbours, fidelity_probe, fidelity_ratio, real_neighbours, realistic
-from ganlab.pairs import nearest
+from ganlab.pairs.closest import nearest
+from ganlab.quality.fidelity import RealNeighbours, fidelity_probe, fidelity_ratio, real_neighbours, realistic
 
 
 @pytest.fixture(scope="module")

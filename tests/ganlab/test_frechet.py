@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from ganlab.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
+from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
 
 
 def of(vectors: np.ndarray) -> Moments:

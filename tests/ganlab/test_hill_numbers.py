@@ -7,9 +7,9 @@ import time
 import numpy as np
 import pytest
 
-from ganlab.hill_numbers import effective_numbers, rarefaction, unseen_share
-from ganlab.packing import distinct_images
-from ganlab.support import degrees_of, estimate_from_degrees
+from ganlab.statistics.hill_numbers import effective_numbers, rarefaction, unseen_share
+from ganlab.statistics.packing import distinct_images
+from ganlab.statistics.support import degrees_of, estimate_from_degrees
 from tests.benchmarks.hill_numbers import LEAST, degrees_of_counts, measure
 
 # Spiders of two treatments (Sackett et al. 2011), the example of Chao et al. (2014) and of the R package iNEXT.

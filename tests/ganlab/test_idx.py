@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganlab.datasets import FashionMnistSettings, IdxSettings, image_shape, label_count, load
+from ganlab.data.datasets import FashionMnistSettings, IdxSettings, image_shape, label_count, load
 
 
 def idx(file: Path, array: np.ndarray, *, cut: int = 0, extra: bytes = b"") -> Path:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ganlab.families import Imported, family_of, make_family, own_settings
-from ganlab.families.imported import ImportedSettings
-from ganlab.train import TrainSettings, draw
+from ganlab.models.families import Imported, family_of, make_family, own_settings
+from ganlab.models.families.imported import ImportedSettings
+from ganlab.models.train import TrainSettings, draw
 
 SHAPE = (1, 4, 4)
 GOOD = """

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ganlab.intervals import largest_mode_size, pair_probability_interval, wilson_interval
+from ganlab.statistics.intervals import largest_mode_size, pair_probability_interval, wilson_interval
 from tests.benchmarks.coverage import LARGE, LEAST, SUPPORTS, measure, samples_for
 from tests.benchmarks.interval_0_1_0 import interval_0_1_0
 from tests.benchmarks.supports import normal_points

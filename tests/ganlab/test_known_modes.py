@@ -5,8 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from ganlab.datasets import DigitsSettings, GaussiansGridSettings, StackedDigitsSettings, image_shape, label_count, load
-from ganlab.known_modes import StackReader, class_modes, draw_stacks, grid_centres, grid_modes
+from ganlab.data.datasets import (
+    DigitsSettings,
+    GaussiansGridSettings,
+    StackedDigitsSettings,
+    image_shape,
+    label_count,
+    load,
+)
+from ganlab.data.known_modes import StackReader, class_modes, draw_stacks, grid_centres, grid_modes
 
 
 def test_the_grid_is_the_published_one() -> None:

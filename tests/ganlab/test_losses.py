@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.families import ali, infogan, mix, stacked, vae
-from ganlab.families.base import NextBatch
-from ganlab.families.dcgan import discriminator_loss, generator_loss
-from ganlab.families.pacgan import PacGAN, PacGANSettings
-from ganlab.families.wgan import WGANSettings
-from ganlab.families.wgan_gp import WGANGPSettings
-from ganlab.train import TrainSettings
+from ganlab.models.families import ali, infogan, mix, stacked, vae
+from ganlab.models.families.base import NextBatch
+from ganlab.models.families.dcgan import discriminator_loss, generator_loss
+from ganlab.models.families.pacgan import PacGAN, PacGANSettings
+from ganlab.models.families.wgan import WGANSettings
+from ganlab.models.families.wgan_gp import WGANGPSettings
+from ganlab.models.train import TrainSettings
 
 A = torch.tensor([0.3, -1.2, 2.0])
 B = torch.tensor([-0.7, 0.4, 1.5])

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prdc import compute_prdc
 
-from ganlab.manifold import count_inside, manifold_scores, radii_squared
+from ganlab.quality.manifold import count_inside, manifold_scores, radii_squared
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from ganlab.classes import estimate_by_class, nonuniform_classes
-from ganlab.modes import heavy_modes, support_within
-from ganlab.support import estimate
+from ganlab.statistics.classes import estimate_by_class, nonuniform_classes
+from ganlab.statistics.modes import heavy_modes, support_within
+from ganlab.statistics.support import estimate
 
 
 def drawn(weights: np.ndarray, samples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -111,7 +111,7 @@ def first_of_greedy(pairs: np.ndarray, samples: int, count: int) -> list[list[in
 
 @pytest.mark.parametrize("seed", range(5))
 def test_modes_are_those_of_the_definition(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ganlab.modes.CHANCE", np.inf)  # every mode is heavy
+    monkeypatch.setattr("ganlab.statistics.modes.CHANCE", np.inf)  # every mode is heavy
     rng = np.random.default_rng(seed)
     pairs = np.unique(np.sort((rng.random((400, 2)) ** 2 * 200).astype(int), axis=1), axis=0)
     pairs = rng.permutation(pairs[pairs[:, 0] < pairs[:, 1]])

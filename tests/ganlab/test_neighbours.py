@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ganlab import filter_refine, screen
-from ganlab.neighbours import Neighbours, nearest_in_tile
-from ganlab.screen import learn
-from ganlab.tiles import Tile, plan_rectangle
+from ganlab.pairs import filter_refine
+from ganlab.pairs import lower_bounds as screen
+from ganlab.pairs.lower_bounds import learn
+from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
+from ganlab.pairs.tiles import Tile, plan_rectangle
 
 Array = NDArray[Any]
 

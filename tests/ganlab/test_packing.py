@@ -9,11 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ganlab import filter_refine, packing, screen
-from ganlab.packing import distinct_images, search_distinct_images
-from ganlab.pairs import pairs_within
-from ganlab.screen import learn
-from ganlab.support import degrees_of
+from ganlab.pairs import filter_refine
+from ganlab.pairs import lower_bounds as screen
+from ganlab.pairs.closest import pairs_within
+from ganlab.pairs.lower_bounds import learn
+from ganlab.statistics import packing
+from ganlab.statistics.packing import distinct_images, search_distinct_images
+from ganlab.statistics.support import degrees_of
 
 Array = NDArray[Any]
 

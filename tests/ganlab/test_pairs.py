@@ -9,10 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ganlab import exact, filter_refine, screen
-from ganlab.exact import Images, as_images, block_distances, estimated_distances, squared_distances
-from ganlab.pairs import Pairs, closest_pairs, nearest, pairs_within
-from ganlab.screen import below, learn
+from ganlab.pairs import exact, filter_refine
+from ganlab.pairs import lower_bounds as screen
+from ganlab.pairs.closest import Pairs, closest_pairs, nearest, pairs_within
+from ganlab.pairs.exact import Images, as_images, block_distances, estimated_distances, squared_distances
+from ganlab.pairs.lower_bounds import below, learn
 
 Array = NDArray[Any]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from ganlab.pictures import SUFFIXES, PictureError, list_pictures, read_pictures
+from ganlab.data.pictures import SUFFIXES, PictureError, list_pictures, read_pictures
 
 RANDOM = np.random.default_rng(7)
 GREY = RANDOM.integers(0, 256, (8, 6), np.uint8)

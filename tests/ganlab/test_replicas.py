@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.families import FAMILIES
+from ganlab.models.families import FAMILIES
+from ganlab.models.replicas import Replicas, stackable
+from ganlab.models.train import TrainSettings, draw
 from ganlab.randomness import generator_for
-from ganlab.replicas import Replicas, stackable
-from ganlab.train import TrainSettings, draw
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (96, 1, 8, 8), dtype=np.uint8)
 POINTS = np.random.default_rng(0).standard_normal((96, 2)).astype(np.float32)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from ganlab import scores
-from ganlab.scores import MOST_IMAGES, Scores, real_side, score, score_real, scored_images
+from ganlab.quality import scores
+from ganlab.quality.scores import MOST_IMAGES, Scores, real_side, score, score_real, scored_images
 
 
 @pytest.fixture(scope="module")

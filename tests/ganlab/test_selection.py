@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ganlab.pairs import Pairs
-from ganlab.selection import closest_of_samples, draw, in_turn, piece_edges, pieces, weights
+from ganlab.pairs.closest import Pairs
+from ganlab.verdicts.selection import closest_of_samples, draw, in_turn, piece_edges, pieces, weights
 
 EDGES = piece_edges(100.0)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.families.stacked import Stacked, StackedSettings
-from ganlab.train import TrainSettings, seconds_per_step, train
+from ganlab.models.families.stacked import Stacked, StackedSettings
+from ganlab.models.train import TrainSettings, seconds_per_step, train
 
 SETTINGS = StackedSettings(latent_dim=2, upper_latent_dim=3, upper_width=8, generator_width=4, discriminator_width=4,
                            classes=4, features=5, classifier_steps=6)  # fmt: skip

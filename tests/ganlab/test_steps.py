@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from ganlab.families import FAMILIES
-from ganlab.train import TrainSettings
+from ganlab.models.families import FAMILIES
+from ganlab.models.train import TrainSettings
 
 SEED, COUNT, LATENT = 5, 6, 3
 REAL = torch.randn(COUNT, 2, generator=torch.Generator().manual_seed(0))

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ganlab.intervals import pair_probability_interval
-from ganlab.support import (
+from ganlab.statistics.intervals import pair_probability_interval
+from ganlab.statistics.support import (
     Estimate,
     collision_frequency,
     degrees_of,

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.datasets import DigitsSettings, StackedDigitsSettings, load
-from ganlab.support import estimate_from_degrees
+from ganlab.data.datasets import DigitsSettings, StackedDigitsSettings, load
+from ganlab.statistics.support import estimate_from_degrees
 from ganlab.theory import (
     Gap,
     NoisyImages,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ganlab.tiles import Tile, choose_tile_images, plan_tiles
+from ganlab.pairs.tiles import Tile, choose_tile_images, plan_tiles
 
 
 def pairs_of(tiles: tuple[Tile, ...]) -> list[tuple[int, int]]:

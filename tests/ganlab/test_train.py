@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.families import FAMILIES
-from ganlab.families.dcgan import DCGANSettings
-from ganlab.train import Interrupted, NonFiniteError, Request, TrainSettings, train
+from ganlab.models.families import FAMILIES
+from ganlab.models.families.dcgan import DCGANSettings
+from ganlab.models.train import Interrupted, NonFiniteError, Request, TrainSettings, train
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (96, 1, 8, 8), dtype=np.uint8)
 SETTINGS = TrainSettings(steps=24, batch_size=8, log_every=4, learning_rate=1e-3)

@@ -20,13 +20,13 @@ import pytest
 import yaml
 from nbclient import NotebookClient
 
-from jobs.data import load_dataset
+from jobs.cli.pipeline import prepare_folder
 from jobs.measuring.answers import write_answers
 from jobs.measuring.measure import measure_sweep
-from jobs.pipeline import prepare_folder
 from jobs.report.sweep_page import write_report
-from jobs.spec import load_spec, shipped_sweeps
-from jobs.trial import run_trial
+from jobs.spec.datasets import load_dataset
+from jobs.spec.sweep import load_spec, shipped_sweeps
+from jobs.training.trial import run_trial
 from storage.layout import SweepLayout
 from storage.results import open_results
 from storage.verdicts import Verdict, append_verdict

@@ -9,7 +9,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from jobs.interrupt import INTERRUPTED
+from jobs.console.interrupt import INTERRUPTED
 from storage.attempts import read_attempts
 from storage.layout import SweepLayout
 from storage.samples import all_committed

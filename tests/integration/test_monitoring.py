@@ -25,8 +25,8 @@ import yaml
 from cluster import ray_node
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_json, write_worker
 from jobs.measuring.measure import measure_sweep
-from jobs.spec import load_spec
-from jobs.sweep import sweep_trials
+from jobs.spec.sweep import load_spec
+from jobs.training.tune import sweep_trials
 from monitoring.metrics import METRICS
 from storage.layout import SweepLayout
 from tests.monitoring.panels import Answers, ask, brief, page, panels

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jobs.spec import check_spec
+from jobs.spec.sweep import check_spec
 from storage.history import read_history
 from storage.layout import SweepLayout
 from storage.outcome import read_outcome

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from found_on_path import LEVELS
-from ganlab.families import Drawn, Family
+from ganlab.models.families import Drawn, Family
 
 IN_A_TRIAL = sys.argv[0].endswith("default_worker.py")
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ganlab.datasets import Dataset
-from jobs.pipeline import prepare_folder
-from jobs.spec import Spec, check_spec
+from ganlab.data.datasets import Dataset
+from jobs.cli.pipeline import prepare_folder
+from jobs.spec.sweep import Spec, check_spec
 from storage.layout import SweepLayout
 
 Prepared = tuple[SweepLayout, Spec]

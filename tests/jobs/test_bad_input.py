@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from jobs.cli import main
+from jobs.cli.main import main
 from jobs.measuring.answers import write_answers
 from jobs.measuring.measure import measure_sweep
 from jobs.report.sweep_page import write_report
@@ -526,10 +526,10 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.fail("was not refused")
 
     monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr("jobs.pipeline.prepare_folder", reached)
+    monkeypatch.setattr("jobs.cli.pipeline.prepare_folder", reached)
     monkeypatch.setattr("jobs.watching.monitor.run_exporter", reached)
     monkeypatch.setattr("uvicorn.Server.run", reached)
-    monkeypatch.setattr("jobs.pipeline.local_dask", lambda workers: nullcontext(map))
+    monkeypatch.setattr("jobs.cli.pipeline.local_dask", lambda workers: nullcontext(map))
 
 
 @pytest.fixture

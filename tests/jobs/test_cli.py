@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jobs.spec import shipped_sweeps
+from jobs.spec.sweep import shipped_sweeps
 
 pytestmark = pytest.mark.process
 
@@ -31,7 +31,8 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*\b[34]\dm")
 def loaded(*arguments: str) -> set[str]:
     """Outermost modules that a command has imported when it ends."""
     program = (
-        "import sys\nfrom jobs.cli import main\ntry:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+        "import sys\nfrom jobs.cli.main import main\n"
+        "try:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=True)
     return {name.partition(".")[0] for name in done.stderr.split()}
@@ -160,7 +161,7 @@ def test_a_terminal_that_can_do_nothing_gets_lines(samples: Path) -> None:
 
 
 def test_every_command_that_answers_can_answer_in_json() -> None:
-    from jobs.cli import main
+    from jobs.cli.main import main
 
     serving = {"monitor", "review"}  # which go on until Ctrl-C
     for name, command in main.commands.items():

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganlab.datasets import ArraySettings, Cifar10Settings, DigitsSettings, ImagesSettings, KnownSupportSettings
-from jobs.data import dataset_fingerprint, dataset_shape, load_dataset, science
-from jobs.strict import SpecError
+from ganlab.data.datasets import ArraySettings, Cifar10Settings, DigitsSettings, ImagesSettings, KnownSupportSettings
+from jobs.spec.datasets import dataset_fingerprint, dataset_shape, load_dataset, science
+from jobs.spec.validation import SpecError
 
 
 @pytest.fixture

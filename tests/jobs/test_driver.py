@@ -3,9 +3,9 @@
 import xarray as xr
 
 from cluster.site import Site
-from jobs.driver import Results
-from jobs.sweep import register
-from jobs.trial import run_trial
+from jobs.cli.driver import Results
+from jobs.training.trial import run_trial
+from jobs.training.tune import register
 from storage.attempts import begin_attempt
 
 SITE = Site(nodes=1, time_min=1)

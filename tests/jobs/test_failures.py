@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from jobs.failures import record_failure
+from jobs.training.failures import record_failure
 from storage.atomic import WriteError
 from storage.layout import SweepLayout
 from storage.outcome import Failure

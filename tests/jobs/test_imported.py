@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs.checkpoints import check_checkpoint
-from jobs.imported import find_code
-from jobs.spec import SpecError, load_spec
+from jobs.spec.checkpoints import check_checkpoint
+from jobs.spec.sweep import SpecError, load_spec
+from jobs.training.user_models import find_code
 
 SWEEP: dict[str, Any] = {
     "name": "strange", "dataset": {"name": "digits"}, "model": {"family": "import:strange.models:make", "width": 4},
@@ -112,10 +112,10 @@ def python(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
 BEGIN = """
 import sys
 from pathlib import Path
-from jobs.pipeline import check_folder, prepare_folder
-from jobs.progress import stderr_console
-from jobs.spec import SpecError, load_spec
-from jobs.trial import run_trial
+from jobs.cli.pipeline import check_folder, prepare_folder
+from jobs.console.progress import stderr_console
+from jobs.spec.sweep import SpecError, load_spec
+from jobs.training.trial import run_trial
 from storage.layout import SweepLayout
 
 layout = SweepLayout(Path("sweep").absolute())
@@ -125,14 +125,16 @@ try:
 except SpecError as error:
     sys.exit(str(error))
 """
-RUN = (
-    "from jobs.sweep import register\nfor trial in spec.trials():\n    register(layout, trial, {'seed': trial.seed})\n"
-)
+RUN = """
+from jobs.training.tune import register
+for trial in spec.trials():
+    register(layout, trial, {'seed': trial.seed})
+"""
 ELSEWHERE = """
 import sys
 from pathlib import Path
-from jobs.spec import load_spec
-from jobs.trial import run_trial
+from jobs.spec.sweep import load_spec
+from jobs.training.trial import run_trial
 from storage.layout import SweepLayout
 from storage.samples import Samples
 

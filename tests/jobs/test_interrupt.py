@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from jobs.interrupt import INTERRUPTED
+from jobs.console.interrupt import INTERRUPTED
 
 pytestmark = pytest.mark.process
 
@@ -29,7 +29,7 @@ libc.pthread_mutex_lock(lock)
 ENDS = "time.sleep(60)"
 PROGRAM = """
 import time
-from jobs.interrupt import ended_by_ctrl_c
+from jobs.console.interrupt import ended_by_ctrl_c
 with ended_by_ctrl_c(within_s=WITHIN):
     print("ready", flush=True)
     BODY

@@ -5,8 +5,8 @@ import shutil
 import pytest
 from rich.console import Console
 
-from jobs.pipeline import check_memory, measure_folder, run_sweep
-from jobs.strict import SpecError
+from jobs.cli.pipeline import check_memory, measure_folder, run_sweep
+from jobs.spec.validation import SpecError
 
 LITTLE = {"measure_memory_gb": 0.01}
 

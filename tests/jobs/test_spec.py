@@ -12,10 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ganlab.train_settings import TrainSettings
-from jobs.search_words import Word, draw
-from jobs.spec import Spec, SpecError, TrialSettings, check_spec, difference, load_spec, shipped_sweeps
-from jobs.strict import Fault, validate
+from ganlab.models.train_settings import TrainSettings
+from jobs.spec.search_space import Word, draw
+from jobs.spec.sweep import Spec, SpecError, TrialSettings, check_spec, difference, load_spec, shipped_sweeps
+from jobs.spec.validation import Fault, validate
 from storage.statistics import reserved_names
 
 PLAIN = """

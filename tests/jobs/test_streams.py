@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs.streams import HANDLER, PLAIN, forgiving_output
+from jobs.console.streams import HANDLER, PLAIN, forgiving_output
 from tests.command_line import Written, call_encoded
 
 GANLAB = Path(sys.executable).with_name("ganlab")
@@ -103,7 +103,8 @@ def test_every_command_that_prints_prints_ascii_where_only_that_is_taken(
 def test_the_table_of_a_sweep_comes_through(prepared: Callable[..., Any], tmp_path: Path) -> None:
     """Rich's own characters too: no box drawing where it can't be encoded."""
     program = (
-        "from rich.console import Console\nfrom rich.table import Table\nfrom jobs.streams import forgiving_output\n"
+        "from rich.console import Console\nfrom rich.table import Table\n"
+        "from jobs.console.streams import forgiving_output\n"
         "with forgiving_output():\n    table = Table('½', title='≥ 140k')\n    table.add_row('2 (1 – 3)', )\n"
         "    Console().print(table)\n    Console(stderr=True).print('steps · 3')\n"
     )

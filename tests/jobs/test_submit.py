@@ -11,9 +11,9 @@ import yaml
 
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_worker
 from cluster.scheduler import Submission, write_submission
-from jobs.pipeline import check_unused
-from jobs.spec import SpecError
-from jobs.submit import PACKAGES, cancel_sweep, check_fits, copy_code, load_site, trials_on, unused_gpus
+from jobs.cli.pipeline import check_unused
+from jobs.cli.submit import PACKAGES, cancel_sweep, check_fits, copy_code, load_site, trials_on, unused_gpus
+from jobs.spec.sweep import SpecError
 from jobs.watching.slurm_view import on_slurm
 from storage.attempts import begin_attempt, end_attempt
 from storage.layout import SweepLayout
@@ -47,7 +47,7 @@ def submitted(layout: SweepLayout, state: str | None = None) -> None:
 def test_jobs_run_the_code_of_the_submission_whatever_the_checkout_becomes(prepared, folder) -> None:
     layout, _ = prepared()
     copy_code(layout)
-    program = "import sys, jobs.driver, cluster, ganlab, monitoring, storage; print([m.__file__ for m in ({})])"
+    program = "import sys, jobs.cli.driver, cluster, ganlab, monitoring, storage; print([m.__file__ for m in ({})])"
     told = subprocess.run(
         [sys.executable, "-c", program.format(", ".join(["jobs", "cluster", "ganlab", "monitoring", "storage"]))],
         env={**os.environ, "PYTHONPATH": str(layout.code)}, capture_output=True, text=True, check=True, cwd=folder,

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from cluster.leaving import NODE, announce, retract
 from cluster.local import local_ray
-from jobs.pipeline import train_all
-from jobs.replicas import run_replicas
-from jobs.spec import Spec
-from jobs.sweep import register, sweep_trials, trials_at_a_time, try_failed_again, unfinished
-from jobs.trial import run_trial
+from jobs.cli.pipeline import train_all
+from jobs.spec.sweep import Spec
+from jobs.training.stacked_trials import run_replicas
+from jobs.training.trial import run_trial
+from jobs.training.tune import register, sweep_trials, trials_at_a_time, try_failed_again, unfinished
 from storage.attempts import read_attempts
 from storage.history import newest, read_history
 from storage.layout import SweepLayout, TrialLayout
@@ -170,8 +170,8 @@ def test_a_replica_that_cannot_begin_does_not_keep_the_others_waiting(prepared, 
     def full(trial: TrialLayout) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("jobs.replicas.begin_attempt", full)
-    monkeypatch.setattr("jobs.replicas.end_attempt", lambda *arguments: None)
+    monkeypatch.setattr("jobs.training.stacked_trials.begin_attempt", full)
+    monkeypatch.setattr("jobs.training.stacked_trials.end_attempt", lambda *arguments: None)
     outcome = run_replicas(layout.root, spec.trials(), lambda row: None, lambda trial, row: None,
                            checkpoint_every_s=1000, device="cpu", probe=False)  # fmt: skip
     assert outcome.status == "completed"

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.sweep import register, try_failed_again, unfinished
-from jobs.trial import run_trial
+from jobs.training.trial import run_trial
+from jobs.training.tune import register, try_failed_again, unfinished
 from storage.history import read_history
 from storage.layout import TrialLayout
 from storage.outcome import read_outcome
@@ -127,9 +127,9 @@ def test_a_really_full_disk(prepared, undisturbed, folder: Path) -> None:
     program = """
 import sys
 from pathlib import Path
-from jobs.spec import load_spec
-from jobs.sweep import register
-from jobs.trial import run_trial
+from jobs.spec.sweep import load_spec
+from jobs.training.tune import register
+from jobs.training.trial import run_trial
 from storage.layout import SweepLayout
 from storage.samples import Samples
 layout = SweepLayout(Path(sys.argv[1]))

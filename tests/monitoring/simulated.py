@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_worker
-from ganlab.datasets import Dataset
+from ganlab.data.datasets import Dataset
+from jobs.cli.pipeline import prepare_folder
 from jobs.measuring.measure import measure_sweep
-from jobs.pipeline import prepare_folder
-from jobs.spec import check_spec
-from jobs.sweep import register
-from jobs.trial import run_trial
+from jobs.spec.sweep import check_spec
+from jobs.training.trial import run_trial
+from jobs.training.tune import register
 from storage.attempts import Cause, begin_attempt, end_attempt
 from storage.layout import SweepLayout
 from storage.outcome import Failure, Outcome, write_outcome

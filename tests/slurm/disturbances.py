@@ -62,7 +62,7 @@ def preempt(sweep: Submitted, draw: random.Random) -> None:
 def kill_driver(sweep: Submitted, draw: random.Random) -> None:
     """`kill -9` of the process that drives Ray Tune."""
     for host in HOSTS:
-        for process in sweep.find(host, "jobs.driver", "train"):
+        for process in sweep.find(host, "jobs.cli.driver", "train"):
             process.send_signal(signal.SIGKILL)
 
 

@@ -90,7 +90,7 @@ def test_what_runs_is_what_was_submitted(login: Login, undisturbed: Path) -> Non
     for package in ("cluster", "ganlab", "jobs", "monitoring", "storage"):
         shutil.copytree(CHECKOUT / package, checkout / package, ignore=shutil.ignore_patterns("__pycache__"))
     spec, site = login.write("steady", STEADY), login.write("site", {**SITE, "sbatch": ["--hold"]})
-    command = ("-c", "from jobs.cli import main; main()", "submit", spec, "--cluster", site, "--out", out)
+    command = ("-c", "from jobs.cli.main import main; main()", "submit", spec, "--cluster", site, "--out", out)
     done = login.python(*command, PYTHONPATH=str(checkout))
     assert done.returncode == 0, done.stderr
     sweep = Submitted(login.hosts, out, done)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganlab.fidelity import real_neighbours
+from ganlab.quality.fidelity import real_neighbours
 from jobs.measuring import comparison
 from jobs.measuring.comparison import Comparison, compare
 from storage.arrays import open_array

@@ -7,10 +7,10 @@ import pytest
 import xarray as xr
 from sklearn.datasets import load_digits
 
-from ganlab import scores
-from ganlab.content import content_order
-from ganlab.scores import real_side, score_real
-from ganlab.support import estimate
+from ganlab.pairs.content import content_order
+from ganlab.quality import scores
+from ganlab.quality.scores import real_side, score_real
+from ganlab.statistics.support import estimate
 from jobs.measuring import comparison, near
 from jobs.measuring import measure as measuring
 from jobs.measuring.answers import write_answers
@@ -26,10 +26,10 @@ from jobs.measuring.measure import (
 )
 from jobs.measuring.measured import MeasuredSnapshot
 from jobs.measuring.near import near_pairs
-from jobs.plan import shard_plan
 from jobs.report.sweep_page import results_table
-from jobs.spec import CollisionSettings
-from jobs.sweep import register
+from jobs.spec.sweep import CollisionSettings
+from jobs.training.plan import shard_plan
+from jobs.training.tune import register
 from storage.atomic import read_arrays, write_arrays
 from storage.layout import SweepLayout
 from storage.outcome import Outcome, write_outcome

@@ -9,15 +9,15 @@ from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from ganlab import scores
-from ganlab.embedding import ClassifierSettings
+from ganlab.quality import scores
+from ganlab.quality.embedding import ClassifierSettings
+from jobs.cli.pipeline import measure_path
+from jobs.cli.show import sample_lines
 from jobs.measuring import comparison
 from jobs.measuring import space as space_module
-from jobs.pipeline import measure_path
 from jobs.report.results_json import samples_json
 from jobs.report.sample_page import write_sample_report
-from jobs.sections import FromReal
-from jobs.show import sample_lines
+from jobs.spec.sections import FromReal
 
 SILENT = Console(quiet=True)
 

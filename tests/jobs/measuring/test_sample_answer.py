@@ -11,17 +11,17 @@ from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from ganlab.content import content_digests, in_order, random_places
-from ganlab.diversity import diversity
-from ganlab.embedding import ClassifierSettings
-from ganlab.manifold import manifold_scores
-from ganlab.pairs import pairs_within
+from ganlab.pairs.closest import pairs_within
+from ganlab.pairs.content import content_digests, in_order, random_places
+from ganlab.quality.embedding import ClassifierSettings
+from ganlab.quality.manifold import manifold_scores
+from ganlab.statistics.diversity import diversity
+from jobs.cli.pipeline import measure_path
+from jobs.cli.show import sample_lines
 from jobs.measuring import space as space_module
-from jobs.pipeline import measure_path
 from jobs.report.results_json import samples_json
 from jobs.report.sample_page import write_sample_report
-from jobs.show import sample_lines
-from jobs.spec import SpecError
+from jobs.spec.sweep import SpecError
 
 SILENT = Console(quiet=True)
 

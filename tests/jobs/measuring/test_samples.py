@@ -10,13 +10,13 @@ import zarr
 from PIL import Image
 from rich.console import Console
 
-from jobs import inputs
+from jobs.cli.pipeline import measure_path
+from jobs.cli.show import sample_lines
 from jobs.measuring.samples import Reading, open_samples
-from jobs.pipeline import measure_path
 from jobs.report.results_json import samples_json
 from jobs.report.sample_page import write_sample_report
-from jobs.show import sample_lines
-from jobs.strict import SpecError
+from jobs.spec import inputs
+from jobs.spec.validation import SpecError
 from tests.conftest import Command
 
 SILENT = Console(quiet=True)

@@ -6,23 +6,23 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from ganlab.embedding import ClassifierSettings
-from ganlab.frechet import Moments, frechet_distance
-from ganlab.manifold import manifold_scores
-from ganlab.modes import heavy_modes
-from ganlab.pairs import pairs_within
-from ganlab.scores import real_side
-from ganlab.support import degrees_of
+from ganlab.pairs.closest import pairs_within
+from ganlab.quality.embedding import ClassifierSettings
+from ganlab.quality.frechet import Moments, frechet_distance
+from ganlab.quality.manifold import manifold_scores
+from ganlab.quality.scores import real_side
+from ganlab.statistics.modes import heavy_modes
+from ganlab.statistics.support import degrees_of
 from jobs.measuring import measure as measuring
 from jobs.measuring import space as space_module
 from jobs.measuring.answers import write_answers
 from jobs.measuring.measure import Snapshot, measure_sweep
 from jobs.measuring.space import embed, sweep_space
-from jobs.plan import shard_plan
 from jobs.report.results_json import results_json
 from jobs.report.table import build_table
-from jobs.spec import SpecError
-from jobs.sweep import register
+from jobs.spec.sweep import SpecError
+from jobs.training.plan import shard_plan
+from jobs.training.tune import register
 from storage.outcome import Outcome, write_outcome
 from storage.reference import read_reference
 from storage.samples import Samples

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganlab.support import Estimate, collision_frequency, collision_probability, estimate
+from ganlab.statistics.support import Estimate, collision_frequency, collision_probability, estimate
 from jobs.measuring.cells import stacked
 from jobs.report.sweep_page import answer, results_table, write_report
 from jobs.report.table import Measured, Row, Table, magnitude
-from jobs.strict import SpecError
+from jobs.spec.validation import SpecError
 from storage.layout import SweepLayout
 from storage.reference import write_reference
 from storage.results import read_results, write_results

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ganlab.datasets import Dataset
+from ganlab.data.datasets import Dataset
+from jobs.cli.pipeline import prepare_folder
 from jobs.measuring.measure import measure_sweep
-from jobs.pipeline import prepare_folder
-from jobs.spec import Spec, check_spec
+from jobs.spec.sweep import Spec, check_spec
 from storage.layout import SweepLayout
 from storage.shards import ShardPlan, ShardWriter, create_samples
 

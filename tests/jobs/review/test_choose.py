@@ -7,7 +7,7 @@ import pytest
 
 from jobs.measuring.measure import REFERENCE
 from jobs.review.choose import Choice, choose
-from jobs.spec import SpecError, load_spec
+from jobs.spec.sweep import SpecError, load_spec
 from storage.layout import SweepLayout
 from storage.reference import read_reference
 from storage.samples import Samples

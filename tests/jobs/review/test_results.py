@@ -7,7 +7,7 @@ from jobs.measuring.answers import write_answers
 from jobs.measuring.measure import measure_sweep
 from jobs.report.sweep_page import write_report
 from jobs.review.desk import Desk
-from jobs.spec import load_spec
+from jobs.spec.sweep import load_spec
 from storage.layout import SweepLayout
 from storage.results import open_results
 from storage.verdicts import DISTINCT, DUPLICATE, UNDECIDED

@@ -20,8 +20,8 @@ from rich.console import Console
 
 from jobs.watching.monitor import Exporter, write_config
 from jobs.watching.pairs_view import _collapsed
-from jobs.watching.screen import view
 from jobs.watching.snapshot import SweepWatch
+from jobs.watching.terminal import view
 from monitoring.metrics import ATTEMPT_ENDS, FAILURES, METRICS, TRIAL_STATES, registry
 from monitoring.targets import Target
 from storage.attempts import Cause, end_attempt

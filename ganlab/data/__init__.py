@@ -1,0 +1,1 @@
+"""Training images by name, from files and folders."""

@@ -1,0 +1,1 @@
+"""Generative models: families, networks, training."""

@@ -1,0 +1,248 @@
+"""All pairs of images: the closest ones, those within a threshold, and nearest neighbours in another set.
+
+Invariant: the answer is that of brute force (in integers for uint8, in float64 for float32 images), whatever the
+machine, its number of threads, the device or the size of blocks.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganlab.pairs.exact import Array, Images, Index, as_images, squared_limit
+from ganlab.pairs.filter_refine import search
+from ganlab.pairs.lower_bounds import Floats, learn
+from ganlab.pairs.neighbours import nearest_images
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of images and their squared distances.
+
+    Parameters
+    ----------
+    index
+        (m, 2) int64: the two images of each pair.
+    squared_distance
+        (m,) int64 for uint8 images, float64 for float32 images; in squared units of the images' values.
+    """
+
+    index: Index
+    squared_distance: Array
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    @classmethod
+    def none(cls) -> "Pairs":
+        """No pairs."""
+        return cls(np.empty((0, 2), np.int64), np.empty(0, np.int64))
+
+    def join(self, index: Index, squared_distance: Array) -> "Pairs":
+        """These and more pairs, in no particular order."""
+        if not len(self):
+            return Pairs(index, squared_distance)
+        return Pairs(np.concatenate([self.index, index]), np.concatenate([self.squared_distance, squared_distance]))
+
+    def sorted(self) -> "Pairs":
+        """These pairs by distance, ties by index."""
+        return self[np.lexsort((self.index[:, 1], self.index[:, 0], self.squared_distance))]
+
+    @np.errstate(invalid="raise")
+    def of(self, images: Images) -> "Pairs":
+        """These pairs with the type of squared distance that these images have, even when there are none."""
+        return Pairs(self.index, self.squared_distance.astype(np.int64 if images.integer else np.float64, copy=False))
+
+    def __getitem__(self, which: slice | Index | NDArray[np.bool_]) -> "Pairs":
+        return Pairs(self.index[which], self.squared_distance[which])
+
+
+def closest_pairs(images: Array, count: int = 20, device: str = "cpu") -> Pairs:
+    """The closest pairs of a set of images, by Euclidean distance of their values.
+
+    Parameters
+    ----------
+    images
+        (n, ...) uint8 or float32, n >= 2.
+    count
+        Pairs wanted; all pairs when there are fewer.
+    device
+        "cpu" or "cuda": where matrix products run. The answer is the same.
+
+    Returns
+    -------
+    Pairs
+        i < j, sorted by distance, ties by index.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two images, another type of values, NaN or infinite values, or a count below 1.
+    """
+    _check_count(count)
+    rows = as_images(images, at_least=2)
+    screen = learn(_reader(rows), len(rows), count)
+    collector = Closest(count, np.inf if screen is None else screen.bound_squared(count))
+    search(rows, rows, screen, collector, device=device)
+    return collector.pairs.of(rows)
+
+
+def pairs_within(images: Array, threshold: float, device: str = "cpu") -> Pairs:
+    """All pairs of a set of images that are at most `threshold` apart: a distance is the float64 root of its square.
+
+    Memory grows with the answer; `ganlab.pairs.collisions` counts any number of pairs in bounded memory.
+
+    Parameters
+    ----------
+    images
+        (n, ...) uint8 or float32, n >= 2.
+    threshold
+        Distance, in units of the images' values, 0 or more.
+    device
+        "cpu" or "cuda": where matrix products run. The answer is the same.
+
+    Returns
+    -------
+    Pairs
+        i < j, sorted by distance, ties by index.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two images, another type of values, NaN or infinite values, or a threshold below 0 or NaN.
+    """
+    check_threshold("threshold", threshold)
+    rows = as_images(images, at_least=2)
+    limit = float(squared_limit(threshold))
+    collector = _Within(limit)
+    search(rows, rows, learn(_reader(rows), len(rows), 1, limit), collector, device=device)
+    return collector.pairs().of(rows)
+
+
+def nearest(queries: Array, references: Array, count: int = 1, device: str = "cpu") -> Pairs:
+    """The nearest references of every query, for example the nearest training images of generated ones.
+
+    Parameters
+    ----------
+    queries
+        (q, ...) uint8 or float32.
+    references
+        (n, ...) of the same type and image shape.
+    count
+        References wanted for each query.
+    device
+        "cpu" or "cuda": where matrix products run. The answer is the same.
+
+    Returns
+    -------
+    Pairs
+        q * count pairs of (query, reference), sorted by query, then distance; ties by the lower reference.
+
+    Raises
+    ------
+    ValueError
+        Images as for `closest_pairs`, two sets of several types or shapes, or a count above the number of references.
+    """
+    _check_count(count)
+    rows, columns = as_images(queries, "queries"), as_images(references, "references")
+    if queries.dtype != references.dtype or queries.shape[1:] != references.shape[1:]:
+        raise ValueError(
+            f"queries, references: got {queries.dtype} {queries.shape[1:]} and {references.dtype} "
+            f"{references.shape[1:]}; allowed are one type and one shape; convert or resize one of them"
+        )
+    if count > len(columns):
+        raise ValueError(
+            f"count: got {count}; allowed is 1 to {len(columns)}, the number of references; "
+            "ask for fewer or give more references"
+        )
+    found = nearest_images(rows, columns, learn(_reader(columns), len(columns), count), count, device=device)
+    query = np.repeat(np.arange(len(rows)), count)
+    return Pairs(np.stack([query, found.index.ravel()], axis=1), found.squared_distance.ravel()).of(rows)
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"count: got {count}; allowed is 1 or more; say how many pairs are wanted")
+
+
+def check_threshold(name: str, value: float) -> None:
+    """Raise ValueError unless the value is a number that is not below 0."""
+    if not value >= 0:
+        raise ValueError(f"{name}: got {value}; allowed is a number >= 0; give a distance in units of the values")
+
+
+class _Exact:
+    """The part of a collector that needs the distance of every pair."""
+
+    sure_squared = -np.inf
+
+    def needs(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
+        """All, so that none is counted without its distance."""
+        raise AssertionError("nothing is sure")
+
+    def count(self, i: Index, j: Index, sure: NDArray[np.bool_]) -> None:
+        """Nothing."""
+        raise AssertionError("nothing is sure")
+
+
+class Closest(_Exact):
+    """Keeps the `count` closest pairs given to it; ties go to the lower indices."""
+
+    def __init__(self, count: int, bound_squared: float = np.inf) -> None:
+        self.pairs = Pairs.none()
+        self.bound_squared = bound_squared
+        self.capacity = count
+
+    def bounds(self, i: Index) -> Floats:
+        """The squared distance of the last pair kept, for every row."""
+        return np.full(len(i), self.bound_squared)
+
+    def wants(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
+        """Which pairs, no nearer than `low`, may be among the closest."""
+        if len(self.pairs) < self.capacity:
+            return np.asarray(low <= self.bound_squared)
+        (last_i, last_j), last = self.pairs.index[-1], self.pairs.squared_distance[-1]
+        tied = low == last
+        if tied.any():
+            tied &= (i < last_i) | ((i == last_i) & (j < last_j))
+        return np.asarray(tied | (low < last))
+
+    def add(self, i: Index, j: Index, squared: Array) -> None:
+        """Keep those of the pairs that are among the closest so far."""
+        if len(squared) > self.capacity:  # ties at the last place stay in: their order is settled below
+            kth = np.partition(squared, self.capacity - 1)[self.capacity - 1]
+            near = squared <= min(kth, self.bound_squared)
+            i, j, squared = i[near], j[near], squared[near]
+        wanted = self.wants(i, j, squared)
+        if wanted.any():
+            index = np.stack([i[wanted], j[wanted]], axis=1)
+            self.pairs = self.pairs.join(index, squared[wanted]).sorted()[: self.capacity]
+            if len(self.pairs) == self.capacity:
+                self.bound_squared = min(self.bound_squared, float(self.pairs.squared_distance[-1]))
+
+
+class _Within(_Exact):
+    """Keeps all pairs within a squared threshold."""
+
+    def __init__(self, threshold_squared: float) -> None:
+        self._threshold_squared = threshold_squared
+        self._found: list[Pairs] = [Pairs.none()]
+
+    def bounds(self, i: Index) -> Floats:
+        return np.full(len(i), self._threshold_squared)
+
+    def add(self, i: Index, j: Index, squared: Array) -> None:
+        near = squared <= self._threshold_squared
+        if near.any():
+            self._found.append(Pairs(np.stack([i[near], j[near]], axis=1), squared[near]))
+
+    def pairs(self) -> Pairs:
+        found = self._found[1:] or self._found
+        return Pairs(
+            np.concatenate([pairs.index for pairs in found]),
+            np.concatenate([pairs.squared_distance for pairs in found]),
+        ).sorted()
+
+
+def _reader(images: Images):  # type: ignore[no-untyped-def]
+    return lambda start, stop: images.values[start:stop]

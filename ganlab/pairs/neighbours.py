@@ -1,0 +1,180 @@
+"""Neighbours: the nearest images of another set, or of the rest of one's own, as a mergeable summary of tiles.
+
+Invariant: merging is associative and commutative, and the merged summary of any set of tiles is the summary of their
+pairs: the `count` smallest of (squared distance, number of the reference) for every query.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganlab.pairs.exact import Array, Images, Index, Read, check_same_kind, load_rows
+from ganlab.pairs.filter_refine import nearest_bounds, search
+from ganlab.pairs.lower_bounds import Floats, Screen
+from ganlab.pairs.tiles import Tile
+
+_NOBODY = int(np.iinfo(np.int64).max)
+
+
+@dataclass(frozen=True, eq=False)
+class Neighbours:
+    """The nearest references of some queries, among those compared so far.
+
+    Parameters
+    ----------
+    start
+        Number of the first query.
+    index
+        (q, count) int64: numbers of the nearest references, nearest first, ties by number.
+    squared_distance
+        (q, count) float64, in which the integers of uint8 images are exact; infinite where there is no reference yet.
+    """
+
+    start: int
+    index: Index
+    squared_distance: Floats
+
+    @classmethod
+    def create(cls, start: int, queries: int, count: int) -> "Neighbours":
+        """The summary of no pairs."""
+        return cls(start, np.full((queries, count), _NOBODY), np.full((queries, count), np.inf))
+
+    @property
+    def stop(self) -> int:
+        """One more than the number of the last query."""
+        return self.start + len(self.index)
+
+    @property
+    def count(self) -> int:
+        """References kept for each query."""
+        return int(self.index.shape[1])
+
+    def merge(self, other: "Neighbours") -> "Neighbours":
+        """The summary of the pairs of both, which must be different pairs of one query set and one reference set.
+
+        Raises
+        ------
+        ValueError
+            The two keep different numbers of references.
+        """
+        if self.count != other.count:
+            raise ValueError(
+                f"merge: got {self.count} and {other.count} references for each query; allowed are equal numbers; "
+                "compare all tiles with the same settings"
+            )
+        start = min(self.start, other.start)
+        merged = Neighbours.create(start, max(self.stop, other.stop) - start, self.count)
+        for part in (self, other):
+            place = slice(part.start - start, part.stop - start)
+            index = np.concatenate([merged.index[place], part.index], axis=1)
+            squared = np.concatenate([merged.squared_distance[place], part.squared_distance], axis=1)
+            order = np.lexsort((index, squared), axis=1)[:, : self.count]
+            merged.index[place] = np.take_along_axis(index, order, axis=1)
+            merged.squared_distance[place] = np.take_along_axis(squared, order, axis=1)
+        return merged
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Plain arrays by name, for example for numpy.savez."""
+        return {"start": np.asarray(self.start), "index": self.index, "squared_distance": self.squared_distance}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> "Neighbours":
+        """What `to_arrays` gave."""
+        return cls(int(arrays["start"]), arrays["index"], arrays["squared_distance"])
+
+
+def nearest_in_tile(
+    queries: Read,
+    references: Read,
+    tile: Tile,
+    screen: Screen | None,
+    count: int = 1,
+    itself: bool = False,
+    device: str = "cpu",
+    rows: Images | None = None,
+) -> Neighbours:
+    """Find the nearest of a tile's columns (references) for each of its rows (queries): one task of a measurement.
+
+    Parameters
+    ----------
+    queries, references
+        `read(start, stop)` gives the images [start, stop), uint8 or float32, of one type and shape.
+    tile
+        The queries and the references to compare, every one with every other.
+    screen
+        What `ganlab.pairs.lower_bounds.learn` found in either set, or None to compare every pair exactly.
+    count
+        References kept for each query.
+    itself
+        Both are one set, and an image is no neighbour of itself.
+    device
+        "cpu" or "cuda": where matrix products run. The result is the same.
+    rows
+        What `load_rows` gave for the queries, when they are at hand.
+
+    Raises
+    ------
+    ValueError
+        Images that are not of one shape, not uint8 or float32, or not finite.
+    """
+    if rows is None:
+        rows = load_rows(queries, tile.row_start, tile.row_stop)
+    columns = load_rows(references, tile.column_start, tile.column_stop)
+    check_same_kind(rows, columns, f"tile {tuple(tile)}")
+    return nearest_images(rows, columns, screen, count, itself, tile.row_start, tile.column_start, device)
+
+
+def nearest_images(
+    rows: Images, columns: Images, screen: Screen | None, count: int, itself: bool = False,
+    row_start: int = 0, column_start: int = 0, device: str = "cpu",
+) -> Neighbours:  # fmt: skip
+    """The same for images in memory, whose first ones have the numbers `row_start` and `column_start`."""
+    bounds = nearest_bounds(rows, columns, screen, count + itself, device)
+    collector = _Nearest(Neighbours.create(row_start, len(rows), count), bounds, itself)
+    search(
+        rows, columns, screen, collector,
+        row_start=row_start, column_start=column_start, ordered=False, device=device,
+    )  # fmt: skip
+    return collector.found
+
+
+class _Nearest:
+    """Keeps the nearest references of each query."""
+
+    sure_squared = -np.inf
+
+    def __init__(self, found: Neighbours, bounds: Floats, itself: bool) -> None:
+        self.found = found
+        self._bounds = bounds
+        self._itself = itself
+
+    def bounds(self, i: Index) -> Floats:
+        return self._bounds[i - self.found.start]
+
+    def add(self, i: Index, j: Index, squared: Array) -> None:
+        query = i - self.found.start
+        near = squared <= self._bounds[query]
+        if self._itself:
+            near &= i != j
+        if not near.any():
+            return
+        found, count = self.found, self.found.count
+        queries = np.unique(query[near])
+        query = np.concatenate([np.repeat(queries, count), query[near]])
+        reference = np.concatenate([found.index[queries].ravel(), j[near]])
+        distance = np.concatenate([found.squared_distance[queries].ravel(), squared[near]])
+        order = np.lexsort((reference, distance, query))
+        first = np.searchsorted(query[order], queries)
+        best = order[first[:, None] + np.arange(count)]
+        found.squared_distance[queries], found.index[queries] = distance[best], reference[best]
+        self._bounds[queries] = np.minimum(self._bounds[queries], found.squared_distance[queries, -1])
+
+    def needs(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
+        """Not called: no pair is surely within less than 0."""
+        raise AssertionError("nothing is sure")
+
+    def count(self, i: Index, j: Index, sure: NDArray[np.bool_]) -> None:
+        """Not called: no pair is surely within less than 0."""
+        raise AssertionError("nothing is sure")

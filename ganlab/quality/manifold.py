@@ -1,0 +1,151 @@
+"""Precision, recall, density and coverage: how two sets of images lie among each other's nearest neighbours.
+
+Invariant: every count is that of brute force; a ball holds the images on its rim.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganlab.pairs.closest import nearest
+from ganlab.pairs.exact import Array, Index, as_images, check_same_kind
+from ganlab.pairs.filter_refine import search
+from ganlab.pairs.lower_bounds import Floats, learn
+
+NEIGHBOURS = 5  # Naeem et al. 2020, section 4
+
+
+@dataclass(frozen=True)
+class ManifoldScores:
+    """How generated images cover the real ones.
+
+    Attributes
+    ----------
+    precision : float
+        Share of the generated images that lie in the ball of some real image (Kynkäänniemi et al. 2019, equation 2).
+    recall : float
+        Share of the real images that lie in the ball of some generated image (the same, equation 3).
+    density : float
+        Balls of real images that a generated image lies in, on average, over `neighbours`: 1 when both sets are alike,
+        more when generated images crowd where real ones are dense (Naeem et al. 2020, equation 4).
+    coverage : float
+        Share of the real images whose ball holds a generated image (the same, equation 5).
+    neighbours : int
+        k: the ball of an image reaches to its k-th nearest other image of its own set.
+    real_images, generated_images : int
+        Sizes of the sets; scores of unequal sets are not comparable with published ones.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+    neighbours: int
+    real_images: int
+    generated_images: int
+
+
+def radii_squared(images: Array, neighbours: int = NEIGHBOURS, device: str = "cpu") -> Array:
+    """(n,) squared distance of each image to its k-th nearest other one; ValueError for k or fewer images."""
+    if len(images) <= neighbours:
+        raise ValueError(
+            f"neighbours: got {neighbours} of {len(images)} images; allowed is at most {len(images) - 1}; "
+            "give more images"
+        )
+    found = nearest(images, images, count=neighbours + 1, device=device)  # one of them is the image, or one equal to it
+    return found.squared_distance[neighbours :: neighbours + 1]
+
+
+def count_inside(centres: Array, squared_radii: Array, points: Array, device: str = "cpu") -> tuple[Index, Index]:
+    """Count which points lie in which balls.
+
+    Parameters
+    ----------
+    centres, points
+        (c, ...) and (p, ...) uint8 or float32, of one image shape.
+    squared_radii
+        (c,) of the balls around the centres, 0 or more.
+
+    Returns
+    -------
+    tuple of ndarray
+        (c,) int64, the points in each ball; (p,) int64, the balls that each point lies in.
+
+    Raises
+    ------
+    ValueError
+        Images that cannot be compared, or radii that are not one number >= 0 for each centre.
+    """
+    balls, others = as_images(centres, "centres"), as_images(points, "points")
+    check_same_kind(balls, others, "centres, points")
+    radii = np.asarray(squared_radii, dtype=np.float64)
+    if radii.shape != (len(balls),) or not (radii >= 0).all():
+        raise ValueError(
+            f"squared_radii: got {radii.shape} from {radii.min(initial=np.inf)}; allowed is one number >= 0 for each of "
+            f"{len(balls)} centres; see radii_squared"
+        )
+    counter = _Counter(radii, len(others))
+    screen = learn(lambda start, stop: others.values[start:stop], len(others), 1)
+    search(balls, others, screen, counter, ordered=False, device=device)
+    return counter.by_row, counter.by_column
+
+
+def manifold_scores(
+    real: Array, generated: Array, neighbours: int = NEIGHBOURS, real_radii_squared: Array | None = None,
+    device: str = "cpu",
+) -> ManifoldScores:  # fmt: skip
+    """Compare generated with real images.
+
+    Parameters
+    ----------
+    real, generated
+        (n, ...) and (m, ...) uint8 images or float32 features, of one shape; more than `neighbours` of each.
+    neighbours
+        k.
+    real_radii_squared
+        What `radii_squared` gave for the real images, where it is known.
+
+    Raises
+    ------
+    ValueError
+        Too few images, or images that cannot be compared.
+    """
+    of_real = radii_squared(real, neighbours, device) if real_radii_squared is None else real_radii_squared
+    of_generated = radii_squared(generated, neighbours, device)
+    inside_real, real_balls = count_inside(real, of_real, generated, device)
+    _, generated_balls = count_inside(generated, of_generated, real, device)
+    return ManifoldScores(
+        precision=float((real_balls > 0).mean()),
+        recall=float((generated_balls > 0).mean()),
+        density=float(real_balls.mean() / neighbours),
+        coverage=float((inside_real > 0).mean()),
+        neighbours=neighbours,
+        real_images=len(real),
+        generated_images=len(generated),
+    )
+
+
+class _Counter:
+    """Counts the pairs within the radius of their row, by row and by column."""
+
+    def __init__(self, squared_radii: Floats, columns: int) -> None:
+        self._radii = squared_radii
+        self.sure_squared = float(squared_radii.min())
+        self.by_row = np.zeros(len(squared_radii), np.int64)
+        self.by_column = np.zeros(columns, np.int64)
+
+    def bounds(self, i: Index) -> Floats:
+        return self._radii[i]
+
+    def add(self, i: Index, j: Index, squared: Array) -> None:
+        inside = squared <= self._radii[i]
+        self.by_row += np.bincount(i[inside], minlength=len(self.by_row))
+        self.by_column += np.bincount(j[inside], minlength=len(self.by_column))
+
+    def needs(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
+        return np.zeros(low.shape, dtype=bool)
+
+    def count(self, i: Index, j: Index, sure: NDArray[np.bool_]) -> None:
+        self.by_row[i] += sure.sum(axis=1)
+        self.by_column[j] += sure.sum(axis=0)

@@ -1,0 +1,181 @@
+"""What is said of generated images beside their duplicates: manifold scores, Fréchet distance, all thresholds at once.
+
+Invariant: a function of the images alone: of real images those looked at follow from their content, so that the order in
+which they are stored changes nothing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ganlab.pairs.content import content_order, take
+from ganlab.pairs.exact import Array, Index, Read
+from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
+from ganlab.quality.manifold import NEIGHBOURS, ManifoldScores, manifold_scores, radii_squared
+from ganlab.statistics.correlation import CorrelationCurve, choose_distances, correlation_curve, degrees_within
+from ganlab.statistics.diversity import FACTORS
+from ganlab.statistics.duplicate_distance import DuplicateDistance
+
+MOST_IMAGES = 10_000  # of each set: what balls of neighbours are published for (Naeem et al. 2020, section 5)
+MOST_BYTES = 2**28  # and not more than this of them
+_BLOCK = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class RealSide:
+    """What generated images are held against; the same for every sample of one size.
+
+    Attributes
+    ----------
+    images : array (m, ...)
+        Real images, drawn without replacement.
+    squared_radii : array (m,)
+        Of their balls; empty when there are too few images.
+    moments : Moments or None
+        Of all real images; None when they have more than `MOST_FEATURES` values.
+    distances : float64 (t,)
+        Where the curves are drawn.
+    rate_distances : float64 (r,)
+        Distances at which the duplicates of each image are counted.
+    """
+
+    images: Array
+    squared_radii: Array
+    moments: Moments | None
+    distances: npt.NDArray[np.float64]
+    rate_distances: npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """Of one sample.
+
+    Attributes
+    ----------
+    manifold : ManifoldScores or None
+        None when there are not more images than neighbours, or real images without a ball.
+    frechet : float
+        Fréchet distance to the real images (of real images: of one half to the other); NaN where it cannot be had.
+    curve : CorrelationCurve
+        Of the images looked at.
+    without_ball : int
+        Real images that have so many exact copies that their ball has radius 0 and holds ties alone.
+    rate_degrees : int64 (r, m)
+        Duplicates of each image looked at among these, at each of the distances of `RealSide.rate_distances`.
+    """
+
+    manifold: ManifoldScores | None
+    frechet: float
+    curve: CorrelationCurve
+    without_ball: int = 0
+    rate_degrees: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64))
+
+    def to_arrays(self) -> dict[str, Array]:
+        """Plain arrays by name, for example for numpy.savez."""
+        arrays: dict[str, Array] = {name: np.asarray(value) for name, value in vars(self.curve).items()}
+        arrays["frechet"] = np.asarray(self.frechet)
+        arrays["without_ball"] = np.asarray(self.without_ball)
+        arrays["rate_degrees"] = self.rate_degrees
+        if self.manifold is not None:
+            arrays |= {f"manifold.{name}": np.asarray(value) for name, value in vars(self.manifold).items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Array]) -> "Scores":
+        """What `to_arrays` gave."""
+        names = {name.removeprefix("manifold."): value.item() for name, value in arrays.items() if "." in name}
+        curve = CorrelationCurve(arrays["distances"], arrays["within"], arrays["pairs"])
+        manifold = ManifoldScores(**names) if names else None
+        return cls(manifold, float(arrays["frechet"]), curve, int(arrays["without_ball"]), arrays["rate_degrees"])
+
+
+def scored_images(generated: int, real: int, image_bytes: int) -> int:
+    """How many images of each set are looked at: equally many, as published scores are of equal sets."""
+    return max(2, min(generated, real, MOST_IMAGES, MOST_BYTES // image_bytes))
+
+
+def real_side(
+    read: Read,
+    count: int,
+    images: int,
+    threshold: float,
+    order: Index | None = None,
+    rates: Sequence[DuplicateDistance] = (),
+) -> RealSide:
+    """Prepare the real images for samples of which `images` are looked at.
+
+    Parameters
+    ----------
+    read, count
+        `read(start, stop)` gives real images [start, stop) of `count`, uint8 or float32.
+    images
+        See `scored_images`.
+    threshold
+        Distance of duplicates, which will be one of the distances of the curves.
+    order : int64 (count,), optional
+        Numbers of the images in random order, if known; by default that of `ganlab.pairs.content.content_order`.
+    rates
+        Distances of rates of real pairs: the curves have their distances and the ends of these, and 0.9 and 1.1 of the
+        threshold.
+    """
+    order = content_order(read, count) if order is None else order
+    some = take(read, order[:images])
+    radii = radii_squared(some) if len(some) > NEIGHBOURS else np.empty(0)
+    moments = moments_of(read, count) if math.prod(some.shape[1:]) <= MOST_FEATURES else None
+    everyone = take(read, order[: scored_images(count, count, some[:1].nbytes)])
+    others = [
+        *np.multiply(FACTORS, threshold),
+        *(end for each in rates for end in (each.low, each.distance, each.high)),
+    ]
+    distances = choose_distances(everyone, threshold, others)
+    return RealSide(some, radii, moments, distances, np.array([each.distance for each in rates], np.float64))
+
+
+def score(read: Read, count: int, real: RealSide, order: Index | None = None) -> Scores:
+    """Score a sample of generated images: its first ones, as many as `real` was prepared for.
+
+    Parameters
+    ----------
+    read, count
+        `read(start, stop)` gives images [start, stop) of `count`, of the type and shape of the real ones.
+    order : int64 (count,), optional
+        Numbers of the images in random order; by default as they are stored, for images that are independent so.
+    """
+    images = min(count, len(real.images))
+    first = read(0, images) if order is None else take(read, order[:images])
+    without_ball = int((np.asarray(real.squared_radii) == 0).sum())
+    manifold = None
+    if len(real.squared_radii) and not without_ball and len(first) > NEIGHBOURS:
+        manifold = manifold_scores(real.images, first, real_radii_squared=real.squared_radii)
+    frechet = math.nan
+    if real.moments is not None and min(count, real.moments.count) >= 2:
+        frechet = frechet_distance(moments_of(read, count), real.moments)
+    curve = correlation_curve(first, real.distances)
+    return Scores(manifold, frechet, curve, without_ball, degrees_within(first, real.rate_distances))
+
+
+def score_real(read: Read, count: int, distances: npt.NDArray[np.float64], order: Index | None = None) -> Scores:
+    """Score the real images themselves: their curve, and the Fréchet distance between random halves of them.
+
+    Parameters
+    ----------
+    read, count, order
+        As for `real_side`.
+    distances : float64 (t,)
+        Where the curve is drawn.
+    """
+    order = content_order(read, count) if order is None else order
+    some = take(read, order[: scored_images(count, count, read(0, 1).nbytes)])
+    frechet = math.nan
+    if math.prod(some.shape[1:]) <= MOST_FEATURES and count >= 4:
+        half = np.zeros(count, dtype=bool)
+        half[order[: count // 2]] = True
+        halves = [Moments.create(math.prod(some.shape[1:]))] * 2
+        for start in range(0, count, _BLOCK):
+            images, own = read(start, min(start + _BLOCK, count)), half[start : start + _BLOCK]
+            halves = [halves[0].add(images[own]), halves[1].add(images[~own])]
+        frechet = frechet_distance(*halves)
+    return Scores(None, frechet, correlation_curve(some, distances))

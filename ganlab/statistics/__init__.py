@@ -1,0 +1,1 @@
+"""Collision statistics: what the duplicates of a sample say of the generator."""

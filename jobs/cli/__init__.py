@@ -1,0 +1,1 @@
+"""Commands: what they run, in what order, and what they print."""

@@ -1,0 +1,462 @@
+"""The command line: ganlab plan | run | submit | status | cancel | monitor | measure | review | report.
+
+Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed while running, 2 wrong usage or input; a
+user's mistake never shows a traceback.
+"""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from click.shell_completion import CompletionItem
+
+from jobs.console.interrupt import INTERRUPTED, ended_by_ctrl_c
+from jobs.console.streams import forgiving_output, reader_gone
+
+
+class _Ranged:
+    """Option type whose refusal says what is allowed, and which takes no NaN and no infinity."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return the number that `value` writes. Raises click.BadParameter."""
+        try:
+            number = super().convert(value, parameter, context)  # type: ignore[misc]
+        except click.BadParameter:
+            number = math.nan
+        if math.isfinite(number):
+            return number
+        kind = "a whole number" if isinstance(self, click.IntRange) else "a finite number"
+        low, high = self.min, self.max  # type: ignore[attr-defined]  # of click's type beside this one
+        span = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise click.BadParameter(f"got {value}; allowed: {kind} {span}", context, parameter)
+
+
+class _Whole(_Ranged, click.IntRange):
+    """Whole number in a range."""
+
+
+class _Real(_Ranged, click.FloatRange):
+    """Finite number in a range."""
+
+
+class _Path(click.Path):
+    """Path that is not empty and that this machine can look up; whether anything is there is the command's matter."""
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return the path. Raises click.BadParameter."""
+        try:
+            os.stat(value)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            if not str(value):
+                raise click.BadParameter("got nothing; allowed: a path", context, parameter) from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise click.BadParameter(f"got {value} ({reason}); allowed: a path", context, parameter) from error
+        return super().convert(value, parameter, context)
+
+
+def _given(context: click.Context, option: click.Parameter, value: str) -> str:
+    """Refuse an empty address, by which the system means every one of this machine."""
+    if not value:
+        raise click.BadParameter("got nothing; allowed: an address or name of this machine", context, option)
+    return value
+
+
+def _shipped(folder: Path) -> Any:
+    """Completion by the names of shipped files and by one's own; by any path where nothing of either begins so."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        shipped = sorted(file.stem for file in folder.glob("*.yaml"))
+        names = [*shipped, *sorted(file.name for file in Path().glob("*.yaml"))]
+        fitting = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [
+            CompletionItem(incomplete, type="file"),
+            *fitting,
+        ]  # bash forgets what came before "file"
+
+    return complete
+
+
+PACKAGES = Path(__file__).parents[2]
+SWEEP = click.argument("sweep", shell_complete=_shipped(PACKAGES / "jobs" / "sweeps"))
+SITES = _shipped(PACKAGES / "cluster" / "sites")
+FOLDER = click.argument("folder", type=_Path(path_type=Path))
+OUT = click.option("--out", type=_Path(path_type=Path), help="The sweep's folder; default: sweeps/<name>.")
+SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key of the sweep file.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class _Commands(click.Group):
+    """Group of commands whose errors are one line: exit code 2 for the user's to mend, 1 for failures while running."""
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Parse the options before the command."""
+        with _errors_in_one_line():
+            return super().make_context(*args, **kwargs)
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        with forgiving_output():
+            return super().main(*arguments, **options)
+
+    def invoke(self, context: click.Context) -> Any:
+        """Parse the command's own options and run it."""
+        with _errors_in_one_line():
+            return super().invoke(context)
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """Print an error that one line explains, and exit with its code; other errors are faults of ganlab's and pass."""
+    try:
+        yield
+    except (click.exceptions.NoArgsIsHelpError, click.exceptions.Exit, click.Abort):
+        raise
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        command = f" {context.info_name}" if context is not None and context.parent is not None else ""
+        _note(f"{error.format_message().rstrip('.')}; see `ganlab{command} --help`")
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo(INTERRUPTED, err=True)
+        sys.exit(1)
+    except OSError as error:
+        if isinstance(error, BrokenPipeError) and reader_gone():
+            raise
+        _note(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        sys.exit(1)
+    except Exception as error:
+        if (code := _exit_code(error)) is None:
+            raise
+        _note(str(error))
+        sys.exit(code)
+
+
+def _exit_code(error: Exception) -> int | None:
+    """Of an error that one line explains; None for a fault of ours."""
+    from cluster.scheduler import RefusedError, SchedulerError
+    from jobs.spec.validation import SpecError
+    from storage.atomic import DamagedError
+    from storage.lock import SweepBusyError
+    from storage.samples import DamagedShardError
+
+    if isinstance(error, SpecError | RefusedError | SweepBusyError):
+        return 2
+    return 1 if isinstance(error, DamagedError | DamagedShardError | SchedulerError) else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ganlab", prog_name="ganlab")
+def main() -> None:
+    """How diverse are the images of a generative model?
+
+    SWEEP is a sweep file, or the name of a shipped one (digits-demo, digits-diversity, …).
+
+    Completion of commands, options, sweeps and sites, in ~/.bashrc: eval "$(_GANLAB_COMPLETE=bash_source ganlab)"; for
+    zsh and fish, zsh_source and fish_source.
+    """
+
+
+@main.command()
+@SWEEP
+@SET
+@click.option("--no-timing", is_flag=True, help="Skip the time estimate, which trains a few steps in memory.")
+@click.option(
+    "--cluster", metavar="CLUSTER.yaml", shell_complete=SITES, help="Plan for SLURM, and show the submission scripts."
+)
+@OUT
+@JSON
+def plan(
+    sweep: str, overrides: tuple[str, ...], no_timing: bool, cluster: str | None, out: Path | None, as_json: bool
+) -> None:
+    """Show what a sweep will do and cost; write nothing."""
+    from jobs.cli.show import show_plan
+    from jobs.spec.sweep import load_spec
+    from jobs.training.plan import plan_sweep
+    from jobs.training.preflight import check_here, check_place, disk_fault
+
+    spec = load_spec(sweep, overrides)
+    layout = _folder_of(spec, out)
+    if out is not None:
+        check_place(spec, layout)
+    texts = slots = None
+    if cluster is None:
+        check_here(spec)
+    else:
+        from jobs.cli.submit import load_site, scripts, trials_on, unused_gpus
+
+        texts, site = scripts(spec, cluster, layout), load_site(cluster)
+        slots = trials_on(spec, site)
+        _note(unused_gpus(spec, site, cluster))
+    planned = plan_sweep(spec, timed=not no_timing, slots=slots)
+    _note(disk_fault(layout, planned.sample_bytes))
+    show_plan(spec, planned, as_json, texts)
+
+
+@main.command()
+@SWEEP
+@SET
+@OUT
+@JSON
+@ended_by_ctrl_c()
+def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Train, sample, compare and report on this machine; the same command resumes."""
+    from jobs.cli.pipeline import run_sweep
+    from jobs.cli.show import show_results
+    from jobs.console.progress import stderr_console
+    from jobs.spec.sweep import load_spec
+
+    spec = load_spec(sweep, overrides)
+    layout = _folder_of(spec, out)
+    failed = run_sweep(spec, layout, stderr_console())
+    show_results(layout, as_json)
+    if failed:
+        click.echo(f"ganlab: {failed} of the trials failed; see `ganlab status {layout.root}`; the same command "
+                   "tries them again", err=True)  # fmt: skip
+        sys.exit(1)
+
+
+@main.command()
+@SWEEP
+@click.option("--cluster", metavar="CLUSTER.yaml", required=True, shell_complete=SITES,
+              help="The site: a file, or the name of a shipped one.")  # fmt: skip
+@SET
+@OUT
+@JSON
+def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+    """Run a sweep on SLURM: queue its jobs and return; the same command goes on with what is not done."""
+    from jobs.cli.submit import load_site, submit_sweep, unused_gpus
+    from jobs.console.progress import stderr_console
+    from jobs.spec.sweep import load_spec
+
+    spec = load_spec(sweep, overrides)
+    layout = _folder_of(spec, out)
+    submission = submit_sweep(spec, cluster, layout, stderr_console())
+    _note(unused_gpus(spec, load_site(cluster), cluster))
+    if as_json:
+        click.echo(json.dumps({"folder": str(layout.root), **asdict(submission)}, indent=2))
+        return
+    click.echo(f"folder: {layout.root}")
+    click.echo(f"controller: job {submission.controller}")
+    click.echo(f"workers: {submission.tasks} in {_jobs(submission.workers)}")
+    click.echo(f"How it stands: ganlab status {layout.root}\nTo end it:     ganlab cancel {layout.root}", err=True)
+
+
+@main.command()
+@FOLDER
+@JSON
+def cancel(folder: Path, as_json: bool) -> None:
+    """End a submitted sweep's jobs; what is done is kept, and submitting it again goes on from there."""
+    from jobs.cli.submit import cancel_sweep
+
+    before = cancel_sweep(_sweep_folder(folder))
+    jobs = (before.submission.controller, *before.submission.workers)
+    if as_json:
+        click.echo(
+            json.dumps({"folder": str(folder.absolute()), "jobs": jobs, "cancelled": before.jobs != []}, indent=2)
+        )
+    elif before.jobs == []:
+        click.echo(f"no job of {folder} was left to cancel ({_jobs(jobs)})")
+    else:
+        click.echo(f"cancelled {_jobs(jobs)}")
+
+
+@main.command()
+@FOLDER
+@JSON
+@click.option("--watch", is_flag=True, help="Keep showing how it gets on, until it is done or Ctrl-C.")
+def status(folder: Path, as_json: bool, watch: bool) -> None:
+    """Show how a sweep stands, from its files and, on SLURM, the queue."""
+    from jobs.watching.status import show_status
+    from jobs.watching.terminal import watch_sweep
+
+    if watch and as_json:
+        raise click.UsageError("--watch is for people, --json for programs; give one of them")
+    if watch:
+        watch_sweep(_sweep_folder(folder))
+    else:
+        show_status(_sweep_folder(folder), as_json)
+
+
+@main.command()
+@FOLDER
+@click.option("--port", type=_Whole(0, 65535), default=9709, show_default=True, help="0: any free one.")
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=_given,
+    help="Address to serve on; 0.0.0.0 for other machines.",
+)
+@click.option("--every", "every_s", type=_Real(0.1, 600), default=5.0, show_default=True, metavar="SECONDS",
+              help="Time between two looks at the folder.")  # fmt: skip
+def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
+    """Export a sweep's metrics to Prometheus, whether it runs or is done; Ctrl-C ends it."""
+    from jobs.watching.monitor import monitor_sweep
+
+    monitor_sweep(_sweep_folder(folder), host, port, every_s, lambda line: click.echo(line, err=True))
+
+
+@main.command()
+@FOLDER
+@JSON
+def report(folder: Path, as_json: bool) -> None:
+    """Write the sweep's report, one self-contained HTML file, and print its path."""
+    from jobs.report.sweep_page import write_report
+
+    layout = _sweep_folder(folder)
+    page = write_report(layout)
+    told = {"report": str(page), "results": str(layout.results)}
+    click.echo(json.dumps(told, indent=2) if as_json else page)
+
+
+@main.command()
+@click.argument("path", type=_Path(path_type=Path))
+@click.option("--threshold", type=_Real(0, 1e18), help="Largest distance of a duplicate.")
+@click.option(
+    "--rate",
+    type=_Real(0, 1),
+    help="Duplicates are as near as this share of the pairs of different real images; default: 1e-4.",
+)
+@click.option("--reference", type=_Path(path_type=Path), help="Real images: for the distance, and to compare with.")
+@click.option("--resize", type=_Whole(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
+@click.option("--skip-unreadable", is_flag=True, help="Leave out pictures that can't be read.")
+@click.option(
+    "--frames",
+    type=click.Choice(["first", "all"]),
+    help="What to read of pictures with several frames or pages; default: refuse them.",
+)
+@click.option("--allow-missing", is_flag=True, help="Leave out images of a Zarr array whose chunks are not stored.")
+@click.option(
+    "--embedding",
+    type=click.Choice(["pixels", "classifier"]),
+    help="Where distances are taken: pixels, or the top layer of a classifier trained on labelled real images.",
+)
+@click.option(
+    "--report",
+    "page",
+    type=_Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Write a report of a sample file, one self-contained page; a sweep's is written beside its results.",
+)
+@JSON
+@ended_by_ctrl_c()
+def measure(
+    path: Path,
+    threshold: float | None,
+    rate: float | None,
+    reference: Path | None,
+    resize: int | None,
+    skip_unreadable: bool,
+    frames: Literal["first", "all"] | None,
+    allow_missing: bool,
+    embedding: str | None,
+    page: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare all pairs: of a sweep so far, or of anyone's samples (.npy, .npz, Zarr, a folder of pictures).
+
+    PATH:MEMBER names one array of an .npz file or a Zarr group.
+    """
+    from jobs.cli.show import show_results, show_samples
+    from jobs.console.progress import stderr_console
+    from storage.layout import SweepLayout
+
+    console = stderr_console()
+    if SweepLayout(path).spec.is_file():
+        from jobs.cli.pipeline import measure_folder
+
+        of_samples = (threshold, rate, reference, resize, skip_unreadable or None, frames, allow_missing or None, page)
+        if any(option is not None for option in of_samples):
+            raise click.UsageError(
+                "--threshold, --rate, --reference, --resize, --skip-unreadable, --frames, --allow-missing, --report are "
+                "for sample files; a sweep has its own settings"
+            )
+        layout = _sweep_folder(path)
+        measure_folder(layout, console, embedding)
+        show_results(layout, as_json)
+        return
+    from jobs.cli.pipeline import measure_path
+    from jobs.spec.sections import FromReal
+
+    if threshold is not None and rate is not None:
+        raise click.UsageError(f"got --threshold {threshold:g} and --rate {rate:g}; allowed: one of them")
+    answer = measure_path(
+        path,
+        threshold if rate is None else FromReal(rate=rate),
+        reference,
+        resize,
+        console,
+        embedding or "pixels",
+        skip_unreadable=skip_unreadable,
+        frames=frames,
+        allow_missing=allow_missing,
+    )
+    if page is not None:
+        from jobs.report.sample_page import write_sample_report
+
+        write_sample_report(answer, page)
+    show_samples(answer, as_json, page)
+
+
+def _folder_of(spec: Any, out: Path | None) -> Any:
+    from storage.layout import SweepLayout
+
+    return SweepLayout((out or Path("sweeps", spec.name)).absolute())
+
+
+def _note(words: str | None) -> None:
+    """Print a message, if there is one, as one line on stderr."""
+    if words:
+        from jobs.spec.validation import one_line
+
+        click.echo(f"ganlab: {one_line(words)}", err=True)
+
+
+def _jobs(ids: tuple[str, ...]) -> str:
+    return f"{'job' if len(ids) == 1 else 'jobs'} {', '.join(ids)}"
+
+
+@main.command()
+@FOLDER
+@click.option("--port", type=_Whole(1, 65535), help="Port of the page; default: the first free one from 8765 on.")
+@click.option("--reviewer", default="", metavar="NAME", help="Your name, beside your verdicts; default: the page asks.")
+@click.option(
+    "--blind", is_flag=True, help="Show nothing but the images, shuffled, with real pairs among them as controls."
+)
+@click.option("--pairs", type=_Whole(0, 100_000), default=360, show_default=True,
+              help="Pairs to draw around the threshold, for the calibration.")  # fmt: skip
+@click.option("--samples", type=_Whole(0, 10_000), default=4, show_default=True,
+              help="Samples of each trial to judge as in the published test: the closest pairs of each.")  # fmt: skip
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    callback=_given,
+    help="Address to serve on; others than loopback are in the open.",
+)
+def review(folder: Path, port: int | None, reviewer: str, blind: bool, pairs: int, samples: int, host: str) -> None:
+    """Judge pairs of images in the browser; `ganlab measure` then puts the verdicts to use."""
+    from jobs.console.progress import stderr_console
+    from jobs.review.serve import serve
+
+    serve(_sweep_folder(folder), stderr_console(), port=port, host=host, reviewer=reviewer, blind=blind, drawn=pairs,
+          samples=samples)  # fmt: skip
+
+
+def _sweep_folder(folder: Path) -> Any:
+    from jobs.spec.validation import SpecError
+    from storage.layout import SweepLayout
+
+    layout = SweepLayout(folder.absolute())
+    if not layout.spec.is_file():
+        raise SpecError(
+            f"{folder}: no sweep here (no sweep.yaml); allowed: a folder made by `ganlab run` or `ganlab submit`"
+        )
+    return layout

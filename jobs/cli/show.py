@@ -1,0 +1,156 @@
+"""What commands print on stdout: tables for people, JSON for programs.
+
+Invariant: shows what the files say; computes nothing new.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from jobs.console.words import TABLE_ROWS, duration, plain, size
+from storage.layout import SweepLayout
+
+if TYPE_CHECKING:  # `ganlab status` prints by this module, and needs none of them
+    from jobs.measuring.sample_answer import SampleAnswer
+    from jobs.spec.sweep import Spec, TrialSettings
+    from jobs.training.plan import Plan
+
+LONGEST_CELL = 32  # characters
+
+
+def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, str] | None = None) -> None:
+    """Print a plan: totals, then one row for each distinct set of networks; then the submission `scripts`, if any."""
+    varying = varying_values(spec, plan.trials)
+    rows = [(trial, weights) for trial, weights in zip(plan.trials, plan.weights, strict=True)]
+    if as_json:
+        trials = [{"id": trial.id, "seed": trial.seed, **varying(trial), "weights": weights}
+                  for trial, weights in rows]  # fmt: skip
+        click.echo(json.dumps({
+            "name": spec.name, "trials": trials, "shards": plan.shards,
+            "samples": plan.samples, "sample_bytes": plan.sample_bytes, "pairs": plan.pairs,
+            "training_seconds": plan.seconds, "concurrent_trials": plan.concurrency,
+            **({"scripts": dict(scripts)} if scripts else {})}, indent=2))  # fmt: skip
+        return
+    console = Console(highlight=False)
+    where = "on SLURM" if scripts else "here"
+    console.print(f"[bold]{spec.name}[/]: {len(plan.trials)} trials, {plan.concurrency} at a time {where}")
+    facts = [
+        ("shards", f"{plan.shards:,}"), ("images to store", f"{plan.samples:,} ({size(plan.sample_bytes)})"),
+        ("pairs to compare", f"{plan.pairs:,}"),
+        ("training time", "not timed" if plan.seconds is None else f"about {duration(plan.seconds)} on this CPU"),
+    ]  # fmt: skip
+    for name, value in facts:
+        console.print(f"  {name:<18} {value}")
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    names = list(varying(plan.trials[0]))
+    for trial, weights in rows:
+        key = (*varying(trial).values(), *weights.items())
+        groups.setdefault(key, []).append(trial.seed)
+    table = Table(*names, *(f"{network} weights" for network in plan.weights[0]), "seeds")
+    for key, seeds in groups.items():
+        values, weights_of = key[: len(names)], key[len(names) :]
+        table.add_row(*map(plain, values), *(f"{count:,}" for _, count in weights_of), _seeds(seeds))
+    console.print(table)
+    for title, text in (scripts or {}).items():
+        click.echo(f"\n# ---- {title}: sbatch\n{text.strip()}")
+
+
+def show_results(layout: SweepLayout, as_json: bool = False) -> None:
+    """Print the answer of a sweep, where its report is, and how to open its results."""
+    from jobs.report.sweep_page import results_table  # late: plotting libraries
+
+    results = results_table(layout)
+    if as_json:
+        from jobs.report.results_json import results_json
+        from storage.results import open_results
+
+        content = results_json(open_results(layout), results)
+        click.echo(json.dumps({"results": str(layout.results), "report": str(layout.report), **content}, indent=2))
+        return
+    console = Console(highlight=False)
+    shown = results.rows[:TABLE_ROWS]
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    # That all are completed goes without saying: the table then fits a terminal of 80 columns.
+    told = [place for place, name in enumerate(results.columns)
+            if name != "status" or {row[place] for row in results.rows} != {"completed"}]  # fmt: skip
+    for place in told:
+        table.add_column(results.columns[place].replace(" ", "\n"))
+    for row in shown:
+        table.add_row(*(_cut(str(row[place])) for place in told))
+    console.print(table)
+    if len(results.rows) > TABLE_ROWS:
+        console.print(f"{len(results.rows) - TABLE_ROWS} more trials are in the report")
+    for line in results.notes:
+        console.print(line)
+    console.print(f"\nReport: {layout.report}\n\nIn Python:\n", soft_wrap=True)
+    console.print("  import xarray as xr", soft_wrap=True)
+    console.print(f"  results = xr.open_zarr({str(layout.results)!r}, chunks=None)", soft_wrap=True)
+    console.print(
+        '  shown = results[["diversity_ratio", "support_size"]].where(results.passes_quality_gate)', soft_wrap=True
+    )
+    console.print("  print(shown.isel(snapshot=-1).to_dataframe())", soft_wrap=True)
+
+
+def show_samples(answer: "SampleAnswer", as_json: bool, page: Path | None = None) -> None:
+    """Print what a set of samples says, and where its report is."""
+    if as_json:
+        from jobs.report.results_json import samples_json
+
+        click.echo(json.dumps(samples_json(answer) | ({} if page is None else {"report": str(page)}), indent=2))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    for line in sample_lines(answer):
+        console.print(line, markup=False)
+    if page is not None:
+        console.print(f"\nReport: {page}", markup=False)
+
+
+def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
+    """The headline of a set of samples, and the numbers that stand behind it."""
+    from jobs.report.headline import headline
+    from jobs.report.table import NOT_MEASURED, WITHHELD, build_table, table_headings
+
+    results = answer.results
+    table = build_table(results)
+    row = table.trials[0]
+    for note in answer.notes:
+        yield f"note: {note.text}"
+    yield from headline(row, table, results.isel(trial=0, snapshot=0))
+    yield ""
+    yield (
+        f"{row.values['duplicates']:,} duplicates among {row.values['pairs_compared']:,} pairs of {row.samples:,} images;"
+        f" a duplicate is a pair at most {answer.threshold:.6g} apart in {answer.space.name} ({answer.chosen.chosen_by})"
+    )
+    yield f"Read {answer.samples.read}"
+    if answer.reference is not None:
+        yield f"Read {answer.reference.read}"
+    if answer.space.classifier is not None:
+        yield f"The classifier is right about {answer.space.classifier.held_out_accuracy:.1%} of held-out real images"
+    for name in ("quality", "published"):
+        words = [f"{heading} {cell}" for heading, cell in zip(table_headings(name), row.table_cells(name), strict=True)
+                 if heading and cell not in (NOT_MEASURED, WITHHELD)]  # fmt: skip
+        if words:
+            yield f"{name.capitalize()}: {', '.join(words)}"
+
+
+def varying_values(spec: "Spec", trials: "Sequence[TrialSettings]") -> "Callable[[TrialSettings], dict[str, Any]]":
+    """The hyperparameters of a trial that vary over the sweep."""
+    columns = spec.hyperparameters(trials)
+    return lambda trial: {name: values[trial.id] for name, values in columns.items()}
+
+
+def _cut(cell: str) -> str:
+    """A cell that leaves room for the others: the reason of a failure may be long, and is told in full elsewhere."""
+    return cell if len(cell) <= LONGEST_CELL else cell[: LONGEST_CELL - 1] + "…"
+
+
+def _seeds(seeds: list[int]) -> str:
+    if len(seeds) > 2 and seeds == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"{seeds[0]}–{seeds[-1]}"
+    return ", ".join(map(str, seeds))

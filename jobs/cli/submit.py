@@ -1,0 +1,173 @@
+"""A sweep on SLURM: checked and queued in one call, found again and cancelled by its folder alone.
+
+Invariant: nothing is queued or written before everything that can be known here is checked; what the jobs run is a copy
+of the code made at submission, whatever happens to the checkout while they wait.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from rich.console import Console
+
+from cluster.site import Site, shipped_sites
+from jobs.spec.validation import SpecError, read_mapping, settings_file, validate
+from jobs.watching.slurm_view import OnSlurm, on_slurm
+from storage.atomic import whole_folder, write_bytes
+from storage.layout import SweepLayout
+from storage.lock import sweep_lock
+
+if TYPE_CHECKING:
+    from cluster.scheduler import Submission
+    from cluster.slurm import Jobs
+    from jobs.spec.sweep import Spec
+
+PACKAGES = ("cluster", "ganlab", "jobs", "monitoring", "storage")
+
+
+def load_site(path: str | Path) -> Site:
+    """Read CLUSTER.yaml: a file, or the name of a shipped one.
+
+    Raises
+    ------
+    SpecError
+        One line: file, key, value, what is allowed.
+    """
+    file = settings_file(path, shipped_sites(), "cluster file")
+    data = read_mapping(file, list(Site.model_fields))
+    try:
+        return validate(Site, data)
+    except SpecError as error:
+        raise error.at(source=str(file)) from error
+
+
+def trials_on(spec: "Spec", site: Site) -> int:
+    """How many trials run at a time when every worker job runs."""
+    from jobs.training.tune import trials_at_a_time
+
+    nodes = min(site.nodes, site.array_parallelism or site.nodes)
+    return trials_at_a_time(spec, {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}, nodes)
+
+
+def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
+    """Refuse trials that no node of the site could hold."""
+    workers, resources = spec.workers_per_trial, spec.resources
+    each = f"each of a trial's {workers} workers" if workers > 1 else "a trial"
+    for kind, total, have in (
+        ("gpus", resources.gpus_per_trial, site.gpus_per_node),
+        ("cpus", resources.cpus_per_trial, site.cpus_per_node),
+    ):
+        if total / workers > have:
+            raise SpecError(
+                f"got {total:g}, so {each} needs {total / workers:g}, but {site_path} has {kind}_per_node = {have}; "
+                f"allowed: at most {have * workers}",
+                ("resources", f"{kind}_per_trial"),
+                spec.source,
+            )
+    if trials_on(spec, site) == 0:
+        raise SpecError(
+            f"got {workers}, which do not fit on the {site.nodes} nodes of {site_path}; allowed: fewer workers, or more "
+            "nodes there",
+            ("train", "workers"),
+            spec.source,
+        )
+
+
+def unused_gpus(spec: "Spec", site: Site, site_path: str | Path) -> str | None:
+    """What to say when every worker would hold GPUs that no trial asks for."""
+    if spec.resources.gpus_per_trial or not site.gpus_per_node:
+        return None
+    return f"{spec.source}: resources.gpus_per_trial is 0, so the GPUs of each worker in {site_path} will be idle"
+
+
+def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, console: Console) -> "Submission":
+    """Check everything, copy the code, queue the controller and the workers, and return.
+
+    Raises
+    ------
+    SpecError, SweepBusyError, cluster.scheduler.RefusedError
+        What to change; nothing is queued.
+    """
+    from cluster.checks import check_shared, check_site
+    from jobs.training.preflight import check_place
+
+    site = load_site(site_path)
+    check_fits(spec, site, site_path)
+    check_place(spec, layout)
+    check_site(site)
+    from cluster.slurm import submit  # late: a refusal takes no seconds
+    from jobs.cli.pipeline import check_folder, check_memory, prepare_folder
+
+    dataset = check_folder(spec, layout, console)
+    memory = spec.resources.measure_memory_bytes(site.measure_memory_bytes)
+    more = f"a larger measure_memory_gb; in {site_path} fewer measure_workers, or a larger mem_gb"
+    check_memory(spec, layout, dataset, memory, more)
+    with sweep_lock(layout, f"ganlab submit {spec.source}"):
+        check_shared(site, layout.cluster)
+        prepare_folder(spec, layout, dataset)
+        layout.trained.unlink(missing_ok=True)
+        write_bytes(layout.site, yaml.safe_dump(site.model_dump(mode="json"), sort_keys=False).encode())
+        copy_code(layout)
+        return submit(site, jobs_for(spec, layout))
+
+
+def jobs_for(spec: "Spec", layout: SweepLayout) -> "Jobs":
+    """What the jobs of a sweep run."""
+    from cluster.controller import Child
+    from cluster.slurm import Jobs
+
+    def child(name: str, *command: str, required: bool = True) -> Child:
+        return Child(name, ("{python}", "-m", *command), required)
+
+    folder = str(layout.root)
+    return Jobs(
+        name=spec.name, folder=layout.cluster, logs=layout.logs, code=layout.code,
+        children=(
+            child("train", "jobs.cli.driver", "train", folder),
+            child("measure", "jobs.cli.driver", "measure", folder),
+            child("monitor", "jobs.watching.monitor", folder, "--controller", required=False),
+        ),
+    )  # fmt: skip
+
+
+def copy_code(layout: SweepLayout) -> None:
+    """Copy the packages that run here to where the jobs will import them from."""
+    source = Path(__file__).resolve().parents[2]
+    with whole_folder(layout.code) as folder:
+        for package in PACKAGES:
+            shutil.copytree(source / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+
+
+def cancel_sweep(layout: SweepLayout) -> OnSlurm:
+    """End every job of the sweep; returns how it stood before.
+
+    Raises
+    ------
+    SpecError
+        The sweep was never submitted.
+    """
+    from cluster.scheduler import cancel
+
+    before = on_slurm(layout)
+    if before is None:
+        raise SpecError(f"{layout.root}: was not submitted to SLURM, so there is nothing to cancel; Ctrl-C ends "
+                        "`ganlab run`")  # fmt: skip
+    if before.jobs is None or before.jobs:
+        cancel(layout.cluster)
+    layout.targets.unlink(missing_ok=True)  # an ended sweep is not one whose metrics are missing
+    return before
+
+
+def scripts(spec: "Spec", site_path: str | Path, layout: SweepLayout) -> Mapping[str, str]:
+    """The exact submission scripts, by job."""
+    from cluster.scheduler import SchedulerError, largest_array
+    from cluster.slurm import job_scripts
+
+    site = load_site(site_path)
+    check_fits(spec, site, site_path)
+    try:
+        return job_scripts(site, jobs_for(spec, layout), largest_array())
+    except SchedulerError:  # not a login node: SLURM's default
+        return job_scripts(site, jobs_for(spec, layout))

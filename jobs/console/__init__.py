@@ -1,0 +1,1 @@
+"""Progress bars, signals and output streams of the terminal."""

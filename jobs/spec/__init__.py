@@ -1,0 +1,1 @@
+"""The sweep file: sections, search space, validation, datasets as sweeps name them."""

@@ -1,0 +1,109 @@
+"""Checkpoints of users' models (``family: import:…``) in the settings of a sweep.
+
+Invariant: a trial takes a checkpoint only while its content has the hash that the trial's id was made of.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jobs.spec.validation import KeyPath, SpecError, shown
+
+PREFIX = "import:"  # as in ganlab.models.families.imported, which loads torch
+FORM = "import:package.module:factory"
+
+
+def settle_checkpoints(model: Any, path: KeyPath = ("model",)) -> Any:
+    """Return a model section with the content's hash beside the path of every checkpoint of strangers' models.
+
+    ``checkpoint: weights.pt`` becomes ``{path: /here/weights.pt, sha256: …}``, also in a list of alternatives; so it
+    stands in the sweep's own copy, where nothing is read again.
+
+    Raises
+    ------
+    SpecError
+        A file is missing or can't be read.
+    """
+    if not isinstance(model, dict):
+        return model
+    if isinstance(alternatives := model.get("grid_search"), list):
+        settled = [settle_checkpoints(each, (*path, "grid_search", at)) for at, each in enumerate(alternatives)]
+        return {**model, "grid_search": settled}
+    if not families_named(model.get("family")) or "checkpoint" not in model:
+        return model
+    given, place = model["checkpoint"], (*path, "checkpoint")
+    if isinstance(given, dict) and "path" not in given:
+        words = {kind: [_settled(each, (*place, kind, at)) for at, each in enumerate(values)]
+                   if isinstance(values, list) else values for kind, values in given.items()}  # fmt: skip
+        return {**model, "checkpoint": words}
+    return {**model, "checkpoint": _settled(given, place)}
+
+
+def _settled(given: Any, place: KeyPath) -> Any:
+    if given is None or isinstance(given, dict):
+        return given
+    if not isinstance(given, str):
+        raise SpecError(f"got {shown(given)}; allowed: a path", place)
+    from ganlab.data.datasets import absolute
+
+    file = absolute(Path(given))
+    try:
+        return {"path": str(file), "sha256": content_hash(file)}
+    except OSError as error:
+        raise SpecError(
+            f"got {shown(given)}: {error.strerror}; allowed: a file, or a folder of files", place
+        ) from error
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file; of a folder, of the names and hashes of all files in it."""
+    if path.is_dir():
+        listed = "".join(f"{content_hash(file)}  {file.relative_to(path)}\n" for file in files_in(path))
+        return hashlib.sha256(listed.encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_checkpoint(model: Any) -> None:
+    """Raise ValueError when the file that a stranger's model is made from is not the one that the trial is of."""
+    checkpoint = getattr(model, "checkpoint", None)
+    if checkpoint is None or not hasattr(checkpoint, "sha256"):
+        return
+    try:
+        found = content_hash(checkpoint.path)
+    except OSError as error:
+        raise ValueError(f"the checkpoint {checkpoint.path} can't be read here: {error.strerror}") from error
+    if found != checkpoint.sha256:
+        raise ValueError(f"the checkpoint {checkpoint.path} is not the one of this trial: its content has changed")
+
+
+def told_apart(checkpoints: Mapping[str, Any]) -> dict[str, str]:
+    """Short names of checkpoints, by trial: as much of the ends of their paths as tells them apart."""
+    parts = {trial: Path(each["path"]).parts if each else () for trial, each in checkpoints.items()}
+    paths = set(parts.values())
+    length = 1
+    while len({path[-length:] for path in paths}) < len(paths):
+        length += 1
+    return {trial: "/".join(path[-length:]) for trial, path in parts.items()}
+
+
+def families_named(model: Any) -> set[str]:
+    """Every ``import:…`` in a model section, whether it stands alone or among alternatives."""
+    if isinstance(model, str):
+        return {model} if model.startswith(PREFIX) else set()
+    if isinstance(model, Mapping):
+        words = {key: value for key, value in model.items() if key in ("family", "grid_search", "choice")}
+        return set().union(*(families_named(value) for value in words.values()))
+    return set().union(*(families_named(each) for each in model)) if isinstance(model, list | tuple) else set()
+
+
+def files_in(source: Path) -> list[Path]:
+    """Files of a module, package or folder, without what Python and tools leave behind."""
+    if source.is_file():
+        return [source]
+
+    def left_behind(file: Path) -> bool:
+        return any(part == "__pycache__" or part.startswith(".") for part in file.relative_to(source).parts)
+
+    return [file for file in sorted(source.rglob("*")) if file.is_file() and not left_behind(file)]

@@ -1,0 +1,367 @@
+"""All trials of a sweep through Ray Tune, on whatever Ray cluster is up; its nodes may come and go.
+
+Invariant: what is done, and how often a trial has failed, is read from the trials' own records, never from Tune's, so a
+sweep that was killed goes on with exactly the trials that are not done.
+"""
+
+import logging
+import os
+import pickle
+import socket
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cluster.leaving import busy, leaving
+from cluster.memory import MemoryKills
+from cluster.ray_errors import last_error, names_lost_node, process_end
+from jobs.console.progress import SweepProgress
+from jobs.spec.sweep import Spec, TrialSettings
+from jobs.training.failures import record_failure, shortened, write_log
+from storage.atomic import read_json, write_json
+from storage.attempts import (
+    Cause,
+    begin_attempt,
+    end_attempt,
+    end_with_outcome,
+    failures_in_a_row,
+    forget_failure,
+    is_running,
+    read_attempts,
+)
+from storage.history import newest, read_history
+from storage.layout import SweepLayout
+from storage.outcome import Failure, Outcome, write_outcome
+from storage.trial_state import read_end
+
+
+def sweep_trials(layout: SweepLayout, spec: Spec) -> list[TrialSettings]:
+    """Every trial that is known now: all of them, or with a model-based search those that were suggested so far."""
+    if spec.search.algorithm != "optuna":
+        return list(spec.trials())
+    # A folder without settings is of a suggestion whose process or node was lost before it could write them.
+    files = [layout.trial(trial_id).settings for trial_id in layout.trial_ids()]
+    suggested = [read_json(file) for file in files if file.exists()]
+    return [spec.trial(each["values"], each["seed"]) for each in suggested]
+
+
+def unfinished(layout: SweepLayout, trials: Sequence[TrialSettings]) -> list[TrialSettings]:
+    """Trials still to run: those without an outcome."""
+    return [trial for trial in trials if read_end(layout.trial(trial.id)) is None]
+
+
+def try_failed_again(layout: SweepLayout, trials: Sequence[TrialSettings]) -> None:
+    """Forget how trials failed, so that they run again: once for each time the user asks for the sweep."""
+    for trial in trials:
+        if (state := read_end(layout.trial(trial.id))) is not None and state.status == "failed":
+            forget_failure(layout.trial(trial.id))
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What every trial of the sweep is told; sent to Ray's workers."""
+
+    spec: Spec
+    sweep: Path
+
+    def run(self, config: Mapping[str, Any]) -> None:
+        """Run one trial on a Ray worker."""
+        from ray import tune
+
+        from ganlab.models.train import Interrupted
+
+        layout = SweepLayout(self.sweep)
+        config = config.get("group") or config
+        trial = config.get("trial") or self._suggested(layout, config)
+        own = layout.trial(trial.id)
+        others: Sequence[TrialSettings] = config.get("others", ())
+        latest: dict[str, Any] = {"trial": trial.id, "others": {}}
+
+        def report(row: Mapping[str, Any]) -> None:
+            latest.update(row)
+            tune.report(dict(latest))
+
+        # It may have ended already: given up by the driver, or its last word was lost with its node.
+        outcome = read_end(own)
+        if outcome is None and others and failures_in_a_row(own):
+            tune.report({**latest, "alone": True})  # together they failed
+            return
+        if outcome is None:
+            begin_attempt(own)
+            beside = [each for each in others if read_end(layout.trial(each.id)) is None]
+            try:
+                outcome = self._train(trial, report, beside, latest["others"].__setitem__)
+            except Interrupted as interruption:
+                end_attempt(own, Cause.PREEMPTED, str(interruption))
+                raise
+            except (Exception, SystemExit) as error:
+                failure = record_failure(layout, trial, error)
+                cause = Cause.NODE_LOST if names_lost_node(error) else Cause.ERROR
+                end_attempt(own, cause, str(failure), failure.kind)
+                raise failure from error
+            end_with_outcome(own, outcome)
+        ends = {each.id: asdict(end) for each in others if (end := read_end(layout.trial(each.id)))}
+        tune.report({**latest, "outcome": asdict(outcome), "ends": ends})
+
+    def _train(
+        self, trial: TrialSettings, report: Callable[[Mapping[str, Any]], None], beside: Sequence[TrialSettings],
+        report_other: Callable[[str, Mapping[str, Any]], None],
+    ) -> Outcome:  # fmt: skip
+        resources, search = self.spec.resources, self.spec.search
+        options: dict[str, Any] = {
+            "checkpoint_every_s": resources.checkpoint_every_s,
+            "device": resources.torch_device,
+            "probe": search.algorithm == "optuna" or search.scheduler == "asha",
+        }
+        if trial.train.workers > 1:
+            from jobs.training.data_parallel import run_data_parallel
+
+            held = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+            return run_data_parallel(self.sweep, trial, report, resources=held, **options)
+        from jobs.training.trial import run_trial
+
+        with busy():
+            if beside:
+                from jobs.training.stacked_trials import run_replicas
+
+                return run_replicas(self.sweep, [trial, *beside], report, report_other, stop=leaving, **options)
+            return run_trial(self.sweep, trial, report, stop=leaving, **options)
+
+    def _suggested(self, layout: SweepLayout, config: Mapping[str, Any]) -> TrialSettings:
+        seed = self.spec.seed_list[0]
+        trial = self.spec.trial(config, seed)
+        register(layout, trial, {"values": dict(config), "seed": seed})
+        return trial
+
+
+def register(layout: SweepLayout, trial: TrialSettings, content: Mapping[str, Any]) -> None:
+    """Write what the trial computes, unless it is there; an attempt that still seems to run has ended with its driver."""
+    own = layout.trial(trial.id)
+    if not own.settings.exists():
+        own.root.mkdir(parents=True, exist_ok=True)
+        write_json(own.settings, {**content, "settings": trial.model_dump(mode="json")})
+    if is_running(read_attempts(own)):
+        end_attempt(own, Cause.INTERRUPTED)
+
+
+def trials_at_a_time(spec: Spec, node: Mapping[str, float], nodes: int = 1) -> int:
+    """How many trials fit beside one another on so many nodes, each with so many "CPU" and "GPU"; 0 if not even one."""
+    workers, resources = spec.workers_per_trial, spec.resources
+    shares = {"CPU": resources.cpus_per_trial / workers, "GPU": resources.gpus_per_trial / workers}
+    on_one = min(int(node[kind] / share + 1e-9) for kind, share in shares.items() if share)
+    return on_one * nodes // workers
+
+
+def run_trials(layout: SweepLayout, spec: Spec, progress: SweepProgress, concurrent: int) -> None:
+    """Run every trial that is not done on the Ray cluster that is up; returns when there is none left to try.
+
+    `concurrent` trials are asked for at a time: as many as the cluster can hold when all its nodes are there.
+    """
+    todo = unfinished(layout, sweep_trials(layout, spec))
+    if todo:
+        from ray import tune
+
+        for trial in todo:
+            register(layout, trial, {"seed": trial.seed})
+        if spec.resources.replicas_per_worker > 1:
+            from jobs.training.stacked_trials import grouped
+
+            groups = [{"trial": first, "others": others} for first, *others in grouped(spec, todo)]
+            _tune(layout, spec, progress, concurrent, param_space={"group": tune.grid_search(groups)})
+            todo = unfinished(layout, todo)  # what could not be trained beside others is trained alone
+            for trial in todo:
+                register(layout, trial, {"seed": trial.seed})
+        if todo:
+            _tune(layout, spec, progress, concurrent, param_space={"trial": tune.grid_search(todo)})
+    if spec.search.algorithm == "optuna":
+        known = sweep_trials(layout, spec)
+        if (left := len(spec.trials()) - len(known)) > 0:
+            _tune(layout, spec, progress, concurrent, searcher=_optuna(layout, spec, known), samples=left)
+
+
+def _tune(
+    layout: SweepLayout, spec: Spec, progress: SweepProgress, concurrent: int, *,
+    param_space: Mapping[str, Any] | None = None, searcher: Any = None, samples: int = 1,
+) -> None:  # fmt: skip
+    # Quiet and cheap: our own records and display stand in for Tune's loggers, tables and snapshots of its state.
+    os.environ |= {
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command; Tune would end the training and go on
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_GLOBAL_CHECKPOINT_S": "1000000000",
+    }
+    from ray import tune
+
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # errors of trials are recorded and told by ourselves
+    resources = spec.resources
+    work = _Work(spec, layout.root)
+    one_worker = spec.workers_per_trial == 1
+    # Of a data-parallel trial only the coordinator is placed here, at no cost: Ray Train places the workers itself.
+    held = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    bundle = held if one_worker else {"node:__internal_head__": 0.001}
+    with tempfile.TemporaryDirectory(prefix="ganlab-tune-") as scratch:
+        tune.Tuner(
+            tune.with_resources(_named("trial", work.run), tune.PlacementGroupFactory([bundle])),
+            param_space=dict(param_space or {}),
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=_scheduler(spec),
+                num_samples=samples,
+                max_concurrent_trials=min(resources.max_concurrent or concurrent, concurrent),
+                reuse_actors=one_worker,
+            ),
+            run_config=tune.RunConfig(
+                name="trials",
+                storage_path=scratch,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=-1),  # the recorder says when it is enough
+                callbacks=[_recorder(layout, spec, progress)],
+            ),
+        ).fit()
+
+
+def _named(name: str, function: Callable[..., None]) -> Callable[..., None]:
+    def trial(config: Mapping[str, Any]) -> None:
+        function(config)
+
+    trial.__name__ = name
+    return trial
+
+
+def _scheduler(spec: Spec) -> Any:
+    from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
+
+    search = spec.search
+    if search.scheduler == "fifo":
+        return FIFOScheduler()
+    return ASHAScheduler(
+        time_attr="step", metric=search.metric, mode=search.mode, max_t=spec.longest_trial_steps,
+        grace_period=search.grace_steps, reduction_factor=search.reduction_factor,
+    )  # fmt: skip
+
+
+def _optuna(layout: SweepLayout, spec: Spec, known: Sequence[TrialSettings]) -> Any:
+    """Optuna's sampler, told of the trials that are done: a search that was killed goes on with what it knew."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+    from ray.tune.search.optuna import OptunaSearch
+
+    make = {
+        "choice": CategoricalDistribution,
+        "uniform": lambda bounds: FloatDistribution(*bounds),
+        "loguniform": lambda bounds: FloatDistribution(*bounds, log=True),
+    }
+    metric = spec.search.metric
+    points, rewards = [], []
+    for trial in known:
+        own = layout.trial(trial.id)
+        if (reward := newest(read_history(own.history)).get(str(metric))) is not None:
+            points.append(read_json(own.settings)["values"])
+            rewards.append(reward)
+    return OptunaSearch(
+        {word.key: make[word.kind](word.values) for word in spec.space()}, metric=metric, mode=spec.search.mode,
+        seed=spec.search.seed + len(known), points_to_evaluate=points or None, evaluated_rewards=rewards or None,
+    )  # fmt: skip
+
+
+def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
+    """Tune's callback: shows progress, records the ends that trials can't record themselves, and gives up on trials."""
+    from ray import tune
+
+    class Recorder(tune.Callback):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._ended: Counter[str] = Counter()  # attempts known to have ended
+            self._memory = MemoryKills()
+
+        def __reduce__(self) -> Any:
+            return tune.Callback, ()  # Tune pickles its callbacks to restore itself, which we never ask of it
+
+        def on_trial_result(
+            self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
+            progress.advanced(result["trial"], result)
+            for trial_id, row in dict(result["others"]).items():
+                progress.advanced(trial_id, row)
+
+        def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            last = trial.last_result
+            if "alone" in last:
+                return
+            outcome = Outcome(**last["outcome"]) if "outcome" in last else None
+            if outcome is None:
+                outcome = Outcome("stopped", step=last["step"], reason="ended early by the scheduler")
+                end_attempt(layout.trial(last["trial"]), Cause.STOPPED, "by the scheduler")
+                write_outcome(layout.trial(last["trial"]), outcome)
+            progress.ended(last["trial"], outcome.status, outcome.reason)
+            for other, end in last.get("ends", {}).items():
+                progress.ended(other, end["status"], end["reason"])
+
+        def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            trial_id = _id_of(spec, trial)
+            own = layout.trial(trial_id)
+            attempts = read_attempts(own)
+            if is_running(attempts) or len(attempts) == self._ended[trial_id]:
+                end_attempt(own, *_end_of(layout, trial, trial_id, self._memory))
+                attempts = read_attempts(own)
+            self._ended[trial_id] = len(attempts)
+            failures = failures_in_a_row(own)
+            if attempts[-1] in failures and len(failures) > spec.resources.max_failures and not _together(trial):
+                tried = f"; tried {len(failures)} times from the same point" if len(failures) > 1 else ""
+                reason, failure = failures[-1].reason + tried, failures[-1].failure
+                write_outcome(own, Outcome("failed", reason=reason, failure=failure))
+                trial.max_failures = 0  # what Tune has begun again reports this outcome; if it can't start, that's all
+            else:
+                progress.interrupted(trial_id, ": ".join(filter(None, (attempts[-1].cause, attempts[-1].reason))))
+
+        def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+            trial_id = _id_of(spec, trial)
+            own = layout.trial(trial_id)
+            if _together(trial):
+                return  # each is tried alone
+            if (outcome := read_end(own)) is None:
+                _, reason, failure = _end_of(layout, trial, trial_id, self._memory)
+                outcome = Outcome("failed", reason=reason, failure=failure)
+                write_outcome(own, outcome)
+            progress.ended(trial_id, outcome.status, outcome.reason)
+
+    return Recorder()
+
+
+def _together(trial: Any) -> bool:
+    """Whether one of Tune's trials trains several of ours, stacked."""
+    return bool(trial.config.get("group", {}).get("others"))
+
+
+def _id_of(spec: Spec, trial: Any) -> str:
+    """The id of one of Tune's trials: those that a search has suggested may not have reported it yet."""
+    config = trial.config.get("group") or trial.config
+    settings: TrialSettings = config.get("trial") or spec.trial(config, spec.seed_list[0])
+    return settings.id
+
+
+def _end_of(layout: SweepLayout, trial: Any, trial_id: str, memory: MemoryKills) -> tuple[Cause, str, Failure | None]:
+    """How an attempt ended, as far as Ray and the kernel know: it could not say so itself."""
+    # Tune's own look at the error reads a copy of this file that is made only now and then.
+    error: Any = trial.get_error()
+    if trial.pickled_error_file and Path(trial.pickled_error_file).exists():
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+    how, text, code = process_end(error)
+    if how == "node_lost":
+        return Cause.NODE_LOST, "", None
+    if how == "error":
+        path = write_log(layout, trial_id, text)
+        reason = f"{shortened(last_error(text))}{f' (traceback: {path})' if path else ''}"
+        return Cause.ERROR, reason, Failure.ERROR
+    if how == "exited":
+        reason = f"its process exited with code {code}"
+    elif how == "memory":
+        reason = "its process was killed for want of memory"
+    else:
+        attempts = read_attempts(layout.trial(trial_id))
+        here = bool(attempts) and attempts[-1].host == socket.gethostname()
+        reason = f"its process was killed, or crashed{memory.said() if here else ''}"
+    return Cause.DIED, reason, Failure.DIED
