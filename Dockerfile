@@ -42,7 +42,7 @@ CMD ["--help"]
 
 ARG VERSION=unknown REVISION=unknown
 LABEL org.opencontainers.image.title="ganlab" \
-      org.opencontainers.image.description="How many distinct images can a generative model make?" \
+      org.opencontainers.image.description="How diverse are the images of a generative model?" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"

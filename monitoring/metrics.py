@@ -101,8 +101,8 @@ METRICS: dict[str, Definition] = {
     "ganlab_tiles_left": Definition("gauge", "Tiles left of the comparison that is under way; 0 when none is."),
     "ganlab_duplicates": Definition("gauge", "Pairs found within the threshold, real images left out."),
     "ganlab_support_size": Definition(
-        "gauge", "Quantiles, over trials, of the distinct images at their newest measured snapshot; of a trial without "
-        "a duplicate, the lower bound.", ("quantile",)
+        "gauge", "Quantiles, over trials, of the effective number of images (order 2) at their newest measured snapshot; "
+        "of a trial without a duplicate, the lower bound.", ("quantile",)
     ),
     "ganlab_verdicts": Definition(
         "gauge", "Flagged pairs by whether a person has judged them.", ("state",), ("given", "missing")

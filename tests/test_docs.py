@@ -84,6 +84,17 @@ def test_links_outside_the_site_lead_somewhere(name: str) -> None:
             assert (ROOT / address.split("#")[0]).exists(), f"{name}: {address}"
 
 
+ADDING = ["families.md", "adding-a-statistic.md", "adding-a-dataset.md", "adding-a-metric.md"]
+
+
+@pytest.mark.parametrize("name", ADDING)
+def test_pages_on_adding_name_files_that_exist(name: str) -> None:
+    text = (ROOT / "docs" / name).read_text("utf-8")
+    named = set(re.findall(r"`((?:ganlab|storage|jobs|monitoring|tests|docs)/[\w./-]*)`", text))
+    assert named
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 def test_the_reference_is_as_the_code_says() -> None:
     generator = runpy.run_path(str(ROOT / "docs" / "generate.py"))
     assert [path.name for path in generator["stale"]()] == [], "run python docs/generate.py"

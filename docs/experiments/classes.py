@@ -1,4 +1,4 @@
-"""Support size class by class: table and figure of the class-conditional experiments, from a finished sweep.
+"""Effective number class by class: table and figure of the class-conditional experiments, from a finished sweep.
 
 `ganlab run digits-classes` first, then `python docs/experiments/classes.py sweeps/digits-classes`.
 """
@@ -46,7 +46,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     print(f"{last.sizes['trial']} of {every.sizes['trial']} trials pass the gate, and are shown; "
           f"fidelity {float(last.fidelity_ratio.mean()):.2f}")  # fmt: skip
     axes.set_xticks(range(last.sizes["class"]), [str(label) for label in last["class"].values])
-    axes.set(yscale="log", xlabel="class", ylabel="support size (red: real images, 95 % interval)")
+    axes.set(yscale="log", xlabel="class", ylabel="effective number (red: real images, 95 % interval)")
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(Path(__file__).with_name(f"{folder.name}.png"))
 

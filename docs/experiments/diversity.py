@@ -29,7 +29,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     for width, group in last.groupby("discriminator_width"):
         passed = group.isel(trial=group.passes_quality_gate.values)
         sizes, realistic = passed.support_size.values, passed.support_size_realistic.values
-        said = "no verdict" if not len(sizes) else (
+        said = "gate not passed" if not len(sizes) else (
             f"{np.exp(np.log(sizes).mean()):,.0f} ({sizes.min():,.0f} – {sizes.max():,.0f})")  # fmt: skip
         only = "" if not len(sizes) else f"{np.exp(np.log(realistic).mean()):,.0f}"
         gate = f"{len(sizes)} of {group.sizes['trial']}"
@@ -60,7 +60,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     passed = last.passes_quality_gate.values
     jitter = np.exp(np.linspace(-0.02, 0.02, 5))[last.seed.values % 5]
     verdict = {"color": "#1f5fa8", "label": "one GAN, 95 % interval"}
-    none = {"color": "#888888", "mfc": "none", "label": "no verdict: too far from real digits"}
+    none = {"color": "#888888", "mfc": "none", "label": "quality gate not passed"}
     for chosen, style in ((passed, verdict), (~passed, none)):
         if chosen.any():
             x, y = (last.discriminator_weights.values * jitter)[chosen], last.support_size.values[chosen]
@@ -69,7 +69,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     means = [(float(g.discriminator_weights[0]), float(np.exp(np.log(g.support_size).mean())))
              for _, g in kept.groupby("discriminator_width")]  # fmt: skip
     axes.plot(*np.array(means).T, color="#1f5fa8", lw=1.5, label="geometric mean of the seeds")
-    axes.set(xscale="log", yscale="log", xlabel="weights of the discriminator", ylabel="support size (distinct images)")
+    axes.set(xscale="log", yscale="log", xlabel="weights of the discriminator", ylabel="effective number (order 2)")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     space = "" if results.attrs["embedding"] == "pixels" else f"-{results.attrs['embedding']}"

@@ -1,4 +1,4 @@
-"""Support size by kind of model: table and figure of docs/experiments/families.md and vae.md, from a finished sweep.
+"""Effective number by kind of model: table and figure of docs/experiments/families.md and vae.md, from a finished sweep.
 
 `ganlab run digits-families` first, then `python docs/experiments/families.py sweeps/digits-families`. Works on any sweep.
 """
@@ -16,7 +16,7 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 def geometric(values: np.ndarray) -> str:
     """Geometric mean of the seeds, with the least and the most."""
     if not len(values):
-        return "no verdict"
+        return "gate not passed"
     return f"{np.exp(np.log(values).mean()):,.0f} ({values.min():,.0f} – {values.max():,.0f})"
 
 
@@ -31,7 +31,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
         passed = group.isel(trial=group.passes_quality_gate.values)
         weights = int(group.discriminator_weights[0]) if "discriminator_weights" in group.coords else 0
         said = f"{weights:,}" if weights else "–"
-        code, back = float(group.code_error.mean()), float(group.reconstruction_error.mean())
+        code, back = float(group.latent_reconstruction_error.mean()), float(group.reconstruction_error.mean())
         print(f"| {name} | {said} | {passed.sizes['trial']} of {group.sizes['trial']} | "
               f"{geometric(passed.support_size.values)} | {geometric(passed.sample_size_at_half.values)} | "
               f"{geometric(passed.support_size_realistic.values)} | {float(group.fidelity_ratio.mean()):.2f} | "
@@ -51,7 +51,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
                 x = some.support_size.values
                 error = np.abs([x - some.support_size_low.values, some.support_size_high.values - x])
                 axes.errorbar(x, place + 0.1 * (some.seed.values % 5 - 1), xerr=error, fmt="o", ms=4, lw=1, **style)
-    axes.set(xscale="log", xlabel="support size (distinct images); grey: no verdict, too far from real images")
+    axes.set(xscale="log", xlabel="effective number (order 2); grey: quality gate not passed")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())

@@ -46,7 +46,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
         print(
             f"{name}: support {mean:,.0f} (geometric mean), {passed.mean():.0%} pass the gate, fidelity {fidelity:.2f}"
         )
-    above.set(yscale="log", ylabel="support size")
+    above.set(yscale="log", ylabel="effective number")
     above.legend(frameon=False, fontsize=8)
     below.set(ylabel="fidelity ratio", xlabel="generator steps")
     below.axhline(results.attrs["fidelity_gate"], color="#888888", ls=":", lw=1)

@@ -107,11 +107,12 @@ def diversity_of(generated: Estimate, curve: CorrelationCurve, real: DuplicateDi
         Of the generated images, at `real.distance`.
     curve : CorrelationCurve
         Pairs of these images, or of some of them drawn at random, within distances that hold `real.low`,
-        `real.distance` and `real.high`.
+        `real.distance` and `real.high`; the same pairs at all three.
     real : DuplicateDistance
         Distance of the rate, of the same level as the estimate.
     """
     places = np.searchsorted(curve.distances, [real.low, real.distance, real.high])
+    assert len(set(curve.pairs[places].tolist())) == 1, "counts of different pairs do not compare"
     nearer, here, farther = curve.within[places] + _HALF
     pairs = math.comb(generated.samples, 2)
     centre = max(generated.duplicates, _HALF) / pairs

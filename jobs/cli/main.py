@@ -154,7 +154,7 @@ def _exit_code(error: Exception) -> int | None:
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="ganlab", prog_name="ganlab")
 def main() -> None:
-    """How many distinct images can a generative model make?
+    """How diverse are the images of a generative model?
 
     SWEEP is a sweep file, or the name of a shipped one (digits-demo, digits-diversity, …).
 
@@ -324,7 +324,7 @@ def report(folder: Path, as_json: bool) -> None:
     type=_Real(0, 1),
     help="Duplicates are as near as this share of the pairs of different real images; default: 1e-4.",
 )
-@click.option("--reference", type=_Path(path_type=Path), help="Real images, to take the threshold and fidelity from.")
+@click.option("--reference", type=_Path(path_type=Path), help="Real images: for the distance, and to compare with.")
 @click.option("--resize", type=_Whole(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out pictures that can't be read.")
 @click.option(

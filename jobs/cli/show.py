@@ -92,10 +92,11 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
         console.print(line)
     console.print(f"\nReport: {layout.report}\n\nIn Python:\n", soft_wrap=True)
     console.print("  import xarray as xr", soft_wrap=True)
-    console.print(f"  results = xr.open_zarr({str(layout.results)!r})", soft_wrap=True)
+    console.print(f"  results = xr.open_zarr({str(layout.results)!r}, chunks=None)", soft_wrap=True)
     console.print(
-        '  print(results[["support_size", "fidelity_ratio"]].isel(snapshot=-1).to_dataframe())', soft_wrap=True
+        '  shown = results[["diversity_ratio", "support_size"]].where(results.passes_quality_gate)', soft_wrap=True
     )
+    console.print("  print(shown.isel(snapshot=-1).to_dataframe())", soft_wrap=True)
 
 
 def show_samples(answer: "SampleAnswer", as_json: bool, page: Path | None = None) -> None:

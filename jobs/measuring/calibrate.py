@@ -1,4 +1,4 @@
-"""What people's verdicts say: the calibrated threshold, support sizes that rest on it, agreement, and the published test.
+"""What people's verdicts say: calibrated threshold, effective numbers that rest on it, agreement, published test.
 
 Invariant: a function of ``verdicts.jsonl`` and the records alone; without a verdict nothing is said, and a pair that is
 in no record is not counted.

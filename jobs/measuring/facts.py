@@ -190,8 +190,8 @@ def sample_facts(
         inside = realistic(distance, real.neighbours)
         ratio, share = fidelity_ratio(distance, real.neighbours), float(inside.mean())
         among = support_within(pairs, inside[numbers[:below]], confidence)
-        ratio_to_real = _ratio_to_real(support, sharpened, real)
-        at_rates = _at_rates(sharpened, real, confidence)
+        ratio_to_real = _ratio_to_real(support, scores, real)
+        at_rates = _at_rates(scores, real, confidence)
         if sharpened is not None and real.facts.scores is not None:
             diversity_at = diversity_ratio(sharpened.curve, real.facts.scores.curve)
     return SampleFacts(
@@ -224,14 +224,14 @@ def _ratio_to_real(support: Estimate, scores: Scores | None, real: RealFacts) ->
     """p2 of the real images over p2 of the samples, and its interval.
 
     Where the distance stands for a rate of real pairs, the interval has the uncertainty of the distance, and copies among
-    the real images count for nothing.
+    the real images count for nothing. Without a duplicate among the samples the ratio is its lower bound.
     """
     chosen = real.images.chosen.real
     if chosen is not None and scores is not None:
         found = diversity_of(support, scores.curve, chosen)
-        return (math.nan if support.one_sided else found.ratio), found.ratio_low, found.ratio_high
+        return found.ratio, found.ratio_low, found.ratio_high
     low, high = ratio_interval(real.facts.support, support)
-    return (math.nan if support.one_sided else real.facts.support.p2 / support.p2), low, high
+    return (low if support.one_sided else real.facts.support.p2 / support.p2), low, high
 
 
 def _at_rates(scores: Scores | None, real: RealFacts, confidence: float) -> tuple[Diversity, ...]:

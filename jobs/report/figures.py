@@ -23,7 +23,7 @@ CURVE_POINTS = 160  # more points of a loss curve than a small chart shows are a
 
 @dataclass(frozen=True)
 class _Panel:
-    """One chart of support sizes: where each trial stands on the x axis, and which trials a line joins."""
+    """One chart of effective numbers: where each trial stands on the x axis, and which trials a line joins."""
 
     label: str
     series: Mapping[str, Sequence[Row]]
@@ -35,7 +35,7 @@ class _Panel:
 
 
 def support_chart(table: Table, narrow: bool = False) -> str:
-    """Support size against what varies: a point per trial with its interval, a line through the means over seeds."""
+    """Effective number against what varies: a point per trial with its interval, a line through the means over seeds."""
     panels = _panels(table)
     width = 350 if narrow else 900
     columns = 1 if narrow or len(panels) == 1 else 2

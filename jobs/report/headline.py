@@ -32,25 +32,28 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
 def relative_words(ratio: Measured) -> str:
     """A diversity ratio as how often generated images are duplicates, against real ones."""
     if ratio.is_lower_bound:
-        return f"at most {_times(ratio.low)} times as often as two real ones"
+        return f"at most {times_words(ratio.low)} times as often as two real ones"
     if ratio.value == 0:  # no duplicate among the real images, some among the generated ones
-        return f"at least {_times(ratio.high)} times as often as two real ones"
-    return (
-        f"{_times(ratio.value)} times ({_times(ratio.high)} – {_times(ratio.low)}) as often as two real ones"
-        if ratio.low > 0
-        else f"{_times(ratio.value)} times (at least {_times(ratio.high)}) as often as two real ones"
-    )
+        return f"at least {times_words(ratio.high)} times as often as two real ones"
+    least, most = times_words(ratio.high), "" if ratio.low == 0 else times_words(ratio.low)
+    interval = f"{least} – {most}" if most else f"at least {least}"
+    return f"{times_words(ratio.value)} times ({interval}) as often as two real ones"
 
 
-def _times(ratio: float) -> str:
-    """How often generated images are duplicates against real ones, at a diversity ratio, to two digits."""
-    return magnitude(1 / ratio) if ratio < 1 else f"{1 / ratio:.2g}"
+def times_words(ratio: float) -> str:
+    """How many times as often generated images are duplicates, of a diversity ratio, to two digits."""
+    times = 1 / ratio if ratio > 0 else math.inf
+    return f"{times:.2g}" if times < 10 else magnitude(times)
 
 
 def _relative(row: Row) -> str:
     ratio = row.interval("diversity_ratio")
     if ratio is None:
         return "Without real images nothing is known of how diverse they are beside these, nor of their quality."
+    if ratio.low == 0 and ratio.is_lower_bound:
+        return (
+            "Neither two generated images nor two real ones are duplicates: nothing is said of one against the other."
+        )
     words = f"two generated images are duplicates {relative_words(ratio)}."
     if ratio.low <= 1 <= ratio.high:
         return f"No less diverse than the real images: {words}"

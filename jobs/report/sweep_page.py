@@ -7,6 +7,7 @@ that says so and never a report that isn't written.
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ import numpy as np
 from ganlab.pairs.content import content_order
 from ganlab.statistics.diversity import COLLAPSED_RATIO
 from ganlab.statistics.support import Spread
+from jobs.report.headline import times_words
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import ModeShown, Pair, mode_picture, write_page
 from jobs.report.table import (
@@ -35,6 +37,7 @@ from storage.layout import SweepLayout
 from storage.reference import Reference, read_reference
 from storage.results import read_results
 from storage.samples import DamagedShardError, Samples
+from storage.statistics import VARIABLES
 
 __all__ = ["results_table", "write_report"]
 
@@ -150,7 +153,25 @@ def write_report(layout: SweepLayout) -> Path:
 def answer(table: Table) -> list[str]:
     """The answer in sentences, the main one first."""
     settings = [(setting, setting.spread) for setting in table.settings if setting.spread is not None]
-    return [*_support_sentences(table, settings), *_count_sentences(table), *_comparison_sentences(table)]
+    sentences = (_relative_sentences(table), _support_sentences(table, settings), _count_sentences(table))
+    return [*chain(*sentences), *_comparison_sentences(table)]
+
+
+def _relative_sentences(table: Table) -> Iterator[str]:
+    """How often generated images are duplicates, against real ones, over the trials that count."""
+    ratios = [row.interval("diversity_ratio") for row in table.trials if row.counts]
+    found = [ratio for ratio in ratios if ratio is not None and (ratio.low > 0 or not ratio.is_lower_bound)]
+    if not found:
+        return
+    found.sort(key=lambda ratio: -ratio.value)
+    ends = [f"{'at most ' * each.is_lower_bound}{times_words(each.value)}" for each in (found[0], found[-1])]
+    alike = sum(each.low <= 1 <= each.high for each in found)
+    sentence = f"Two generated images are duplicates {' to '.join(dict.fromkeys(ends))} times as often as two real ones"
+    if alike:
+        sentence += (
+            f"; {alike} of {_trials(len(found))} {'are' if alike > 1 else 'is'} no less diverse than the real images"
+        )
+    yield sentence + "."
 
 
 def _support_sentences(table: Table, settings: list[tuple[Setting, Spread]]) -> Iterator[str]:
@@ -170,13 +191,7 @@ def _support_sentences(table: Table, settings: list[tuple[Setting, Spread]]) -> 
     real = table.real_support
     if table.real is None or real is None:
         return
-    sentence = f"The {table.real.samples or 0:,} real images, measured in the same way, come to {real}"
-    if settings and not real.is_lower_bound:
-        shares = sorted(each.mean / real.value for _, each in settings)
-        low, high = f"{shares[0]:.2g}", f"{shares[-1]:.2g}"
-        bound = "at least " if any(each.one_sided for _, each in settings) else ""
-        sentence += f"; the generator reaches {bound}{low if low == high else f'{low} to {high}'} times that"
-    yield sentence + "."
+    yield f"The {table.real.samples or 0:,} real images, measured in the same way, come to {real}."
 
 
 def _count_sentences(table: Table) -> Iterator[str]:
@@ -382,7 +397,14 @@ def _image_bytes(reference: Reference | None) -> int:
 def _results(layout: SweepLayout) -> Results:
     if not layout.results.is_dir():
         raise SpecError(f"{layout.root}: no results here yet; run `ganlab measure {layout.root}` first")
-    return read_results(layout)
+    results = read_results(layout)
+    if unknown := sorted({str(name) for name in results.data_vars} - VARIABLES.keys()):
+        some = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
+        raise SpecError(
+            f"{layout.results}: got variables of another version of ganlab ({some}); run `ganlab measure {layout.root}`, "
+            "which writes the results again"
+        )
+    return results
 
 
 def _reference(layout: SweepLayout) -> Reference | None:

@@ -59,7 +59,8 @@ class CollisionSettings(Section):
     flagged: Annotated[int, Field(ge=1, le=1000)] = 20
     """Closest pairs per snapshot that are kept for people to judge."""
     fidelity_gate: Annotated[float, Field(gt=0)] = 1.25
-    """No verdict on samples that lie farther from the real images than this many times what held-out real images do."""
+    """Quality gate: largest fidelity ratio (distance from the real images, over that of held-out real ones) at which
+    numbers on diversity are given."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of every interval."""
 
@@ -82,7 +83,7 @@ class SearchSettings(Section):
     grace_steps: Annotated[int, Field(ge=1)] = 1000
     """asha: steps that every trial is given."""
     reduction_factor: Annotated[int, Field(ge=2)] = 4
-    """asha: one in so many trials goes on at each rung."""
+    """asha: the best 1/reduction_factor of the trials go on at each rung."""
 
 
 class ResourceSettings(Section):

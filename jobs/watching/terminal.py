@@ -94,7 +94,7 @@ def _facts(new: Snapshot, now: float) -> Iterator[tuple[str, RenderableType]]:
     yield "samples", Text(f"{size(written)} written, {size(left)} to come, "
                           f"{size(new.get('ganlab_filesystem_free_bytes'))} free on the disk")  # fmt: skip
     if support := new.values.get("ganlab_support_size"):
-        yield "found", Text(f"distinct images: least {support['0',]:,.0f}, median {support['0.5',]:,.0f}; "
+        yield "found", Text(f"effective number: least {support['0',]:,.0f}, median {support['0.5',]:,.0f}; "
                             f"{new.get('ganlab_duplicates'):,.0f} duplicates")  # fmt: skip
     times = new.values.get("ganlab_last_success_timestamp_seconds", {})
     yield "newest", Text(", ".join(f"{stage} {duration(max(0.0, now - times[stage,]))} ago" for stage in STAGES

@@ -11,9 +11,11 @@ from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 
+from ganlab.pairs.closest import pairs_within
 from ganlab.pairs.content import content_digests, in_order, random_places
 from ganlab.quality.embedding import ClassifierSettings
 from ganlab.quality.manifold import manifold_scores
+from ganlab.statistics.diversity import diversity
 from jobs.cli.pipeline import measure_path
 from jobs.cli.show import sample_lines
 from jobs.measuring import space as space_module
@@ -347,3 +349,39 @@ def test_every_heavy_mode_is_counted_and_eight_are_pictured(folder: Path) -> Non
     assert "12 heavy modes hold" in page
     assert page.count("and others of its mode") == 8
     assert "4 more modes are left out here" in page
+
+
+def test_the_interval_of_the_ratio_is_that_of_all_pairs_of_the_sample(folder: Path) -> None:
+    """More samples than real images: pairs beyond the distance are counted among a part of the samples."""
+    points = np.random.default_rng(0).normal(size=(2600, 4)).astype(np.float32)
+    real, own = points[:600], points[600:]
+    np.save(folder / "real.npy", real)
+    np.save(folder / "samples.npy", own)
+    answer = measure_path(folder / "samples.npy", None, folder / "real.npy", None, SILENT)
+    distance = answer.chosen.real
+    assert distance is not None
+    close = pairs_within(own, distance.high)
+    found = diversity(close.index, close.squared_distance, len(own), distance)
+    given = samples_json(answer)
+    assert given["diversity_ratio"] == pytest.approx(found.ratio)
+    assert given["diversity_ratio_low"] == pytest.approx(found.ratio_low, rel=0.25)
+    assert given["diversity_ratio_high"] == pytest.approx(found.ratio_high, rel=0.25)
+
+
+@pytest.mark.parametrize(
+    ("threshold", "words"),
+    [
+        (None, r"No less diverse .* duplicates at most [\d.k]+ times as often as two real ones\."),
+        (500.0, "Neither two generated images nor two real ones are duplicates"),
+    ],
+)
+def test_without_a_duplicate_the_ratio_is_a_bound(folder: Path, threshold: float | None, words: str) -> None:
+    random = np.random.default_rng(0)
+    np.save(folder / "real.npy", random.integers(0, 256, (600, 1, 8, 8), dtype=np.uint8))
+    np.save(folder / "samples.npy", random.integers(0, 256, (40, 1, 8, 8), dtype=np.uint8))
+    answer = measure_path(folder / "samples.npy", threshold, folder / "real.npy", None, SILENT)
+    given = samples_json(answer)
+    assert given["duplicates"] == 0
+    assert given["diversity_ratio"] == given["diversity_ratio_low"]
+    assert given["diversity_ratio_high"] is None
+    assert re.match(words, next(sample_lines(answer)))

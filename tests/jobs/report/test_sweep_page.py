@@ -1,9 +1,12 @@
 """The report and the table of a small sweep, written by the storage functions that a real one is written by."""
 
 import base64
+import contextlib
+import html
 import io
 import math
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,13 +23,14 @@ from jobs.report.table import Measured, Row, Table, magnitude
 from jobs.spec.validation import SpecError
 from storage.layout import SweepLayout
 from storage.reference import write_reference
-from storage.results import write_results
+from storage.results import read_results, write_results
 from storage.samples import Samples
 from storage.shards import ShardPlan, ShardWriter, create_samples
 
 SIZES = [10, 20, 50, 100]
 FLAGGED = 6
 GATE = 1.25
+REAL_SIZE = 2242.5  # effective number of the real images
 
 
 class Sweep:
@@ -81,6 +85,8 @@ class Sweep:
         found: Estimate = estimate(pairs, self.samples)
         frequencies = [collision_frequency(pairs, self.samples, size) for size in SIZES]
         return {
+            "diversity_ratio": found.size / REAL_SIZE, "diversity_ratio_low": found.low / REAL_SIZE,
+            "diversity_ratio_high": found.high / REAL_SIZE,
             "support_size": found.size, "support_size_low": found.low, "support_size_high": found.high,
             "sample_size_at_half": found.sample_size_at_half, "sample_size_at_half_low": found.sample_size_at_half_low,
             "sample_size_at_half_high": found.sample_size_at_half_high, "fidelity_ratio": fidelity, "precision": 0.8,
@@ -102,7 +108,7 @@ class Sweep:
         noise = self.random.normal(0, 0.1, (2, trials, len(self.logged)))
         variables |= {
             "generator_loss": noise[0] + 1 + self.logged / 200, "discriminator_loss": noise[1] + 1.3 - self.logged / 400,
-            "threshold": 103.0, "real_samples": len(self.real), "real_duplicates": 20, "real_support_size": 2242.5,
+            "threshold": 103.0, "real_samples": len(self.real), "real_duplicates": 20, "real_support_size": REAL_SIZE,
             "real_support_size_low": 1500.0, "real_support_size_high": 3700.0,
         }  # fmt: skip
         coordinates = self.coordinates | {"step": self.steps, "sample_size": SIZES, "logged_step": self.logged}
@@ -266,8 +272,10 @@ def test_trials_that_do_not_pass_the_gate_count_for_nothing(table: Table) -> Non
     assert spreads[32] is not None
     assert (spreads[32].seeds, spreads[32].one_sided) == (2, True)
     sentences = answer(table)
-    assert "discriminator width 2 " not in sentences[0]
-    assert re.search(r"about \d+ images \(2 seeds: \d+ to \d+\) at discriminator width 8 and at least", sentences[0])
+    relative = r"Two generated images are duplicates at most [\d.]+ to [\d.]+ times as often as two real ones\."
+    assert re.fullmatch(relative, sentences[0])
+    assert "discriminator width 2 " not in sentences[1]
+    assert re.search(r"about \d+ images \(2 seeds: \d+ to \d+\) at discriminator width 8 and at least", sentences[1])
     counted = (
         "Of 9 trials, 4 ran to the end and passed the quality gate; "
         "1 failed, 2 did not run to the end and 2 made samples too far"
@@ -399,6 +407,38 @@ def test_a_sweep_without_results_is_the_users_to_measure(tmp_path: Path) -> None
         with pytest.raises(SpecError, match=r"no results here yet; run `ganlab measure"):
             ask(SweepLayout(tmp_path))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("names", "named"),
+    [(["one_sided"], r"\(one_sided\)"),
+     (["verdict_possible", "code_error", "heavy_modes", "one_sided"], r"\(code_error, heavy_modes, one_sided, …\)")],
+)  # fmt: skip
+def test_results_of_another_version_are_named(tmp_path: Path, names: list[str], named: str) -> None:
+    sweep = Sweep(tmp_path / "older")
+    sweep.trial("a", 30, seed=0)
+    layout = sweep.write()
+    assert results_table(layout).trials
+    results = read_results(layout).assign({name: 1.0 for name in names})
+    shutil.rmtree(layout.results)
+    results.to_zarr(layout.results, zarr_format=2)
+    for ask in (write_report, results_table):
+        with pytest.raises(SpecError, match=rf"another version of ganlab {named}; run `ganlab measure"):
+            ask(layout)
+
+
+def test_the_snippet_withholds_what_the_table_withholds(page: Page, table: Table) -> None:
+    code = re.search(r"<pre><code>(.*?)</code></pre>", page.source, re.DOTALL)
+    assert code is not None
+    names: dict[str, Any] = {}
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(html.unescape(code[1]), names)
+    assert "support_size" in printed.getvalue()
+    last = names["shown"].isel(snapshot=-1)
+    measured = [row for row in table.trials if row.snapshot == 1]
+    assert {row.passes_gate for row in measured} == {True, False}
+    for row in measured:
+        assert bool(last["support_size"].sel(trial=row.trial).notnull()) is row.passes_gate
 
 
 @pytest.mark.parametrize(
