@@ -384,20 +384,26 @@ def measure(
         return
     from jobs.cli.pipeline import measure_path
     from jobs.spec.sections import FromReal
+    from jobs.spec.validation import SpecError
 
     if threshold is not None and rate is not None:
         raise click.UsageError(f"got --threshold {threshold:g} and --rate {rate:g}; allowed: one of them")
-    answer = measure_path(
-        path,
-        threshold if rate is None else FromReal(rate=rate),
-        reference,
-        resize,
-        console,
-        embedding or "pixels",
-        skip_unreadable=skip_unreadable,
-        frames=frames,
-        allow_missing=allow_missing,
-    )
+    try:
+        answer = measure_path(
+            path,
+            threshold if rate is None else FromReal(rate=rate),
+            reference,
+            resize,
+            console,
+            embedding or "pixels",
+            skip_unreadable=skip_unreadable,
+            frames=frames,
+            allow_missing=allow_missing,
+        )
+    except SpecError as error:
+        if error.path != ("collisions", "threshold"):
+            raise
+        raise SpecError(error.text, source=f"--rate {rate:g}") from error
     if page is not None:
         from jobs.report.sample_page import write_sample_report
 
