@@ -4,6 +4,7 @@ Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed
 user's mistake never shows a traceback.
 """
 
+import errno
 import json
 import math
 import os
@@ -127,7 +128,8 @@ def _errors_in_one_line() -> Iterator[None]:
         click.echo(INTERRUPTED, err=True)
         sys.exit(1)
     except OSError as error:
-        if isinstance(error, BrokenPipeError) and reader_gone():
+        unnamed_output = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)  # files are named
+        if unnamed_output or (isinstance(error, BrokenPipeError) and reader_gone()):
             raise
         _note(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         sys.exit(1)

@@ -212,7 +212,7 @@ def settings() -> Iterator[Case]:
         ("train.learning_rate=0.0.1", 'train.learning_rate: got "0.0.1"', "a number above 0"),
         ("train.learning_rate=fast", 'train.learning_rate: got "fast"', "a number above 0"),
         ("collisions.threshold=1e300", "collisions.threshold: got 1e+300", "numbers from -1e+18 to 1e+18"),
-        ("collisions.threshold=-1", "collisions.threshold: got -1", "auto or a number of at least 0"),
+        ("collisions.threshold=-1", "collisions.threshold: got -1", "auto, a number of at least 0 or a mapping with the keys rate, quantile"),
         ("collisions.confidence=95", "collisions.confidence: got 95", "below 1"),
         ("collisions.sample_sizes=[]", "collisions.sample_sizes: got []"),
         ("collisions.sample_sizes=50", "collisions.sample_sizes: got 50", "a list"),
