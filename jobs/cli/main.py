@@ -35,7 +35,8 @@ class _Ranged:
             return number
         kind = "a whole number" if isinstance(self, click.IntRange) else "a finite number"
         low, high = self.min, self.max  # type: ignore[attr-defined]  # of click's type beside this one
-        span = f"of at least {low}" if high is None else f"from {low} to {high}"
+        inside = f"above {low} and below {high}" if self.min_open else f"from {low} to {high}"  # type: ignore[attr-defined]
+        span = f"of at least {low}" if high is None else inside
         raise click.BadParameter(f"got {value}; allowed: {kind} {span}", context, parameter)
 
 
@@ -323,7 +324,7 @@ def report(folder: Path, as_json: bool) -> None:
 @click.option("--threshold", type=_Real(0, 1e18), help="Largest distance of a duplicate.")
 @click.option(
     "--rate",
-    type=_Real(0, 1),
+    type=_Real(0, 1, min_open=True, max_open=True),
     help="Duplicates are as near as this share of the pairs of different real images; default: 1e-4.",
 )
 @click.option("--reference", type=_Path(path_type=Path), help="Real images: for the distance, and to compare with.")

@@ -261,7 +261,10 @@ def _explained(
 ) -> SpecError:
     """Choose the fault to show: an unknown key explains a missing one, and the deepest place is the most precise."""
     faults = [(_in_data(data, fault["loc"], fault["type"] == "missing"), fault) for fault in error.errors()]
-    place, fault = min(faults, key=lambda item: (item[1]["type"] != "extra_forbidden", -len(item[0])))
+    place, fault = min(
+        faults,
+        key=lambda item: (item[1]["type"] != "extra_forbidden", -len(item[0]), item[1]["type"] != "value_error"),
+    )
     schema = _Schema(cls.model_json_schema())
     where = (*path, *place)
     if fault["type"] == "extra_forbidden":

@@ -215,6 +215,29 @@ def test_scores_of_ties_are_left_out(folder: Path) -> None:
     assert page.count("not defined") >= 2
 
 
+def test_too_few_real_images_for_any_rate_leave_equal_images_as_duplicates(folder: Path) -> None:
+    images = np.random.default_rng(7).integers(0, 256, (300, 1, 8, 8), dtype=np.uint8)
+    images[:3] = images[3]
+    np.save(folder / "own.npy", images)
+    for count, told in ((45, True), (46, False)):
+        np.save(folder / "real.npy", images[-count:])
+        answer = measure_path(folder / "own.npy", None, folder / "real.npy", None, SILENT)
+        found = samples_json(answer)
+        assert ("no-rate" in kinds(found)) == told
+        assert (found["threshold"] == 0) == told
+        assert found["duplicates"] >= 6
+        assert found["real_rate"] == (None if told else 0.01)
+
+
+def test_a_rate_that_the_real_images_cannot_show_is_refused_with_the_number_needed(folder: Path, command) -> None:
+    np.save(folder / "own.npy", np.random.default_rng(7).integers(0, 256, (50, 1, 8, 8), dtype=np.uint8))
+    refused = command("measure", "own.npy", "--reference", "own.npy", "--rate", "1e-3")
+    assert refused.exit_code == 2
+    assert refused.stderr.splitlines()[-1].startswith(
+        "ganlab: --rate 0.001: got a rate of 0.001 with 50 different real images, where 142 are needed; allowed: "
+    )
+
+
 def test_a_few_copies_leave_the_scores(folder: Path) -> None:
     """Five equal real images have balls that reach beyond them; six have none."""
     images = np.random.default_rng(7).integers(0, 256, (200, 1, 8, 8), dtype=np.uint8)
