@@ -368,7 +368,8 @@ def mean_over_seeds(
     values : float array (n,)
         The figure of each seed, at least one; not negative if ``geometric``. A lower bound stands for itself.
     errors : float array (n,), or one number for all
-        Standard error of each value, of its logarithm if ``geometric``; infinite for a lower bound.
+        Standard error of each value, of its logarithm if ``geometric``; infinite for a lower bound, NaN where it is not
+        defined, and so then are the ends.
     geometric : bool
         Whether to take the mean of the logarithms, for figures that are compared by ratios.
     confidence : float
@@ -403,10 +404,13 @@ def mean_over_seeds(
 
 
 def error_of_log(low: float, high: float, confidence: float) -> float:
-    """Return the standard error of the logarithm of a figure from its interval at a level; infinite without an end."""
-    if low <= 0 or math.isinf(high):
+    """Return the standard error of the logarithm of a figure from its interval at a level.
+
+    It is infinite if ``high`` is, of a lower bound, and else NaN if ``low`` is 0: the logarithm then has no interval.
+    """
+    if math.isinf(high):
         return math.inf
-    return math.log(high / low) / (2 * float(stats.norm.ppf((1 + confidence) / 2)))
+    return math.nan if low <= 0 else math.log(high / low) / (2 * float(stats.norm.ppf((1 + confidence) / 2)))
 
 
 def degrees_of(duplicates: npt.ArrayLike, samples: int) -> npt.NDArray[np.int64]:

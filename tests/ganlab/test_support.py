@@ -335,4 +335,10 @@ class TestMeanOverSeeds:
 
     def test_error_of_log(self):
         assert error_of_log(10, 10 * math.exp(2 * stats.norm.ppf(0.95)), 0.9) == pytest.approx(1)
-        assert error_of_log(10, math.inf, 0.9) == error_of_log(0, 10, 0.9) == math.inf
+        assert error_of_log(10, math.inf, 0.9) == error_of_log(0, math.inf, 0.9) == math.inf
+        assert math.isnan(error_of_log(0, 10, 0.9))
+
+    def test_an_error_that_is_not_defined_leaves_no_interval(self):
+        result = mean_over_seeds([100, 400], [0.1, math.nan], geometric=True)
+        assert result.mean == pytest.approx(200)
+        assert np.isnan([result.low, result.high]).all()
