@@ -188,8 +188,14 @@ def help_of(command: click.Command, name: str) -> str:
 
 def results() -> str:
     """Every variable of the results."""
-    from storage.statistics import COORDINATES, VARIABLES
+    from storage.statistics import COORDINATES, SETTING_VARIABLES, VARIABLES, Variable
 
+    def rows(variables: dict[str, Variable]) -> Iterator[tuple[str, ...]]:
+        for name, about in variables.items():
+            dims = ", ".join(about.dims) or "none"
+            yield f"`{name}`", dims, about.kind, about.units, about.long_name, about.method
+
+    columns = ("variable", "dimensions", "type", "unit", "what it is", "how it is made")
     return "\n".join([
         "# The results", "",
         "`results.zarr` is one xarray Dataset, which `xr.open_zarr` reads without ganlab; `xr.open_dataset(DIR, "
@@ -203,9 +209,13 @@ def results() -> str:
         table(("coordinate", "along", "unit", "what it is"),
               ((f"`{name}`", f"`{dim}`", unit, title) for name, (dim, unit, title) in COORDINATES.items())),
         "## Variables", "",
-        table(("variable", "dimensions", "type", "unit", "what it is", "how it is made"),
-              ((f"`{name}`", ", ".join(about.dims) or "none", about.kind, about.units, about.long_name, about.method)
-               for name, about in VARIABLES.items())),
+        table(columns, rows(VARIABLES)),
+        "## Settings", "",
+        "The group `settings` has one row for each setting: the trials that differ by their seed alone. "
+        '`xr.open_zarr("results.zarr", group="settings")` reads it, and it is `settings` in the tree. Along `setting`: '
+        "`family`, the weights of each network, and each hyperparameter that varies. "
+        "How means and intervals are made: [seeds](../statistics.md#seeds).", "",
+        table(columns, rows(SETTING_VARIABLES)),
     ])  # fmt: skip
 
 

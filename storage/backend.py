@@ -19,7 +19,7 @@ from xarray.core import indexing
 from storage.layout import SweepLayout
 from storage.plan import array_of
 from storage.reference import Reference, read_reference
-from storage.results import open_results
+from storage.results import SETTINGS, open_results, open_settings
 from storage.samples import Images, Samples, dimensions, read_numbers
 
 _LABEL = {"long_name": "class of the image", "units": "1"}
@@ -49,7 +49,7 @@ class GanlabBackend(BackendEntrypoint):
     def open_groups_as_dict(
         self, filename_or_obj: Any, *, drop_variables: str | Iterable[str] | None = None
     ) -> dict[str, xr.Dataset]:
-        """Open the results as ``/``, the real images as ``/reference``, the samples of trials as ``/trials/<trial>``.
+        """Open results (``/``, ``/settings``), real images (``/reference``) and samples (``/trials/<trial>``).
 
         What the sweep does not have yet is left out. A trial shows the snapshots that are complete.
         """
@@ -57,6 +57,8 @@ class GanlabBackend(BackendEntrypoint):
         if not layout.root.is_dir():
             raise ValueError(f"{layout.root}: no such folder")
         groups = {"/": open_results(layout) if layout.results.is_dir() else xr.Dataset()}
+        if (settings := open_settings(layout)) is not None:
+            groups[f"/{SETTINGS}"] = settings
         if layout.reference.is_dir():
             groups["/reference"] = _reference(read_reference(layout))
         for trial_id in layout.trial_ids():

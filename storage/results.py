@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,13 +17,31 @@ from numpy.typing import ArrayLike, NDArray
 
 from storage.atomic import DamagedError, whole_folder
 from storage.layout import SweepLayout
-from storage.statistics import COORDINATES, VARIABLES, Variable
+from storage.statistics import COORDINATES, SETTING_VARIABLES, VARIABLES, Variable
 
 if TYPE_CHECKING:
     import xarray as xr
 
 MISSING_COUNT = -1
 """What stands on disk for a count that is missing; it reads as NaN."""
+SETTINGS = "settings"
+"""Group of the means over the seeds of each setting."""
+
+
+@dataclass(frozen=True)
+class SettingRows:
+    """Columns of the group `settings`, one row for each setting.
+
+    Attributes
+    ----------
+    coords : mapping
+        `setting` and what else describes a setting: `family`, each hyperparameter that varies. Each one-dimensional.
+    variables : mapping
+        Values of variables in `storage.statistics.SETTING_VARIABLES`; NaN where a number is missing.
+    """
+
+    coords: Mapping[str, ArrayLike]
+    variables: Mapping[str, ArrayLike]
 
 
 def write_results(
@@ -30,6 +49,7 @@ def write_results(
     coords: Mapping[str, ArrayLike],
     variables: Mapping[str, ArrayLike],
     attributes: Mapping[str, Any],
+    settings: SettingRows | None = None,
 ) -> None:
     """Write ``results.zarr``, synced to disk, in place of any older one.
 
@@ -45,6 +65,8 @@ def write_results(
         count is missing. Only these are written.
     attributes : mapping
         What was done, for the whole Dataset; a mapping under the name of a variable goes to that variable.
+    settings : SettingRows, optional
+        The group `settings`, which gets the attributes of the whole Dataset; left out if not given.
 
     Raises
     ------
@@ -56,42 +78,57 @@ def write_results(
     import numcodecs  # type: ignore[import-untyped]
 
     dataset = build_dataset(coords, variables, attributes)
+    groups = {"/": dataset}
+    if settings is not None:
+        groups[SETTINGS] = _build(settings.coords, settings.variables, dataset.attrs, SETTING_VARIABLES, "setting")
     compressor = numcodecs.Zstd(level=3, checksum=True)
     # Format 2, because its specification has both fixed-width strings and consolidated metadata: in format 3 strings
     # come back as a type that much of xarray refuses, and metadata that is not consolidated opens with a warning.
-    encoding = {name: {**each.encoding, "compressors": compressor} for name, each in dataset.variables.items()}
     with whole_folder(layout.results) as folder:
-        dataset.to_zarr(folder, zarr_format=2, consolidated=True, encoding=encoding)
+        for group, each in groups.items():
+            encoding = {name: {**one.encoding, "compressors": compressor} for name, one in each.variables.items()}
+            each.to_zarr(folder, group=group, zarr_format=2, consolidated=True, encoding=encoding)
 
 
 def build_dataset(
     coords: Mapping[str, ArrayLike], variables: Mapping[str, ArrayLike], attributes: Mapping[str, Any]
 ) -> xr.Dataset:
     """Return the Dataset that `write_results` writes. Parameters and errors are the same."""
+    return _build(coords, variables, attributes, VARIABLES, "trial")
+
+
+def _build(
+    coords: Mapping[str, ArrayLike],
+    variables: Mapping[str, ArrayLike],
+    attributes: Mapping[str, Any],
+    declared: Mapping[str, Variable],
+    row: str,
+) -> xr.Dataset:
+    """Build a Dataset of declared variables; coordinates that are not declared lie along the dimension `row`."""
     import xarray as xr
 
     def own_attributes(name: str) -> dict[str, Any]:
         return dict(attributes.get(name, {}))
 
-    unknown = [name for name in variables if name not in VARIABLES]
+    unknown = [name for name in variables if name not in declared]
     if unknown:
-        close = difflib.get_close_matches(unknown[0], VARIABLES, n=1)
+        close = difflib.get_close_matches(unknown[0], declared, n=1)
         hint = f"; did you mean {close[0]}?" if close else ""
         raise ValueError(f"results variable {unknown[0]!r} is not one of VARIABLES{hint}")
-    if "trial" not in coords:
-        raise ValueError("results need the coordinate trial, the ids of the trials")
-    sizes = {"trial": len(np.atleast_1d(np.asarray(coords["trial"])))}
+    if row not in coords:
+        raise ValueError(f"results need the coordinate {row}, one for each {row}")
+    sizes = {row: len(np.atleast_1d(np.asarray(coords[row])))}
     coordinates: dict[str, xr.Variable] = {}
     for name, given in {"snapshot": coords["step"], **coords}.items() if "step" in coords else coords.items():
         values = _plain(name, given)
-        dim, units, title = COORDINATES.get(name, ("trial", "1", name.replace("_", " ")))
+        dim, units, title = COORDINATES.get(name, (row, "1", name.replace("_", " ")))
         if values.ndim != 1 or sizes.setdefault(dim, len(values)) != len(values):
             raise ValueError(
                 f"results coordinate {name}: got shape {values.shape}, expected ({sizes[dim]},), the {dim}s"
             )
         coordinates[name] = xr.Variable((dim,), values, {"long_name": title, "units": units, **own_attributes(name)})
     data: dict[str, xr.Variable] = {}
-    for name, about in VARIABLES.items():
+    for name, about in declared.items():
         if name not in variables:
             continue
         values = _values(name, about, variables[name])
@@ -116,14 +153,29 @@ def open_results(layout: SweepLayout) -> xr.Dataset:
     DamagedError
         If they can't be opened.
     """
+    return _open(layout, "/", "trial")
+
+
+def open_settings(layout: SweepLayout) -> xr.Dataset | None:
+    """Return the group `settings` of the results, read when used; None without it.
+
+    Raises
+    ------
+    DamagedError
+        If it can't be opened.
+    """
+    return _open(layout, SETTINGS, "setting") if (layout.results / SETTINGS).is_dir() else None
+
+
+def _open(layout: SweepLayout, group: str, row: str) -> xr.Dataset:
     import xarray as xr
 
     if not layout.results.is_dir():
         raise ValueError(f"{layout.results}: no results here yet; measure the sweep first")
     with _damage_named(layout):
-        results = xr.open_dataset(layout.results, engine="zarr")
-    if "trial" not in results.variables:
-        raise _damaged(layout, "no variable trial")
+        results = xr.open_dataset(layout.results, engine="zarr", group=group)
+    if row not in results.variables:
+        raise _damaged(layout, f"no variable {row}")
     return results
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 Kind = Literal["float64", "int64", "bool", "str"]
 Table = Literal["diversity", "quality", "published"]
+Mean = Literal["", "arithmetic", "geometric"]
 
 TRIAL = ("trial", "snapshot")
 SAMPLE_SIZE = (*TRIAL, "sample_size")
@@ -18,6 +19,7 @@ MODE = (*TRIAL, "mode")
 DISTANCE = (*TRIAL, "distance")
 CLASS = (*TRIAL, "class")
 LOGGED = ("trial", "logged")
+SETTING = ("setting",)
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,9 @@ class Statistic:
     heading, form : str
         Head of its column there, and the form of its cells: a format specification; "images" for numbers to two digits,
         "squared" for squared distances, "yes" for flags.
+    over_seeds : str
+        Mean over the seeds of a setting, in the group `settings`: "geometric" for what is compared by ratios; empty when
+        it has none.
     """
 
     name: str
@@ -73,6 +78,7 @@ class Statistic:
     tables: tuple[Table, ...] = ()
     heading: str = ""
     form: str = ""
+    over_seeds: Mean = ""
 
     def variables(self) -> Iterator[tuple[str, Variable]]:
         """Its variables by name."""
@@ -80,6 +86,18 @@ class Statistic:
         if self.real:
             dims = tuple(dim for dim in self.dims if dim not in TRIAL)
             yield from self._with_ends(f"real_{self.name}", dims, f"{self.long_name}, of the real images")
+
+    def means(self) -> Iterator[tuple[str, Variable]]:
+        """Variables of its mean over the seeds of a setting, by name."""
+        if not self.over_seeds:
+            return
+        how = "Student's t at the Dataset's attribute confidence; NaN for one seed"
+        if self.over_seeds == "geometric":
+            how += "; of the logarithms, and without an upper end if a seed gave a lower bound"
+        what = f"{self.over_seeds} mean over seeds of {self.name}: {self.long_name}"
+        yield f"{self.name}_mean", Variable(SETTING, self.units, what, "of the final snapshots of the n_seeds trials")
+        for end, word in (("low", "lower"), ("high", "upper")):
+            yield f"{self.name}_{end}", Variable(SETTING, self.units, f"{word} end of {self.name}_mean", how)
 
     def _with_ends(self, name: str, dims: tuple[str, ...], long_name: str) -> Iterator[tuple[str, Variable]]:
         yield name, Variable(dims, self.units, long_name, self.method, self.kind)
@@ -127,6 +145,7 @@ STATISTICS: tuple[Statistic, ...] = (
         tables=("diversity",),
         heading="diversity ratio",
         form=".2g",
+        over_seeds="geometric",
     ),
     Statistic(
         "support_size",
@@ -139,6 +158,7 @@ STATISTICS: tuple[Statistic, ...] = (
         tables=("diversity", "published"),
         heading="effective number",
         form="images",
+        over_seeds="geometric",
     ),
     Statistic(
         "sensitivity",
@@ -159,6 +179,15 @@ STATISTICS: tuple[Statistic, ...] = (
         tables=("diversity",),
         heading="distinct seen",
         form=",.0f",
+    ),
+    Statistic(
+        "distinct_seen_share",
+        TRIAL,
+        "1",
+        "distinct images seen, as a share of the samples",
+        "distinct_seen / samples",
+        real=True,
+        over_seeds="arithmetic",
     ),
     Statistic(
         "unseen_share",
@@ -358,6 +387,7 @@ STATISTICS: tuple[Statistic, ...] = (
         tables=("quality",),
         heading="fidelity ratio",
         form=".2f",
+        over_seeds="arithmetic",
     ),
     Statistic(
         "passes_quality_gate",
@@ -687,6 +717,26 @@ STATISTICS: tuple[Statistic, ...] = (
 VARIABLES: dict[str, Variable] = {name: each for statistic in STATISTICS for name, each in statistic.variables()}
 """Every variable that results may have, by name."""
 
+SETTING_VARIABLES: dict[str, Variable] = {
+    "n_trials": Variable(SETTING, "count", "trials of the setting", "counted, in whatever state they are", "int64"),
+    "n_seeds": Variable(
+        SETTING,
+        "count",
+        "trials that the means are of",
+        "completed, with a final snapshot that is measured and passes_quality_gate",
+        "int64",
+    ),
+    "n_lower_bounds": Variable(
+        SETTING,
+        "count",
+        "trials without a duplicate, whose lower bound enters the means",
+        "is_lower_bound among the n_seeds trials",
+        "int64",
+    ),
+    **{name: each for statistic in STATISTICS for name, each in statistic.means()},
+}
+"""Every variable that the group `settings` of results may have, by name."""
+
 COORDINATES: dict[str, tuple[str, str, str]] = {
     "snapshot": ("snapshot", "steps", "generator step of the snapshot"),
     "step": ("snapshot", "steps", "generator step of the snapshot"),
@@ -700,11 +750,12 @@ COORDINATES: dict[str, tuple[str, str, str]] = {
     "real_rate": ("real_rate", "1", "share of the pairs of different real images"),
     "judged_distance": ("judged_distance", "distance", "distance of a pair that people may be asked about"),
     "distance_bin": ("distance_bin", "distance", "middle of an interval of the distance"),
+    "setting": ("setting", "1", "number of a setting, in the order of the sweep; in the group settings"),
 }
-"""Coordinates that do not lie along `trial`: dimension, unit, meaning."""
+"""Coordinates that do not lie along `trial`, nor describe a setting: dimension, unit, meaning."""
 
 
 def reserved_names() -> set[str]:
     """Names that mean something of their own in the results, so that no hyperparameter may have them."""
     dims = {dim for about in VARIABLES.values() for dim in about.dims} | {dim for dim, _, _ in COORDINATES.values()}
-    return {"trial", "family", "seed", "status", "reason", *VARIABLES, *COORDINATES, *dims}
+    return {"trial", "family", "seed", "status", "reason", *VARIABLES, *SETTING_VARIABLES, *COORDINATES, *dims}

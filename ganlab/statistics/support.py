@@ -23,6 +23,7 @@ from ganlab.statistics.intervals import largest_mode_size, pair_probability_inte
 __all__ = [
     "Estimate",
     "Frequency",
+    "SeedMean",
     "Spread",
     "check_confidence",
     "collision_frequency",
@@ -30,8 +31,10 @@ __all__ = [
     "corrected_support",
     "degree_histogram",
     "degrees_of",
+    "error_of_log",
     "estimate",
     "estimate_from_degrees",
+    "mean_over_seeds",
     "published_support",
     "ratio_interval",
     "sample_size_at_half",
@@ -143,9 +146,8 @@ class Spread:
     """Support sizes of several seeds of one setting.
 
     ``mean`` is the geometric mean; ``low`` and ``high`` are the Student interval of the mean of log size, whose
-    variance holds both the differences between seeds and each seed's own uncertainty. One seed says nothing about the
-    others: ``low`` and ``high`` are then NaN. ``one_sided``: a seed without duplicates gave only a bound, so ``high``
-    is infinite.
+    variance holds both the differences between seeds and each seed's own uncertainty, as of `mean_over_seeds`.
+    ``one_sided``: a seed without duplicates gave only a bound, so ``high`` is infinite.
     """
 
     seeds: int
@@ -156,6 +158,15 @@ class Spread:
     low: float
     high: float
     one_sided: bool
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """Mean of a figure over the seeds of one setting, with the ends of its interval."""
+
+    mean: float
+    low: float
+    high: float
 
 
 def estimate(duplicates: npt.ArrayLike, samples: int, confidence: float = 0.95) -> Estimate:
@@ -332,31 +343,74 @@ def spread(estimates: list[Estimate], confidence: float = 0.95) -> Spread:
     if not estimates:
         raise ValueError("no estimates; at least one seed is needed")
     check_confidence(confidence)
-    sizes = np.array([each.size for each in estimates])
-    logs = np.log(sizes)
-    one_sided = any(each.one_sided for each in estimates)
-    low = high = math.nan
-    if len(estimates) > 1:
-        within = [
-            (math.log(each.high / each.low) / (2 * stats.norm.ppf((1 + each.confidence) / 2))) ** 2
-            for each in estimates
-            if not each.one_sided
-        ]
-        # The spread of the seeds holds each seed's own error already, but a few seeds may agree by luck.
-        variance = max(float(logs.var(ddof=1)), float(np.mean(within)) if within else 0.0)
-        half_width = float(stats.t.ppf((1 + confidence) / 2, len(estimates) - 1)) * math.sqrt(variance / len(estimates))
-        low = math.exp(logs.mean() - half_width)
-        high = math.inf if one_sided else math.exp(logs.mean() + half_width)
+    sizes = [each.size for each in estimates]
+    errors = [error_of_log(each.low, each.high, each.confidence) for each in estimates]
+    found = mean_over_seeds(sizes, errors, geometric=True, confidence=confidence)
     return Spread(
         seeds=len(estimates),
         median=float(np.median(sizes)),
-        minimum=float(sizes.min()),
-        maximum=float(sizes.max()),
-        mean=math.exp(logs.mean()),
-        low=low,
-        high=high,
-        one_sided=one_sided,
+        minimum=min(sizes),
+        maximum=max(sizes),
+        mean=found.mean,
+        low=found.low,
+        high=found.high,
+        one_sided=any(each.one_sided for each in estimates),
     )
+
+
+def mean_over_seeds(
+    values: npt.ArrayLike, errors: npt.ArrayLike = 0.0, *, geometric: bool = False, confidence: float = 0.95
+) -> SeedMean:
+    """Compute the mean of a figure over the seeds of one setting, with the Student interval of that mean.
+
+    Parameters
+    ----------
+    values : float array (n,)
+        The figure of each seed, at least one; not negative if ``geometric``. A lower bound stands for itself.
+    errors : float array (n,), or one number for all
+        Standard error of each value, of its logarithm if ``geometric``; infinite for a lower bound, NaN where it is not
+        defined, and so then are the ends.
+    geometric : bool
+        Whether to take the mean of the logarithms, for figures that are compared by ratios.
+    confidence : float
+        Level of the interval, between 0.5 and 1 (exclusive).
+
+    Returns
+    -------
+    SeedMean
+        The variance is that between the seeds, which holds each seed's own error, or the mean of the seeds' own where
+        that is larger: a few seeds may agree by luck. The ends are NaN for one seed; ``high`` is infinite if any value
+        is a lower bound. A value that is NaN makes all of it NaN.
+
+    Raises
+    ------
+    ValueError
+        Without values, and for a level out of range.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    if found.ndim != 1 or not found.size:
+        raise ValueError(f"values have the shape {found.shape}; allowed: (n,), one for each of at least one seed")
+    check_confidence(confidence)
+    own = np.broadcast_to(np.asarray(errors, dtype=np.float64), found.shape)
+    bounded = np.isinf(own)
+    with np.errstate(divide="ignore", invalid="ignore"):  # the logarithm of 0, and its distance to itself
+        scaled = np.log(found) if geometric else found
+        half_width = math.nan
+        if found.size > 1:
+            variance = np.maximum(scaled.var(ddof=1), np.mean(own[~bounded] ** 2) if not bounded.all() else 0.0)
+            half_width = stats.t.ppf((1 + confidence) / 2, found.size - 1) * np.sqrt(variance / found.size)
+        ends = scaled.mean() + np.array([0.0, -half_width, math.inf if bounded.any() else half_width])
+    return SeedMean(*(np.exp(ends) if geometric else ends).tolist())
+
+
+def error_of_log(low: float, high: float, confidence: float) -> float:
+    """Return the standard error of the logarithm of a figure from its interval at a level.
+
+    It is infinite if ``high`` is, of a lower bound, and else NaN if ``low`` is 0: the logarithm then has no interval.
+    """
+    if math.isinf(high):
+        return math.inf
+    return math.nan if low <= 0 else math.log(high / low) / (2 * float(stats.norm.ppf((1 + confidence) / 2)))
 
 
 def degrees_of(duplicates: npt.ArrayLike, samples: int) -> npt.NDArray[np.int64]:

@@ -17,6 +17,7 @@ from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.known_modes import mode_cell
 from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints
 from jobs.measuring.scoring import read_scores, scores_name
+from jobs.measuring.settings import setting_rows
 from jobs.measuring.space import Space, sweep_space
 from jobs.spec.sweep import Spec, SpecError, TrialSettings
 from jobs.training.plan import parameter_counts
@@ -90,7 +91,9 @@ def write_answers(
         coordinates["class"] = np.array(labels, dtype=np.int64)
     judged, judged_coordinates = verdict_answers(layout, trials, steps, settings)
     variables, coordinates = variables | judged, coordinates | judged_coordinates
-    write_results(layout, coordinates, variables, _attributes(spec, real.chosen, space))
+    final = [steps.index(trial.train.steps) for trial in trials]
+    by_setting = setting_rows(coordinates, variables, final, settings.confidence)
+    write_results(layout, coordinates, variables, _attributes(spec, real.chosen, space), by_setting)
 
 
 def _facts(

@@ -137,6 +137,7 @@ COMPUTED: dict[str, Compute] = {
     "listed_samples": lambda facts, axes: facts.listed_samples,
     "diversity_ratio": lambda facts, axes: facts.diversity_ratio,
     "distinct_seen": lambda facts, axes: facts.record.distinct,
+    "distinct_seen_share": lambda facts, axes: facts.record.distinct / facts.record.samples,
     "unseen_share": lambda facts, axes: (facts.unseen.value, facts.unseen.low, facts.unseen.high),
     "sensitivity": lambda facts, axes: facts.sensitivity,
     "effective_number": lambda facts, axes: [

@@ -8,10 +8,13 @@ from scipy import stats
 from ganlab.statistics.intervals import pair_probability_interval
 from ganlab.statistics.support import (
     Estimate,
+    SeedMean,
     collision_frequency,
     degrees_of,
+    error_of_log,
     estimate,
     estimate_from_degrees,
+    mean_over_seeds,
     ratio_interval,
     spread,
     without_largest_mode,
@@ -278,6 +281,64 @@ class TestSpread:
         assert result.one_sided
         assert 0 < result.low < result.high == math.inf
 
+    def test_one_seed_without_duplicates_is_open_above(self):
+        result = spread([estimate([], 1000)])
+        assert math.isnan(result.low)
+        assert result.high == math.inf
+
     def test_no_seeds(self):
         with pytest.raises(ValueError, match="at least one"):
             spread([])
+
+
+class TestMeanOverSeeds:
+    def test_arithmetic_mean_has_students_interval(self):
+        values = [0.5, 0.7, 0.9, 0.7]
+        result = mean_over_seeds(values, confidence=0.9)
+        reference = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+        assert (result.mean, result.low, result.high) == pytest.approx((0.7, reference.low, reference.high))
+
+    def test_geometric_mean_has_students_interval_of_the_logarithms(self):
+        result = mean_over_seeds([100, 400, 1600], geometric=True)
+        half = stats.t.ppf(0.975, 2) * math.log(4) / math.sqrt(3)
+        expected = (400, 400 * math.exp(-half), 400 * math.exp(half))
+        assert (result.mean, result.low, result.high) == pytest.approx(expected)
+
+    def test_own_errors_count_where_seeds_agree_by_luck_and_not_where_they_differ(self):
+        half = stats.t.ppf(0.975, 1) * 0.1 / math.sqrt(2)
+        assert mean_over_seeds([3, 3], 0.1).high == pytest.approx(3 + half)
+        assert mean_over_seeds([3, 5], 0.1) == mean_over_seeds([3, 5])
+
+    def test_a_lower_bound_leaves_the_top_open_alone(self):
+        bounded = mean_over_seeds([100, 400, 1600], [0, math.inf, 0], geometric=True)
+        plain = mean_over_seeds([100, 400, 1600], geometric=True)
+        assert bounded == SeedMean(plain.mean, plain.low, math.inf)
+        assert mean_over_seeds([100, 200], math.inf, geometric=True).high == math.inf
+
+    def test_one_seed_has_no_interval(self):
+        result = mean_over_seeds([7], geometric=True)
+        assert result.mean == pytest.approx(7)
+        assert np.isnan([result.low, result.high]).all()
+
+    def test_missing_and_zero_values_are_not_passed_over(self):
+        assert math.isnan(mean_over_seeds([1, math.nan]).mean)
+        zero = mean_over_seeds([0, 2], geometric=True)
+        assert zero.mean == 0
+        assert math.isnan(zero.low)
+
+    @pytest.mark.parametrize(
+        ("values", "confidence", "message"), [([], 0.95, r"shape \(0,\)"), ([1], 1, "confidence is 1")]
+    )
+    def test_what_is_refused(self, values: list[float], confidence: float, message: str):
+        with pytest.raises(ValueError, match=message):
+            mean_over_seeds(values, confidence=confidence)
+
+    def test_error_of_log(self):
+        assert error_of_log(10, 10 * math.exp(2 * stats.norm.ppf(0.95)), 0.9) == pytest.approx(1)
+        assert error_of_log(10, math.inf, 0.9) == error_of_log(0, math.inf, 0.9) == math.inf
+        assert math.isnan(error_of_log(0, 10, 0.9))
+
+    def test_an_error_that_is_not_defined_leaves_no_interval(self):
+        result = mean_over_seeds([100, 400], [0.1, math.nan], geometric=True)
+        assert result.mean == pytest.approx(200)
+        assert np.isnan([result.low, result.high]).all()

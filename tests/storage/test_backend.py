@@ -7,7 +7,7 @@ import xarray as xr
 from storage.backend import GanlabBackend
 from storage.layout import SweepLayout, TrialLayout
 from storage.reference import write_reference
-from storage.results import write_results
+from storage.results import SettingRows, write_results
 from storage.samples import DamagedShardError
 from storage.shards import Images
 
@@ -18,7 +18,8 @@ def whole(sweep: SweepLayout, complete: TrialLayout, images: Images) -> SweepLay
     sweep.spec.write_text("name: x\n")
     (sweep.trials / "not begun").mkdir()
     write_reference(sweep, images[::-1].copy(), np.arange(12), fingerprint="real")
-    write_results(sweep, {"trial": [complete.root.name, "not begun"], "step": [10, 20]}, {"threshold": 3.0}, {})
+    coords = {"trial": [complete.root.name, "not begun"], "step": [10, 20]}
+    write_results(sweep, coords, {"threshold": 3.0}, {}, SettingRows({"setting": [0]}, {"n_trials": [2]}))
     return sweep
 
 
@@ -39,7 +40,8 @@ def test_what_is_no_sweep_is_left_to_others(whole: SweepLayout, sweep: SweepLayo
 
 def test_the_tree_holds_results_real_images_and_samples(whole: SweepLayout, images: Images) -> None:
     with xr.open_datatree(whole.root, engine="ganlab") as found:
-        assert set(found.groups) == {"/", "/reference", "/trials", "/trials/trial é 1"}
+        assert set(found.groups) == {"/", "/settings", "/reference", "/trials", "/trials/trial é 1"}
+        assert found["settings"].n_trials.values.tolist() == [2]
         np.testing.assert_array_equal(found["reference"].images, images[::-1])
         assert found["reference"].label.values.tolist() == list(range(12))
         trial = found["trials/trial é 1"]

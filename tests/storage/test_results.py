@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 
 from storage.layout import SweepLayout
-from storage.results import build_dataset, open_results, write_results
-from storage.statistics import STATISTICS, VARIABLES
+from storage.results import SettingRows, build_dataset, open_results, open_settings, write_results
+from storage.statistics import SETTING_VARIABLES, STATISTICS, VARIABLES, reserved_names
 
 COORDS: dict[str, Any] = {
     "trial": ["0a", "1b é", "2c"],
@@ -36,6 +36,16 @@ VALUES: dict[str, Any] = {
     "generator_loss": np.ones((3, 3)),
     "real_duplicates": 150,
 }
+SETTINGS = SettingRows(
+    {"setting": [0, 1], "family": ["dcgan", "mix"], "discriminator_width": [4, 16]},
+    {
+        "n_trials": [2, 1],
+        "n_seeds": [1, 0],
+        "support_size_mean": [20.5, np.nan],
+        "support_size_low": [np.nan, np.nan],
+        "support_size_high": [np.inf, np.nan],
+    },
+)
 ATTRIBUTES: dict[str, Any] = {"title": "ü sweep", "confidence": 0.95, "threshold": {"chosen_by": "real images"}}
 
 
@@ -96,6 +106,59 @@ def test_every_statistic_is_declared_whole() -> None:
         ends = {f"{statistic.name}{end}" for end in ("_low", "_high")}
         assert (ends <= set(VARIABLES)) == bool(statistic.interval)
         assert (f"real_{statistic.name}" in VARIABLES) == statistic.real
+        means = {f"{statistic.name}_{end}" for end in ("mean", "low", "high")}
+        assert (means <= set(SETTING_VARIABLES)) == bool(statistic.over_seeds)
+        assert statistic.over_seeds != "geometric" or statistic.interval  # errors of seeds come from it
+    assert set(SETTING_VARIABLES) <= reserved_names()
+
+
+def test_settings_return_as_they_were_beside_the_results(sweep: SweepLayout) -> None:
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES, SETTINGS)
+    settings = open_settings(sweep)
+    assert settings is not None
+    for name, value in {**SETTINGS.coords, **SETTINGS.variables}.items():
+        np.testing.assert_array_equal(settings[name].values, value)
+    assert set(settings.data_vars) == set(SETTINGS.variables)
+    for name in SETTINGS.variables:
+        about, found = SETTING_VARIABLES[name], settings[name]
+        assert (found.dims, found.attrs["units"]) == (("setting",), about.units)
+        assert (found.attrs["long_name"], found.attrs["method"]) == (about.long_name, about.method)
+    assert settings.attrs == {"title": "ü sweep", "confidence": 0.95}
+    with open_results(sweep) as results:
+        assert set(results.data_vars) == set(VALUES)
+        assert "setting" not in results.sizes
+
+
+def test_settings_can_be_grouped_and_selected_by_a_hyperparameter(sweep: SweepLayout) -> None:
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES, SETTINGS)
+    settings = open_settings(sweep)
+    assert settings is not None
+    assert settings.n_trials.groupby("family").sum().to_series().to_dict() == {"dcgan": 2, "mix": 1}
+    assert settings.set_xindex("discriminator_width").sel(discriminator_width=4).support_size_mean == 20.5
+
+
+def test_results_without_settings_and_without_any_setting(sweep: SweepLayout) -> None:
+    assert open_settings(sweep) is None
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    assert open_settings(sweep) is None
+    write_results(sweep, {"trial": []}, {}, {}, SettingRows({"setting": [], "family": []}, {"n_seeds": []}))
+    settings = open_settings(sweep)
+    assert settings is not None
+    assert settings.sizes == {"setting": 0}
+
+
+def test_settings_that_do_not_fit_are_refused_and_the_old_results_stay(sweep: SweepLayout) -> None:
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES, SETTINGS)
+    for settings, message in (
+        (SettingRows({"setting": [0]}, {"support_size": [1.0]}), "'support_size' is not one of"),
+        (SettingRows({"setting": [0]}, {"n_seeds": [1, 2]}), r"n_seeds: got shape \(2,\), expected \(1,\)"),
+        (SettingRows({"family": ["dcgan"]}, {}), "coordinate setting"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            write_results(sweep, COORDS, VALUES, {}, settings)
+    settings_there = open_settings(sweep)
+    assert settings_there is not None
+    assert settings_there.n_trials.values.tolist() == [2, 1]
 
 
 def test_the_contract_is_kept() -> None:
@@ -118,15 +181,19 @@ sys.modules["storage"] = sys.modules["dask"] = None  # as where neither is insta
 import xarray as xr
 results = xr.open_zarr(sys.argv[1])
 print(results.load().support_size.sel(trial="0a").values.tolist(), len(str(results)) > 100)
+settings = xr.open_zarr(sys.argv[1], group="settings")
+print(settings.load().n_trials.values.tolist(), settings.family.values.tolist())
+print(xr.open_datatree(sys.argv[1], engine="zarr").groups)
 """
 
 
 @pytest.mark.process
 def test_plain_xarray_reads_it_without_a_warning(sweep: SweepLayout, tmp_path: Path) -> None:
-    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES, SETTINGS)
     command = [sys.executable, "-W", "error", "-c", PLAIN_READER, str(sweep.results)]
     done = subprocess.run(command, text=True, capture_output=True, cwd=tmp_path)
-    assert (done.stdout, done.stderr) == ("[10.0, 20.5] True\n", "")
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["[10.0, 20.5] True", "[2.0, 1.0] ['dcgan', 'mix']", "('/', '/settings')"]
     with xr.open_zarr(sweep.results) as results:  # with dask, if it is installed
         results.load()
 
@@ -135,23 +202,24 @@ def test_plain_xarray_reads_it_without_a_warning(sweep: SweepLayout, tmp_path: P
 def test_the_same_inputs_give_the_same_bytes_in_another_process(
     sweep: SweepLayout, tmp_path: Path, tree: Callable[[Path], dict[str, bytes]]
 ) -> None:
-    write_results(sweep, COORDS, {}, ATTRIBUTES)
+    write_results(sweep, COORDS, {}, ATTRIBUTES, SettingRows(SETTINGS.coords, {}))
     first = tree(sweep.results)
-    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES, SETTINGS)
     other = SweepLayout(tmp_path / "other")
     script = (
         "import json, sys; from pathlib import Path; from storage.layout import SweepLayout;"
-        "from storage.results import write_results;"
-        "write_results(SweepLayout(Path(sys.argv[1])), json.loads(sys.argv[2]), {}, json.loads(sys.argv[3]))"
+        "from storage.results import SettingRows, write_results;"
+        "coords, attributes, settings = map(json.loads, sys.argv[2:]);"
+        "write_results(SweepLayout(Path(sys.argv[1])), coords, {}, attributes, SettingRows(settings, {}))"
     )
     subprocess.run(
-        [sys.executable, "-c", script, other.root, json.dumps(COORDS), json.dumps(ATTRIBUTES)],
+        [sys.executable, "-c", script, other.root, *map(json.dumps, (COORDS, ATTRIBUTES, SETTINGS.coords))],
         check=True,
         env={**os.environ, "PYTHONHASHSEED": "77"},
     )
     assert tree(other.results) == first
     assert tree(sweep.results) != first
-    write_results(sweep, COORDS, {}, ATTRIBUTES)
+    write_results(sweep, COORDS, {}, ATTRIBUTES, SettingRows(SETTINGS.coords, {}))
     assert tree(sweep.results) == first
     assert [path.name for path in sweep.root.iterdir()] == ["results.zarr"]
 

@@ -214,6 +214,28 @@ def test_answers(sampled) -> None:
     assert before == {path: path.read_bytes() for path in layout.results.rglob("*") if path.is_file()}
 
 
+def test_settings_are_of_final_snapshots_alone(prepared) -> None:
+    layout, spec = prepared(**POOL, seeds=2, collisions={"sample_sizes": [10, 100], "threshold": 32})
+    whole, damaged = spec.trials()
+    for trial in (whole, damaged):
+        draw(layout, trial)
+    layout.trial(damaged.id).shard(1).write_bytes(b"")  # of its final snapshot; the first is measured
+    measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, quiet)
+    assert measured.damaged.keys() == {Snapshot(damaged.id, 6)}
+    write_answers(layout, spec, spec.trials(), measured.real)
+    results = xr.open_zarr(layout.results).load()
+    assert results.passes_quality_gate.values.tolist() == [[True, True], [True, False]]
+    settings = xr.open_zarr(layout.results, group="settings").load()
+    assert settings.family.values.tolist() == ["known-support"]
+    assert (settings.n_trials, settings.n_seeds, settings.n_lower_bounds) == (2, 1, 0)
+    last = results.isel(snapshot=-1).sel(trial=whole.id)
+    for name in ("support_size", "diversity_ratio", "distinct_seen_share", "fidelity_ratio"):
+        np.testing.assert_allclose(settings[f"{name}_mean"], [last[name]])
+        assert np.isnan(settings[f"{name}_low"]).all()
+    assert last.distinct_seen_share == last.distinct_seen / 600
+    assert settings.attrs == results.attrs
+
+
 @pytest.mark.parametrize(("listed", "in_part"), [(200, True), (100_000, False)])
 def test_results_say_how_many_samples_the_lists_are_of(sampled, monkeypatch, listed: int, in_part: bool) -> None:
     layout, spec, trial = sampled
