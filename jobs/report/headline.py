@@ -1,7 +1,7 @@
 """The headline of one sample in five sentences, the same on the terminal and in reports.
 
 Invariant: each sentence says what one statistic says and no more; where the samples do not pass the quality gate nothing
-is said of their diversity.
+is said of their diversity but that they collapsed.
 """
 
 import math
@@ -23,7 +23,10 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
         The results of the snapshot alone.
     """
     gate = _gate(row, table)
+    ratio = row.interval("diversity_ratio")
     if not row.passes_gate:
+        if ratio is not None and row.collapsed:  # noise lessens duplicates, so the gate does not bear on this
+            return [f"{gate} Collapsed all the same: two generated images are duplicates {relative_words(ratio)}."]
         return [f"{gate} Nothing is said of their diversity: bad samples look diverse."]
     found = (_relative(row), _effective_number(row, table, here), _distinct(row), _concentration(row, here), gate)
     return [sentence for sentence in found if sentence]

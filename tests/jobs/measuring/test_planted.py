@@ -32,8 +32,8 @@ def test_a_perfect_generator_is_not_accused(seed: int) -> None:
     assert answer["heavy_modes"] == answer["notes"] == []
 
 
-def sentences(fault: Fault) -> str:
-    return "\n".join(sample_lines(measured(fault, perfect(0), 0)))
+def sentences(fault: Fault, seed: int = 0) -> str:
+    return "\n".join(sample_lines(measured(fault, perfect(seed), seed)))
 
 
 def test_one_image_holds_all_duplicates_when_a_part_is_listed() -> None:
@@ -42,6 +42,18 @@ def test_one_image_holds_all_duplicates_when_a_part_is_listed() -> None:
     assert re.search(r"class \d holds 100% of the samples and 100% of the duplicates", words)
     assert "the largest mode holds 100.00% of the samples and is the only heavy one" in words
     assert "Distinct images seen: 1 of 899 samples; one more" in words
+
+
+def test_a_collapse_is_named_beyond_the_gate_too() -> None:
+    """The image of seed 2 lies far from the others; noise lies far, too, and shows nothing."""
+    words = sentences(Fault("all one image, noise 4", one_image(1, 4.0), bool), seed=2)
+    assert "Quality gate: not passed" in words
+    assert re.search(r"Collapsed all the same: two generated images are duplicates 9\.8k times", words)
+    assert "bad samples look diverse" not in words
+    words = sentences(Fault("pixel noise 60", noise(60), bool))
+    assert "Quality gate: not passed" in words
+    assert "Nothing is said of their diversity: bad samples look diverse." in words
+    assert "ollapsed" not in words
 
 
 def test_noise_is_not_called_diversity() -> None:
