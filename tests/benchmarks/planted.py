@@ -226,9 +226,7 @@ def measured(fault: Fault, generator: Generator, seed: int) -> SampleAnswer:
     with tempfile.TemporaryDirectory() as name:
         for file, dataset in (("samples", planted), ("real", generator.real)):
             np.savez(Path(name, file), images=dataset.images, labels=labels(dataset))
-        answer = measure_path(Path(name, "samples.npz"), None, Path(name, "real.npz"), None, Console(quiet=True))
-        answer.results.load()
-        return answer
+        return measure_path(Path(name, "samples.npz"), None, Path(name, "real.npz"), None, Console(quiet=True))
 
 
 def cells(answer: SampleAnswer) -> Iterator[str]:
