@@ -136,6 +136,14 @@ STATISTICS: tuple[Statistic, ...] = (
         "int64",
     ),
     Statistic(
+        "listed_duplicates",
+        TRIAL,
+        "pairs",
+        "duplicates among the listed samples",
+        "all duplicates, or those of the samples drawn at random",
+        "int64",
+    ),
+    Statistic(
         "diversity_ratio",
         TRIAL,
         "1",

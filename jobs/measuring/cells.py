@@ -135,6 +135,7 @@ COMPUTED: dict[str, Compute] = {
     "pairs_compared": lambda facts, axes: facts.record.pairs_compared,
     "duplicates": lambda facts, axes: facts.support.duplicates,
     "listed_samples": lambda facts, axes: facts.listed_samples,
+    "listed_duplicates": lambda facts, axes: len(facts.record.listed_index),
     "diversity_ratio": lambda facts, axes: facts.diversity_ratio,
     "distinct_seen": lambda facts, axes: facts.record.distinct,
     "distinct_seen_share": lambda facts, axes: facts.record.distinct / facts.record.samples,

@@ -1,7 +1,7 @@
 """The headline of one sample in five sentences, the same on the terminal and in reports.
 
 Invariant: each sentence says what one statistic says and no more; where the samples do not pass the quality gate nothing
-is said of their diversity.
+is said of their diversity but that they collapsed.
 """
 
 import math
@@ -23,7 +23,10 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
         The results of the snapshot alone.
     """
     gate = _gate(row, table)
+    ratio = row.interval("diversity_ratio")
     if not row.passes_gate:
+        if ratio is not None and row.collapsed:  # noise lessens duplicates, so the gate does not bear on this
+            return [f"{gate} Collapsed all the same: two generated images are duplicates {relative_words(ratio)}."]
         return [f"{gate} Nothing is said of their diversity: bad samples look diverse."]
     found = (_relative(row), _effective_number(row, table, here), _distinct(row), _concentration(row, here), gate)
     return [sentence for sentence in found if sentence]
@@ -41,9 +44,17 @@ def relative_words(ratio: Measured) -> str:
 
 
 def times_words(ratio: float) -> str:
-    """How many times as often generated images are duplicates, of a diversity ratio, to two digits."""
+    """How many times as often generated images are duplicates, of a diversity ratio.
+
+    To two digits, or to as many as it takes to tell a number from 1.
+    """
     times = 1 / ratio if ratio > 0 else math.inf
-    return f"{times:.2g}" if times < 10 else magnitude(times)
+    if times >= 10:
+        return magnitude(times)
+    digits = 2
+    while times != 1 and float(f"{times:.{digits}g}") == 1:
+        digits += 1
+    return f"{times:.{digits}g}"
 
 
 def _relative(row: Row) -> str:
@@ -56,8 +67,10 @@ def _relative(row: Row) -> str:
         )
     words = f"two generated images are duplicates {relative_words(ratio)}."
     if ratio.low <= 1 <= ratio.high:
-        return f"No less diverse than the real images: {words}"
-    return f"{'Less' if ratio.high < 1 else 'More'} diverse than the real images: {words}"
+        return f"No difference in diversity from the real images is shown: {words}"
+    if ratio.high < 1:
+        return f"Less diverse than the real images: {words}"
+    return f"Fewer duplicates than among the real images: {words} Noise in the samples has this effect, too."
 
 
 def _effective_number(row: Row, table: Table, here: Results) -> str:
@@ -80,9 +93,10 @@ def _distinct(row: Row) -> str:
     seen, unseen = row.values.get("distinct_seen"), row.interval("unseen_share")
     if seen is None or unseen is None:
         return ""
+    apart = ", no two of them duplicates" if seen > 1 else ""
     return (
-        f"Distinct images seen: {seen:,} of {row.samples:,} samples, no two of them duplicates; one more sample would "
-        f"duplicate none of these with probability {unseen.words('.1%')}."
+        f"Distinct images seen: {seen:,} of {row.samples:,} samples{apart}; one more sample would duplicate none of the "
+        f"{row.samples:,} with probability {unseen.words('.1%')}."
     )
 
 
@@ -96,16 +110,17 @@ def _concentrations(row: Row, here: Results) -> Iterator[str]:
         return
     count, share = row.heavy_modes, row.values.get("heavy_mode_share")
     if "largest_mode_mass" in row.values:
-        yield f"the largest mode holds {row.values['largest_mode_mass']:.2%} of the samples"
-    if count and share is not None:
-        yield f"{count:,} heavy mode{'s hold' if count > 1 else ' holds'} {share:.1%}"
+        only = " and is the only heavy one" if count == 1 else ""
+        yield f"the largest mode holds {row.values['largest_mode_mass']:.2%} of the samples{only}"
+    if count > 1 and share is not None:
+        yield f"{count:,} heavy modes hold {share:.1%}"
     if "class_duplicates" in here:
         duplicates, samples = (here[f"class_{name}"].fillna(0).values for name in ("duplicates", "samples"))
         if duplicates.sum():
             most = int(duplicates.argmax())
             yield (
                 f"class {here['class'].values[most]} holds {samples[most] / samples.sum():.0%} of the samples and "
-                f"{duplicates[most] / row.values['duplicates']:.0%} of the duplicates"
+                f"{duplicates[most] / row.values['listed_duplicates']:.0%} of the duplicates"
             )
 
 
