@@ -176,10 +176,13 @@ def plan(
     sweep: str, overrides: tuple[str, ...], no_timing: bool, cluster: str | None, out: Path | None, as_json: bool
 ) -> None:
     """Show what a sweep will do and cost; write nothing."""
-    from jobs.cli.show import show_plan
-    from jobs.spec.sweep import load_spec
-    from jobs.training.plan import plan_sweep
-    from jobs.training.preflight import check_here, check_place, disk_fault
+    from jobs.console.progress import loading, spinner, stderr_console
+
+    with loading():
+        from jobs.cli.show import show_plan
+        from jobs.spec.sweep import load_spec
+        from jobs.training.plan import plan_sweep
+        from jobs.training.preflight import check_here, check_place, disk_fault
 
     spec = load_spec(sweep, overrides)
     layout = _folder_of(spec, out)
@@ -194,7 +197,8 @@ def plan(
         texts, site = scripts(spec, cluster, layout), load_site(cluster)
         slots = trials_on(spec, site)
         _note(unused_gpus(spec, site, cluster))
-    planned = plan_sweep(spec, timed=not no_timing, slots=slots)
+    with spinner(stderr_console(), "Planning"):
+        planned = plan_sweep(spec, timed=not no_timing, slots=slots)
     _note(disk_fault(layout, planned.sample_bytes))
     show_plan(spec, planned, as_json, texts)
 
@@ -207,10 +211,12 @@ def plan(
 @ended_by_ctrl_c()
 def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Train, sample, compare and report on this machine; the same command resumes."""
-    from jobs.cli.pipeline import run_sweep
-    from jobs.cli.show import show_results
-    from jobs.console.progress import stderr_console
-    from jobs.spec.sweep import load_spec
+    from jobs.console.progress import loading, stderr_console
+
+    with loading():
+        from jobs.cli.pipeline import run_sweep
+        from jobs.cli.show import show_results
+        from jobs.spec.sweep import load_spec
 
     spec = load_spec(sweep, overrides)
     layout = _folder_of(spec, out)
@@ -231,9 +237,11 @@ def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool)
 @JSON
 def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Run a sweep on SLURM: queue its jobs and return; the same command goes on with what is not done."""
-    from jobs.cli.submit import load_site, submit_sweep, unused_gpus
-    from jobs.console.progress import stderr_console
-    from jobs.spec.sweep import load_spec
+    from jobs.console.progress import loading, stderr_console
+
+    with loading():
+        from jobs.cli.submit import load_site, submit_sweep, unused_gpus
+        from jobs.spec.sweep import load_spec
 
     spec = load_spec(sweep, overrides)
     layout = _folder_of(spec, out)
@@ -298,9 +306,16 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
               help="Time between two looks at the folder.")  # fmt: skip
 def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
     """Export a sweep's metrics to Prometheus, whether it runs or is done; Ctrl-C ends it."""
-    from jobs.watching.monitor import monitor_sweep
+    from jobs.console.progress import loading
 
-    monitor_sweep(_sweep_folder(folder), host, port, every_s, lambda line: click.echo(line, err=True))
+    with loading() as shown:
+        from jobs.watching.monitor import monitor_sweep
+
+        def say(line: str) -> None:
+            shown.stop()
+            click.echo(line, err=True)
+
+        monitor_sweep(_sweep_folder(folder), host, port, every_s, say)
 
 
 @main.command()
@@ -308,10 +323,13 @@ def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
 @JSON
 def report(folder: Path, as_json: bool) -> None:
     """Write the sweep's report, one self-contained HTML file, and print its path."""
-    from jobs.report.sweep_page import write_report
+    from jobs.console.progress import loading, spinner, stderr_console
 
     layout = _sweep_folder(folder)
-    page = write_report(layout)
+    with loading():
+        from jobs.report.sweep_page import write_report
+    with spinner(stderr_console(), "Writing the report"):
+        page = write_report(layout)
     told = {"report": str(page), "results": str(layout.results)}
     click.echo(json.dumps(told, indent=2) if as_json else page)
 
@@ -364,14 +382,17 @@ def measure(
 
     PATH:MEMBER names one array of an .npz file or a Zarr group.
     """
-    from jobs.cli.show import show_results, show_samples
-    from jobs.console.progress import stderr_console
-    from storage.layout import SweepLayout
+    from jobs.console.progress import loading, stderr_console
+
+    with loading():
+        from jobs.cli.pipeline import measure_folder, measure_path
+        from jobs.cli.show import show_results, show_samples
+        from jobs.spec.sections import FromReal
+        from jobs.spec.validation import SpecError
+        from storage.layout import SweepLayout
 
     console = stderr_console()
     if SweepLayout(path).spec.is_file():
-        from jobs.cli.pipeline import measure_folder
-
         of_samples = (threshold, rate, reference, resize, skip_unreadable or None, frames, allow_missing or None, page)
         if any(option is not None for option in of_samples):
             raise click.UsageError(
@@ -382,10 +403,6 @@ def measure(
         measure_folder(layout, console, embedding)
         show_results(layout, as_json)
         return
-    from jobs.cli.pipeline import measure_path
-    from jobs.spec.sections import FromReal
-    from jobs.spec.validation import SpecError
-
     if threshold is not None and rate is not None:
         raise click.UsageError(f"got --threshold {threshold:g} and --rate {rate:g}; allowed: one of them")
     try:
@@ -449,8 +466,10 @@ def _jobs(ids: tuple[str, ...]) -> str:
 )
 def review(folder: Path, port: int | None, reviewer: str, blind: bool, pairs: int, samples: int, host: str) -> None:
     """Judge pairs of images in the browser; `ganlab measure` then puts the verdicts to use."""
-    from jobs.console.progress import stderr_console
-    from jobs.review.serve import serve
+    from jobs.console.progress import loading, stderr_console
+
+    with loading():
+        from jobs.review.serve import serve
 
     serve(_sweep_folder(folder), stderr_console(), port=port, host=host, reviewer=reviewer, blind=blind, drawn=pairs,
           samples=samples)  # fmt: skip
