@@ -1,7 +1,7 @@
 """The command line: ganlab plan | run | submit | status | cancel | monitor | measure | review | report.
 
-Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed while running, 2 wrong usage or input; a
-user's mistake never shows a traceback.
+Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed while running, 2 wrong usage or input,
+130 interrupted; a user's mistake never shows a traceback.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any, Literal
 import click
 from click.shell_completion import CompletionItem
 
-from jobs.console.interrupt import INTERRUPTED, ended_by_ctrl_c
+from jobs.console.interrupt import EXIT_INTERRUPTED, INTERRUPTED, ended_by_ctrl_c
 from jobs.console.streams import forgiving_output, reader_gone
 
 
@@ -125,7 +125,7 @@ def _errors_in_one_line() -> Iterator[None]:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo(INTERRUPTED, err=True)
-        sys.exit(1)
+        sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
         if isinstance(error, BrokenPipeError) and reader_gone():
             raise
@@ -172,6 +172,7 @@ def main() -> None:
 )
 @OUT
 @JSON
+@ended_by_ctrl_c()
 def plan(
     sweep: str, overrides: tuple[str, ...], no_timing: bool, cluster: str | None, out: Path | None, as_json: bool
 ) -> None:
@@ -235,6 +236,7 @@ def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool)
 @SET
 @OUT
 @JSON
+@ended_by_ctrl_c()
 def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Run a sweep on SLURM: queue its jobs and return; the same command goes on with what is not done."""
     from jobs.console.progress import loading, stderr_console
@@ -321,6 +323,7 @@ def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
 @main.command()
 @FOLDER
 @JSON
+@ended_by_ctrl_c()
 def report(folder: Path, as_json: bool) -> None:
     """Write the sweep's report, one self-contained HTML file, and print its path."""
     from jobs.console.progress import loading, spinner, stderr_console
