@@ -1,7 +1,7 @@
 """The command line: ganlab plan | run | submit | status | cancel | monitor | measure | review | report.
 
-Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed while running, 2 wrong usage or input; a
-user's mistake never shows a traceback.
+Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed while running, 2 wrong usage or input,
+130 interrupted; a user's mistake never shows a traceback.
 """
 
 import errno
@@ -18,7 +18,7 @@ from typing import Any, Literal
 import click
 from click.shell_completion import CompletionItem
 
-from jobs.console.interrupt import INTERRUPTED, ended_by_ctrl_c
+from jobs.console.interrupt import EXIT_INTERRUPTED, INTERRUPTED, ended_by_ctrl_c
 from jobs.console.streams import forgiving_output, reader_gone
 
 
@@ -127,7 +127,7 @@ def _errors_in_one_line() -> Iterator[None]:
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         click.echo(INTERRUPTED, err=True)
-        sys.exit(1)
+        sys.exit(EXIT_INTERRUPTED)
     except OSError as error:
         unnamed_output = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT)  # files are named
         if unnamed_output or (isinstance(error, BrokenPipeError) and reader_gone()):
@@ -175,14 +175,18 @@ def main() -> None:
 )
 @OUT
 @JSON
+@ended_by_ctrl_c()
 def plan(
     sweep: str, overrides: tuple[str, ...], no_timing: bool, cluster: str | None, out: Path | None, as_json: bool
 ) -> None:
     """Show what a sweep will do and cost; write nothing."""
-    from jobs.cli.show import show_plan
-    from jobs.spec.sweep import load_spec
-    from jobs.training.plan import plan_sweep
-    from jobs.training.preflight import check_here, check_place, disk_fault
+    from jobs.console.progress import loading, spinner, stderr_console
+
+    with loading():
+        from jobs.cli.show import show_plan
+        from jobs.spec.sweep import load_spec
+        from jobs.training.plan import plan_sweep
+        from jobs.training.preflight import check_here, check_place, disk_fault
 
     spec = load_spec(sweep, overrides)
     layout = _folder_of(spec, out)
@@ -197,7 +201,8 @@ def plan(
         texts, site = scripts(spec, cluster, layout), load_site(cluster)
         slots = trials_on(spec, site)
         _note(unused_gpus(spec, site, cluster))
-    planned = plan_sweep(spec, timed=not no_timing, slots=slots)
+    with spinner(stderr_console(), "Planning"):
+        planned = plan_sweep(spec, timed=not no_timing, slots=slots)
     _note(disk_fault(layout, planned.sample_bytes))
     show_plan(spec, planned, as_json, texts)
 
@@ -210,10 +215,12 @@ def plan(
 @ended_by_ctrl_c()
 def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Train, sample, compare and report on this machine; the same command resumes."""
-    from jobs.cli.pipeline import run_sweep
-    from jobs.cli.show import show_results
-    from jobs.console.progress import stderr_console
-    from jobs.spec.sweep import load_spec
+    from jobs.console.progress import loading, stderr_console
+
+    with loading():
+        from jobs.cli.pipeline import run_sweep
+        from jobs.cli.show import show_results
+        from jobs.spec.sweep import load_spec
 
     spec = load_spec(sweep, overrides)
     layout = _folder_of(spec, out)
@@ -232,11 +239,14 @@ def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool)
 @SET
 @OUT
 @JSON
+@ended_by_ctrl_c()
 def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
     """Run a sweep on SLURM: queue its jobs and return; the same command goes on with what is not done."""
-    from jobs.cli.submit import load_site, submit_sweep, unused_gpus
-    from jobs.console.progress import stderr_console
-    from jobs.spec.sweep import load_spec
+    from jobs.console.progress import loading, stderr_console
+
+    with loading():
+        from jobs.cli.submit import load_site, submit_sweep, unused_gpus
+        from jobs.spec.sweep import load_spec
 
     spec = load_spec(sweep, overrides)
     layout = _folder_of(spec, out)
@@ -301,20 +311,31 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
               help="Time between two looks at the folder.")  # fmt: skip
 def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
     """Export a sweep's metrics to Prometheus, whether it runs or is done; Ctrl-C ends it."""
-    from jobs.watching.monitor import monitor_sweep
+    from jobs.console.progress import loading
 
-    monitor_sweep(_sweep_folder(folder), host, port, every_s, lambda line: click.echo(line, err=True))
+    with loading() as shown:
+        from jobs.watching.monitor import monitor_sweep
+
+        def say(line: str) -> None:
+            shown.stop()
+            click.echo(line, err=True)
+
+        monitor_sweep(_sweep_folder(folder), host, port, every_s, say)
 
 
 @main.command()
 @FOLDER
 @JSON
+@ended_by_ctrl_c()
 def report(folder: Path, as_json: bool) -> None:
     """Write the sweep's report, one self-contained HTML file, and print its path."""
-    from jobs.report.sweep_page import write_report
+    from jobs.console.progress import loading, spinner, stderr_console
 
     layout = _sweep_folder(folder)
-    page = write_report(layout)
+    with loading():
+        from jobs.report.sweep_page import write_report
+    with spinner(stderr_console(), "Writing the report"):
+        page = write_report(layout)
     told = {"report": str(page), "results": str(layout.results)}
     click.echo(json.dumps(told, indent=2) if as_json else page)
 
@@ -367,14 +388,17 @@ def measure(
 
     PATH:MEMBER names one array of an .npz file or a Zarr group.
     """
-    from jobs.cli.show import show_results, show_samples
-    from jobs.console.progress import stderr_console
-    from storage.layout import SweepLayout
+    from jobs.console.progress import loading, stderr_console
+
+    with loading():
+        from jobs.cli.pipeline import measure_folder, measure_path
+        from jobs.cli.show import show_results, show_samples
+        from jobs.spec.sections import FromReal
+        from jobs.spec.validation import SpecError
+        from storage.layout import SweepLayout
 
     console = stderr_console()
     if SweepLayout(path).spec.is_file():
-        from jobs.cli.pipeline import measure_folder
-
         of_samples = (threshold, rate, reference, resize, skip_unreadable or None, frames, allow_missing or None, page)
         if any(option is not None for option in of_samples):
             raise click.UsageError(
@@ -385,10 +409,6 @@ def measure(
         measure_folder(layout, console, embedding)
         show_results(layout, as_json)
         return
-    from jobs.cli.pipeline import measure_path
-    from jobs.spec.sections import FromReal
-    from jobs.spec.validation import SpecError
-
     if threshold is not None and rate is not None:
         raise click.UsageError(f"got --threshold {threshold:g} and --rate {rate:g}; allowed: one of them")
     try:
@@ -452,8 +472,10 @@ def _jobs(ids: tuple[str, ...]) -> str:
 )
 def review(folder: Path, port: int | None, reviewer: str, blind: bool, pairs: int, samples: int, host: str) -> None:
     """Judge pairs of images in the browser; `ganlab measure` then puts the verdicts to use."""
-    from jobs.console.progress import stderr_console
-    from jobs.review.serve import serve
+    from jobs.console.progress import loading, stderr_console
+
+    with loading():
+        from jobs.review.serve import serve
 
     serve(_sweep_folder(folder), stderr_console(), port=port, host=host, reviewer=reviewer, blind=blind, drawn=pairs,
           samples=samples)  # fmt: skip

@@ -21,7 +21,7 @@ from cluster.local import local_dask, local_memory_bytes, local_ray, local_resou
 from ganlab.data.datasets import Dataset
 from ganlab.data.pictures import Frames
 from ganlab.quality.embedding import check_labelled
-from jobs.console.progress import Bar, PairsBar, SweepProgress, reading_bar
+from jobs.console.progress import Bar, PairsBar, SweepProgress, reading_bar, spinner
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map
 from jobs.measuring.measure import measure_sweep
@@ -188,8 +188,9 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     trials = sweep_trials(layout, spec)
     with local_dask(workers) as map, PairsBar(console) as progress:
         measured = measure_sweep(layout, trials, spec.collisions, memory, map, progress, progress.stage)
-    write_answers(layout, spec, trials, measured.real)
-    write_report(layout)
+    with spinner(console, "Writing results and report"):
+        write_answers(layout, spec, trials, measured.real)
+        write_report(layout)
     for snapshot, error in measured.damaged.items():
         console.print(f"not measured: step {snapshot.step} of {snapshot.trial}: {error}")
     if measured.damaged:

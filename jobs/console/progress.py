@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from typing import Any, Self
 
 from rich.console import Console
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.spinner import Spinner
 
 from jobs.console.words import duration
 from storage.trial_state import TrialState
@@ -35,6 +37,16 @@ def text_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
 def stderr_console() -> Console:
     """Console for everything that is not data."""
     return text_console(stderr=True, soft_wrap=True)
+
+
+def spinner(console: Console, words: str) -> Live:
+    """Context that shows words and a spinner on a terminal, from its first moment to its end; nothing in a log."""
+    return Live(Spinner("dots", words), console=console, transient=True)
+
+
+def loading() -> Live:
+    """Spinner for the import of a command's libraries, which takes seconds."""
+    return spinner(stderr_console(), "Loading libraries")
 
 
 class Bar:

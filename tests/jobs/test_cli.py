@@ -8,7 +8,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,11 +106,12 @@ def test_bash_completes_commands_options_sweeps_and_sites(folder: Path) -> None:
     assert completed(folder, "ganlab", "measure", "x.npy", "--embedding", "c") == ["classifier"]
 
 
-def on_terminal(*arguments: str | Path, **environment: str) -> str:
-    """All that a command writes when its outputs are a terminal."""
+def on_terminal(*arguments: str | Path, code: int = 0, options: Sequence[str] = (), **environment: str) -> str:
+    """All that a command writes when its outputs are a terminal; `options` are those of Python."""
     own, other = pty.openpty()
     variables = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-    with subprocess.Popen([BIN / "ganlab", *arguments], stdin=other, stdout=other, stderr=other,
+    command = [sys.executable, *options, BIN / "ganlab", *arguments]
+    with subprocess.Popen(command, stdin=other, stdout=other, stderr=other,
                           env={**variables, "TERM": "xterm-256color", **environment}) as process:  # fmt: skip
         os.close(other)
         text = b""
@@ -122,7 +123,7 @@ def on_terminal(*arguments: str | Path, **environment: str) -> str:
                 except OSError:  # the other end is closed
                     break
         os.close(own)
-    assert process.returncode == 0, text.decode()
+    assert process.returncode == code, text.decode()
     return text.decode()
 
 
@@ -141,6 +142,21 @@ def test_a_terminal_gets_a_bar_and_colours_and_no_color_takes_the_colours_away(s
     plain = on_terminal("measure", samples, "--threshold", "20", NO_COLOR="1")
     assert not COLOUR.search(plain)
     assert "Effective number of " in plain
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "measure", "report", "monitor", "review"])
+def test_a_terminal_gets_something_before_the_first_slow_library_is_imported(command: str, folder: Path) -> None:
+    """Each command is refused at once after its imports, which Python lists on the same terminal."""
+    (folder / "sweep.yaml").write_text("name: nothing\n")
+    samples = folder / "samples.txt"
+    samples.touch()
+    given = {"plan": folder / "sweep.yaml", "run": folder / "sweep.yaml", "measure": samples}.get(command, folder)
+    nowhere = ("--host", "192.0.2.1") if command in ("monitor", "review") else ()  # an address of documentation alone
+    shown = on_terminal(command, given, *nowhere, options=("-X", "importtime"), code=2)
+    heavy = re.search(r"\| +(torch|ray|dask|distributed|sklearn|scipy|xarray)\b", shown)
+    spinner = shown.find("Loading libraries")
+    assert spinner >= 0
+    assert heavy is None or spinner < heavy.start()
 
 
 def test_a_log_gets_lines(samples: Path) -> None:

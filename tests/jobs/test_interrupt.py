@@ -1,9 +1,13 @@
 """Ctrl-C ends a process that swallows the exception, or can't raise it."""
 
+import os
+import pty
 import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +31,12 @@ libc.pthread_mutex_lock(lock)
 libc.pthread_mutex_lock(lock)
 """
 ENDS = "time.sleep(60)"
+REPLACES = """
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    raise ImportError("initialization failed")
+"""
 PROGRAM = """
 import time
 from jobs.console.interrupt import ended_by_ctrl_c
@@ -55,16 +65,41 @@ def interrupt(body: str, times: int = 1, within_s: float = 0.5, by: int = signal
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "kill"])
 @pytest.mark.parametrize("body", [SWALLOWS, DEAF], ids=["swallowed", "deaf"])
 def test_what_does_not_end_by_itself_is_ended(body: str, by: int) -> None:
-    assert interrupt(body, by=by)[:2] == (1, INTERRUPTED + "\n")
+    assert interrupt(body, by=by)[:2] == (130, INTERRUPTED + "\n")
 
 
 def test_the_second_ctrl_c_does_not_wait() -> None:
     code, said, seconds = interrupt(SWALLOWS, times=2, within_s=60)
-    assert (code, said) == (1, INTERRUPTED + "\n")
+    assert (code, said) == (130, INTERRUPTED + "\n")
     assert seconds < 10
 
 
-def test_the_exception_is_raised_as_ever() -> None:
-    code, said, _ = interrupt(ENDS, within_s=60)
-    assert said.splitlines()[-1] == "KeyboardInterrupt"
-    assert code == -signal.SIGINT
+@pytest.mark.parametrize("body", [ENDS, REPLACES], ids=["raised", "replaced"])
+def test_what_ends_by_itself_is_acknowledged_once(body: str) -> None:
+    assert interrupt(body, within_s=60)[:2] == (130, INTERRUPTED + "\n")
+
+
+def test_what_ends_otherwise_keeps_its_code() -> None:
+    program = PROGRAM.replace("WITHIN", "60").replace("BODY", "raise SystemExit(3)")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (3, "")
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "measure", "report"])
+def test_a_command_that_imports_its_libraries_is_interrupted(command: str, folder: Path) -> None:
+    (folder / "sweep.yaml").write_text("name: nothing\n")
+    given = "digits-demo" if command in ("plan", "run") else folder
+    own, other = pty.openpty()
+    with subprocess.Popen([Path(sys.executable).with_name("ganlab"), command, given], cwd=folder, stdin=other,
+                          stdout=other, stderr=other, env={**os.environ, "TERM": "xterm"}) as process:  # fmt: skip
+        os.close(other)
+        said = b""
+        with suppress(OSError):  # every process has closed the other end
+            while block := os.read(own, 65_536):
+                if b"Loading" in block and b"Loading" not in said:
+                    process.send_signal(signal.SIGINT)
+                said += block
+    os.close(own)
+    assert process.returncode == 130, said.decode()
+    assert said.decode().count(INTERRUPTED) == 1
+    assert b"Traceback" not in said

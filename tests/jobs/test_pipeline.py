@@ -1,12 +1,14 @@
 """The pipeline refuses what it can't do before it does anything."""
 
 import shutil
+from contextlib import nullcontext
 
 import pytest
 from rich.console import Console
 
 from jobs.cli.pipeline import check_memory, measure_folder, run_sweep
 from jobs.spec.validation import SpecError
+from tests.jobs.measuring.test_measure import draw
 
 LITTLE = {"measure_memory_gb": 0.01}
 
@@ -53,3 +55,28 @@ def test_gpus_that_cuda_does_not_show_are_refused_at_once(prepared, monkeypatch,
         run_sweep(spec, layout, Console())
     assert len(str(refused.value).splitlines()) == 1
     assert sorted(layout.root.rglob("*")) == before
+
+
+def test_a_finished_sweep_starts_neither_ray_nor_dask(prepared, monkeypatch) -> None:
+    layout, spec = prepared(
+        model={"family": "known-support", "pool": 40}, train={"steps": 6}, collisions={"sample_sizes": [10]}
+    )
+    for trial in spec.trials():
+        draw(layout, trial)
+
+    def started(*arguments: object) -> None:
+        raise AssertionError("a cluster was started")
+
+    monkeypatch.setattr("cluster.local._dask", started)
+    monkeypatch.setattr("jobs.cli.pipeline.local_ray", started)
+    with pytest.raises(AssertionError, match="a cluster was started"):  # all pairs are still to be compared
+        run_sweep(spec, layout, Console())
+    with monkeypatch.context() as here:
+        here.setattr("jobs.cli.pipeline.local_dask", lambda workers: nullcontext(map))
+        measure_folder(layout, Console())
+    layout.results.rename(layout.root / "before")
+    assert run_sweep(spec, layout, Console()) == 0
+    assert layout.results.exists()
+    layout.trial(spec.trials()[0].id).outcome.unlink()
+    with pytest.raises(AssertionError, match="a cluster was started"):
+        run_sweep(spec, layout, Console())
