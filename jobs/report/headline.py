@@ -67,7 +67,7 @@ def _relative(row: Row) -> str:
         )
     words = f"two generated images are duplicates {relative_words(ratio)}."
     if ratio.low <= 1 <= ratio.high:
-        return f"No difference in diversity from the real images is shown: {words}"
+        return f"No less diverse than the real images, as far as these samples show: {words}"
     if ratio.high < 1:
         return f"Less diverse than the real images: {words}"
     return f"Fewer duplicates than among the real images: {words} Noise in the samples has this effect, too."

@@ -168,7 +168,7 @@ def _relative_sentences(table: Table) -> Iterator[str]:
     alike = sum(each.low <= 1 <= each.high for each in found)
     sentence = f"Two generated images are duplicates {' to '.join(dict.fromkeys(ends))} times as often as two real ones"
     if alike:
-        shown = f"{'show' if alike > 1 else 'shows'} no difference in diversity from the real images"
+        shown = f"{'are' if alike > 1 else 'is'} no less diverse than the real images, as far as the samples show"
         sentence += f"; {alike} of {_trials(len(found))} {shown}"
     yield sentence + "."
 

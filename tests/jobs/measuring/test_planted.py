@@ -65,7 +65,7 @@ def test_noise_is_not_called_diversity() -> None:
 
 def test_no_difference_shown_is_not_called_equal() -> None:
     words = sentences(CLEAN)
-    assert words.startswith("No difference in diversity from the real images is shown: ")
+    assert words.startswith("No less diverse than the real images, as far as these samples show: ")
     assert ", no two of them duplicates; one more" in words
 
 

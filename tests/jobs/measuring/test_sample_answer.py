@@ -371,7 +371,10 @@ def test_the_interval_of_the_ratio_is_that_of_all_pairs_of_the_sample(folder: Pa
 @pytest.mark.parametrize(
     ("threshold", "words"),
     [
-        (None, r"No difference in diversity .* duplicates at most [\d.k]+ times as often as two real ones\."),
+        (
+            None,
+            r"No less diverse than the real images, .* duplicates at most [\d.k]+ times as often as two real ones\.",
+        ),
         (500.0, "Neither two generated images nor two real ones are duplicates"),
     ],
 )
