@@ -72,8 +72,6 @@ def serve(
             hosts=(*LOOPBACK, *(() if local else (host, socket.gethostname(), socket.getfqdn()))),
         )  # fmt: skip
         token = layout.review_token(port)
-        _write_secret(token, doorkeeper.token)
-        _tell(console, layout, choice, doorkeeper, host, port, token)
         server = uvicorn.Server(uvicorn.Config(
             app, log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=2,
             timeout_keep_alive=75, http="h11", ws="none",
@@ -82,6 +80,8 @@ def serve(
         before = signal.signal(signal.SIGTERM, _end)
         try:
             with suppress(KeyboardInterrupt):
+                _write_secret(token, doorkeeper.token)
+                _tell(console, layout, choice, doorkeeper, host, port, token)
                 server.run(sockets=[listening])
         finally:
             signal.signal(signal.SIGTERM, before)
