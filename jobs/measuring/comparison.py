@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
+from ganlab.pairs.closest import Pairs
 from ganlab.pairs.collisions import LISTED, Collisions, compare_tile
 from ganlab.pairs.content import in_order, take
 from ganlab.pairs.exact import Images, Index, load_rows, on_best_device
@@ -198,14 +199,15 @@ def pair_record(wanted: Comparison, found: Found, nearest: NearestReal | None, f
     assert among is not None
     assert wanted.threshold_squared is not None
     listed_below = among.listed_below if wanted.places is None else among.listed_before_cut(wanted.places)
+    closest = among.closest if wanted.places is None else _closest_by_place(among, wanted.places)
     return PairRecord(
         fingerprint=fingerprint,
         samples=among.samples,
         pairs_compared=among.pairs_compared,
         threshold_squared=wanted.threshold_squared,
         degrees=among.degrees,
-        closest_index=among.closest.index,
-        closest_squared=among.closest.squared_distance,
+        closest_index=closest.index,
+        closest_squared=closest.squared_distance,
         listed_index=among.listed.index,
         listed_squared=among.listed.squared_distance,
         listed_below=listed_below,
@@ -214,6 +216,20 @@ def pair_record(wanted: Comparison, found: Found, nearest: NearestReal | None, f
         neighbour_squared=nobody if nearest is None else nearest.squared,
         order=nobody if wanted.places is None else in_order(wanted.places),
     )
+
+
+def _closest_by_place(among: Collisions, places: Index) -> Pairs:
+    """The closest pairs, those equally near by their places in a random order, and so each pair's two images.
+
+    The engine's ties are by number. More pairs may be equally near than it keeps: duplicates, which are listed.
+    """
+    both = among.closest.join(among.listed.index, among.listed.squared_distance)
+    both = both[both.squared_distance <= among.closest.squared_distance.max(initial=0)]
+    pairs = both[np.unique(both.index @ [among.samples, 1], return_index=True)[1]]
+    at = places[pairs.index]
+    index = np.where(at[:, :1] <= at[:, 1:], pairs.index, pairs.index[:, ::-1])
+    order = np.lexsort((at.min(axis=1), at.max(axis=1), pairs.squared_distance))[: len(among.closest)]
+    return Pairs(index[order], pairs.squared_distance[order])
 
 
 def _distinct(wanted: Comparison, among: Collisions, all_listed: bool) -> int:

@@ -30,8 +30,8 @@ def few_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def without_numbers(found: dict[str, Any]) -> dict[str, Any]:
-    """An answer without paths and without the numbers of images, and what follows from these."""
-    indices = {"path", "flagged_index", "mode_index", "mode_reference_index", "reference_index", "reference_distance"}
+    """An answer without paths and without the numbers of images."""
+    indices = {"path", "flagged_index", "mode_index", "mode_reference_index", "reference_index"}
 
     def stripped(value: Any) -> Any:
         if isinstance(value, dict):
@@ -85,6 +85,21 @@ def test_a_shuffled_file_gives_the_same_answer(folder: Path, kind: str) -> None:
     assert answers[0]["heavy_modes"]
     if kind == "npz":
         assert len(answers[0]["classes"]) > 5  # a file sorted by class has not listed the first classes alone
+
+
+def test_the_closest_pairs_of_many_equally_near_do_not_follow_the_file(folder: Path) -> None:
+    real, _ = sorted_digits()
+    own = np.concatenate([real[100:400], real[100:200]])  # 100 pairs at distance 0, of which 20 are listed
+    np.save(folder / "real.npy", real[40:100])
+    shown = []
+    for order in (np.arange(400), np.random.default_rng(6).permutation(400)):
+        np.save(folder / "own.npy", own[order])
+        found = samples_json(measure_path(folder / "own.npy", 100.0, folder / "real.npy", None, SILENT))
+        shown.append(
+            [(own[order][each["flagged_index"]].tobytes(), each["reference_distance"]) for each in found["closest"]]
+        )
+    assert len(shown[0]) == 20
+    assert shown[0] == shown[1]
 
 
 @pytest.mark.usefixtures("few_listed")

@@ -248,7 +248,7 @@ def test_repeated_images_of_more_values_than_int32_can_sum(folder: Path) -> None
     assert answer["duplicates"] == 100
     assert answer["support_size"] == 300 * 299 / 2 / 100  # about 448
     assert [each["flagged_distance"] for each in answer["closest"]] == [0] * 20
-    assert answer["closest"][0]["flagged_index"] == [0, 200]
+    assert all(abs(i - j) == 200 for i, j in (each["flagged_index"] for each in answer["closest"]))
     pairs = 300 * 299 // 2
     assert answer["thresholds"][0] == {
         "distance": 0.0,
@@ -331,7 +331,9 @@ def test_two_images_of_one_value(folder: Path, images: np.ndarray) -> None:
     np.save(folder / "samples.npy", images)
     answer = samples_json(measure_path(folder / "samples.npy", 254.9, None, None, SILENT))
     assert answer["duplicates"] == int(images[1, 0] == 0)
-    assert answer["closest"] == [{"flagged_index": [0, 1], "flagged_distance": float(images[1, 0])}]
+    (closest,) = answer["closest"]
+    assert sorted(closest["flagged_index"]) == [0, 1]
+    assert closest["flagged_distance"] == float(images[1, 0])
 
 
 def test_every_heavy_mode_is_counted_and_eight_are_pictured(folder: Path) -> None:
