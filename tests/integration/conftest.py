@@ -3,6 +3,7 @@
 Invariant: the command does all that it does alone but start and end its clusters; tests of that start real processes.
 """
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -16,12 +17,22 @@ from tests.conftest import Command
 
 @pytest.fixture(scope="package")
 def clusters() -> Iterator[Map[Any, Any]]:
-    """Ray and Dask on this machine; yields the map of Dask."""
+    """Ray and Dask on this machine; yields the map of Dask.
+
+    What they set in the environment is for the processes that they start: tests beside these start theirs without it.
+    """
+    before = dict(os.environ)
     with local_ray(), local_dask(local_resources()["CPU"]) as map:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of Dask's own, while it starts
             assert list(map(abs, [-1])) == [1]
+        within = dict(os.environ)
+        for name in within:
+            if not name.startswith("RAY_"):  # this process itself goes on asking Ray
+                os.environ.pop(name)
+        os.environ |= before
         yield map
+        os.environ |= within
 
 
 @pytest.fixture
