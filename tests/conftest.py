@@ -21,6 +21,8 @@ from tests.command_line import call
 
 # One thread each, set before numpy and torch are loaded: tests share the machine with the sweeps they start.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+# Ray settles when it is imported whether it asks for a token, and a test may import it before another one starts it.
+os.environ["RAY_AUTH_MODE"] = "token"
 # A shell starts what runs in the background deaf to Ctrl-C, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -1,21 +1,11 @@
 """Ends of workers' processes, from texts as Ray 2 writes them."""
 
-from types import ModuleType
-
 import pytest
+from ray.exceptions import ActorUnavailableError, RayActorError
 
 from cluster.ray_errors import last_error, names_lost_node, process_end
 
 DIED = "The actor died unexpectedly before finishing this task.\n\tclass_name: ImplicitFunc\n"
-
-
-@pytest.fixture
-def errors(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Ray's exceptions. Ray settles when it is imported whether it asks for a token, as tests of this process expect."""
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    import ray.exceptions
-
-    return ray.exceptions
 
 
 @pytest.mark.parametrize(
@@ -34,18 +24,18 @@ def errors(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
         (DIED + "Traceback (most recent call last):\nValueError: 3 nodes", "error", None),
     ],
 )
-def test_ends_of_actors(errors: ModuleType, text: str, how: str, code: int | None) -> None:
-    end = process_end(errors.RayActorError(error_msg=text))
+def test_ends_of_actors(text: str, how: str, code: int | None) -> None:
+    end = process_end(RayActorError(error_msg=text))
     assert (end.how, end.code) == (how, code)
     assert text in end.text
 
 
-def test_a_silent_node_is_lost(errors: ModuleType) -> None:
-    assert process_end(errors.ActorUnavailableError("no answer", None)).how == "node_lost"
+def test_a_silent_node_is_lost() -> None:
+    assert process_end(ActorUnavailableError("no answer", None)).how == "node_lost"
 
 
 @pytest.mark.parametrize("text", ["exit code 7", "low on memory", "out of memory"])
-def test_an_exception_is_an_error_whatever_its_words(errors: ModuleType, text: str) -> None:
+def test_an_exception_is_an_error_whatever_its_words(text: str) -> None:
     assert process_end(RuntimeError(text)).how == "error"
     assert not names_lost_node(RuntimeError(text))
 
