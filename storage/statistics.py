@@ -402,8 +402,28 @@ STATISTICS: tuple[Statistic, ...] = (
         TRIAL,
         "1",
         "samples realistic enough for a statement on their diversity",
-        "fidelity_ratio at most the Dataset's attribute fidelity_gate; False where not measured",
+        "quality_reason is passed; False where not measured",
         "bool",
+    ),
+    Statistic(
+        "quality_reason",
+        TRIAL,
+        "1",
+        "word of the quality gate",
+        "passed, copies, noise, blur or far: the fault with most samples, of the Dataset's attribute quality_faults, see "
+        "docs/quality.md",
+        "str",
+    ),
+    Statistic(
+        "detail_ratio",
+        TRIAL,
+        "1",
+        "fine detail of samples against that of real images; 1 is as much",
+        "mean square along the directions of 8x8 patches that hold the last 5 % of real patches' variance / the same of "
+        "held-out real images",
+        tables=("quality",),
+        heading="fine detail",
+        form=".2f",
     ),
     Statistic(
         "realistic_share",

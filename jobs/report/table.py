@@ -16,6 +16,13 @@ from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
 Results = Any  # an xarray.Dataset, whose type only storage may name
 NOT_MEASURED = "–"
 WITHHELD = "withheld"  # in place of a number on the diversity of samples that do not pass the quality gate
+FAULT_WORDS = {
+    "copies": "too many samples lie nearer to a training image than 99 % of held-out real images do",
+    "noise": "the smoothest samples have more of the finest detail than the smoothest real images, as noise gives",
+    "blur": "the samples have less than half of the fine detail of real images",
+    "far": "too many samples lie too far from the real images",
+}
+"""What each fault of the quality gate (`quality_reason`) means."""
 CLASSES = ("trial", "class", "effective number", "real images", "samples", "duplicates", "largest mode", "uniform")
 _NOT_HYPERPARAMETERS = {"trial", "family", "seed", "status", "reason"}
 
@@ -102,14 +109,24 @@ class Row:
         return self.snapshot is not None and bool(self.values.get("passes_quality_gate", self.seed is None))
 
     @property
+    def fault(self) -> str | None:
+        """Fault for which the samples do not pass the quality gate; None where they do, or are not measured."""
+        if self.passes_gate or "passes_quality_gate" not in self.values:
+            return None
+        return self.values.get("quality_reason") or "far"  # the only one of version 0.1.0, which names none
+
+    @property
     def counts(self) -> bool:
         """Whether the row stands for its setting: it ran to its end, and its samples pass the quality gate."""
         return self.status == "completed" and self.passes_gate and self.support is not None
 
     @property
     def collapsed(self) -> bool:
-        """Whether the generator has collapsed (`ganlab.statistics.diversity`); False without real images."""
-        return collapsed(self.values.get("diversity_ratio_high", math.nan))
+        """Whether the generator has collapsed (`ganlab.statistics.diversity`).
+
+        False without real images, and where blur makes duplicates of different images.
+        """
+        return self.fault != "blur" and collapsed(self.values.get("diversity_ratio_high", math.nan))
 
     @property
     def label(self) -> str:
@@ -126,7 +143,7 @@ class Row:
         if self.support is None:
             return "not measured"
         ending = "" if self.status == "completed" else f", {self.status} at step {self.step:,}"
-        return ("passed" if self.passes_gate else "not passed") + (", collapsed" if self.collapsed else "") + ending
+        return (f"not passed: {self.fault}" if self.fault else "passed") + (", collapsed" if self.collapsed else "") + ending
 
     @property
     def support_words(self) -> str:
@@ -238,11 +255,9 @@ class Table:
             f"Effective number: 1 over the chance that two images are duplicates, with the {self.confidence:.0%} "
             f"interval; a duplicate is a pair at most {self.threshold:.4g} apart."
         )
-        if any(not row.passes_gate and row.support is not None for row in self.trials):
-            notes.append(
-                f"Withheld: the samples lie more than {self.gate:g} times as far from the real images as held-out real "
-                "images do, and bad samples look diverse."
-            )
+        found = {row.fault for row in self.trials if row.support is not None}
+        if faults := [f"{fault}: {words}" for fault, words in FAULT_WORDS.items() if fault in found]:
+            notes.append(f"Withheld where the quality gate is not passed ({'; '.join(faults)}).")
         in_part = sum(row.values.get("listed_samples") != row.samples for row in self.trials)
         if in_part:
             notes.append(
