@@ -4,6 +4,7 @@ Invariant: a fault is one only where it is both large and significant, so that n
 million by a trifle.
 """
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -74,10 +75,14 @@ class Evidence:
         Distance to the nearest training image; of training images to the nearest other one.
     detail : float64 (2, m) or None
         Fine and finest detail of some of them, see `ganlab.quality.detail`; None of what is no picture.
+    weight : float64 (m,) or None
+        Weights of these, 1 over the images that each stands for: of duplicates, which say of detail what one image says.
+        None for images that are all different.
     """
 
     distance: Floats
     detail: Floats | None = None
+    weight: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,9 @@ def judge(samples: Evidence, held_out: Evidence, gate: Gate = DEFAULT_GATE) -> J
     }
     detail_ratio = None
     if samples.detail is not None and held_out.detail is not None:
-        found[Quality.NOISE] = _noisy(samples.detail[1], held_out.detail[1])
-        found[Quality.BLUR] = _blurred(samples.detail[0], held_out.detail[0])
+        weight = np.ones(samples.detail.shape[1]) if samples.weight is None else samples.weight
+        found[Quality.NOISE] = _noisy(samples.detail[1], weight, held_out.detail[1])
+        found[Quality.BLUR] = _blurred(samples.detail[0], weight, held_out.detail[0])
         mean = held_out.detail[0].mean()
         detail_ratio = float(samples.detail[0].mean() / mean) if mean else None
     shares = {fault: found[fault] for fault in FAULTS if fault in gate.faults and found.get(fault, 0) > 0}
@@ -132,36 +138,35 @@ def _far(distance: Floats, held_out: Floats, largest_ratio: float) -> float:
     return _excess(distance > limit, held_out > limit)
 
 
-def _noisy(finest: Floats, held_out: Floats) -> float:
+def _noisy(finest: Floats, weight: Floats, held_out: Floats) -> float:
     """Share of samples with noise, which leaves no image as smooth as the smoothest real ones are."""
     floor = np.quantile(held_out, NOISE_QUANTILE)
-    limit = max(NOISE_RATIO * floor, floor + NOISE_DEVIATION**2)
-    smooth, smooth_held_out = finest <= limit, held_out <= floor
+    smooth = finest <= max(NOISE_RATIO * floor, floor + NOISE_DEVIATION**2)
+    smooth_held_out = held_out <= floor
+    surely = _bounded_difference(
+        (float(smooth_held_out.mean()), len(held_out)), (float(weight @ smooth / weight.sum()), float(weight.sum()))
+    )
     share = 1 - float(smooth.mean() / smooth_held_out.mean())
-    return share if share > LEAST_SHARE and _difference(smooth_held_out, smooth)[1] > 0 else 0.0
+    return share if share > LEAST_SHARE and surely > 0 else 0.0
 
 
-def _blurred(fine: Floats, held_out: Floats) -> float:
-    """1 where the mean of fine detail is too small for the set as a whole, or else 0."""
-    means, errors = zip(*((each.mean(), each.std() / np.sqrt(len(each))) for each in (fine, held_out)), strict=True)
-    if not means[1]:
-        return 0.0
-    difference = BLUR_RATIO * means[1] - means[0]
-    error = np.hypot(BLUR_RATIO * errors[1], errors[0])
+def _blurred(fine: Floats, weight: Floats, held_out: Floats) -> float:
+    """1 where the mean of fine detail is surely too small for the set as a whole, or else 0."""
+    difference = BLUR_RATIO * held_out.mean() - weight @ fine / weight.sum()
+    error = BLUR_RATIO * held_out.std() * np.sqrt(1 / weight.sum() + 1 / len(held_out))
     return float(difference > special.ndtri(CONFIDENCE) * error)
 
 
 def _excess(samples: npt.NDArray[np.bool_], held_out: npt.NDArray[np.bool_]) -> float:
     """Share of samples in excess of that of held-out images, where it is surely more than `LEAST_SHARE`; or else 0."""
-    difference, low = _difference(samples, held_out)
-    return difference if low > LEAST_SHARE else 0.0
+    one, other = ((float(each.mean()), len(each)) for each in (samples, held_out))
+    return one[0] - other[0] if _bounded_difference(one, other) > LEAST_SHARE else 0.0
 
 
-def _difference(one: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_]) -> tuple[float, float]:
-    """Difference of two shares and its lower bound (Newcombe 1998, method 10)."""
-    shares = [float(each.mean()) for each in (one, other)]
-    # A bound on one side at a confidence is the end of an interval with twice the error.
-    low = wilson_interval(int(one.sum()), len(one), 2 * CONFIDENCE - 1)[0]
-    high = wilson_interval(int(other.sum()), len(other), 2 * CONFIDENCE - 1)[1]
-    difference = shares[0] - shares[1]
-    return difference, difference - float(np.hypot(shares[0] - low, high - shares[1]))
+def _bounded_difference(one: tuple[float, float], other: tuple[float, float]) -> float:
+    """Lower bound of the difference of two shares, each (share, number of images); Newcombe 1998, method 10."""
+    level = 2 * CONFIDENCE - 1  # the bound on one side is the end of an interval with twice the error
+    images = [max(1, round(each[1])) for each in (one, other)]
+    low, _ = wilson_interval(round(one[0] * images[0]), images[0], level)
+    _, high = wilson_interval(round(other[0] * images[1]), images[1], level)
+    return one[0] - other[0] - math.hypot(one[0] - low, high - other[0])

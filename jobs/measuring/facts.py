@@ -159,7 +159,8 @@ class RealFacts:
     @property
     def held_out(self) -> Evidence:
         """Real images as the quality gate looks at them, each left out in turn."""
-        return evidence(self.neighbours.distance, self.facts.scores)
+        scores = self.facts.scores
+        return Evidence(self.neighbours.distance, None if scores is None else scores.detail)
 
 
 def gate_of(settings: CollisionSettings) -> Gate:
@@ -167,9 +168,13 @@ def gate_of(settings: CollisionSettings) -> Gate:
     return Gate(settings.fidelity_gate, tuple(map(Quality, settings.quality_faults)))
 
 
-def evidence(distance: Floats, scores: Scores | None) -> Evidence:
-    """Images as the quality gate looks at them, from their distances to the training images and their scores."""
-    return Evidence(distance, None if scores is None else scores.detail)
+def evidence(record: PairRecord, scores: Scores | None) -> Evidence:
+    """Samples as the quality gate looks at them."""
+    distance = np.sqrt(record.neighbour_squared.astype(np.float64))
+    if scores is None or scores.detail is None:
+        return Evidence(distance)
+    looked_at = record.numbers[: scores.detail.shape[1]]
+    return Evidence(distance, scores.detail, 1 / (1 + record.degrees[looked_at]))
 
 
 def sample_facts(
@@ -208,7 +213,7 @@ def sample_facts(
         distance = np.sqrt(record.neighbour_squared.astype(np.float64))
         inside = realistic(distance, real.neighbours)
         ratio, share = fidelity_ratio(distance, real.neighbours), float(inside.mean())
-        judgement = judge(evidence(distance, scores), real.held_out, gate)
+        judgement = judge(evidence(record, scores), real.held_out, gate)
         among = support_within(pairs, inside[numbers[:below]], confidence)
         ratio_to_real = _ratio_to_real(support, scores, real)
         at_rates = _at_rates(scores, real, confidence)

@@ -6,8 +6,6 @@ Invariant: read from records alone; a snapshot whose record is missing, or whose
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from ganlab.quality.fidelity import RealNeighbours
 from jobs.measuring.comparison import Map, Source
 from jobs.measuring.measure import REFERENCE, Snapshot, committed, in_space, real_images_of
@@ -39,11 +37,6 @@ class MeasuredSnapshot:
     record: PairRecord
     first: int
     name: str
-
-    @property
-    def distance(self) -> np.ndarray:
-        """Distance of each image to its nearest training image, float64 (n,)."""
-        return np.sqrt(self.record.neighbour_squared.astype(np.float64))
 
 
 @dataclass(frozen=True, eq=False)

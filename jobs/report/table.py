@@ -143,7 +143,11 @@ class Row:
         if self.support is None:
             return "not measured"
         ending = "" if self.status == "completed" else f", {self.status} at step {self.step:,}"
-        return (f"not passed: {self.fault}" if self.fault else "passed") + (", collapsed" if self.collapsed else "") + ending
+        return (
+            (f"not passed: {self.fault}" if self.fault else "passed")
+            + (", collapsed" if self.collapsed else "")
+            + ending
+        )
 
     @property
     def support_words(self) -> str:

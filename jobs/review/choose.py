@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ganlab.quality.gate import judge
+from ganlab.quality.gate import Evidence, judge
 from ganlab.quality.scores import Scores
 from ganlab.randomness import generator_for
 from ganlab.verdicts.selection import NearPairs, closest_of_samples, draw, in_turn
@@ -177,10 +177,11 @@ def choose(
     reference = last.pop(REFERENCE, None)
     if reference is None or not last:
         raise missing
-    held_out = evidence(sweep.real.distance, _scores(sweep, reference))
+    of_real = _scores(sweep, reference)
+    held_out = Evidence(sweep.real.distance, None if of_real is None else of_real.detail)
     passed = {
         trial: each for trial, each in last.items()
-        if judge(evidence(each.distance, _scores(sweep, each)), held_out, gate_of(settings)).passes
+        if judge(evidence(each.record, _scores(sweep, each)), held_out, gate_of(settings)).passes
     }  # fmt: skip
     wanted = {**(passed or last), **({REFERENCE: reference} if blind else {})}
     near = near_pairs(sweep.layout, list(wanted.values()), float(edges[-1]), memory_bytes, map, progress)

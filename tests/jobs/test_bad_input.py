@@ -31,7 +31,7 @@ SMALL: dict[str, Any] = {
     "model": {"family": "known-support", "pool": 50},
     "train": {"steps": 1},
     "samples": {"final_images": 512},
-    "collisions": {"sample_sizes": [10, 20], "threshold": 32, "fidelity_gate": 10},
+    "collisions": {"sample_sizes": [10, 20], "threshold": 32, "quality_faults": []},
 }
 SITE: dict[str, Any] = {"nodes": 1, "time_min": 60}
 LONG = "x" * 300  # longer than any name on disk
