@@ -21,6 +21,7 @@ NOISE_RATIO, NOISE_DEVIATION = (
     1.4,
     3.0,
 )  # samples' may be so many times as much, or more by noise of so many grey levels
+ROUGH_QUANTILE = 0.95  # of held-out images' finest detail: that of the roughest ones
 BLUR_RATIO = 0.5  # least mean of fine detail, over that of held-out images
 CONFIDENCE = 0.99  # of every bound that a fault is judged by
 Floats = npt.NDArray[np.float64]
@@ -29,14 +30,15 @@ Floats = npt.NDArray[np.float64]
 class Quality(StrEnum):
     """Word of the quality gate on a set of samples.
 
-    Where several faults are found the word is that of the fault with most samples.
+    Where several faults are found the word is that of the fault with most samples, of which `FAR` counts half, since
+    samples with another fault lie far, too.
     """
 
     PASSED = "passed"
     COPIES = "copies"
     """Nearer to training images than 99 % of held-out images are."""
     NOISE = "noise"
-    """More of the finest detail than held-out images have, also in the smoothest samples."""
+    """More of the finest detail than held-out images have: in the smoothest samples, or in some by far."""
     BLUR = "blur"
     """Less than half of the fine detail of held-out images."""
     FAR = "far"
@@ -127,7 +129,11 @@ def judge(samples: Evidence, held_out: Evidence, gate: Gate = DEFAULT_GATE) -> J
         mean = held_out.detail[0].mean()
         detail_ratio = float(samples.detail[0].mean() / mean) if mean else None
     shares = {fault: found[fault] for fault in FAULTS if fault in gate.faults and found.get(fault, 0) > 0}
-    return Judgement(max(shares, key=lambda fault: shares[fault], default=Quality.PASSED), shares, detail_ratio)
+
+    def importance(fault: Quality) -> float:
+        return shares[fault] / 2 if fault is Quality.FAR else shares[fault]
+
+    return Judgement(max(shares, key=importance, default=Quality.PASSED), shares, detail_ratio)
 
 
 def _far(distance: Floats, held_out: Floats, largest_ratio: float) -> float:
@@ -139,15 +145,20 @@ def _far(distance: Floats, held_out: Floats, largest_ratio: float) -> float:
 
 
 def _noisy(finest: Floats, weight: Floats, held_out: Floats) -> float:
-    """Share of samples with noise, which leaves no image as smooth as the smoothest real ones are."""
-    floor = np.quantile(held_out, NOISE_QUANTILE)
-    smooth = finest <= max(NOISE_RATIO * floor, floor + NOISE_DEVIATION**2)
+    """Share of samples with noise: a little, which leaves none as smooth as the smoothest real images, or much."""
+
+    def limit(detail: float) -> float:
+        return max(NOISE_RATIO * detail, detail + NOISE_DEVIATION**2)
+
+    rough = limit(float(np.quantile(held_out, ROUGH_QUANTILE)))
+    floor = float(np.quantile(held_out, NOISE_QUANTILE))
+    smooth = finest <= limit(floor)
     smooth_held_out = held_out <= floor
     surely = _bounded_difference(
         (float(smooth_held_out.mean()), len(held_out)), (float(weight @ smooth / weight.sum()), float(weight.sum()))
     )
     share = 1 - float(smooth.mean() / smooth_held_out.mean())
-    return share if share > LEAST_SHARE and surely > 0 else 0.0
+    return max(share if share > LEAST_SHARE and surely > 0 else 0.0, _excess(finest > rough, held_out > rough))
 
 
 def _blurred(fine: Floats, weight: Floats, held_out: Floats) -> float:
