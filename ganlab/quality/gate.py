@@ -17,10 +17,8 @@ from ganlab.statistics.intervals import wilson_interval
 COPY_QUANTILE, FAR_QUANTILE = 0.01, 0.95  # of held-out images' distances to their nearest training image
 LEAST_SHARE = 0.05  # of the samples that a fault concerns, in excess of what held-out images show
 NOISE_QUANTILE = 0.05  # of held-out images' finest detail: that of the smoothest ones
-NOISE_RATIO, NOISE_DEVIATION = (
-    1.4,
-    3.0,
-)  # samples' may be so many times as much, or more by noise of so many grey levels
+NOISE_RATIO = 1.4  # samples may have so many times as much,
+NOISE_DEVIATION = 3.0  # or more by noise of so many grey levels
 ROUGH_QUANTILE = 0.95  # of held-out images' finest detail: that of the roughest ones
 BLUR_RATIO = 0.5  # least mean of fine detail, over that of held-out images
 CONFIDENCE = 0.99  # of every bound that a fault is judged by
@@ -154,11 +152,13 @@ def _noisy(finest: Floats, weight: Floats, held_out: Floats) -> float:
     floor = float(np.quantile(held_out, NOISE_QUANTILE))
     smooth = finest <= limit(floor)
     smooth_held_out = held_out <= floor
-    surely = _bounded_difference(
-        (float(smooth_held_out.mean()), len(held_out)), (float(weight @ smooth / weight.sum()), float(weight.sum()))
-    )
+    less_smooth = _bounded_difference(_share(smooth_held_out), _share(smooth, weight)) > 0
+    more_rough = _bounded_difference(_share(finest > rough, weight), _share(held_out > rough)) > LEAST_SHARE
     share = 1 - float(smooth.mean() / smooth_held_out.mean())
-    return max(share if share > LEAST_SHARE and surely > 0 else 0.0, _excess(finest > rough, held_out > rough))
+    return max(
+        share if less_smooth and share > LEAST_SHARE else 0.0,
+        float((finest > rough).mean() - (held_out > rough).mean()) if more_rough else 0.0,
+    )
 
 
 def _blurred(fine: Floats, weight: Floats, held_out: Floats) -> float:
@@ -170,8 +170,14 @@ def _blurred(fine: Floats, weight: Floats, held_out: Floats) -> float:
 
 def _excess(samples: npt.NDArray[np.bool_], held_out: npt.NDArray[np.bool_]) -> float:
     """Share of samples in excess of that of held-out images, where it is surely more than `LEAST_SHARE`; or else 0."""
-    one, other = ((float(each.mean()), len(each)) for each in (samples, held_out))
-    return one[0] - other[0] if _bounded_difference(one, other) > LEAST_SHARE else 0.0
+    excess = float(samples.mean() - held_out.mean())
+    return excess if _bounded_difference(_share(samples), _share(held_out)) > LEAST_SHARE else 0.0
+
+
+def _share(found: npt.NDArray[np.bool_], weight: Floats | None = None) -> tuple[float, float]:
+    """Share of images, and the number of them that it is of."""
+    weight = np.ones(len(found)) if weight is None else weight
+    return float(weight @ found / weight.sum()), float(weight.sum())
 
 
 def _bounded_difference(one: tuple[float, float], other: tuple[float, float]) -> float:
