@@ -4,6 +4,7 @@ Invariant: the detail of a picture depends on that picture and on the real ones 
 the pictures beside it.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def is_picture(images: Array) -> bool:
-    """Whether images have pixels side by side: uint8 (n, C, H, W)."""
+    """True if images are pictures: uint8 (n, C, H, W)."""
     return images.dtype == np.uint8 and images.ndim == 4
 
 
@@ -87,7 +88,7 @@ def _patches(pictures: Array) -> Iterator[Floats]:
     down, across = (
         np.append(np.arange(0, side - own, own), side - own) for side, own in zip(pictures.shape[2:], size, strict=True)
     )
-    rows = max(1, _BLOCK_BYTES // (8 * pictures[:1].nbytes))
+    rows = max(1, _BLOCK_BYTES // (8 * math.prod(pictures.shape[1:])))
     for start in range(0, len(pictures), rows):
         block = pictures[start : start + rows]
         windows = np.lib.stride_tricks.sliding_window_view(block, size, axis=(2, 3))[:, :, down][:, :, :, across]

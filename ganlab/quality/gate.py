@@ -105,7 +105,7 @@ class Judgement:
 
     @property
     def passes(self) -> bool:
-        """Whether no fault was found."""
+        """True if no fault was found."""
         return self.quality is Quality.PASSED
 
 

@@ -1,4 +1,4 @@
-"""Everything that is said of one sample: of a trial's snapshot, and of anyone's file.
+"""Description of one sample: a trial's snapshot or a user's file.
 
 Invariant: a function of what comparing found, so that results, table, report and JSON can't contradict one another.
 """
@@ -48,7 +48,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Published:
-    """What the published test says of a sample whose images collide half of the time at size `sample_size`.
+    """Result of the published test for a sample with a collision probability of one half at size `sample_size`.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class SampleFacts:
-    """Of one sample.
+    """Scores of one sample.
 
     Attributes
     ----------

@@ -49,7 +49,7 @@ class Wanted(NamedTuple):
     path, fingerprint
         Where to keep the scores, and what names the images, the real ones and the space.
     is_real
-        Whether they are the real images.
+        True of the real images.
     """
 
     images: Source
@@ -66,7 +66,7 @@ def scores_name(measured: str) -> str:
 
 
 def read_scores(path: Path, fingerprint: str) -> Scores | None:
-    """What `write_scores` kept; None when there is nothing, or of other images."""
+    """Read the record of `write_scores`; None if it is missing or of other images."""
     arrays = read_record(path, fingerprint)
     return None if arrays is None else Scores.from_arrays(arrays)
 
@@ -120,7 +120,7 @@ def write_scores(
 
 @dataclass(frozen=True)
 class _Real:
-    """What the real images are prepared for; two are equal when name, number and distances are."""
+    """Key of prepared real images; two are equal if name, number and distances are."""
 
     name: str
     images: int

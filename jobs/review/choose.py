@@ -127,7 +127,7 @@ class Candidates:
 
     @property
     def record(self) -> PairRecord:
-        """What comparing all pairs of the snapshot found."""
+        """Record of the snapshot's pairs."""
         return self.measured.record
 
     def pair(self, index: np.ndarray) -> tuple[int, int]:
