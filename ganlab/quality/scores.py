@@ -105,7 +105,9 @@ def scored_images(generated: int, real: int, image_bytes: int) -> int:
 
 
 def detail_basis(read: Read, count: int, order: Index) -> DetailBasis | None:
-    """Learn where real images have little detail; None of what is no picture.
+    """Learn where real images have little detail; None of what is no picture, and of a single image.
+
+    Half of the images looked at are left to compare with: those that directions were chosen by have less detail there.
 
     Parameters
     ----------
@@ -113,16 +115,31 @@ def detail_basis(read: Read, count: int, order: Index) -> DetailBasis | None:
         As for `real_side`, of the pictures themselves in every space.
     """
     some = _looked_at(read, count, order)
-    return DetailBasis.learn(some) if is_picture(some) else None
+    return DetailBasis.learn(some[: len(some) // 2]) if is_picture(some) and len(some) > 1 else None
 
 
 def with_detail(
-    scores: Scores, basis: DetailBasis | None, read: Read, count: int, order: Index | None = None
+    scores: Scores,
+    basis: DetailBasis | None,
+    read: Read,
+    count: int,
+    order: Index | None = None,
+    *,
+    learnt: bool = False,
 ) -> Scores:
-    """Add the fine detail of images to their scores; parameters as for `score`, of the pictures themselves."""
+    """Add the fine detail of images to their scores.
+
+    Parameters
+    ----------
+    read, count, order
+        As for `score`, of the pictures themselves in every space.
+    learnt
+        These are the images that `detail_basis` learnt from: only the others of those looked at are taken.
+    """
     if basis is None:
         return scores
-    return replace(scores, detail=basis.detail(_looked_at(read, count, order)))
+    some = _looked_at(read, count, order)
+    return replace(scores, detail=basis.detail(some[len(some) // 2 :] if learnt else some))
 
 
 def _looked_at(read: Read, count: int, order: Index | None) -> Array:

@@ -210,7 +210,7 @@ def _with_detail(own: tuple[Scores, Opened, Index], real: tuple[Scores, Opened, 
     basis = detail_basis(real_pictures.read, real_pictures.shape[0], real_order)
     return (
         with_detail(scores, basis, pictures.read, pictures.shape[0], order),
-        with_detail(real_scores, basis, real_pictures.read, real_pictures.shape[0], real_order),
+        with_detail(real_scores, basis, real_pictures.read, real_pictures.shape[0], real_order, learnt=True),
     )
 
 

@@ -159,7 +159,7 @@ def _run(task: _Task) -> tuple[Any, int, Scores | DamagedShardError]:
             score_real(task.images.read, count, real.side.distances, order) if task.is_real
             else score(task.images.read, count, real.side)
         )  # fmt: skip
-        found = with_detail(found, real.basis, task.pictures.read, count, order)
+        found = with_detail(found, real.basis, task.pictures.read, count, order, learnt=task.is_real)
     except DamagedShardError as error:  # others go on
         found = error
     return task.key, task.pairs, found
