@@ -24,8 +24,8 @@ def test_a_few_held_out_images_pass(digits: Planter) -> None:
     assert all(digits.judged(CLEAN, 30, seed).passes for seed in range(100))
 
 
-SURE = [name for name in PLANTED if name not in ("noise of sd 4", "averaged over 3 × 3 pixels")]
-"""Faults that a thousand samples show for sure, beside the digits."""
+SURE = [name for name in PLANTED if name not in ("noise of sd 4", "noise of sd 8", "averaged over 3 × 3 pixels")]
+"""Faults that a thousand samples show for sure beside 449 digits; noise of sd 8 is found in most halves of them."""
 
 
 @pytest.mark.parametrize("name", SURE)
