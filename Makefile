@@ -9,7 +9,7 @@ SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
 # Whole runs go one at a time: each fills the machine, and Ray gives a node half a minute to start.
 WHOLE_RUNS := integration slurm
 
-.PHONY: install demo test test-fast test-slurm test-kill image-test coverage lint audit bench docs clean
+.PHONY: install demo test test-fast test-exports test-slurm test-kill image-test coverage lint audit bench docs clean
 
 install: $(INSTALLED) ## what users need, in .venv
 
@@ -27,6 +27,10 @@ test-fast: $(DEVELOPERS) ## unit tests alone: they start no process
 test-slurm: $(DEVELOPERS) ## all tests on a real SLURM of three hosts: whatever can go wrong, and the accounting database
 	@$(call install,$(SLURM_PACKAGES))
 	$(BIN)/python -m pytest tests/slurm --slurm-full
+
+test-exports: $(DEVELOPERS) ## every export opened by the tool that it is for; installs MLflow, W&B, TensorBoard, DuckDB, Croissant, RO-Crate
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,exports-dev]'
+	$(BIN)/python -m pytest tests/exports
 
 test-kill: $(DEVELOPERS) ## the full version of the kill test: ten SIGKILLs of the whole process group
 	$(BIN)/python -m pytest tests/integration/test_kill.py --kills 10

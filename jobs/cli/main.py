@@ -1,4 +1,4 @@
-"""The command line: ganlab plan | run | submit | status | cancel | monitor | measure | review | report.
+"""The command line: ganlab plan | run | submit | status | cancel | monitor | measure | review | report | export.
 
 Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed while running, 2 wrong usage or input,
 130 interrupted; a user's mistake never shows a traceback.
@@ -338,6 +338,30 @@ def report(folder: Path, as_json: bool) -> None:
         page = write_report(layout)
     told = {"report": str(page), "results": str(layout.results)}
     click.echo(json.dumps(told, indent=2) if as_json else page)
+
+
+@main.command()
+@FOLDER
+@click.option(
+    "--to",
+    "form",
+    required=True,
+    type=click.Choice(["csv", "parquet", "tensorboard", "mlflow", "wandb-offline", "croissant", "ro-crate"]),
+    help="Format.",
+)
+@click.option("--out", type=_Path(path_type=Path), help="Folder to write; default: export/<format> in the sweep.")
+@JSON
+@ended_by_ctrl_c()
+def export(folder: Path, form: str, out: Path | None, as_json: bool) -> None:
+    """Write the results in the format of another tool, without a network; an older export is replaced."""
+    from jobs.console.progress import loading, spinner, stderr_console
+
+    layout = _sweep_folder(folder)
+    with loading():
+        from jobs.export.formats import export as write
+    with spinner(stderr_console(), f"Writing {form}"):
+        written = write(layout, form, out or layout.root / "export" / form)
+    click.echo(json.dumps({"export": str(written)}, indent=2) if as_json else written)
 
 
 @main.command()
