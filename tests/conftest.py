@@ -1,6 +1,7 @@
 """Fixtures and markers of all tests: odd temporary folders, the command line in a process and in this one, CPU times.
 
-Invariant: a test is marked `unit` or `process`, and a unit test that starts a process fails.
+Invariant: a test is marked `unit` or `process`, and a unit test that starts a process fails; tests that share a service
+run one after another in one process.
 """
 
 import os
@@ -30,6 +31,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 TESTS = Path(__file__).parent
 PROCESS_FOLDERS = {"integration", "slurm"}
 PROCESS_FIXTURES = {"chromium", "ganlab", "ray_node", "served", "supervisors"}
+SERVICES = {"hosts": "SLURM", "clusters": "Ray and Dask"}
+"""Fixtures of services that tests of several files share, and the group of those tests (pytest-xdist's loadgroup)."""
+LONGEST_FIRST = ("slurm", "integration")
+"""Folders whose tests begin a run, so that no long one is left at its end."""
 STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
 """Audit events of a new process."""
 ALLOWED = {"git"}
@@ -48,14 +53,24 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that start processes, by folder, fixture or their own marker; the others are units."""
+    """Mark tests that start processes, by folder, fixture or their own marker; the others are units.
+
+    For pytest-xdist: those that share a service are one group, the others of a file are one; long ones go first.
+    """
+
+    def folder(item: pytest.Item) -> str:
+        return item.path.relative_to(TESTS).parts[0]
+
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        in_folder = item.path.relative_to(TESTS).parts[0] in PROCESS_FOLDERS
-        if in_folder or fixtures & PROCESS_FIXTURES:
+        if folder(item) in PROCESS_FOLDERS or fixtures & PROCESS_FIXTURES:
             item.add_marker("process")
         if item.get_closest_marker("process") is None:
             item.add_marker("unit")
+        service = next((SERVICES[fixture] for fixture in sorted(fixtures & SERVICES.keys())), None)
+        item.add_marker(pytest.mark.xdist_group(service or str(item.path.relative_to(TESTS))))
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(folder(item), len(order)))
 
 
 class Processes:
