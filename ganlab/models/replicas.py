@@ -27,12 +27,12 @@ REPLACED = ("__init__", "build", "step", "descend", "frozen", "update_averages")
 
 
 def stackable(family: type[Family]) -> bool:
-    """Whether trainings of this family can be stacked: a DCGAN that overrides none of `REPLACED`."""
+    """True if trainings of this family can be stacked: a DCGAN that overrides none of `REPLACED`."""
     return issubclass(family, DCGAN) and all(getattr(family, name) is getattr(DCGAN, name) for name in REPLACED)
 
 
 class Turn(NamedTuple):
-    """What one replica brings to a step."""
+    """Batches and random draws of one replica for a step."""
 
     next_batch: NextBatch
     draws: np.random.Generator

@@ -1,4 +1,4 @@
-"""What the reports of sweeps and of sample files have in common: pictures with their numbers, and the page around them.
+"""Parts common to the reports of sweeps and of sample files: pictures with their numbers, and the page around them.
 
 Invariant: a page loads nothing from elsewhere.
 """

@@ -1,4 +1,4 @@
-"""What the report's charts have in common: colours, fonts, ticks, and SVG to be put into a page.
+"""Parts common to the report's charts: colours, fonts, ticks, and SVG to be put into a page.
 
 Invariant: the same figure gives the same bytes; colours are the page's own (``var(--…)``), so that the page decides about
 light and dark.
