@@ -16,7 +16,6 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, field_valid
 from ganlab.data.datasets import DATASETS, AnyDataset
 from jobs.spec.checkpoints import FORM, PREFIX, settle_checkpoints, told_apart
 from jobs.spec.checks import check_number, check_search, check_sections
-from jobs.spec.datasets import science
 from jobs.spec.search_space import KINDS, Word, combinations, fill, find_words
 from jobs.spec.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
 from jobs.spec.validation import (
@@ -171,7 +170,7 @@ class Spec(Section):
                     ("samples", "snapshots", index),
                 )
         chosen = self.seed_list[0] if seed is None else seed
-        parts = {"dataset": science(self.dataset), "seed": chosen} | {
+        parts = {"dataset": self.dataset.identity(), "seed": chosen} | {
             name: part.model_dump(mode="json", exclude={"checkpoint": {"path"}}) for name, part in
             (("model", model), ("train", train), ("samples", self.samples))}  # fmt: skip
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -323,7 +322,7 @@ def _flat(spec: Spec) -> dict[str, Any]:
             return {dotted(path): data}
         return {key: leaf for part, value in data.items() for key, leaf in leaves(value, (*path, part)).items()}
 
-    resolved = spec.resolved() | {"dataset": science(spec.dataset)}
+    resolved = spec.resolved() | {"dataset": spec.dataset.identity()}
     return leaves({key: value for key, value in resolved.items() if key not in ("resources", "provenance")}, ())
 
 
@@ -347,7 +346,7 @@ def _train_class() -> type[BaseModel]:
 
 def _section_classes(data: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
     """Settings of each section, as far as the data tells: where a key that stands in the wrong place may belong."""
-    datasets: dict[str, type[BaseModel]] = {name: settings for name, (settings, _) in DATASETS.items()}
+    datasets: dict[str, type[BaseModel]] = dict(DATASETS)
     classes: dict[str, type[BaseModel]] = {
         "train": _train_class(), "samples": SampleSettings, "collisions": CollisionSettings, "search": SearchSettings,
         "resources": ResourceSettings,

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.data.datasets import label_count
 from ganlab.models.families import FAMILIES, Imported, family_of, make_family, own_settings
 from ganlab.models.train import seconds_per_step
 from jobs.spec.datasets import dataset_shape
@@ -92,7 +91,7 @@ def check_sweep(spec: Spec) -> tuple[tuple[int, ...], list[ShardPlan]]:
     count, *rest = dataset_shape(spec.dataset, spec.source)
     shape = tuple(rest)
     check_enough(count, spec.source)
-    classes = label_count(spec.dataset)
+    classes = spec.dataset.label_count()
     if spec.collisions.embedding == "classifier" and (classes is None or len(shape) != 3):
         raise SpecError(
             f"got classifier, but dataset {spec.dataset.name} cannot train one: no labelled images; allowed: pixels",

@@ -10,8 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ganlab.data.datasets import ArraySettings, Cifar10Settings, DigitsSettings, ImagesSettings, KnownSupportSettings
-from jobs.spec.datasets import dataset_fingerprint, dataset_shape, load_dataset, science
+from ganlab.data.datasets.array import ArraySettings
+from ganlab.data.datasets.cifar10 import Cifar10Settings
+from ganlab.data.datasets.digits import DigitsSettings
+from ganlab.data.datasets.images import ImagesSettings
+from ganlab.data.datasets.known_support import KnownSupportSettings
+from jobs.spec.datasets import dataset_fingerprint, dataset_shape, load_dataset
 from jobs.spec.validation import SpecError
 
 
@@ -95,7 +99,7 @@ def test_a_fingerprint_tells_arrays_of_another_size_apart(tmp_path: Path, images
 def test_a_limited_array_is_not_taken_for_one_of_the_first_images(tmp_path: Path, images: np.ndarray) -> None:
     np.save(tmp_path / "array.npy", images)
     settings = ArraySettings(path=tmp_path / "array.npy", limit=2)
-    described = [science(settings), [["array.npy", (tmp_path / "array.npy").stat().st_size]]]
+    described = [settings.identity(), [["array.npy", (tmp_path / "array.npy").stat().st_size]]]
     first = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
     assert dataset_fingerprint(settings) != first  # what version 0.1.0 called the first two
 
@@ -163,5 +167,5 @@ def test_a_base_says_what_was_read(tmp_path: Path, images: np.ndarray) -> None:
 
 
 def test_settings_without_frames_keep_their_fingerprint() -> None:
-    assert "frames" not in science(ImagesSettings(path=Path("x")))
-    assert science(ImagesSettings(path=Path("x"), frames="all"))["frames"] == "all"
+    assert "frames" not in ImagesSettings(path=Path("x")).identity()
+    assert ImagesSettings(path=Path("x"), frames="all").identity()["frames"] == "all"
