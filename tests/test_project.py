@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import SERVICES, TESTS
 from tests.import_circles import circle, imports
 
 PACKAGES = {"cluster", "ganlab", "jobs", "monitoring", "storage"}
@@ -42,6 +43,14 @@ def test_a_unit_test_cannot_start_a_process() -> None:
     subprocess.run(["git", "--version"], capture_output=True, check=True)  # as the provenance of a sweep does
     with pytest.raises(FileNotFoundError):
         subprocess.run(["/nowhere/at all"], check=True)
+
+
+def test_tests_that_share_a_service_are_one_group(request: pytest.FixtureRequest) -> None:
+    """So that two processes of a run never have it twice; the others of a file are one group."""
+    for item in request.session.items:
+        (group,) = [marker.args[0] for marker in item.iter_markers("xdist_group")]
+        used = [service for fixture, service in SERVICES.items() if fixture in getattr(item, "fixturenames", ())]
+        assert group == (used[0] if used else str(item.path.relative_to(TESTS))), item.nodeid
 
 
 @pytest.mark.process
