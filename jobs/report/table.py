@@ -176,6 +176,17 @@ class Setting:
         """The setting in words; empty in a sweep where nothing varies."""
         return setting_label(self.settings)
 
+    def cell(self, statistic: Statistic) -> str:
+        """A statistic in words: of one trial as it is, of several the smallest and the largest of those that count."""
+        rows = [row for row in self.rows if row.counts] or self.rows
+        known = sorted(
+            (row for row in rows if statistic.name in row.values), key=lambda row: row.values[statistic.name]
+        )
+        first = (known or self.rows)[0].cell(statistic)
+        if len(known) < 2 or first == WITHHELD:
+            return first
+        return " – ".join(dict.fromkeys(row.cell(statistic).partition(" (")[0] for row in (known[0], known[-1])))
+
 
 @dataclass(frozen=True)
 class Table:
@@ -214,6 +225,25 @@ class Table:
         diversity = [statistic.heading for statistic in in_table("diversity")]
         short = [*map(spaced, self.hyperparameters), "seed", "status", *diversity, "fidelity ratio", "quality gate"]
         return [*short, "largest mode", "duplicates", "samples", "step", "trial"] if full else short
+
+    @property
+    def setting_headings(self) -> list[str]:
+        """Heads of the columns of `setting_rows`."""
+        diversity = [statistic.heading for statistic in in_table("diversity")]
+        return [*map(spaced, self.hyperparameters), *diversity, "fidelity ratio", "pass the gate"]
+
+    @property
+    def setting_rows(self) -> list[list[str]]:
+        """Every setting in words: one trial as it is, several by their smallest and largest values."""
+        statistics = [*in_table("diversity"), _BY_NAME["fidelity_ratio"]]
+        return [
+            [
+                *map(value_words, each.settings.values()),
+                *(each.cell(statistic) for statistic in statistics),
+                f"{sum(row.passes_gate and row.support is not None for row in each.rows)} of {len(each.rows)}",
+            ]
+            for each in self.settings
+        ]
 
     @property
     def columns(self) -> list[str]:
