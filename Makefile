@@ -6,8 +6,8 @@ DEVELOPERS := .venv/installed-for-developers
 # What the tests run for real, by its Debian packages; the last two for `make test-slurm` alone.
 SYSTEM_PACKAGES := slurm-wlm munge iproute2 prometheus chromium
 SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
-# Two processes: tests that share a service go to one of them, and the longest go first (tests/conftest.py).
-POOL := --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+# Two processes: all tests on SLURM go to one of them, and the longest tests go first (tests/conftest.py).
+POOL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo test test-fast test-slurm test-kill image-test coverage lint audit bench docs clean
 

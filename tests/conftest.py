@@ -1,6 +1,6 @@
 """Fixtures and markers of all tests: odd temporary folders, the command line in a process and in this one, CPU times.
 
-Invariant: a test is marked `unit` or `process`, and a unit test that starts a process fails; tests that share a service
+Invariant: a test is marked `unit` or `process`, and a unit test that starts a process fails; all tests that share SLURM
 run one after another in one process.
 """
 
@@ -13,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -31,8 +32,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 TESTS = Path(__file__).parent
 PROCESS_FOLDERS = {"integration", "slurm"}
 PROCESS_FIXTURES = {"chromium", "ganlab", "ray_node", "served", "supervisors"}
-SERVICES = {"hosts": "SLURM", "clusters": "Ray and Dask"}
-"""Fixtures of services that tests of several files share, and the group of those tests (pytest-xdist's loadgroup)."""
 LONGEST_FIRST = ("slurm", "integration")
 """Folders whose tests begin a run, so that no long one is left at its end."""
 STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
@@ -53,10 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that start processes, by folder, fixture or their own marker; the others are units.
-
-    For pytest-xdist: those that share a service are one group, the others of a file are one; long ones go first.
-    """
+    """Mark tests that start processes, by folder, fixture or their own marker, the others as units; longest first."""
 
     def folder(item: pytest.Item) -> str:
         return item.path.relative_to(TESTS).parts[0]
@@ -67,10 +63,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("process")
         if item.get_closest_marker("process") is None:
             item.add_marker("unit")
-        service = next((SERVICES[fixture] for fixture in sorted(fixtures & SERVICES.keys())), None)
-        item.add_marker(pytest.mark.xdist_group(service or str(item.path.relative_to(TESTS))))
     order = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: order.get(folder(item), len(order)))
+
+
+def group_of(nodeid: str) -> str:
+    """Name of the tests that run one after another in one process: those of a file, or all that share SLURM."""
+    file = nodeid.partition("::")[0]
+    return "slurm" if "slurm" in Path(file).parts else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out groups of tests in their order (`--dist loadfile --no-loadscope-reorder`)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
 
 
 class Processes:

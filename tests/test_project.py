@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import SERVICES, TESTS
+from tests.conftest import group_of
 from tests.import_circles import circle, imports
 
 PACKAGES = {"cluster", "ganlab", "jobs", "monitoring", "storage"}
@@ -45,12 +45,12 @@ def test_a_unit_test_cannot_start_a_process() -> None:
         subprocess.run(["/nowhere/at all"], check=True)
 
 
-def test_tests_that_share_a_service_are_one_group(request: pytest.FixtureRequest) -> None:
-    """So that two processes of a run never have it twice; the others of a file are one group."""
-    for item in request.session.items:
-        (group,) = [marker.args[0] for marker in item.iter_markers("xdist_group")]
-        used = [service for fixture, service in SERVICES.items() if fixture in getattr(item, "fixturenames", ())]
-        assert group == (used[0] if used else str(item.path.relative_to(TESTS))), item.nodeid
+def test_the_tests_of_a_service_or_file_are_one_group(request: pytest.FixtureRequest) -> None:
+    """So that two processes of a run never start two SLURMs, and a file's fixtures are made once."""
+    groups = [group_of(f"tests/{name}::test[a/b]") for name in ("slurm/test_a.py", "slurm/test_b.py", "jobs/test_a.py")]
+    assert groups == ["slurm", "slurm", "tests/jobs/test_a.py"]
+    sharing = [item for item in request.session.items if "hosts" in getattr(item, "fixturenames", ())]
+    assert {group_of(item.nodeid) for item in sharing} <= {"slurm"}
 
 
 @pytest.mark.process
