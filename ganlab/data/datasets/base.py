@@ -84,8 +84,9 @@ def absolute(path: Path) -> Path:
 
 Location = Annotated[Path, AfterValidator(absolute)]
 """Relative to the folder ganlab was started in; ~ and $VARIABLES are expanded."""
-Part = Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=0)]
-"""Share of the images, or their number."""
+Part = Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=0)]
+"""Share of the images, or their number; auto: `AUTO_SHARE`, or none where that is fewer than `AUTO_LEAST` images."""
+AUTO_SHARE, AUTO_LEAST = 0.1, 20
 
 
 def silent(done: int, total: int) -> None:
@@ -192,6 +193,9 @@ class RealSettings(DatasetSettings):
             When that leaves fewer than `LEAST_REAL` images on either side.
         """
         held_out = self.held_out
+        if held_out == "auto":
+            count = round(AUTO_SHARE * images)
+            return count if count >= AUTO_LEAST else 0
         assert isinstance(held_out, int | float), "other images are held out"
         count = held_out if isinstance(held_out, int) else round(held_out * images)
         if (count and not LEAST_REAL <= count <= images - LEAST_REAL) or (held_out and not count):

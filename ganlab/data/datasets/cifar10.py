@@ -39,7 +39,7 @@ class Cifar10Settings(RealSettings):
     """Side, in pixels."""
     held_out: Annotated[Part | Literal["test"], Field(exclude_if=none_held_out)] = 0
     """Images kept out of training, which samples are compared with: a share or a number of them, or test, the published
-    test images; 0.1 in a new sweep."""
+    test images; auto, as in a new sweep: 0.1, or none where that is fewer than 20 images."""
 
     @field_validator("classes")
     @classmethod

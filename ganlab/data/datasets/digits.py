@@ -31,7 +31,8 @@ class DigitsSettings(RealSettings):
     resolution: Resolution = 8
     """Side, in pixels."""
     held_out: Annotated[Part, Field(exclude_if=none_held_out)] = 0
-    """Images kept out of training, which samples are compared with: a share or a number of them; 0.1 in a new sweep."""
+    """Images kept out of training, which samples are compared with: a share or a number of them; auto, as in
+    a new sweep: 0.1, or none where that is fewer than 20 images."""
 
     def load(self, progress: Progress = silent, open_array: OpenArray | None = None) -> Dataset:
         from sklearn.datasets import load_digits

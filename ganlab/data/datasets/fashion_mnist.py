@@ -39,7 +39,7 @@ class FashionMnistSettings(RealSettings):
     """Read only so many images, drawn at random; the draw depends on the number of images alone."""
     held_out: Annotated[Part | Literal["test"], Field(exclude_if=none_held_out)] = 0
     """Images kept out of training, which samples are compared with: a share or a number of them, or test, the published
-    test images; 0.1 in a new sweep."""
+    test images; auto, as in a new sweep: 0.1, or none where that is fewer than 20 images."""
     elsewhere: ClassVar[dict[str, Any]] = {"limit": None}
 
     def load(self, progress: Progress = silent, open_array: OpenArray | None = None) -> Dataset:
