@@ -6,6 +6,7 @@ Invariant: adding a dataset takes one file here; no other module names it.
 from typing import TYPE_CHECKING
 
 from ganlab.data.datasets.base import (
+    LEAST_REAL,
     ArrayLike,
     Dataset,
     DatasetSettings,
@@ -19,6 +20,7 @@ from ganlab.data.datasets.registry import any_of, datasets
 
 __all__ = [
     "DATASETS",
+    "LEAST_REAL",
     "AnyDataset",
     "ArrayLike",
     "Dataset",
