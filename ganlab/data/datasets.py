@@ -27,6 +27,7 @@ UInt8 = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 """Called with (done, total) in the loader's own unit while a long read goes on."""
 DIGITS = 1797  # of scikit-learn
+LEAST_REAL = 2  # real images to train on, and to hold out: distances between them are what samples are held against
 ARRAY_FILES = "a .npy or .npz file or a Zarr store"
 Law = Literal["uniform", "zipf", "geometric", "one-heavy"]
 Resolution = Literal[8, 16, 32, 64, 128]
@@ -64,12 +65,15 @@ class Dataset:
         Pictures left out as unreadable.
     read
         What was read from a user's files; None for data made or shipped with a library.
+    held_out
+        Images of the same law that no model is trained on, with their labels; None without any.
     """
 
     images: npt.NDArray[Any]
     labels: npt.NDArray[np.int64] | None = None
     skipped: tuple[str, ...] = ()
     read: InputDescription | None = None
+    held_out: "Dataset | None" = None
 
     def __post_init__(self) -> None:
         assert self.images.dtype == (np.uint8 if self.images.ndim == 4 else np.float32)
@@ -92,6 +96,15 @@ Location = Annotated[Path, AfterValidator(absolute)]
 """Relative to the folder ganlab was started in; ~ and $VARIABLES are expanded."""
 
 
+Part = Literal["auto"] | Annotated[float, Field(gt=0, lt=1)] | Annotated[int, Field(ge=0)]
+"""Share of the images, or their number; auto: `AUTO_SHARE`, or none where that is fewer than `AUTO_LEAST` images."""
+AUTO_SHARE, AUTO_LEAST = 0.1, 20
+
+
+def _is_none(held_out: object) -> bool:
+    return held_out == 0
+
+
 class DatasetSettings(BaseModel):
     """What every dataset's settings have in common."""
 
@@ -106,6 +119,9 @@ class DigitsSettings(DatasetSettings):
     name: Literal["digits"] = "digits"
     resolution: Resolution = 8
     """Side, in pixels."""
+    held_out: Annotated[Part, Field(exclude_if=_is_none)] = 0
+    """Images kept out of training, which samples are compared with: a share or a number of them; auto, as in
+    a new sweep: 0.1, or none where that is fewer than 20 images."""
 
 
 class Cifar10Settings(DatasetSettings):
@@ -120,6 +136,9 @@ class Cifar10Settings(DatasetSettings):
     """Classes to keep; labels stay those of the files (airplane 0 … truck 9)."""
     resolution: Resolution = 32
     """Side, in pixels."""
+    held_out: Annotated[Part | Literal["test"], Field(exclude_if=_is_none)] = 0
+    """Images kept out of training, which samples are compared with: a share or a number of them, or test, the published
+    test images; auto, as in a new sweep: 0.1, or none where that is fewer than 20 images."""
 
     @field_validator("classes")
     @classmethod
@@ -147,6 +166,9 @@ class ImagesSettings(DatasetSettings):
     """Go on without pictures that cannot be read."""
     frames: Annotated[Frames | None, Field(exclude_if=lambda frames: frames is None)] = None
     """What to read of files with several frames or pages, first or all; by default they are refused."""
+    held_out: Annotated[Part | Location, Field(exclude_if=_is_none)] = 0
+    """Images kept out of training, which samples are compared with: a share or a number of them, or the path of others
+    of the same kind; auto, as in a new sweep: 0.1, or none where that is fewer than 20 images."""
 
 
 class ArraySettings(DatasetSettings):
@@ -157,6 +179,9 @@ class ArraySettings(DatasetSettings):
     """The file, or the Zarr store's folder; PATH:MEMBER for one array of an .npz file or a Zarr group."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Read only so many images, drawn at random; the draw depends on the number of images alone."""
+    held_out: Annotated[Part | Location, Field(exclude_if=_is_none)] = 0
+    """Images kept out of training, which samples are compared with: a share or a number of them, or the path of others
+    of the same kind; auto, as in a new sweep: 0.1, or none where that is fewer than 20 images."""
 
 
 class IdxSettings(DatasetSettings):
@@ -173,6 +198,9 @@ class IdxSettings(DatasetSettings):
     """Side after resizing, in pixels; by default the images keep their (padded) size, which then must be allowed here."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Read only so many images, drawn at random; the draw depends on the number of images alone."""
+    held_out: Annotated[Part | Location, Field(exclude_if=_is_none)] = 0
+    """Images kept out of training, which samples are compared with: a share or a number of them, or the path of others
+    of the same kind; auto, as in a new sweep: 0.1, or none where that is fewer than 20 images."""
 
 
 class FashionMnistSettings(DatasetSettings):
@@ -189,6 +217,9 @@ class FashionMnistSettings(DatasetSettings):
     """Side after resizing, in pixels; by default 28 + 2 · pad."""
     limit: Annotated[int, Field(ge=1)] | None = None
     """Read only so many images, drawn at random; the draw depends on the number of images alone."""
+    held_out: Annotated[Part | Literal["test"], Field(exclude_if=_is_none)] = 0
+    """Images kept out of training, which samples are compared with: a share or a number of them, or test, the published
+    test images; auto, as in a new sweep: 0.1, or none where that is fewer than 20 images."""
 
     @property
     def files(self) -> IdxSettings:
@@ -206,10 +237,9 @@ class FashionMnistSettings(DatasetSettings):
         return IdxSettings(path=images, labels=labels, pad=self.pad, resolution=self.resolution, limit=self.limit)
 
 
-RealDataset = Annotated[
-    DigitsSettings | Cifar10Settings | ImagesSettings | ArraySettings | IdxSettings | FashionMnistSettings,
-    Field(discriminator="name"),
-]
+RealSettings = DigitsSettings | Cifar10Settings | ImagesSettings | ArraySettings | IdxSettings | FashionMnistSettings
+"""Settings of real images, of which `load` reads all; `jobs.spec.datasets.load_dataset` holds some out of training."""
+RealDataset = Annotated[RealSettings, Field(discriminator="name")]
 
 
 class KnownSupportSettings(DatasetSettings):
@@ -236,6 +266,15 @@ class KnownSupportSettings(DatasetSettings):
     """Every pixel moves by a whole number drawn uniformly from −pixel_noise to pixel_noise."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     """Of the pool and the draws."""
+
+    @field_validator("base")
+    @classmethod
+    def _all_of_it(cls, base: RealSettings) -> RealSettings:
+        if base.held_out:
+            raise ValueError(
+                f"got held_out: {base.held_out}; allowed: no held_out here, since the images drawn are no real ones"
+            )
+        return base
 
     @field_validator("weights")
     @classmethod
@@ -361,6 +400,51 @@ def image_count(settings: DatasetSettings, open_array: OpenArray | None = None) 
         case StackedDigitsSettings():
             return settings.images
     raise AssertionError(settings)
+
+
+def held_out_images(settings: RealSettings) -> RealSettings | None:
+    """Settings of the images that are held out, where these are not taken from the training images themselves.
+
+    Raises
+    ------
+    ValueError
+        When the training images are the published test images already.
+    """
+    match settings:
+        case ImagesSettings() | ArraySettings() if isinstance(settings.held_out, Path):
+            return settings.model_copy(update={"path": settings.held_out, "limit": None, "held_out": 0})
+        case IdxSettings() if isinstance(settings.held_out, Path):
+            return settings.model_copy(update={"path": settings.held_out, "labels": None, "limit": None, "held_out": 0})
+        case Cifar10Settings() | FashionMnistSettings() if settings.held_out == "test":
+            if settings.split == "test":
+                raise ValueError(
+                    "held_out: got test, with split: test; allowed: a share or a number of the test images"
+                )
+            limit = {} if isinstance(settings, Cifar10Settings) else {"limit": None}
+            return settings.model_copy(update={"split": "test", "held_out": 0, **limit})
+    return None
+
+
+def held_out_count(settings: RealSettings, images: int) -> int:
+    """Number of so many images that the settings hold out.
+
+    Raises
+    ------
+    ValueError
+        When that leaves fewer than `LEAST_REAL` images on either side.
+    """
+    held_out = settings.held_out
+    if held_out == "auto":
+        count = round(AUTO_SHARE * images)
+        return count if count >= AUTO_LEAST else 0
+    assert isinstance(held_out, int | float), "other images are held out"
+    count = held_out if isinstance(held_out, int) else round(held_out * images)
+    if (count and not LEAST_REAL <= count <= images - LEAST_REAL) or (held_out and not count):
+        raise ValueError(
+            f"held_out: got {held_out:g}, which holds out {count:,} of {images:,} images; allowed: {LEAST_REAL} or more, "
+            f"with {LEAST_REAL} or more left to train on, or 0 for none"
+        )
+    return count
 
 
 def _digits(settings: DigitsSettings, progress: Progress, open_array: OpenArray | None) -> Dataset:
