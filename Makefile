@@ -6,8 +6,8 @@ DEVELOPERS := .venv/installed-for-developers
 # What the tests run for real, by its Debian packages; the last two for `make test-slurm` alone.
 SYSTEM_PACKAGES := slurm-wlm munge iproute2 prometheus chromium
 SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
-# Whole runs go one at a time: each fills the machine, and Ray gives a node half a minute to start.
-WHOLE_RUNS := integration slurm
+# Two processes: all tests on SLURM go to one of them, and the longest tests go first (tests/conftest.py).
+POOL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo test test-fast test-exports test-slurm test-kill image-test coverage lint audit bench docs clean
 
@@ -18,11 +18,10 @@ demo: $(INSTALLED)
 
 test: $(DEVELOPERS)
 	@$(call install,$(SYSTEM_PACKAGES))
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(patsubst %,--ignore tests/%,$(WHOLE_RUNS))
-	$(BIN)/python -m pytest $(addprefix tests/,$(WHOLE_RUNS))
+	$(BIN)/python -m pytest $(POOL)
 
 test-fast: $(DEVELOPERS) ## unit tests alone: they start no process
-	$(BIN)/python -m pytest -m unit --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m unit $(POOL)
 
 test-slurm: $(DEVELOPERS) ## all tests on a real SLURM of three hosts: whatever can go wrong, and the accounting database
 	@$(call install,$(SLURM_PACKAGES))
@@ -39,7 +38,7 @@ image-test: ## the container image, built for real, with a sweep and the exporte
 	$(PYTHON) tests/image.py
 
 coverage: $(DEVELOPERS) ## lines that the unit tests run, in this process and in those they start
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(patsubst %,--ignore tests/%,$(WHOLE_RUNS)) --cov --cov-report term:skip-covered
+	$(BIN)/python -m pytest $(POOL) --ignore tests/integration --ignore tests/slurm --cov --cov-report term:skip-covered
 
 lint: $(DEVELOPERS)
 	$(BIN)/ruff check .

@@ -123,7 +123,7 @@ def dataset_keys() -> str:
 
     parts = (
         f"## {name}\n\n{purpose(settings)}\n\n" + (keys(settings, ("name",)) if len(settings.model_fields) > 1 else "")
-        for name, (settings, _) in DATASETS.items()
+        for name, settings in DATASETS.items()
     )
     head = "# Datasets\n\nOne of these stands in a sweep file as `dataset: {name: …}`, with keys of its own. A path is " \
            "relative to the folder that ganlab is started in; `~` and `$VARIABLES` are filled in.\n"  # fmt: skip

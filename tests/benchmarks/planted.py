@@ -33,7 +33,8 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from ganlab.data.datasets import Dataset, DigitsSettings, load
+from ganlab.data.datasets import Dataset
+from ganlab.data.datasets.digits import DigitsSettings
 from ganlab.models.families.gmm import GMM, GMMSettings
 from ganlab.models.train_settings import TrainSettings
 from jobs.cli.pipeline import measure_path
@@ -97,7 +98,7 @@ def labels(dataset: Dataset) -> np.ndarray:
 
 def halves(seed: int) -> tuple[Dataset, Dataset]:
     """Split the digits at random into two halves."""
-    digits = load(DigitsSettings())
+    digits = DigitsSettings().load()
     order = np.random.default_rng(seed).permutation(len(digits.images))
     real, others = np.split(order, [len(order) // 2])
     return (Dataset(digits.images[real], labels(digits)[real]), Dataset(digits.images[others], labels(digits)[others]))
