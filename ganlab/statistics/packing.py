@@ -172,34 +172,36 @@ class _Packer:
         while len(numbers):
             size = min(most, max(_LEAST_BLOCK, len(numbers) // _BLOCKS))
             try:
-                block = self._kept_of(numbers[:size])
+                found, images = self._kept_of(numbers[:size])
             except _TooManyDuplicatesError:
                 most = size // 2
                 continue
-            kept.append(numbers[:size][block])
-            numbers = self._uncovered(numbers[size:], kept[-1])
+            kept.append(found)
+            numbers = self._uncovered(numbers[size:], images)
         return np.concatenate(kept)
 
-    def _kept_of(self, numbers: Index) -> Mask:
-        """(k,) whether each of the images of one tile is kept."""
+    def _kept_of(self, numbers: Index) -> tuple[Index, Images]:
+        """The images kept of one block: their numbers, and their values in the order in which they are stored."""
+        stored = np.argsort(numbers)
+        images = self._load(numbers[stored])
         listed = _Listed(self._threshold_squared)
-        images = self._load(numbers)
         search(images, images, self._screen, listed, device=self._device)
-        return _greedy(len(numbers), listed.pairs())
+        kept = _greedy(len(numbers), stored[listed.pairs()])
+        return numbers[kept], Images(images.values[kept[stored]])
 
-    def _uncovered(self, numbers: Index, kept: Index) -> Index:
+    def _uncovered(self, numbers: Index, kept: Images) -> Index:
         """Those of the images, in their order, that duplicate none of those kept."""
         covered = np.zeros(len(numbers), bool)
-        columns = self._load(kept)
-        as_stored = np.argsort(numbers)  # so that each part of the sample is read once
+        stored = np.argsort(numbers)
         for start in range(0, len(numbers), self._tile_images):
-            tile = as_stored[start : start + self._tile_images]
-            collector = _Covered(self._threshold_squared, len(tile))
-            search(self._load(numbers[tile]), columns, self._screen, collector, ordered=False, device=self._device)
+            tile = stored[start : start + self._tile_images]
+            rows, collector = self._load(numbers[tile]), _Covered(self._threshold_squared, len(tile))
+            search(rows, kept, self._screen, collector, ordered=False, device=self._device)
             covered[tile] = collector.covered
         return numbers[~covered]
 
     def _load(self, numbers: Index) -> Images:
+        """The images of ascending numbers: whatever is read in parts is passed over once."""
         return load_rows(lambda start, stop: self._take(numbers[start:stop]), 0, len(numbers))
 
 

@@ -67,8 +67,8 @@ class Estimate:
         Share of the other images that are duplicates of the image with the most duplicates: 0 without duplicates, 1
         when all are equal. It is the maximum of many, so it overstates a mode that was seen only a few times.
     size_without_largest_mode : float
-        Point estimate of the effective number when the largest mode (the ``k`` images of most duplicates, ``k - 1`` the most
-        duplicates of any) is left out; infinite when no duplicate is left, NaN when fewer than two images are.
+        Point estimate of the effective number without the largest mode (the ``k`` images of most duplicates, ``k - 1``
+        the most duplicates of any); infinite when no duplicate is left, NaN when fewer than two images are.
     """
 
     samples: int
@@ -238,7 +238,7 @@ def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> E
 
 
 def without_largest_mode(duplicates: npt.ArrayLike, samples: int, confidence: float = 0.95) -> Estimate:
-    """Estimate the effective number without the image of most duplicates and its duplicates, which are left out of the sample.
+    """Estimate the effective number without the image of most duplicates and its duplicates.
 
     Parameters and errors are those of `estimate`; ValueError too when fewer than two images are left. The interval
     takes the mode as given, though it was chosen for being the largest seen.

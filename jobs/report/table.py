@@ -290,7 +290,7 @@ def class_rows(row: Row, results: Results) -> list[list[str]]:
             continue
         rows.append([
             row.label, str(label), _class_words(each, "class_support_size") if row.passes_gate else WITHHELD,
-            _class_words(results.isel({"class": place}), "real_class_support_size"), f"{float(each['class_samples']):,.0f}",
+            _class_words(each, "real_class_support_size"), f"{float(each['class_samples']):,.0f}",
             f"{float(each['class_duplicates']):,.0f}", number_words(float(each["class_largest_mode_mass"]), ".2%"),
             "no: a few images hold much" if each["class_nonuniform"] else "yes",
         ])  # fmt: skip
