@@ -190,7 +190,7 @@ class _Packer:
         return numbers[kept], Images(images.values[kept[stored]])
 
     def _uncovered(self, numbers: Index, kept: Images) -> Index:
-        """Those of the images, in their order, that duplicate none of those kept."""
+        """Images, in their order, that duplicate none of those kept."""
         covered = np.zeros(len(numbers), bool)
         stored = np.argsort(numbers)
         for start in range(0, len(numbers), self._tile_images):
