@@ -201,6 +201,8 @@ def results() -> str:
         "`results.zarr` is one xarray Dataset, which `xr.open_zarr` reads without ganlab; `xr.open_dataset(DIR, "
         'engine="ganlab")` is the same, and `xr.open_datatree(DIR, engine="ganlab")` has the images of every trial '
         "beside it. Each variable carries `units`, `long_name` and `method` as attributes. "
+        "`xr.open_zarr(PATH, chunks=None)` leaves out dask, so that `results.groupby(\"discriminator_width\")` works: "
+        "dask arrays, which are xarray's default, have no known groups. "
         "How to query them: [results in Python](../results.ipynb).", "",
         "Only what was computed is there; a number or a count that one snapshot lacks is NaN, a flag False.", "",
         "## Coordinates", "",

@@ -345,7 +345,7 @@ def measure_snapshots(
                 nearest = _nearest_real(layout, memory_bytes, map, progress, space)
             else:
                 nearest = _nearest(found, reference)
-            record = pair_record(comparisons[snapshot][0], found, nearest, each.whole)
+            record = pair_record(comparisons[snapshot][0], found, nearest, memory_bytes, each.whole)
             write_pair_record(layout, *snapshot, record)
     return damaged
 

@@ -160,7 +160,7 @@ def measure_samples(
         comparisons["real"] = Comparison(others, _run(), squared, CLOSEST, places=places[reference])
     answers = found(comparisons)
     records = {
-        name: pair_record(each, answers[name], _nearest(near if name == "real" else answers[name]))
+        name: pair_record(each, answers[name], _nearest(near if name == "real" else answers[name]), memory_bytes)
         for name, each in comparisons.items()
     }
     real_order = None if reference is None else records["real"].numbers

@@ -223,6 +223,7 @@ def settings() -> Iterator[Case]:
         ("collisions.threshold={rate: 1}", "collisions.threshold.rate: got 1", "a number above 0 and below 1"),
         ("collisions.threshold={rte: 0.1}", "collisions.threshold.rte: unknown key", "did you mean rate?"),
         ("collisions.threshold={rate: 0.1, quantile: 0.1}", "got both rate and quantile, or neither", "one of them"),
+        ("collisions.threshold=verdicts", "collisions.threshold: got verdicts", "allowed: auto, a", "ganlab review"),
         ("collisions.threshold={}", "got both rate and quantile, or neither; allowed: one of them"),
         ("collisions.confidence=95", "collisions.confidence: got 95", "below 1"),
         ("collisions.sample_sizes=[]", "collisions.sample_sizes: got []"),
