@@ -37,6 +37,11 @@ class ClusterFolder:
         return self.root / "workers"
 
     @property
+    def runs(self) -> Path:
+        """What the batch script of each run of each job has recorded of its start and end."""
+        return self.root / "runs"
+
+    @property
     def token(self) -> Path:
         """What Ray's processes show one another; readable by its owner alone."""
         return self.root / "token"
@@ -55,6 +60,11 @@ class ClusterFolder:
     def submission(self) -> Path:
         """The ids of the jobs."""
         return self.root / "submission.json"
+
+    @property
+    def replacements(self) -> Path:
+        """How often the controller has submitted workers in place of lost ones, and what SLURM last refused."""
+        return self.root / "replacements.json"
 
     @property
     def cancelled(self) -> Path:
