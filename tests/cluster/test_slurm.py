@@ -86,7 +86,7 @@ def test_shares(total: int, sizes: list[int]) -> None:
 def run_script(
     folder: Path, command: str, *, restarts: int = 0, cancelled: bool = False, refusals: int = 0, controller: bool = True
 ) -> "tuple[int, list[str], Run]":
-    """Run a job's script around a command where scontrol refuses so often; its exit code, what it asked, and its record."""
+    """Run a job's script where scontrol refuses so often: its exit code, what it asked, and its record."""
     commands = folder / "bin"
     commands.mkdir()
     for name in ("scontrol", "scancel"):  # they write down what they are asked
@@ -171,7 +171,7 @@ def test_a_controller_with_a_successor_ends_well_and_leaves_the_workers_in_the_q
 def test_every_death_has_a_name(
     folder: Path, command: str, refusals: int, cause: str, words: str, requeues: int
 ) -> None:
-    """Of each the cause, the words, and how often the script asks to be requeued; the log of an earlier run does not count."""
+    """Cause, words, and how often the script asks to be requeued; the log of an earlier run does not count."""
     _, asked, run = run_script(folder, command, refusals=refusals, controller=False)
     assert run.cause == cause
     assert words in run.words
