@@ -20,7 +20,16 @@ from cluster.interpreter import python
 from cluster.job import DONE, FAILED, HANDED_OVER, REQUEUE, TERMINATED, Job, JobEnd, fail, leave
 from cluster.ports import NoPortsError, leased_ports, listening, own_address
 from cluster.ray_node import NodeDiedError
-from cluster.rendezvous import ClusterFolder, Head, HeadState, read_head, read_workers, write_head
+from cluster.rendezvous import (
+    PASSING,
+    WAIT_FOR_DISK,
+    ClusterFolder,
+    Head,
+    HeadState,
+    read_head,
+    read_workers,
+    write_head,
+)
 from cluster.replacement import Orders, Replacements
 from cluster.scheduler import (
     RefusedError,
@@ -36,6 +45,7 @@ from cluster.site import Site
 from cluster.supervise import LONGEST_DELAY_S, Failures, Notice, Process, notices, temporary_folders
 
 POLL_S = 0.5
+DISK_S = 5.0  # between two tries while the shared disk is full, read-only or away
 LOOK_S = 5.0  # between looks at the head's ports
 OLD_WORKERS_S = 8.0  # for workers of an older generation to save their work before a new one is published
 WRONG_INPUT = 2  # the exit code of a command that would fail again in the same way
@@ -159,6 +169,12 @@ class _Controller:
                 fail(f"the controller on {self.job.node} could not go on {STARTS} times in a row; {death}")
             self._publish("starting", str(death))
             self._sleep(delay)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            log.info("%s; again in %.0f s", error, DISK_S)
+            self._end_processes()
+            self._sleep(DISK_S)
 
     def _start_head(self, ports: list[int]) -> None:
         address = own_address(interface=self.site.interface)
@@ -227,6 +243,7 @@ class _Controller:
                 "GANLAB_CLUSTER": str(self.folder),
                 "GANLAB_GENERATION": str(self.generation),
                 "TMPDIR": str(self.temporary),
+                WAIT_FOR_DISK: "1",
             }
             polite = not kept.child.required
             kept.process = Process(
@@ -336,4 +353,9 @@ class _Controller:
     def _publish(self, state: HeadState, reason: str = "") -> None:
         log.info("generation %d: %s%s", self.generation, state, f"; {reason}" if reason else "")
         head = Head(self.job.id, self.job.restart, self.generation, state, reason, host=self.job.node)
-        write_head(self.folder, replace(head, **self.addresses) if state == "running" else head)
+        while True:
+            try:
+                return write_head(self.folder, replace(head, **self.addresses) if state == "running" else head)
+            except OSError as error:
+                if error.errno not in PASSING or self.notice.wait(DISK_S):
+                    raise

@@ -4,6 +4,7 @@ Invariant: a record is replaced whole by an atomic rename after its content is o
 one, never a part. The head's record is written by the controller alone, a worker's record by that worker alone.
 """
 
+import errno
 import json
 import os
 import time
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cluster.gpus import Gpu
+
+WAIT_FOR_DISK = "GANLAB_WAIT_FOR_DISK"  # in the environment of all children: they wait for the shared disk
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE}  # errors of a shared disk that are waited for
 
 HeadState = Literal["starting", "running", "leaving", "done", "failed"]
 Record = TypeVar("Record", "Head", "WorkerState")

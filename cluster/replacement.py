@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cluster.job import fail
-from cluster.rendezvous import ClusterFolder, read_workers, write_json
+from cluster.rendezvous import PASSING, ClusterFolder, read_workers, write_json
 from cluster.runs import OF_THE_NODE, Run, bad_nodes, read_runs
 from cluster.scheduler import (
     QueuedJob,
@@ -85,6 +85,14 @@ class Replacements:
         if since < NEWS_S or (since < QUEUE_S and not self._news()):
             return
         self.looked = time.monotonic()
+        try:
+            self._look()
+        except OSError as error:  # a full disk takes no record; the jobs themselves are found by their name
+            if error.errno not in PASSING:
+                raise
+            log.info("%s", error)
+
+    def _look(self) -> None:
         submission = read_submission(self.folder)
         if submission is None:
             return

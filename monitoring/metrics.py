@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 TRIAL_STATES = ("waiting", "running", "interrupted", "completed", "stopped", "failed")
 FAILURES = ("nan", "out_of_memory", "disk", "died", "error")
 ATTEMPT_ENDS = (
-    "completed", "stopped", "failed", "error", "died", "preempted", "node_lost", "interrupted",
+    "completed", "stopped", "failed", "error", "died", "disk", "preempted", "node_lost", "interrupted",
 )  # fmt: skip
 WORKER_STATES = ("waiting", "starting", "joined", "leaving", "lost", "failed", "ended")
 JOB_STATES = ("pending", "running", "other")

@@ -4,6 +4,7 @@ Invariant: needs no process of the sweep to be alive: it is told by files, and o
 """
 
 import json
+import os
 import shlex
 from collections import Counter
 from dataclasses import asdict
@@ -27,6 +28,7 @@ from storage.watch import TrialWatch
 NOTABLE = (TrialState.FAILED, TrialState.RUNNING, TrialState.INTERRUPTED)  # listed of many trials, in this order
 ENDS = {TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED}
 DEATHS_SHOWN = 5
+FULL_BYTES = 2**20
 FEW = 12  # so many trials are listed whatever their state
 
 
@@ -52,9 +54,21 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
             console.print(line)
     else:
         console.print(f"running: {holder}" if holder else "nothing is running here now")
+    if (fault := _disk_fault(layout)) and holder is not None:
+        console.print(f"{fault}: trials wait, and go on by themselves when that has been mended")
     if layout.results.exists():
         console.print(f"results: {layout.results}   report: {layout.report}")
     _print_trials(text_console(), known.trials, rows)
+
+
+def _disk_fault(layout: SweepLayout) -> str | None:
+    """What keeps the sweep from writing its files now."""
+    found = os.statvfs(layout.root)
+    if found.f_flag & os.ST_RDONLY:
+        return f"{layout.root} can only be read now"
+    if found.f_bavail * found.f_frsize < FULL_BYTES:
+        return f"the disk of {layout.root} is full"
+    return None
 
 
 def _row(layout: SweepLayout, trial: KnownTrial, busy: bool) -> dict[str, Any]:
