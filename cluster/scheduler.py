@@ -195,6 +195,20 @@ def can_requeue(job_id: str) -> bool:
     return job.get("Requeue") != "0" and "CANCEL" not in partition.get("PreemptMode", "")
 
 
+def default_memory_mb(partition: str | None, cpus: int) -> float | None:
+    """Memory that a job of so many CPUs gets when it does not say; None: as much as there is. Raises SchedulerError."""
+    settings = config()
+    name = partition.split(",")[0] if partition else None
+    lines = ask(["scontrol", "show", "partition", "--oneliner", *filter(None, [name])]).splitlines()
+    found = [_fields(line) for line in lines]
+    own = next((each for each in found if name or each.get("Default") == "YES"), {})
+    for values in (own, settings):
+        for key, times in (("DefMemPerCPU", cpus), ("DefMemPerNode", 1)):
+            if re.match(r"\d+$", values.get(key, "")):
+                return float(values[key]) * times
+    return None
+
+
 def keep_off(job_ids: Iterable[str], nodes: Iterable[str]) -> None:
     """Keep waiting jobs from starting on some nodes, in place of those named before. Raises SchedulerError."""
     ask(["scontrol", "update", f"JobId={','.join(job_ids)}", f"ExcNodeList={','.join(sorted(nodes))}"])

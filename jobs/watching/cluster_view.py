@@ -29,15 +29,26 @@ class ClusterView:
         self._jobs: list[QueuedJob] | None = None
         self._queue_failed = False
         self._head: dict[str, Any] = {}
+        self._submission: dict[str, Any] = {}
         self._address = ""
         self._workers: list[dict[str, Any]] = []
 
     @property
     def active(self) -> bool:
-        """A controller works on the sweep: its record says so, and SLURM, where it could be asked, knows its job."""
+        """A controller works on the sweep: its record says so, and SLURM, where it could be asked, knows its job.
+
+        Where SLURM could not be asked, the record that the job's script leaves at its end is believed.
+        """
         if self._head.get("state") not in ("starting", "running", "leaving"):
             return False
-        return self._jobs is None or any(job.id == self._head.get("job_id") for job in self._jobs)
+        if self._jobs is not None:
+            named = {self._head.get("job_id"), *(self._submission.get(key) for key in ("controller", "successor"))}
+            return any(job.id in named for job in self._jobs)
+        run = self._folder.runs / f"{self._head.get('job_id')}.{self._head.get('restart')}"
+        try:
+            return "ended=" not in run.read_text()
+        except OSError:
+            return True
 
     @property
     def name(self) -> str:
@@ -64,10 +75,11 @@ class ClusterView:
         except OSError:
             paths = []
         self._workers = [record for path in paths if (record := read_json(path)) is not None]
+        self._submission = read_json(self._folder.submission) or {}
+        self._ask_queue()
 
     def look(self, new: Snapshot, now: float) -> None:
         """Fill in everything about the cluster."""
-        self._ask_queue()
         for worker in self._workers:
             new.add("ganlab_workers", 1, self._state(worker, now))
         for job in self._jobs or ():

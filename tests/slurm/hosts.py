@@ -74,10 +74,11 @@ KillWait=5
 MinJobAge=20
 SlurmdTimeout=30
 MaxArraySize={max_array_size}
-# Jobs of the partition `urgent` take hosts from jobs of `gpu`, which are told so, have 15 s, and are requeued.
+# Jobs of the partition `urgent` take hosts from jobs of `gpu`, which are told so unless `silent`, have 15 s, and are
+# requeued.
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-SlurmctldParameters=preempt_send_user_signal
+{preemption}
 SchedulerParameters=sched_interval=5,batch_sched_delay=1
 NodeName=n1 NodeAddr={subnet}.11 CPUs={cpus} RealMemory=8000 Gres=gpu:{gpus} Feature=fast
 NodeName=n2 NodeAddr={subnet}.12 CPUs={cpus} RealMemory=8000 Gres=gpu:{gpus} Feature=fast
@@ -220,8 +221,9 @@ class Hosts:
     # Start and stop --------------------------------------------------------------------------------------------------
 
     def start(
-        self, accounting: bool = False, max_array_size: int = 4, cred_expire: int = 5, memory_limits: bool = False
-    ) -> None:
+        self, accounting: bool = False, max_array_size: int = 4, cred_expire: int = 5, memory_limits: bool = False,
+        silent: bool = False,
+    ) -> None:  # fmt: skip
         """Bring everything up; the caller's death ends it.
 
         Parameters
@@ -234,6 +236,8 @@ class Hosts:
             Seconds until a requeued job may start again; SLURM's default is 120.
         memory_limits
             Whether jobs that use more memory than they asked for are killed.
+        silent
+            Whether preempted jobs hear nothing before SIGTERM.
 
         Raises
         ------
@@ -246,7 +250,7 @@ class Hosts:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o755)
         self.subnet = _free_subnet()
-        self._write_configuration(accounting, max_array_size, cred_expire, memory_limits)
+        self._write_configuration(accounting, max_array_size, cred_expire, memory_limits, silent)
         services = [_munged(self.root), f"{_quote(which('slurmctld'))} -D &"]
         if accounting:
             services[1:1] = [
@@ -270,7 +274,7 @@ class Hosts:
             shutil.rmtree(self.root / name, ignore_errors=True)
 
     def _write_configuration(
-        self, accounting: bool, max_array_size: int, cred_expire: int, memory_limits: bool
+        self, accounting: bool, max_array_size: int, cred_expire: int, memory_limits: bool, silent: bool
     ) -> None:
         conf = self.root / "conf"
         (conf / "munge.key").write_bytes(os.urandom(128))
@@ -284,6 +288,7 @@ class Hosts:
             gpus=GPUS_PER_HOST, max_array_size=max_array_size,
             accounting="accounting_storage/slurmdbd" if accounting else "accounting_storage/none",
             cred_expire=cred_expire, memory=MEMORY_LIMITS if memory_limits else "JobAcctGatherType=jobacct_gather/none",
+            preemption="" if silent else "SlurmctldParameters=preempt_send_user_signal",
         )  # fmt: skip
         (conf / "job_submit.lua").write_text(JOB_SUBMIT_LUA)
         if accounting:

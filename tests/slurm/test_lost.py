@@ -4,6 +4,7 @@ import random
 import re
 import shlex
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,10 +30,20 @@ def preempt_worker(sweep: Submitted, draw: random.Random) -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
+    """A SLURM that says nothing before it preempts: jobs of its partition `fickle` are gone within seconds."""
+    if obstacle := missing_packages():
+        pytest.skip(obstacle)
+    with running(tmp_path_factory.mktemp("silent"), silent=True) as hosts:
+        yield Login(hosts, hosts.shared)
+
+
 def test_workers_that_are_preempted_again_and_again_without_a_word(
-    login: Login, undisturbed: Path, moments: random.Random
+    silent: Login, undisturbed: Path, moments: random.Random
 ) -> None:
     """Preemption cancels them: SLURM never brings them back, and the sweep finishes by itself all the same."""
+    login = silent
     login.hosts.slurm("sdiag", "-r")
     sweep = login.submit("fickle", STEADY, partition="fickle", controller={**SITE["controller"], "partition": "gpu"})
     sweep.wait_until_training()
@@ -55,8 +66,9 @@ def test_workers_that_are_preempted_again_and_again_without_a_word(
     assert_same(sweep.out, undisturbed)
 
 
-def test_a_controller_that_is_preempted_without_a_word_has_a_successor(login: Login, undisturbed: Path) -> None:
-    sweep = login.submit("fickle", STEADY, controller={**SITE["controller"], "partition": "fickle"})
+def test_a_controller_that_is_preempted_without_a_word_has_a_successor(silent: Login, undisturbed: Path) -> None:
+    login = silent
+    sweep = login.submit("taken", STEADY, controller={**SITE["controller"], "partition": "fickle"})
     sweep.wait_until_training()
     first, host = sweep.controller, sweep.controller_host()
     assert sweep.read("submission.json")["successor"], "its partition cancels what it preempts"
