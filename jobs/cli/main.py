@@ -245,14 +245,13 @@ def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | Non
     from jobs.console.progress import loading, stderr_console
 
     with loading():
-        from jobs.cli.submit import load_site, submit_sweep, warnings
+        from jobs.cli.submit import load_site, submit_sweep, unused_gpus
         from jobs.spec.sweep import load_spec
 
     spec = load_spec(sweep, overrides)
     layout = _folder_of(spec, out)
-    for warning in warnings(spec, load_site(cluster), cluster):
-        _note(warning)
     submission = submit_sweep(spec, cluster, layout, stderr_console())
+    _note(unused_gpus(spec, load_site(cluster), cluster))
     if as_json:
         click.echo(json.dumps({"folder": str(layout.root), **asdict(submission)}, indent=2))
         return

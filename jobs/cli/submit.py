@@ -77,14 +77,6 @@ def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
         )
 
 
-def warnings(spec: "Spec", site: Site, site_path: str | Path) -> list[str]:
-    """What to say before the jobs are queued, though nothing of it is refused."""
-    from cluster.checks import tiny_memory
-
-    memory = tiny_memory(site)
-    return [*filter(None, [unused_gpus(spec, site, site_path), memory and f"{site_path}: {memory}"])]
-
-
 def unused_gpus(spec: "Spec", site: Site, site_path: str | Path) -> str | None:
     """What to say when every worker would hold GPUs that no trial asks for."""
     if spec.resources.gpus_per_trial or not site.gpus_per_node:
@@ -100,7 +92,7 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
     SpecError, SweepBusyError, cluster.scheduler.RefusedError
         What to change; nothing is queued.
     """
-    from cluster.checks import check_shared, check_site
+    from cluster.checks import check_shared, check_site, tiny_memory
     from cluster.scheduler import RefusedError
     from jobs.training.preflight import check_place
 
@@ -108,6 +100,8 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
     check_fits(spec, site, site_path)
     check_place(spec, layout)
     check_site(site)
+    if (memory := tiny_memory(site)) is not None:
+        console.print(f"{site_path}: {memory}")
     from cluster.slurm import submit  # late: a refusal takes no seconds
     from jobs.cli.pipeline import check_folder, check_memory, prepare_folder
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.gpus import Gpu, gpu_use
 from cluster.rendezvous import ClusterFolder, read_json
+from cluster.runs import bad_nodes, deaths, read_runs
 from cluster.scheduler import QueuedJob, SchedulerError, queue, read_submission
 from monitoring.metrics import WORKER_STATES, Snapshot
 from monitoring.targets import Target
@@ -23,7 +24,7 @@ class ClusterView:
     """Reads the records of one sweep's cluster; a sweep on one machine has none."""
 
     def __init__(self, layout: SweepLayout, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._folder = ClusterFolder(layout.cluster)
+        self._folder, self._logs = ClusterFolder(layout.cluster), layout.logs
         self._monotonic = monotonic
         self._queue_due = 0.0
         self._jobs: list[QueuedJob] | None = None
@@ -85,6 +86,7 @@ class ClusterView:
         for job in self._jobs or ():
             state = job.state.lower()
             new.add("ganlab_slurm_jobs", job.count, state if state in ("pending", "running") else "other")
+        self._look_at_deaths(new)
         waits = [now - job.submitted for job in self._jobs or () if job.state == "PENDING"]
         new.set("ganlab_queue_wait_seconds", max(0.0, *waits) if waits else 0)
         new.set("ganlab_exporter_problems", self._queue_failed, "no_scheduler")
@@ -100,6 +102,14 @@ class ClusterView:
             for job, field in (("ray", "metrics"), ("dask", "dask_metrics"))
             if record.get(field)
         ]
+
+    def _look_at_deaths(self, new: Snapshot) -> None:
+        running = None if self._jobs is None else {job.id for job in self._jobs}
+        runs = read_runs(self._folder.root, self._logs, running)
+        for run in deaths(runs):
+            new.add("ganlab_job_deaths_total", 1, run.cause)
+        controllers = {self._submission.get("controller", ""), *self._submission.get("controllers", ())}
+        new.set("ganlab_nodes_left_out", len(bad_nodes(runs, controllers)))
 
     def _look_at_gpus(self, new: Snapshot, now: float) -> None:
         nodes: dict[str, list[Gpu]] = {}
