@@ -116,7 +116,7 @@ mount -t tmpfs -o mode=1777 tmpfs "$HOST_TMP"
 for shared in $HOST_SHARED; do
     if [ "${shared#/tmp/}" != "$shared" ]; then
         mkdir -p "$HOST_TMP/${shared#/tmp/}"
-        mount --bind "$shared" "$HOST_TMP/${shared#/tmp/}"
+        mount --rbind "$shared" "$HOST_TMP/${shared#/tmp/}"
     fi
 done
 mount --rbind "$HOST_TMP" /tmp

@@ -1,8 +1,10 @@
 """Jobs that do not come back by themselves: they are replaced, every death has a name, and the answers stay the same."""
 
+import contextlib
 import random
 import re
 import shlex
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -171,3 +173,42 @@ def test_jobs_that_are_killed_for_memory_are_named(tmp_path_factory: pytest.Temp
         assert re.search(r"job \d+\S* on n\d killed for memory", said), said
         assert login.ganlab("cancel", sweep.out).returncode == 0
         sweep.wait_until_gone(60)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Login]:
+    """Hosts whose shared file system is a small one of its own, which can be filled."""
+    if obstacle := missing_packages():
+        pytest.skip(obstacle)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300m", "none", shared], check=True)
+    try:
+        with running(tmp_path) as hosts:
+            yield Login(hosts, shared)
+    finally:
+        subprocess.run(["umount", "--lazy", shared], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """Take every byte that is left; the file that has them."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(2**16))
+    return filler
+
+
+def test_trials_wait_while_the_shared_disk_is_full(small_disk: Login, undisturbed: Path) -> None:
+    """No trial fails, nothing has to be started again, and the end is that of an undisturbed sweep."""
+    login = small_disk
+    sweep = login.submit("steady", STEADY)
+    sweep.wait_until_training()
+    filler = fill(login.folder)
+    time.sleep(20)
+    assert "is full: trials wait" in status(login, sweep)
+    assert "failed" not in sweep.states()
+    filler.unlink()
+    sweep.wait_until_done()
+    assert sweep.states() == ["completed"] * 12
+    assert_same(sweep.out, undisturbed)
