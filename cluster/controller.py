@@ -31,12 +31,12 @@ from cluster.rendezvous import (
     write_head,
 )
 from cluster.replacement import Orders, Replacements
+from cluster.runs import read_run
 from cluster.scheduler import (
     RefusedError,
     SchedulerError,
     ask,
     can_requeue,
-    job_fields,
     queue,
     read_submission,
     write_submission,
@@ -307,7 +307,8 @@ class _Controller:
         if self.orders is None or submission is None or ClusterFolder(self.folder).cancelled.exists():
             return False
         try:
-            if not asked and job_fields(self.job.id).get("JobState") == "CANCELLED":
+            run = read_run(self.folder, self.job.logs, self.job.id, self.job.restart)
+            if not asked and run is not None and run.cause == "cancelled":  # by hand: SLURM says so in the job's log
                 return False
             if not submission.successor:
                 successor = self.orders.successor(submission.name)

@@ -136,7 +136,8 @@ def read_runs(folder: Path, logs: Path, running: Collection[str] | None = None) 
     """
     runs: dict[str, list[Run]] = {}
     for path in ClusterFolder(folder).runs.glob("*.*"):
-        if (run := _read(path, logs)) is not None:
+        job_id, _, restart = path.name.rpartition(".")
+        if restart.isdigit() and (run := read_run(folder, logs, job_id, int(restart))) is not None:
             runs.setdefault(run.job_id, []).append(run)
     ended = []
     for job_id, those in runs.items():
@@ -164,17 +165,16 @@ def bad_nodes(runs: Iterable[Run], controllers: Collection[str]) -> dict[str, Ru
     return {run.node: run for run in runs if run.cause in OF_THE_NODE and run.job_id not in controllers}
 
 
-def _read(path: Path, logs: Path) -> Run | None:
-    """Return the run that a script has recorded; the last value of a key counts."""
-    job_id, _, restart = path.name.rpartition(".")
+def read_run(folder: Path, logs: Path, job_id: str, restart: int) -> Run | None:
+    """Return a run as its script has recorded it, ended or not; None without a record. The last value of a key counts."""
     try:
-        lines = path.read_text(errors="replace").splitlines()
+        lines = (ClusterFolder(folder).runs / f"{job_id}.{restart}").read_text(errors="replace").splitlines()
     except OSError:
         return None
     values = dict(line.partition("=")[::2] for line in lines)
     try:
         return Run(
-            job_id, int(restart), values.get("node", "?"), float(values.get("began") or time.time()),
+            job_id, restart, values.get("node", "?"), float(values.get("began") or time.time()),
             float(values["ended"]) if values.get("ended") else None, int(values["code"]) if values.get("code") else None,
             values.get("requeue", ""), logs / f"{job_id}_0_log.out", int(values.get("from") or 0),
         )  # fmt: skip

@@ -183,14 +183,9 @@ def config() -> dict[str, str]:
     return {name.strip(): value.strip() for name, value in pairs}
 
 
-def job_fields(job_id: str) -> dict[str, str]:
-    """What SLURM says of one job, by one call of scontrol. Raises SchedulerError."""
-    return _fields(ask(["scontrol", "show", "job", "--oneliner", job_id]))
-
-
 def can_requeue(job_id: str) -> bool:
     """Whether a job comes back by itself from a lost node or a preemption. Raises SchedulerError."""
-    job = job_fields(job_id)
+    job = _fields(ask(["scontrol", "show", "job", "--oneliner", job_id]))
     partition = _fields(ask(["scontrol", "show", "partition", "--oneliner", job.get("Partition", "")]))
     return job.get("Requeue") != "0" and "CANCEL" not in partition.get("PreemptMode", "")
 

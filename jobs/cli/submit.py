@@ -100,8 +100,8 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
     check_fits(spec, site, site_path)
     check_place(spec, layout)
     check_site(site)
-    if (memory := tiny_memory(site)) is not None:
-        console.print(f"{site_path}: {memory}")
+    if (warning := tiny_memory(site)) is not None:
+        console.print(f"{site_path}: {warning}")
     from cluster.slurm import submit  # late: a refusal takes no seconds
     from jobs.cli.pipeline import check_folder, check_memory, prepare_folder
 
