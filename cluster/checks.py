@@ -86,7 +86,12 @@ def tiny_memory(site: Site) -> str | None:
     """What to say when SLURM would give a job of ours less memory than its processes need before they do anything."""
     for key, own, cpus, partition in (
         ("mem_gb", site.mem_gb, site.cpus_per_node, site.partition),
-        ("controller.mem_gb", site.controller.mem_gb, site.controller.cpus, site.controller.partition or site.partition),
+        (
+            "controller.mem_gb",
+            site.controller.mem_gb,
+            site.controller.cpus,
+            site.controller.partition or site.partition,
+        ),
     ):
         given_mb = None if own is None else own * 1024
         if given_mb is None:

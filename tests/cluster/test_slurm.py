@@ -84,7 +84,13 @@ def test_shares(total: int, sizes: list[int]) -> None:
 
 
 def run_script(
-    folder: Path, command: str, *, restarts: int = 0, cancelled: bool = False, refusals: int = 0, controller: bool = True
+    folder: Path,
+    command: str,
+    *,
+    restarts: int = 0,
+    cancelled: bool = False,
+    refusals: int = 0,
+    controller: bool = True,
 ) -> "tuple[int, list[str], Run]":
     """Run a job's script where scontrol refuses so often: its exit code, what it asked, and its record."""
     commands = folder / "bin"

@@ -44,10 +44,10 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
 def test_workers_that_are_preempted_again_and_again_without_a_word(
     silent: Login, undisturbed: Path, moments: random.Random
 ) -> None:
-    """Preemption cancels them: SLURM never brings them back, and the sweep finishes by itself all the same."""
+    """Nothing may requeue them: SLURM never brings them back, and the sweep finishes by itself all the same."""
     login = silent
     login.hosts.slurm("sdiag", "-r")
-    sweep = login.submit("fickle", STEADY, partition="fickle", controller={**SITE["controller"], "partition": "gpu"})
+    sweep = login.submit("again", STEADY, partition="once", controller={**SITE["controller"], "partition": "gpu"})
     sweep.wait_until_training()
     first = sweep.read("submission.json")["workers"]
     struck = 0
