@@ -120,7 +120,7 @@ def remove_semaphores(folder: Path = Path("/dev/shm")) -> None:
 
 
 def _tidies(pid: int) -> bool:
-    """Whether this is Python's own helper, which removes the semaphores of processes that have been killed, and ends."""
+    """True for Python's resource tracker, which removes the semaphores of killed processes and then ends."""
     try:
         return b"multiprocessing.resource_tracker" in Path("/proc", str(pid), "cmdline").read_bytes()
     except OSError:

@@ -41,7 +41,7 @@ from cluster.worker import run_worker
 
 @dataclass(frozen=True)
 class Jobs:
-    """What the jobs of one sweep need.
+    """Settings shared by the jobs of one sweep.
 
     Attributes
     ----------
