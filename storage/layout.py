@@ -56,6 +56,11 @@ class TrialLayout:
         """Every start of the trial, and how it ended: one line each."""
         return self.root / "attempts.jsonl"
 
+    @property
+    def leases(self) -> Path:
+        """The folder of claims: the one with the highest number says which process works on the trial."""
+        return self.root / "lease"
+
     def shard(self, index: int, axes: int = 4) -> Path:
         """Return the file of shard number `index`: the name that Zarr gives it in the array of images, or of points."""
         return shard_file(self.samples, index, axes)

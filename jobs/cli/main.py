@@ -272,6 +272,9 @@ def cancel(folder: Path, as_json: bool) -> None:
         click.echo(f"no job of {folder} was left to cancel ({_jobs(jobs)})")
     else:
         click.echo(f"cancelled {_jobs(jobs)}")
+    if before.unknown:
+        _note(f"{before.unknown}; jobs that run end by themselves within a minute, because {folder}/cluster says so; "
+              "when SLURM answers again, the same command takes those that wait out of the queue")  # fmt: skip
 
 
 @main.command()

@@ -248,6 +248,15 @@ CLUSTER = Board(
                 "Longest wait in the queue", "How long has the job that waits longest been waiting?",
                 {"wait": "max(ganlab_queue_wait_seconds{@})"}, unit="s", width=8, alert="GanlabQueueWait",
             ),
+            Panel(
+                "Deaths of jobs", "What ends jobs that nobody had ended?",
+                {"{{cause}}": "sum by (cause) (ganlab_job_deaths_total{@})"}, kind="stack", width=16,
+                alert="GanlabJobsDie",
+            ),
+            Panel(
+                "Nodes left out", "On how many nodes did a worker fail by itself?",
+                {"nodes": "max(ganlab_nodes_left_out{@})"}, kind="stat", width=8, alert="GanlabJobsDie",
+            ),
         ),
         "Do they work?": (
             Panel(
