@@ -25,7 +25,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ganlab.data.datasets import Cifar10Settings, DigitsSettings, FashionMnistSettings, ImagesSettings, load
+from ganlab.data.datasets.cifar10 import Cifar10Settings
+from ganlab.data.datasets.digits import DigitsSettings
+from ganlab.data.datasets.fashion_mnist import FashionMnistSettings
+from ganlab.data.datasets.images import ImagesSettings
 from ganlab.pairs.closest import nearest
 from ganlab.quality.detail import DetailBasis
 from ganlab.quality.fidelity import real_neighbours
@@ -137,7 +140,7 @@ class Halves:
 
 def halves_of_digits(seed: int) -> Halves:
     """The digits in two random halves."""
-    images = load(DigitsSettings()).images
+    images = DigitsSettings().load().images
     training, held_out = np.split(np.random.default_rng(seed).permutation(len(images)), [len(images) // 2])
     return Halves("digits", images[training], images[held_out])
 
@@ -146,15 +149,15 @@ def data_sets(folder: Path | None) -> Iterator[Halves]:
     """The data sets that are at hand."""
     yield halves_of_digits(0)
     try:
-        training, test = (load(FashionMnistSettings(split=split)).images for split in ("train", "test"))
+        training, test = (FashionMnistSettings(split=split).load().images for split in ("train", "test"))
         yield Halves("Fashion-MNIST", training[:TRAINING], test[:HELD_OUT])
     except (OSError, ValueError):
         print("Fashion-MNIST is not installed")
     if folder is not None and (cifar := folder / "cifar-10-batches-bin").is_dir():
-        training, test = (load(Cifar10Settings(path=cifar, split=split)).images for split in ("train", "test"))
+        training, test = (Cifar10Settings(path=cifar, split=split).load().images for split in ("train", "test"))
         yield Halves("CIFAR-10", training[:TRAINING], test[:HELD_OUT])
     if folder is not None and (faces := folder / "faces").is_dir():
-        images = load(ImagesSettings(path=faces, resolution=64, channels=1)).images
+        images = ImagesSettings(path=faces, resolution=64, channels=1).load().images
         order = np.random.default_rng(0).permutation(len(images))
         yield Halves("faces", images[order[:TRAINING]], images[order[TRAINING:][:HELD_OUT]])
 
