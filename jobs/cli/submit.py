@@ -113,7 +113,7 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
     try:
         with sweep_lock(layout, f"ganlab submit {spec.source}"):
             check_shared(site, layout.cluster)
-            prepare_folder(spec, layout, dataset)
+            prepare_folder(spec, layout, dataset, console)
             layout.trained.unlink(missing_ok=True)
             write_bytes(layout.site, yaml.safe_dump(site.model_dump(mode="json"), sort_keys=False).encode())
             copy_code(layout)

@@ -70,8 +70,8 @@ GLANCE = Board(
         ),
         "What has it found so far?": (
             Panel(
-                "Distinct images",
-                "How many distinct images can these models make: the least, and the median over trials?",
+                "Effective number",
+                "How often do the models repeat images? So many equally likely ones (order 2) would: least and median.",
                 {"least": 'min(ganlab_support_size{quantile="0", @})',
                  "median": 'max(ganlab_support_size{quantile="0.5", @})'},
                 kind="stat", width=8, height=5, empty="nothing measured yet",
@@ -216,7 +216,7 @@ SAMPLES = Board(
         ),
         "What do they say?": (
             Panel(
-                "Distinct images over trials", "How do the trials differ? (least, quartiles, most)",
+                "Effective number over trials", "How do the trials differ? (order 2; least, quartiles, most)",
                 {"{{quantile}}": "max by (quantile) (ganlab_support_size{@})"}, width=8, empty="nothing measured yet",
             ),
             Panel(
