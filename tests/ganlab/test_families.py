@@ -24,6 +24,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "known-support": {"pool": 20},
     "mix": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "components": 2},
     "pacgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "packing": 3},
+    "r3gan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
     "stacked": {"latent_dim": 4, "upper_latent_dim": 3, "generator_width": 4, "discriminator_width": 4, "upper_width": 8,
                 "classes": 3, "features": 16, "classifier_steps": 6, "joint_after": 8},
     "vae": {"latent_dim": 4, "generator_width": 4},
@@ -109,6 +110,7 @@ FORWARD: dict[str, dict[str, Any]] = {
     "infogan": {"generator": ([(9,)], ITEM), "discriminator": ([ITEM], (6,))},
     "mix": {"generator.components.1": ([(4,)], ITEM), "discriminator.components.1": ([ITEM], ())},
     "pacgan": {"generator": ([(4,)], ITEM), "discriminator": ([(9, -1, -1)], ())},
+    "r3gan": DCGAN,
     "stacked": {"classifier.features": ([ITEM], (16,)), "classifier.head": ([(16,)], (3,)),
                 "upper_generator": ([(3,), (3,)], (16,)), "generator": ([(16,), (4,)], ITEM),
                 "upper_discriminator": ([(16,)], (6,)), "discriminator": ([ITEM], (7,))},
@@ -118,21 +120,28 @@ FORWARD: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("refine", [False, True])
-@pytest.mark.parametrize("resolution", [16, 32, 64])
-@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"known-support", "gmm"}))
-def test_networks_take_and_give_their_shapes_at_every_resolution(name: str, resolution: int, refine: bool) -> None:
+NETWORKS = sorted(set(FAMILIES) - {"known-support", "gmm"})
+REFINED = [name for name in NETWORKS if "refine" in FAMILIES[name].Settings.model_fields]
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 32, 64, 128])
+@pytest.mark.parametrize(
+    ("name", "changes"), [*((name, {}) for name in NETWORKS), *((name, {"refine": True}) for name in REFINED)]
+)
+def test_networks_take_and_give_their_shapes_at_every_resolution(
+    name: str, resolution: int, changes: dict[str, Any]
+) -> None:
     def sized(shape: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(resolution if size == -1 else size for size in shape)
 
-    networks = make(name, sized(ITEM), "meta", refine=refine).networks
+    networks = make(name, sized(ITEM), "meta", **changes).networks
     assert networks.keys() == {path.split(".")[0] for path in FORWARD[name]}
     for path, (inputs, output) in FORWARD[name].items():
         given = networks.get_submodule(path)(*(torch.empty(5, *sized(shape), device="meta") for shape in inputs))
         assert given.shape == (5, *sized(output)), path
 
 
-@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"known-support", "gmm"}))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_samples_have_the_shape_of_the_data(name: str) -> None:
     drawn = draw(make(name, (3, 16, 16)), 5, np.random.default_rng(0))
     assert drawn.images.shape == (5, 3, 16, 16)

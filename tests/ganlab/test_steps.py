@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from ganlab.models.families import FAMILIES
+from ganlab.models.families import FAMILIES, dcgan, r3gan
 from ganlab.models.train import TrainSettings
 
 SEED, COUNT, LATENT = 5, 6, 3
@@ -100,6 +100,78 @@ def test_dcgan(loss: str) -> None:
     by_loss = {"non-saturating": -said.sigmoid().log().mean(), "log": (1 - said.sigmoid()).log().mean()}
     assert_descends(on_generator, by_loss.get(loss, -said.mean()), "generator")
     assert_reports(losses, generator_loss=on_generator.loss, discriminator_loss=on_discriminator[-1].loss)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
+def test_r3gan(shape: tuple[int, ...]) -> None:
+    """Huang et al. 2024, equation 2: E f(D(G(z)) − D(x)), in pairs, with R1 and R2 of section 2, γ/2 times E‖∇D‖²."""
+    family = make("r3gan", shape, **SMALL, gradient_penalty=3.0)
+    for network in family.networks.values():  # zero-initialised layers would hide what is behind them
+        for number, parameter in enumerate(network.parameters()):
+            nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(number))
+    real = torch.randn(COUNT, *shape, generator=torch.Generator().manual_seed(0))
+    (on_discriminator, on_generator), losses = descents(family, real.clone())
+    draws = np.random.default_rng(SEED)
+    judge = on_discriminator.networks["discriminator"]
+    fake = on_discriminator.networks["generator"](normal(draws)).detach()
+    apart = judge(real) - judge(fake)
+    slopes = [
+        torch.autograd.grad(judge(each).sum(), each, create_graph=True)[0].square().sum()
+        for each in (real.clone().requires_grad_(), fake.clone().requires_grad_())
+    ]
+    game = -apart.sigmoid().log().mean()
+    penalty = sum(slopes) / (2 * COUNT)
+    assert_descends(on_discriminator, game + 3 * penalty, "discriminator")
+    judge = on_generator.networks["discriminator"]
+    apart = judge(on_generator.networks["generator"](normal(draws))) - judge(real)
+    assert_descends(on_generator, -apart.sigmoid().log().mean(), "generator")
+    assert_reports(
+        losses, generator_loss=on_generator.loss, discriminator_loss=game.detach(), gradient_penalty=penalty.detach()
+    )
+
+
+@pytest.mark.parametrize("name", ["wgan-gp", "r3gan"])
+def test_second_order_gradients_are_finite_differences(name: str) -> None:
+    """The gradient of a penalty on the discriminator's gradient, by central differences along random directions.
+
+    In 64 bits and with smooth units in place of leaky ReLUs, whose second derivative is not defined everywhere.
+    """
+    judge = make(name, (1, 8, 8), **SMALL).discriminator.double()
+    places = [(parent, key) for parent in judge.modules() for key, child in parent.named_children()
+              if isinstance(child, nn.LeakyReLU | r3gan.Activation)]  # fmt: skip
+    assert places
+    for parent, key in places:
+        setattr(parent, key, nn.Softplus())
+    draws = torch.Generator().manual_seed(3)
+    parameters = list(judge.parameters())
+    for parameter in parameters:
+        nn.init.normal_(parameter, std=0.5, generator=draws)
+    real, fake = torch.randn(2, COUNT, 1, 8, 8, dtype=torch.float64, generator=draws)
+    share = torch.rand(COUNT, 1, 1, 1, dtype=torch.float64, generator=draws)
+
+    def penalty() -> Tensor:
+        if name == "wgan-gp":
+            return dcgan.gradient_penalty(judge, real, fake, share)
+        items = real.clone().requires_grad_()
+        return r3gan.zero_centred_penalty(judge(items), items)
+
+    # The penalties round to 32 bits; a difference must be taken without that.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "float", lambda tensor: tensor)
+        gradients = torch.autograd.grad(penalty(), parameters, allow_unused=True)
+        for _ in range(3):
+            direction = [torch.randn(p.shape, dtype=p.dtype, generator=draws) for p in parameters]
+            slope = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True) if g is not None)
+            ends = []
+            for step in (1e-5, -1e-5):
+                with torch.no_grad():
+                    for parameter, along in zip(parameters, direction, strict=True):
+                        parameter.add_(along, alpha=step)
+                ends.append(float(penalty().detach()))
+                with torch.no_grad():
+                    for parameter, along in zip(parameters, direction, strict=True):
+                        parameter.sub_(along, alpha=step)
+            assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["ali", "bigan"])
@@ -274,6 +346,7 @@ ADAM, RMSPROP = torch.optim.Adam, torch.optim.RMSprop
         ("wgan", {}, RMSPROP, 5e-5, None, 5),
         ("wgan-gp", {}, ADAM, 1e-4, (0.0, 0.9), 5),
         ("pacgan", {}, ADAM, 2e-4, (0.5, 0.999), 1),
+        ("r3gan", {}, ADAM, 2e-4, (0.0, 0.99), None),
         ("ali", {}, ADAM, 1e-4, (0.5, 0.999), None),
         ("bigan", {}, ADAM, 1e-4, (0.5, 0.999), None),
         ("stacked", {}, ADAM, 1e-4, (0.5, 0.999), None),

@@ -17,6 +17,7 @@ from ganlab.models.families.infogan import InfoGAN
 from ganlab.models.families.known_support import KnownSupport
 from ganlab.models.families.mix import Mix
 from ganlab.models.families.pacgan import PacGAN
+from ganlab.models.families.r3gan import R3GAN
 from ganlab.models.families.stacked import Stacked
 from ganlab.models.families.vae import VAE
 from ganlab.models.families.wgan import WGAN
@@ -31,6 +32,7 @@ FAMILIES: dict[str, type[Family]] = {
     "known-support": KnownSupport,
     "mix": Mix,
     "pacgan": PacGAN,
+    "r3gan": R3GAN,
     "stacked": Stacked,
     "vae": VAE,
     "wgan": WGAN,
