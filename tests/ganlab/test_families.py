@@ -19,6 +19,8 @@ SMALL: dict[str, dict[str, Any]] = {
     "ali": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "code_width": 8},
     "bigan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "code_width": 8},
     "dcgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
+    "diffusion": {"generator_width": 4, "sampling_steps": 3, "sampler": "ancestral"},
+    "flow": {"generator_width": 4, "sampling_steps": 3},
     "gmm": {"components": 3},
     "infogan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "categories": 3},
     "known-support": {"pool": 20},
@@ -107,6 +109,8 @@ FORWARD: dict[str, dict[str, Any]] = {
     "ali": {**PAIRS, "encoder": ([ITEM], (8,))},
     "bigan": {**PAIRS, "encoder": ([ITEM], (4,))},
     "dcgan": DCGAN,
+    "diffusion": {"generator": ([ITEM, ()], ITEM)},
+    "flow": {"generator": ([ITEM, ()], ITEM)},
     "infogan": {"generator": ([(9,)], ITEM), "discriminator": ([ITEM], (6,))},
     "mix": {"generator.components.1": ([(4,)], ITEM), "discriminator.components.1": ([ITEM], ())},
     "pacgan": {"generator": ([(4,)], ITEM), "discriminator": ([(9, -1, -1)], ())},
@@ -150,6 +154,23 @@ def test_samples_have_the_shape_of_the_data(name: str) -> None:
         points = draw(make(name, (2,)), 5, np.random.default_rng(0)).images
         assert points.shape == (5, 2)
         assert points.dtype == np.float32
+
+
+@pytest.mark.parametrize("name", ["diffusion", "flow", "r3gan"])
+def test_an_image_is_a_function_of_its_own_noise(name: str) -> None:
+    """Each image alone, by a network whose every weight counts, is the one it was among others."""
+    changes = {"sampler": "ddim"} if name == "diffusion" else {}
+    family = make(name, (3, 16, 16), **changes)
+    for number, parameter in enumerate(family.averages["generator"].network.parameters()):
+        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(number))
+    together = family.sample(4, np.random.default_rng(0)).images
+    size = 4 if name == "r3gan" else 3 * 16 * 16
+    noise = np.random.default_rng(0)
+    for image in together:
+        alone = noise.standard_normal((1, size), dtype=np.float32)
+        given = type("Given", (), {"standard_normal": lambda *_, alone=alone, **__: alone})()
+        np.testing.assert_allclose(family.sample(1, given).images[0].astype(int), image, atol=1)  # rounding
+    assert len(np.unique(together, axis=0)) == 4
 
 
 def test_families_refuse_data_that_they_cannot_learn_from() -> None:

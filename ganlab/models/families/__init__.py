@@ -11,6 +11,8 @@ from ganlab.models.families.ali import ALI
 from ganlab.models.families.base import Drawn, Family
 from ganlab.models.families.bigan import BiGAN
 from ganlab.models.families.dcgan import DCGAN
+from ganlab.models.families.diffusion import Diffusion
+from ganlab.models.families.flow import Flow
 from ganlab.models.families.gmm import GMM
 from ganlab.models.families.imported import PREFIX, Imported, ImportedSettings, imported_family, settings_of_subclass
 from ganlab.models.families.infogan import InfoGAN
@@ -27,6 +29,8 @@ FAMILIES: dict[str, type[Family]] = {
     "ali": ALI,
     "bigan": BiGAN,
     "dcgan": DCGAN,
+    "diffusion": Diffusion,
+    "flow": Flow,
     "gmm": GMM,
     "infogan": InfoGAN,
     "known-support": KnownSupport,
