@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from ganlab.models.families.ali import ALI
 from ganlab.models.families.base import Drawn, Family
 from ganlab.models.families.bigan import BiGAN
+from ganlab.models.families.checkpoint import Checkpoint
 from ganlab.models.families.dcgan import DCGAN
 from ganlab.models.families.diffusion import Diffusion
 from ganlab.models.families.flow import Flow
@@ -28,6 +29,7 @@ from ganlab.models.families.wgan_gp import WGANGP
 FAMILIES: dict[str, type[Family]] = {
     "ali": ALI,
     "bigan": BiGAN,
+    "checkpoint": Checkpoint,
     "dcgan": DCGAN,
     "diffusion": Diffusion,
     "flow": Flow,
