@@ -347,7 +347,7 @@ def report(folder: Path, as_json: bool) -> None:
     "--out", type=_Path(path_type=Path), required=True, help="Folder of the samples; the same command resumes."
 )
 @click.option("--seed", type=_Whole(0, 2**32 - 1), default=0, show_default=True, help="Of latent vectors and labels.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to draw.")
 @JSON
 @ended_by_ctrl_c()
 def sample(checkpoint: Path, images: int, out: Path, seed: int, device: str, as_json: bool) -> None:
