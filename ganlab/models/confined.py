@@ -63,7 +63,7 @@ class ConfinedModel:
     def __call__(self, seed: int, **inputs: np.ndarray) -> np.ndarray:
         """Run the model on `latent`, float32 (n, …), and `label`, if it takes labels, with torch seeded by `seed`."""
         buffer = io.BytesIO()
-        np.savez(buffer, seed=np.array(seed), **inputs)
+        np.savez(buffer, seed=np.array(seed), **inputs)  # type: ignore[arg-type]
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(len(buffer.getvalue()).to_bytes(8, "little") + buffer.getvalue())

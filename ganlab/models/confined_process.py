@@ -16,6 +16,7 @@ import platform
 import signal
 import sys
 import zipfile
+from typing import Any
 
 PR_SET_NO_NEW_PRIVS, PR_SET_PDEATHSIG = 38, 1
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
@@ -75,7 +76,7 @@ def confine(folder: str) -> None:
     os.close(ruleset)
 
 
-def load(request):  # type: ignore[no-untyped-def]
+def load(request: dict[str, Any]) -> Any:
     """Unpickle what the request names, and return the module that is called with latent vectors."""
     import torch
 
@@ -103,7 +104,7 @@ def main() -> None:
     os.dup2(2, 1)  # what the model prints is no answer
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
-    def answer(kind, payload):  # type: ignore[no-untyped-def]
+    def answer(kind: int, payload: bytes) -> None:
         answers.write(bytes([kind]) + len(payload).to_bytes(8, "little") + payload)
         answers.flush()
 
@@ -121,7 +122,7 @@ def main() -> None:
             given = np.load(io.BytesIO(sys.stdin.buffer.read(int.from_bytes(head, "little"))), allow_pickle=False)
             torch.manual_seed(int(given["seed"]))
             names = [name for name in ("latent", "label") if name in given]
-            inputs = [torch.from_numpy(given[name]).to(request["device"]) for name in names]
+            inputs: list[torch.Tensor | None] = [torch.from_numpy(given[name]).to(request["device"]) for name in names]
             if "c_dim" in facts and len(inputs) == 1:
                 inputs.append(None)  # StyleGAN's second argument, of a model without classes
             with torch.no_grad():

@@ -126,7 +126,7 @@ def _refused(model: Any, path: Path) -> Iterator[None]:
         with refused_model(model, str(path)):
             yield
     except SpecError as error:
-        raise SpecError(error.text, source=error.source) from error
+        raise SpecError(error.text, source=str(path)) from error
 
 
 def _add(progress: Progress, before: int, done: int) -> None:

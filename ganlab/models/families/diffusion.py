@@ -33,7 +33,8 @@ class DiffusionSettings(DenoisingSettings):
 
 def signal_shares() -> Tensor:
     """ᾱ₁, …, ᾱ_T of a β that rises linearly from 10⁻⁴ to 0.02 (section 4), float64 (LEVELS,)."""
-    return (1 - torch.linspace(1e-4, 0.02, LEVELS, dtype=torch.float64)).cumprod(0)
+    shares: Tensor = (1 - torch.linspace(1e-4, 0.02, LEVELS, dtype=torch.float64)).cumprod(0)
+    return shares
 
 
 def noised(items: Tensor, noise: Tensor, share: Tensor) -> Tensor:

@@ -113,14 +113,14 @@ class ResidualBlock(nn.Module):
 class Resampling(nn.Module):
     """Bilinear interpolation to twice or half the size, and a 1×1 convolution where the number of maps changes."""
 
-    def __init__(self, maps: int, following: int, *, double: bool) -> None:
+    def __init__(self, maps: int, following: int, *, doubling: bool) -> None:
         super().__init__()
-        self.double = double
+        self.doubling = doubling
         self.change = Convolution(maps, following, 1) if following != maps else nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         # Halving bilinearly is the mean of 2×2 pixels.
-        resized = interpolate(images, scale_factor=2, mode="bilinear") if self.double else avg_pool2d(images, 2)
+        resized = interpolate(images, scale_factor=2, mode="bilinear") if self.doubling else avg_pool2d(images, 2)
         result: Tensor = self.change(resized)
         return result
 
@@ -145,7 +145,7 @@ class R3Generator(nn.Module):
         layers: list[nn.Module] = []
         for stage, maps in enumerate(widths):
             if stage:
-                layers.append(Resampling(widths[stage - 1], maps, double=True))
+                layers.append(Resampling(widths[stage - 1], maps, doubling=True))
             layers += [ResidualBlock(maps, blocks * len(widths)) for _ in range(blocks)]
         self.layers = nn.Sequential(*layers, Convolution(widths[-1], channels, 1))
 
@@ -163,7 +163,7 @@ class R3Discriminator(nn.Module):
         layers: list[nn.Module] = [Convolution(channels, widths[0], 1)]
         for stage, maps in enumerate(widths):
             if stage:
-                layers.append(Resampling(widths[stage - 1], maps, double=False))
+                layers.append(Resampling(widths[stage - 1], maps, doubling=False))
             layers += [ResidualBlock(maps, blocks * len(widths)) for _ in range(blocks)]
         layers.append(Convolution(widths[-1], widths[-1], 4, groups=widths[-1]))
         self.layers = nn.Sequential(*layers)
