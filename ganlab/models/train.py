@@ -41,7 +41,7 @@ class Request:
 
 
 class Checkpoint(Protocol):
-    """Where a trial's state is kept between two lives of its process."""
+    """Storage of a trial's state between restarts of its process."""
 
     def load(self) -> dict[str, Any] | None:
         """Return the last state saved, or None."""
@@ -165,7 +165,7 @@ def train(
 def draw(
     family: Family, images: int, noise: np.random.Generator, progress: Callable[[int], None] = lambda done: None
 ) -> Drawn:
-    """So many independent images, or points, of the family: a function of its weights and the noise alone.
+    """Draw independent images, or points, as a function of the family's weights and the noise alone.
 
     `progress` is called with the number of images drawn, after each batch.
     """

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,12 +43,12 @@ class InMemory:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole array."""
+        """Shape of the whole array."""
         return self.images.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of its values."""
+        """Type of its values."""
         return self.images.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -64,13 +64,13 @@ class Pictures:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole array."""
+        """Shape of the whole array."""
         count, height, width, *channels = self.source.shape
         return (count, *(channels or [1]), height, width)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of its values."""
+        """Type of its values."""
         return self.source.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -211,20 +211,34 @@ def _open_array(path: Path, reading: Reading) -> Opened:
     return Opened(path, source, labels.values, replace(read, labels=labels.name, unstored_labels=labels.unstored))
 
 
-def check_alike(samples: Opened, reference: Opened) -> None:
-    """Raise SpecError unless the real images are of the samples' type and shape."""
-    theirs, ours = reference.source, samples.source
+def check_alike(samples: Opened, real: Opened, option: str = "--reference") -> None:
+    """Raise SpecError unless the real images that an option gives are of the samples' type and shape."""
+    theirs, ours = real.source, samples.source
     if theirs.shape[1:] != ours.shape[1:] or theirs.dtype != ours.dtype:
         raise SpecError(
-            f"--reference holds {theirs.dtype} of shape {theirs.shape[1:]}, the samples {ours.dtype} of shape "
+            f"{option} holds {theirs.dtype} of shape {theirs.shape[1:]}, the samples {ours.dtype} of shape "
             f"{ours.shape[1:]}; allowed: the same"
         )
 
 
+class Embedded(NamedTuple):
+    """Sets of images in the space where distances are taken; None for those that are not given."""
+
+    space: Space
+    samples: Source
+    reference: Source | None
+    held_out: Source | None = None
+
+
 def in_embedding(
-    name: str, samples: Opened, reference: Opened | None, map: Map, stage: Callable[[str, float, float], None]
-) -> tuple[Space, Source, Source | None]:
-    """The samples and the real images in an embedding; a classifier is trained on the labelled real images.
+    name: str,
+    samples: Opened,
+    reference: Opened | None,
+    held_out: Opened | None,
+    map: Map,
+    stage: Callable[[str, float, float], None],
+) -> Embedded:
+    """The samples and the real images in an embedding; a classifier is trained on the labelled training images.
 
     Classifier and features are kept in this user's cache under the content of the images.
 
@@ -234,8 +248,11 @@ def in_embedding(
         No real images, or none with labels, or images that no classifier takes.
     """
     if name == PIXELS.name:
-        return PIXELS, samples.source, None if reference is None else reference.source
+        return Embedded(
+            PIXELS, samples.source, *(None if each is None else each.source for each in (reference, held_out))
+        )
     own, real = samples.pictures, None if reference is None else reference.pictures
+    test = None if held_out is None else held_out.pictures
     if reference is None or real is None or own is None or reference.labels is None:
         found = "nothing" if reference is None else f"no labels beside {reference.source.dtype} images"
         raise SpecError(
@@ -246,7 +263,8 @@ def in_embedding(
     def reading(done: int, total: int) -> None:
         stage("Reading images", done, total)
 
-    labels, contents = reference.labels, [_Content(each, reading).digest(each.shape[0]) for each in (own, real)]
+    sets = [own, real, *([] if test is None else [test])]
+    labels, contents = reference.labels, [_Content(each, reading).digest(each.shape[0]) for each in sets]
     key = embedding_key(f"{contents[1]} {hashlib.sha256(labels.tobytes()).hexdigest()}")
     train: Progress = lambda done, total: stage("Training the classifier", done, total)  # noqa: E731
     folder = cache_folder()
@@ -256,31 +274,39 @@ def in_embedding(
     names = [space.name_of(content) for content in contents]
     wanted = {
         number: Wanted(images, folder / "features" / f"{names[number]}.zarr", names[number])
-        for number, images in enumerate((own, real))
+        for number, images in enumerate(sets)
     }
     try:
         features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
     except ValueError as error:
         raise SpecError(f"--embedding classifier: {error}") from error
-    for each in features.values():
+    embedded: list[Source] = []
+    for each in (features[number] for number in range(len(sets))):
         if isinstance(each, DamagedShardError):
             raise each
-    return space, features[0], features[1]  # type: ignore[return-value]
+        embedded.append(each)
+    return Embedded(space, *embedded)
 
 
 def is_long(source: Source, reference: Source | None) -> bool:
-    """Whether comparing takes so long that starting workers, and reading all images once to name them, is nothing."""
+    """True if the comparison outlasts the start of workers and a first pass that hashes the images by far."""
     work = Comparison(source, "", 0.0, reference=reference).work
     real = 0.0 if reference is None else Comparison(reference, "", 0.0, reference=reference).work
     return work + real >= SPLIT_FROM
 
 
-def keep_in_cache(path: Path, source: Source, reference: Source | None, progress: Callable[[int, int], None]) -> Keeper:
+def keep_in_cache(
+    path: Path,
+    source: Source,
+    reference: Source | None,
+    progress: Callable[[int, int], None],
+    held_out: Source | None = None,
+) -> Keeper:
     """Keep work on a file in this user's cache (see `cache_folder`), finished or not, bound to what the images are.
 
     So the same command goes on after it was killed, and of a file that has grown compares the new images only.
     """
-    content = {id(each): _Content(each, progress) for each in (source, reference) if each is not None}
+    content = {id(each): _Content(each, progress) for each in (source, reference, held_out) if each is not None}
 
     def keeper(part: str, wanted: Comparison) -> PartialPairs:
         others = None if wanted.reference is None else content[id(wanted.reference)].digest(wanted.reference.shape[0])
@@ -305,7 +331,7 @@ class _Content:
         self._known: dict[int, str] = {}
 
     def digest(self, images: int) -> str | None:
-        """Of the first so many images; None when there are fewer."""
+        """Fingerprint of the first images; None if there are fewer."""
         samples, *shape = self._source.shape
         if images > samples:
             return None

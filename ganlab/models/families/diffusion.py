@@ -66,7 +66,7 @@ def reverse_step(
         clean = clean.clamp(-1, 1)
         noise = (items - share**0.5 * clean) / (1 - share) ** 0.5
     variance = 0.0 if fresh is None else (1 - following) / (1 - share) * (1 - share / following)
-    result = following**0.5 * clean + max(0.0, 1 - following - variance) ** 0.5 * noise
+    result: Tensor = following**0.5 * clean + max(0.0, 1 - following - variance) ** 0.5 * noise
     return result if fresh is None else result + variance**0.5 * fresh
 
 
