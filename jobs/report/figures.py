@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from ganlab.statistics.support import collision_probability
+from ganlab.statistics.support import collision_probability, mean_over_seeds
 from jobs.report.curves import Curve, collision_axes, curve_chart
 from jobs.report.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style, log_ticks, new_figure, tick, to_svg
 from jobs.report.table import Measured, Results, Row, Table, magnitude, setting_label, spaced, value_words
 
 CATEGORIES = 24  # more settings than this do not fit on an axis without numbers
 PANELS = 6
+UNMATCHED_BESIDE = 0.022  # of the x axis, between a figure at matched fidelity and the unmatched one
 CURVE_POINTS = 160  # more points of a loss curve than a small chart shows are averaged
 
 
@@ -203,10 +204,17 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
             if row.support is None:
                 continue
             spot = at.backward(panel.x[row.trial]) + centre
-            shift = (seeds.index(row.seed or 0) - (len(seeds) - 1) / 2) * spacing
-            _point(axes, at.forward(spot + shift), row.support, colour if row.counts else NONE, hollow=not row.counts)
+            x = at.forward(spot + (seeds.index(row.seed or 0) - (len(seeds) - 1) / 2) * spacing)
+            own = colour if row.counts else NONE
+            if table.matched_fidelity is None:
+                _point(axes, x, row.support, own, hollow=not row.counts)
+            else:
+                if row.matched_support is not None:
+                    _point(axes, x, row.matched_support, colour, hollow=False)
+                beside = at.forward(spot + UNMATCHED_BESIDE)
+                axes.plot([beside], [row.support.value], "x", color=own, markersize=5, alpha=0.6)
             at_x.setdefault(at.forward(spot), []).append(row)
-        line = [(x, each.mean) for x, rows in sorted(at_x.items()) if (each := table.spread(rows)) is not None]
+        line = [(x, mean) for x, rows in sorted(at_x.items()) if math.isfinite(mean := _mean(table, rows))]
         style: dict[str, Any] = (
             {"marker": "D", "markersize": 8} if len(seeds) > 1 else {"marker": "o", "markersize": 5.5}
         )
@@ -215,8 +223,13 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
             label = name or ("geometric mean over seeds" if len(seeds) > 1 else "")
             axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.6, alpha=0.9, label=label, **style)
     _name_the_unverified(axes, panel, table)
+    ratio = table.matched_fidelity
     if any(row.counts for row in table.trials):
-        axes.plot([], [], "o", color=SERIES[0], markersize=5.5, label=f"one trial, {table.confidence:.0%} interval")
+        label = f"one trial, {table.confidence:.0%} interval"
+        if ratio is not None:
+            label += f", at fidelity ratio {ratio:.2f}"
+            axes.plot([], [], "x", color=SERIES[0], markersize=5, alpha=0.6, label="last snapshot, unmatched")
+        axes.plot([], [], "o", color=SERIES[0], markersize=5.5, label=label)
     if any(row.support is not None and not row.counts for row in table.trials):
         axes.plot(
             [],
@@ -231,6 +244,15 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
     _x_ticks(axes, panel, at, width, font)
     axes.set_xlabel(panel.label)
     axes.set_ylabel("effective number of images")
+
+
+def _mean(table: Table, rows: Sequence[Row]) -> float:
+    """Geometric mean over seeds, at matched fidelity where there is one; NaN of none."""
+    if table.matched_fidelity is None:
+        found = table.spread(rows)
+        return math.nan if found is None else found.mean
+    matched = [row.matched_support.value for row in rows if row.matched_support is not None]
+    return mean_over_seeds(matched, geometric=True).mean if matched else math.nan
 
 
 def _point(axes: Any, x: float, support: Measured, colour: str, hollow: bool) -> None:
