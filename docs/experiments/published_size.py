@@ -23,12 +23,11 @@ DISTINCT_AMONG = 10_000  # samples
 def columns(results: xr.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Figures of each trial by name: at matched fidelity, and unmatched at the last snapshot."""
     found = {name: results[name].values for name in ("support_size", "recall", "coverage", "fidelity_ratio")}
-    if "distinct_expected" in results:
-        sizes = np.multiply.outer(results.samples.values, results.sample_multiple.values)
-        found["distinct"] = np.array([
-            [np.interp(DISTINCT_AMONG, *each) for each in zip(*trial, strict=True)]
-            for trial in zip(sizes, results.distinct_expected.values, strict=True)
-        ])  # fmt: skip
+    sizes = np.multiply.outer(results.samples.values, results.sample_multiple.values)
+    found["distinct"] = np.array([
+        [np.interp(DISTINCT_AMONG, *each) for each in zip(*trial, strict=True)]
+        for trial in zip(sizes, results.distinct_expected.values, strict=True)
+    ])  # fmt: skip
     counts = results.passes_quality_gate.values & (results.status.values == "completed")[:, None]
     fidelity = np.where(counts, results.fidelity_ratio.values, np.nan)
     ratio = float(results.matched_fidelity)
@@ -106,7 +105,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
         own = widths == width
         reached = own & np.isfinite(support)
         cells = [f"{int(results.discriminator_weights.values[own][0]):,}", f"{reached.sum()} of {own.sum()}"]
-        cells += [geometric(found[name][0][own]) if name in found else "–" for name in ("support_size", "distinct")]
+        cells += [geometric(found[name][0][own]) for name in ("support_size", "distinct")]
         cells += [f"{found[name][0][reached].mean():.2f}" if reached.any() else "–" for name in ("recall", "coverage")]
         cells += [geometric(unmatched[own]), f"{found['fidelity_ratio'][1][own].mean():.2f}"]
         print(f"| {width} | {' | '.join(cells)} |")
@@ -116,7 +115,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     print("|---|---|---|")
     at = "at matched fidelity"
     rows = {f"effective number, {at}": support, "effective number, unmatched": unmatched}
-    rows |= {f"distinct among 10,000, {at}": found["distinct"][0]} if "distinct" in found else {}
+    rows |= {f"distinct among 10,000, {at}": found["distinct"][0]}
     rows |= {f"recall, {at}": found["recall"][0], "recall, unmatched": found["recall"][1]}
     for name, values in rows.items():
         by_seed, of_all = exponents(results, values)
@@ -130,8 +129,6 @@ def main(folder: Path, results: xr.Dataset) -> None:
     shown = (("support_size", "effective number (order 2)"), ("distinct", f"distinct among {DISTINCT_AMONG:,}"),
              ("recall", "recall (filled), coverage (open)"))  # fmt: skip
     for axes, (name, label) in zip(panels, shown, strict=True):
-        if name not in found:
-            continue
         matched, last = found[name]
         axes.plot(weights * 1.12, last, "x", color="#888888", ms=5, label="last snapshot, unmatched")
         _seeds_and_means(axes, weights, matched, f"fidelity ratio {ratio:.2f}", fill="#1f5fa8")
