@@ -118,7 +118,8 @@ def _best_guarantee(matrix: Floats) -> tuple[Floats, float]:
 
 
 def _normalised(weights: Floats) -> Floats:
-    return weights / weights.sum()
+    shares: Floats = weights / weights.sum()
+    return shares
 
 
 def _matrix(payoff: npt.ArrayLike) -> Floats:

@@ -1,5 +1,7 @@
 """Games of two players: equilibria of known games, and the circles that training makes where no pure one exists."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,6 @@ def test_a_game_with_a_pure_equilibrium_is_found_by_training() -> None:
 
 
 @pytest.mark.parametrize("payoff", [[1, 2], [[]], [[np.nan, 1.0]]])
-def test_what_is_no_game(payoff: list[object]) -> None:
+def test_what_is_no_game(payoff: Any) -> None:
     with pytest.raises(ValueError, match="allowed: finite numbers"):
         solve(payoff)

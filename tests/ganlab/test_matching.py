@@ -65,7 +65,7 @@ def test_the_last_crossing_counts_and_a_training_that_never_crosses_has_none() -
         [math.nan] * 3,
         [1.0, 1.1, 1.1],
     ]
-    values = [[1, 2, 4], [8, 99, 2], [1, 2, 3], [5, 6, 7], [1, 2, 3], [1, 2, 3]]
+    values = np.array([[1.0, 2, 4], [8, 99, 2], [1, 2, 3], [5, 6, 7], [1, 2, 3], [1, 2, 3]], np.float64)
     np.testing.assert_allclose(at_fidelity(fidelity, values, 1.1), [3, 5, np.nan, 5, np.nan, 3])
     np.testing.assert_allclose(
         at_fidelity(fidelity, values, 1.1, geometric=True), [np.sqrt(8), 4, np.nan, 5, np.nan, 3]
@@ -74,7 +74,7 @@ def test_the_last_crossing_counts_and_a_training_that_never_crosses_has_none() -
 
 def test_a_lower_bound_keeps_its_open_end_and_a_missing_figure_stays_missing() -> None:
     fidelity = np.array([[1.0, 1.2]] * 4)
-    highs = [[5, math.inf], [math.inf, math.inf], [0, 5], [math.nan, 5]]
+    highs = np.array([[5, math.inf], [math.inf, math.inf], [0, 5], [math.nan, 5]])
     np.testing.assert_array_equal(at_fidelity(fidelity, highs, 1.1, geometric=True), [np.inf, np.inf, 0, np.nan])
 
 

@@ -56,8 +56,8 @@ def test_a_confound_of_noise_is_flat_in_the_settings_at_matched_fidelity() -> No
     unmatched, matched = (np.asarray(found[f"support_size{kind}_mean"]) for kind in ("", "_matched"))
     assert unmatched[0] / unmatched[2] > 8
     np.testing.assert_allclose(matched, 2000 * np.exp(20 * (variables["matched_fidelity"] - 1)))
-    np.testing.assert_allclose(found["recall_matched_mean"], variables["matched_fidelity"] - 1)
-    assert list(found["n_matched"]) == [2, 2, 2]
+    np.testing.assert_allclose(np.asarray(found["recall_matched_mean"]), variables["matched_fidelity"] - 1)
+    assert np.asarray(found["n_matched"]).tolist() == [2, 2, 2]
     assert found["matched_fidelity"] == variables["matched_fidelity"]
     assert (np.asarray(found["support_size_matched_low"]) < matched).all()
 
@@ -80,7 +80,12 @@ def test_snapshots_below_the_gate_and_trials_that_did_not_complete_take_no_part(
 )
 def test_nothing_is_said_where_no_two_trials_can_be_compared(variables: dict[str, Any]) -> None:
     assert matched_values(variables, ["completed"] * 2) == {}
-    coordinates = {"trial": ["a", "b"], "family": ["dcgan"] * 2, "seed": [0, 1], "status": ["completed"] * 2}
+    coordinates: dict[str, Any] = {
+        "trial": ["a", "b"],
+        "family": ["dcgan"] * 2,
+        "seed": [0, 1],
+        "status": ["completed"] * 2,
+    }
     assert not [name for name in setting_rows(coordinates, variables, [1, 1], 0.95).variables if "matched" in name]
 
 
