@@ -1,19 +1,64 @@
-"""Rock, paper, scissors as a GAN would play it: table and figure of docs/experiments/game.md.
+"""Rock, paper, scissors as a GAN would play it, and the game between the networks of a GAN: docs/experiments/game.md.
 
-`python docs/experiments/game.py`: seconds.
+`python docs/experiments/game.py` prints both tables and writes the figure.
 """
 
 from pathlib import Path
 
 import numpy as np
+import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ganlab.data.datasets import GaussiansGridSettings, load
 from ganlab.games import ROCK_PAPER_SCISSORS, divergence, exploitability, pure_equilibria, solve, train
+from ganlab.models.families.dcgan import DCGAN, DCGANSettings
+from ganlab.models.train_settings import TrainSettings
+from ganlab.randomness import generator_for
 
 START = ([0.5, 0.3, 0.2], [0.3, 0.3, 0.4])
 STEPS, RATE = 4000, 0.05
 CORNERS = np.array([[0, 0], [1, 0], [0.5, np.sqrt(0.75)]])
+
+
+def between_networks(seed: int, steps: int = 6000, every: int = 500, batch: int = 100) -> np.ndarray:
+    """Payoffs E D(real) − E D(G), D from 0 to 1, of a GAN's discriminators (rows) against its generators, by snapshot."""
+    points = load(GaussiansGridSettings(points=20_000)).images
+    trained = TrainSettings(steps=steps, batch_size=batch, learning_rate=0.001)
+    settings = DCGANSettings(latent_dim=2, generator_width=64, discriminator_width=64)
+    family = DCGAN(settings, points.shape[1:], trained, seed)
+    known, fresh = family.prepare(points[:15_000]), torch.from_numpy(points[15_000:])
+    latent = family.normal(len(fresh), settings.latent_dim, generator_for(seed, "game"))
+    generated, discriminators = [], []
+    for step in range(1, steps + 1):
+        draws = generator_for(seed, "train", step, 0)
+        family.step(lambda draws=draws: known[torch.from_numpy(draws.integers(0, 15_000, batch))], draws)
+        if step % every == 0:
+            with torch.no_grad():
+                generated.append(family.generator(latent))
+            discriminators.append({name: value.clone() for name, value in family.discriminator.state_dict().items()})
+    payoff = np.empty((len(discriminators), len(generated)))
+    for row, weights in enumerate(discriminators):
+        family.discriminator.load_state_dict(weights)
+        family.discriminator.eval()
+        with torch.no_grad():
+            on_real = family.discriminator(fresh).sigmoid().mean()
+            payoff[row] = [float(on_real - family.discriminator(each).sigmoid().mean()) for each in generated]
+    return payoff
+
+
+def play_networks() -> None:
+    """Print, seed by seed, what pure networks and mixtures of a GAN's own snapshots can be sure of."""
+    print("\n| seed | networks | pure equilibria | best discriminator is sure of | best generator concedes "
+          "| value of the mixtures | generators, discriminators in them |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
+    for seed in range(3):
+        payoff = between_networks(seed)
+        found = solve(payoff)
+        sure, concedes = payoff.min(axis=1).max(), payoff.max(axis=0).min()
+        used = [int((each > 1e-6).sum()) for each in (found.column, found.row)]
+        print(f"| {seed} | {len(payoff)} and {payoff.shape[1]} | {len(pure_equilibria(payoff)) or 'none'} | {sure:.3f} | "
+              f"{concedes:.3f} | {found.value:.3f} | {used[0]}, {used[1]} |")  # fmt: skip
 
 
 def main() -> None:
@@ -43,6 +88,7 @@ def main() -> None:
         axes.set(title=f"{name} steps: path of one player, mean (star)", aspect="equal")
         axes.axis("off")
     figure.savefig(Path(__file__).with_name("game.png"))
+    play_networks()
 
 
 if __name__ == "__main__":
