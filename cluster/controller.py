@@ -274,7 +274,7 @@ class _Controller:
         self.head = []
 
     def _every(self, what: str, seconds: float) -> bool:
-        """Whether it is time again; not yet when first asked."""
+        """True when `seconds` have passed since it was last true; False at the first call."""
         now = time.monotonic()
         due = now - self.looked.setdefault(what, now) >= seconds
         if due:

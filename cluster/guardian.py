@@ -99,7 +99,7 @@ def sweep(mark: str, name: str = MARK, quiet_s: float = QUIET_S, sessions: Colle
 
 
 def _tidies(pid: int) -> bool:
-    """Whether this is Python's own helper, which removes the semaphores of processes that have been killed, and ends."""
+    """True for Python's resource tracker, which removes the semaphores of killed processes and then ends."""
     try:
         return b"multiprocessing.resource_tracker" in Path("/proc", str(pid), "cmdline").read_bytes()
     except OSError:

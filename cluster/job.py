@@ -60,9 +60,9 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """Where submitit puts what the supervisor itself says."""
+        """Log of the supervisor itself, written by submitit."""
         return self.logs / f"{self.id}_0_log.out"
 
     def log_of(self, child: str) -> Path:
-        """Where the output of a child goes."""
+        """Log of a child process."""
         return self.logs / f"{self.id}-{child.lower().replace(' ', '-')}.log"

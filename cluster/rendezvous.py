@@ -28,7 +28,7 @@ class ClusterFolder:
 
     @property
     def head(self) -> Path:
-        """Where the controller is, and how it stands."""
+        """Address and state of the controller."""
         return self.root / "controller.json"
 
     @property
@@ -38,12 +38,12 @@ class ClusterFolder:
 
     @property
     def token(self) -> Path:
-        """What Ray's processes show one another; readable by its owner alone."""
+        """Token that Ray's processes authenticate with; readable by its owner alone."""
         return self.root / "token"
 
     @property
     def certificate(self) -> Path:
-        """What Dask's processes show one another."""
+        """Certificate that Dask's processes authenticate with."""
         return self.root / "certificate.pem"
 
     @property

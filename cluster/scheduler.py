@@ -17,7 +17,7 @@ ANSWER_S = 60  # a busy controller of SLURM may take long, but not for ever
 
 
 class RefusedError(ValueError):
-    """What was asked for can't be had on this site; the message says what can."""
+    """A request that this site cannot satisfy; the message says what is allowed."""
 
 
 class SchedulerError(RuntimeError):

@@ -42,7 +42,7 @@ RESTARTS_AFTER_A_KILL = 20  # a job whose supervisor is killed more often has a 
 
 @dataclass(frozen=True)
 class Jobs:
-    """What the jobs of one sweep need.
+    """Settings shared by the jobs of one sweep.
 
     Attributes
     ----------
@@ -230,7 +230,7 @@ def _option(line: str) -> tuple[str, str | bool]:
 
 
 def _last_lines(jobs: Jobs, name: str, controller: bool) -> list[str]:
-    """What the batch script does once the supervisor has ended."""
+    """Lines of the batch script that follow the supervisor's end."""
     cancelled = shlex.quote(str(ClusterFolder(jobs.folder).cancelled))
     lines = [
         "code=$?",

@@ -119,7 +119,7 @@ class Failures:
 
 
 class Notice:
-    """Whether SLURM has asked this process to end: SIGUSR2 some time before it must, SIGTERM when it is to at once."""
+    """Signal by which SLURM asked this process to end: SIGUSR2 ahead of the end, SIGTERM for an immediate one."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None

@@ -80,13 +80,13 @@ def keys(cls: type[BaseModel], leave_out: Iterable[str] = ()) -> str:
 
 
 def is_section(cls: type[BaseModel], key: str) -> bool:
-    """Whether a key stands for a section that has a table of its own."""
+    """True if the key holds a section with a table of its own."""
     annotation = cls.model_fields[key].annotation
     return inspect.isclass(annotation) and issubclass(annotation, BaseModel)
 
 
 def purpose(cls: type) -> str:
-    """What the class says of itself."""
+    """First paragraph of the class's docstring."""
     return inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0]
 
 
@@ -180,7 +180,7 @@ def commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
 
 
 def help_of(command: click.Command, name: str) -> str:
-    """What --help prints on a terminal of 100 columns."""
+    """Output of --help on a terminal of 100 columns."""
     context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100,
                             help_option_names=["-h", "--help"])  # fmt: skip
     return f"```text\n{command.get_help(context)}\n```\n"

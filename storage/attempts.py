@@ -118,7 +118,7 @@ def read_attempts(trial: TrialLayout) -> list[Attempt]:
 
 
 def is_running(attempts: Sequence[Attempt]) -> bool:
-    """Whether the last attempt has not ended, as far as anyone has said."""
+    """True if no end of the last attempt is recorded."""
     return bool(attempts) and attempts[-1].cause is None
 
 

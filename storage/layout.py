@@ -23,7 +23,7 @@ class TrialLayout:
 
     @property
     def settings(self) -> Path:
-        """What this trial computes: its resolved parameters."""
+        """Resolved parameters of the trial."""
         return self.root / "trial.json"
 
     @property
@@ -38,7 +38,7 @@ class TrialLayout:
 
     @property
     def checkpoint(self) -> Path:
-        """Everything needed to continue bit for bit."""
+        """Checkpoint from which training continues bit for bit."""
         return self.root / "checkpoint" / "latest.pt"
 
     @property
@@ -91,7 +91,7 @@ class SweepLayout:
 
     @property
     def known(self) -> Path:
-        """What every trial is, in short: for commands that only look."""
+        """Summary of every trial, for commands that only read."""
         return self.root / "trials.json"
 
     @property
@@ -130,12 +130,12 @@ class SweepLayout:
 
     @property
     def partial_real_neighbours(self) -> Path:
-        """What an unfinished search for them has found so far."""
+        """Partial result of an unfinished search for the real neighbours."""
         return self.pairs / "real_neighbours.unfinished.npz"
 
     @property
     def verdicts(self) -> Path:
-        """What people decided about flagged pairs: append-only."""
+        """People's verdicts on pairs; append-only."""
         return self.root / "verdicts.jsonl"
 
     @property
@@ -180,7 +180,7 @@ class SweepLayout:
 
     @property
     def targets(self) -> Path:
-        """What Prometheus is to scrape: the file of its `file_sd`."""
+        """Prometheus's scrape targets, a file of its `file_sd`."""
         return self.metrics / "targets.json"
 
     @property

@@ -1,4 +1,4 @@
-"""What comparing all pairs of one snapshot found, on disk.
+"""Records on disk of the pairs found in one snapshot.
 
 Invariant: a record is whole or absent, and belongs to exactly the images and settings that its fingerprint names.
 """
@@ -105,7 +105,7 @@ def write_real_neighbours(layout: SweepLayout, fingerprint: str, nearest: Neares
 
 
 def read_real_neighbours(layout: SweepLayout, fingerprint: str) -> NearestReal | None:
-    """What `write_real_neighbours` kept for the same images; None when there is none or it is damaged."""
+    """Read the record of `write_real_neighbours` for the same images; None if it is missing or damaged."""
     columns = _read(layout.real_neighbours, fingerprint, {"fingerprint", *NearestReal._fields})
     return None if columns is None else NearestReal(columns["neighbour"], columns["squared"])
 
@@ -116,7 +116,7 @@ def write_real_distances(layout: SweepLayout, fingerprint: str, arrays: Mapping[
 
 
 def read_real_distances(layout: SweepLayout, fingerprint: str) -> dict[str, npt.NDArray[Any]] | None:
-    """What `write_real_distances` kept for the same images; None when there is none or it is damaged."""
+    """Read the record of `write_real_distances` for the same images; None if it is missing or damaged."""
     try:
         columns = read_arrays(layout.real_distances)
     except (FileNotFoundError, ValueError):

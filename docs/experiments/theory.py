@@ -99,7 +99,7 @@ def table(kind: str, gaps: Iterable[Gap]) -> None:
 
 
 def constructed(pool: int = 1000, samples: int = 5000) -> None:
-    """What holds of the encoder–decoder construction exactly, and what a linear probe finds in its codes."""
+    """Exact properties of the encoder–decoder construction, and the accuracy of a linear probe on its codes."""
     digits = load(DigitsSettings())
     assert digits.labels is not None
     stacks = load(StackedDigitsSettings(images=IMAGES))

@@ -93,7 +93,7 @@ Location = Annotated[Path, AfterValidator(absolute)]
 
 
 class DatasetSettings(BaseModel):
-    """What every dataset's settings have in common."""
+    """Settings common to all datasets."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -146,7 +146,7 @@ class ImagesSettings(DatasetSettings):
     skip_unreadable: bool = False
     """Go on without pictures that cannot be read."""
     frames: Annotated[Frames | None, Field(exclude_if=lambda frames: frames is None)] = None
-    """What to read of files with several frames or pages, first or all; by default they are refused."""
+    """Frames or pages to read from a file that has several: first or all; by default such files are refused."""
 
 
 class ArraySettings(DatasetSettings):
@@ -235,7 +235,7 @@ class KnownSupportSettings(DatasetSettings):
     pixel_noise: Annotated[int, Field(ge=0, le=64)] = 1
     """Every pixel moves by a whole number drawn uniformly from −pixel_noise to pixel_noise."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Of the pool and the draws."""
+    """Seed of the pool and the draws."""
 
     @field_validator("weights")
     @classmethod
@@ -257,7 +257,7 @@ class GaussiansGridSettings(DatasetSettings):
     scale: Annotated[float, Field(gt=0, le=1)] = 0.05
     """Standard deviation of each normal law."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Of the draws."""
+    """Seed of the draws."""
 
 
 class StackedDigitsSettings(DatasetSettings):
@@ -269,7 +269,7 @@ class StackedDigitsSettings(DatasetSettings):
     images: Annotated[int, Field(ge=2, le=100_000_000)] = 25_600
     """Number of images drawn."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Of the draws."""
+    """Seed of the draws."""
 
 
 AnyDataset = Annotated[

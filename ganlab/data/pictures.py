@@ -437,7 +437,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; a link that can't be followed is not one."""
+    """True for a folder or a link to one; False for a link that can't be followed."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 

@@ -24,12 +24,12 @@ from ganlab.models.stacking import StackedNetwork
 
 
 def stackable(family: type[Family]) -> bool:
-    """Whether trainings of this family can be stacked: one generator, one discriminator, DCGAN's step."""
+    """True if trainings of this family can be stacked: one generator, one discriminator, DCGAN's step."""
     return issubclass(family, DCGAN)
 
 
 class Turn(NamedTuple):
-    """What one replica brings to a step."""
+    """Batches and random draws of one replica for a step."""
 
     next_batch: NextBatch
     draws: np.random.Generator

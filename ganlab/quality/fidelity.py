@@ -59,7 +59,7 @@ def fidelity_ratio(distance: npt.NDArray[np.floating], real: RealNeighbours) -> 
 
 
 def passes_gate(distance: npt.NDArray[np.floating], real: RealNeighbours, gate: float) -> bool:
-    """Whether samples are near enough to the real images for their diversity to mean something.
+    """True if samples are near enough to the real images for their diversity to mean something.
 
     The fidelity ratio is at most `gate`; where it is not defined, most samples equal a real image.
     """

@@ -180,7 +180,7 @@ class _Packer:
         return np.concatenate([first, self.pack(self._uncovered(numbers[half:], first))])
 
     def _uncovered(self, numbers: Index, kept: Index) -> Index:
-        """Those of the images that duplicate none of those kept."""
+        """Images that duplicate none of those already packed."""
         return np.concatenate([self._uncovered_of_tile(rows, kept) for rows in self._tiles(numbers)])
 
     def _uncovered_of_tile(self, numbers: Index, kept: Index) -> Index:

@@ -83,7 +83,7 @@ class Estimate:
 
     @property
     def one_sided(self) -> bool:
-        """Whether no duplicate was seen, so that ``size`` is the lower bound ``low`` and ``high`` is infinite."""
+        """True if no duplicate was seen: ``size`` is then the lower bound ``low``, and ``high`` is infinite."""
         return self.duplicates == 0
 
     @property

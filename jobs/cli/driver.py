@@ -1,4 +1,4 @@
-"""What the controller job of a submitted sweep runs: one process that trains, one that measures what is finished.
+"""Processes of a submitted sweep's controller job: one trains, one measures finished snapshots.
 
 Invariant: each may be killed at any moment and started again; what is done is on disk. Exit code 0: nothing is left to
 do; 2: starting again would not help; anything else: start it again.
@@ -55,7 +55,7 @@ def measure(layout: SweepLayout) -> int:
 
 
 class Results:
-    """What is measured so far: looks only at trials that may have something new, and publishes now and then."""
+    """Results measured so far; reads only trials that may have something new, and publishes at intervals."""
 
     def __init__(self, layout: SweepLayout, spec: Spec, site: Site) -> None:
         self.damaged: set[str] = set()  # trials with a shard that can't be read
@@ -88,7 +88,7 @@ class Results:
         return any(self._layout.pair_record(trial.id, step).exists() for step in steps)
 
     def due(self) -> bool:
-        """Whether there is something new that is worth another edition now."""
+        """True if there is something new and publishing is due."""
         return self._news and time.monotonic() > self._due_at
 
     def publish(self, measured: Measured) -> None:

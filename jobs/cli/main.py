@@ -142,7 +142,7 @@ def _errors_in_one_line() -> Iterator[None]:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """Of an error that one line explains; None for a fault of ours."""
+    """Exit code of an error that one line explains; None for a bug."""
     from cluster.scheduler import RefusedError, SchedulerError
     from jobs.spec.validation import SpecError
     from storage.atomic import DamagedError

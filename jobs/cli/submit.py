@@ -76,7 +76,7 @@ def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
 
 
 def unused_gpus(spec: "Spec", site: Site, site_path: str | Path) -> str | None:
-    """What to say when every worker would hold GPUs that no trial asks for."""
+    """Warning for workers with GPUs that no trial requests."""
     if spec.resources.gpus_per_trial or not site.gpus_per_node:
         return None
     return f"{spec.source}: resources.gpus_per_trial is 0, so the GPUs of each worker in {site_path} will be idle"
@@ -114,7 +114,7 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
 
 
 def jobs_for(spec: "Spec", layout: SweepLayout) -> "Jobs":
-    """What the jobs of a sweep run."""
+    """Commands of a sweep's jobs."""
     from cluster.controller import Child
     from cluster.slurm import Jobs
 

@@ -144,7 +144,7 @@ def rates_to_arrays(rates: Sequence[DuplicateDistance]) -> dict[str, np.ndarray]
 
 
 def rates_from_arrays(arrays: dict[str, np.ndarray]) -> tuple[DuplicateDistance, ...]:
-    """What `rates_to_arrays` gave."""
+    """Restore from the arrays of `rates_to_arrays`."""
     columns = {name: arrays[f"rates.{name}"].tolist() for name in _FIELDS}
     return tuple(
         DuplicateDistance(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)

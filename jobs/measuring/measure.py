@@ -125,7 +125,7 @@ class Committed:
 
 
 class Measured(NamedTuple):
-    """What `measure_sweep` leaves for the answers, beside the records."""
+    """Result of `measure_sweep` beside the records."""
 
     real: RealImages
     damaged: dict[Snapshot, DamagedShardError]
@@ -254,7 +254,7 @@ def in_space(
 
 
 def unmeasured(layout: SweepLayout, each: Committed) -> bool:
-    """Whether a snapshot has no valid record yet, and is complete, or large and still being drawn."""
+    """True if a snapshot has no valid record and is complete, or is large and still being drawn."""
     ready = each.complete or each.images.shape[0] >= BEGIN_IMAGES
     return ready and read_pair_record(layout, *each.snapshot, each.whole) is None
 

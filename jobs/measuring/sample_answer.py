@@ -39,7 +39,7 @@ Keeper = Callable[[str, Comparison], Keep]
 
 @dataclass(frozen=True, eq=False)
 class SampleAnswer:
-    """What all pairs of one set of samples say, with what real images say at the same threshold where there are any."""
+    """Answer for one set of samples, with that of real images at the same threshold where there are any."""
 
     samples: Opened
     reference: Opened | None

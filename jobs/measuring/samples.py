@@ -42,12 +42,12 @@ class InMemory:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole array."""
+        """Shape of the whole array."""
         return self.images.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of its values."""
+        """Type of its values."""
         return self.images.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -63,13 +63,13 @@ class Pictures:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole array."""
+        """Shape of the whole array."""
         count, height, width, *channels = self.source.shape
         return (count, *(channels or [1]), height, width)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of its values."""
+        """Type of its values."""
         return self.source.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -266,7 +266,7 @@ def in_embedding(
 
 
 def is_long(source: Source, reference: Source | None) -> bool:
-    """Whether comparing takes so long that starting workers, and reading all images once to name them, is nothing."""
+    """True if the comparison outlasts the start of workers and a first pass that hashes the images by far."""
     work = Comparison(source, "", 0.0, reference=reference).work
     real = 0.0 if reference is None else Comparison(reference, "", 0.0, reference=reference).work
     return work + real >= SPLIT_FROM
@@ -302,7 +302,7 @@ class _Content:
         self._known: dict[int, str] = {}
 
     def digest(self, images: int) -> str | None:
-        """Of the first so many images; None when there are fewer."""
+        """Fingerprint of the first images; None if there are fewer."""
         samples, *shape = self._source.shape
         if images > samples:
             return None

@@ -30,7 +30,7 @@ EMBEDDINGS = ("pixels", "classifier")
 
 @dataclass(frozen=True)
 class Space:
-    """Where distances are taken.
+    """Space in which distances are computed.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Space:
         return hashlib.sha256(json.dumps([self.fingerprint, images]).encode()).hexdigest()[:16]
 
     def integer(self, images: Source) -> bool:
-        """Whether squared distances of these images are whole numbers in this space."""
+        """True if squared distances of these images are whole numbers in this space."""
         return self.classifier is None and images.dtype == np.uint8
 
 

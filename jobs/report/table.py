@@ -30,7 +30,7 @@ class Measured:
 
     @property
     def is_lower_bound(self) -> bool:
-        """Whether `value` is a lower bound, and `high` infinite."""
+        """True if `value` is a lower bound, and `high` infinite."""
         return math.isinf(self.high)
 
     def words(self, form: str) -> str:
@@ -104,17 +104,17 @@ class Row:
 
     @property
     def passes_gate(self) -> bool:
-        """Whether the samples pass the quality gate; True where there is nothing to hold them against."""
+        """True if the samples pass the quality gate, or there are no real images to compare them with."""
         return self.snapshot is not None and bool(self.values.get("passes_quality_gate", self.seed is None))
 
     @property
     def counts(self) -> bool:
-        """Whether the row stands for its setting: it ran to its end, and its samples pass the quality gate."""
+        """True if the row counts for its setting: it ran to its end, and its samples pass the quality gate."""
         return self.status == "completed" and self.passes_gate and self.support is not None
 
     @property
     def collapsed(self) -> bool:
-        """Whether the generator has collapsed (`ganlab.statistics.diversity`); False without real images."""
+        """True if the generator has collapsed (`ganlab.statistics.diversity`); False without real images."""
         return collapsed(self.values.get("diversity_ratio_high", math.nan))
 
     @property
@@ -126,7 +126,7 @@ class Row:
 
     @property
     def gate_words(self) -> str:
-        """What the quality gate says, or why it says nothing."""
+        """Result of the quality gate, or the reason for its absence."""
         if self.status == "failed":
             return f"failed: {self.reason or 'no reason recorded'}"
         if self.support is None:
@@ -175,12 +175,23 @@ class Setting:
     settings: Mapping[str, Any]
     rows: tuple[Row, ...]
     spread: Spread | None
-    """Of the rows that count; None when there is none."""
+    """Spread of the rows that count; None if there is none."""
 
     @property
     def label(self) -> str:
         """The setting in words; empty in a sweep where nothing varies."""
         return setting_label(self.settings)
+
+    def cell(self, statistic: Statistic) -> str:
+        """A statistic in words: of one trial as it is, of several the smallest and the largest of those that count."""
+        rows = [row for row in self.rows if row.counts] or self.rows
+        known = sorted(
+            (row for row in rows if statistic.name in row.values), key=lambda row: row.values[statistic.name]
+        )
+        first = (known or self.rows)[0].cell(statistic)
+        if len(known) < 2 or first == WITHHELD:
+            return first
+        return " – ".join(dict.fromkeys(row.cell(statistic).partition(" (")[0] for row in (known[0], known[-1])))
 
 
 @dataclass(frozen=True)
@@ -225,6 +236,25 @@ class Table:
         return [*short, "largest mode", "duplicates", "samples", "step", "trial"] if full else short
 
     @property
+    def setting_headings(self) -> list[str]:
+        """Heads of the columns of `setting_rows`."""
+        diversity = [statistic.heading for statistic in in_table("diversity")]
+        return [*map(spaced, self.hyperparameters), *diversity, "fidelity ratio", "pass the gate"]
+
+    @property
+    def setting_rows(self) -> list[list[str]]:
+        """Every setting in words: one trial as it is, several by their smallest and largest values."""
+        statistics = [*in_table("diversity"), _BY_NAME["fidelity_ratio"]]
+        return [
+            [
+                *map(value_words, each.settings.values()),
+                *(each.cell(statistic) for statistic in statistics),
+                f"{sum(row.passes_gate and row.support is not None for row in each.rows)} of {len(each.rows)}",
+            ]
+            for each in self.settings
+        ]
+
+    @property
     def columns(self) -> list[str]:
         """Heads of the columns of `rows`."""
         return self.headings()
@@ -236,7 +266,7 @@ class Table:
 
     @property
     def notes(self) -> list[str]:
-        """What the numbers are to be held against, one sentence each."""
+        """Numbers for comparison, one sentence each."""
         notes = []
         if self.real is not None:
             notes.append(
@@ -435,7 +465,7 @@ def _real_row(results: Results) -> Row | None:
 
 
 def _estimate(row: Row, confidence: float) -> Estimate:
-    """What the row's interval came from, as far as the spread over seeds needs it."""
+    """Counts behind the row's interval, as far as the spread over seeds needs them."""
     support = row.support
     assert support is not None
     return Estimate(

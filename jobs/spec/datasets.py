@@ -85,7 +85,7 @@ def _faults_named(source: str) -> Iterator[None]:
 
 
 def science(settings: DatasetSettings) -> dict[str, object]:
-    """What of the settings decides the images: all but the place of the files."""
+    """Settings that determine the images: all but the place of the files."""
 
     def without_path(part: dict[str, object]) -> dict[str, object]:
         return {

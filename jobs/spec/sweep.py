@@ -67,7 +67,7 @@ class TrialSettings(Section):
     samples: SampleSettings
     """Images to store."""
     seed: int
-    """Of weights, batches and latent vectors."""
+    """Seed of weights, batches and latent vectors."""
 
 
 class Spec(Section):
@@ -90,7 +90,7 @@ class Spec(Section):
     search: SearchSettings = SearchSettings()
     """How search words become trials."""
     resources: ResourceSettings = ResourceSettings()
-    """Where and how fast it runs; changes no number."""
+    """Resources and speed of a run; changes no number."""
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Versions and commit, written by ganlab into a sweep's own copy; not read."""
 

@@ -1,4 +1,4 @@
-"""What a sweep will do and cost, worked out without doing any of it.
+"""Plan of a sweep: its work and cost, computed without running it.
 
 Invariant: nothing is written.
 """

@@ -62,7 +62,7 @@ def try_failed_again(layout: SweepLayout, trials: Sequence[TrialSettings]) -> No
 
 @dataclass(frozen=True)
 class _Work:
-    """What every trial of the sweep is told; sent to Ray's workers."""
+    """Arguments common to all trials of the sweep; sent to Ray's workers."""
 
     spec: Spec
     sweep: Path
@@ -332,7 +332,7 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
 
 
 def _together(trial: Any) -> bool:
-    """Whether one of Tune's trials trains several of ours, stacked."""
+    """True if one of Tune's trials trains several of the sweep's, stacked."""
     return bool(trial.config.get("group", {}).get("others"))
 
 

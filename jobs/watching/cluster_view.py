@@ -1,4 +1,4 @@
-"""What the cluster's own records, the scheduler and the GPUs say of a sweep.
+"""Metrics of a sweep's cluster: from its records, the scheduler and the GPUs.
 
 Invariant: the scheduler is asked at most once a minute; a record that is old or missing is said to be, never believed.
 """
@@ -46,7 +46,7 @@ class ClusterView:
 
     @property
     def controlled(self) -> bool:
-        """Whether the sweep has a controller, whose exporter is the one that Prometheus should scrape."""
+        """True if the sweep has a controller; Prometheus then scrapes the controller's exporter."""
         return self._head.get("state") in ("starting", "running", "leaving")
 
     @property
@@ -118,7 +118,7 @@ class ClusterView:
             self._jobs, self._queue_failed = None, True
 
     def _state(self, worker: Mapping[str, Any], now: float) -> str:
-        """What the worker last said; "lost" when SLURM knows no such job any more, or it has long said nothing."""
+        """Last state of a worker; "lost" if SLURM has no such job, or the record is old."""
         state = str(worker.get("state"))
         if state in ("starting", "joined", "leaving"):
             silent = now - float(worker.get("written") or 0) > LOST_S

@@ -38,7 +38,7 @@ class OnSlurm:
 
     @property
     def holder(self) -> str | None:
-        """Who works on the sweep, in words; None when nobody does any more."""
+        """Description of the jobs that work on the sweep; None if there are none."""
         who = f"submitted {self.submission.submitted} by {self.submission.user} from {self.submission.host}"
         if self.jobs is None:  # perhaps this machine sees the folder but not SLURM
             ended = self.cancelled or (self.head is not None and self.head.state in ("done", "failed"))

@@ -36,7 +36,7 @@ class DCGANSettings(NetworkSettings):
 
 
 class Published(NamedTuple):
-    """What was published with a loss."""
+    """Published settings of a loss."""
 
     optimization: Optimization
     discriminator_steps: int
@@ -113,7 +113,7 @@ class DCGAN(TrainedFamily):
         return self.normal(count, self.settings.latent_dim, draws)
 
     def pack(self, items: Tensor) -> Tensor:
-        """What the discriminator judges, of what the generator made."""
+        """Generated items as the discriminator's input."""
         return items
 
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
