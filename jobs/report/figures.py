@@ -230,7 +230,7 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
                     point = _point(axes, x, matched, colour, hollow=False)
                     drawn.append((point, f"{matched} at fidelity ratio {table.matched_fidelity:.2f}"))
                 beside = at.forward(spot + UNMATCHED_BESIDE)
-                (cross,) = axes.plot([beside], [row.support.value], "x", color=own, markersize=5, alpha=0.6)
+                (cross,) = axes.plot([beside], [row.support.value], "x", color=own, markersize=6)
                 drawn.append((cross, f"{row.support_words}, last snapshot"))
             for artist, said in drawn:
                 artist.set_gid(titled(f"{row.label}: {said}"))
@@ -251,7 +251,7 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
         label = f"one trial, {table.confidence:.0%} interval"
         if ratio is not None:
             label += f", at fidelity ratio {ratio:.2f}"
-            axes.plot([], [], "x", color=SERIES[0], markersize=5, alpha=0.6, label="last snapshot, unmatched")
+            axes.plot([], [], "x", color=SERIES[0], markersize=6, label="last snapshot, unmatched")
         axes.plot([], [], "o", color=SERIES[0], markersize=5.5, label=label)
     if any(row.support is not None and not row.counts for row in table.trials):
         axes.plot(
