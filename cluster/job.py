@@ -1,6 +1,6 @@
 """The SLURM job that this process belongs to.
 
-Invariant: the exit codes here are what the last lines of the batch script act upon (`cluster/slurm.py`).
+Invariant: the exit codes here are what the batch script acts upon at its end (`cluster/script.py`).
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import NoReturn
 
 DONE, FAILED = 0, 1
 REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: put the job into the queue again
+HANDED_OVER = 79  # the controller has a successor: the script ends with 0 and leaves the workers alone
 TERMINATED = 143  # what a shell reports of a process that SIGTERM has ended
 
 

@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.guardian import shielded, sweep
+from cluster.guardian import remove_semaphores, shielded, sweep
 from cluster.interpreter import safe_environment
 
 CHILD = "GANLAB_CHILD"  # in the environment of a child and of all it starts: what belongs to it
@@ -188,6 +188,7 @@ def node_folder(base: Path, name: str) -> Iterator[Path]:
     for left in base.glob(f"{prefix}*"):
         if not _in_use(left):
             shutil.rmtree(left, ignore_errors=True)
+    remove_semaphores()
     folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{name}-", dir=base))
     unlocked = folder / "unlocked"
     with unlocked.open("w") as lock:

@@ -56,6 +56,11 @@ class TrialLayout:
         """Every start of the trial, and how it ended: one line each."""
         return self.root / "attempts.jsonl"
 
+    @property
+    def leases(self) -> Path:
+        """The folder of claims: the one with the highest number says which process works on the trial."""
+        return self.root / "lease"
+
     def shard(self, index: int, axes: int = 4) -> Path:
         """Return the file of shard number `index`: the name that Zarr gives it in the array of images, or of points."""
         return shard_file(self.samples, index, axes)
@@ -110,6 +115,11 @@ class SweepLayout:
         return self.root / "reference.zarr"
 
     @property
+    def held_out(self) -> Path:
+        """The Zarr group of real images that no trial was trained on."""
+        return self.root / "held_out.zarr"
+
+    @property
     def pairs(self) -> Path:
         """The folder of duplicates and closest pairs."""
         return self.root / "pairs" / self.space
@@ -124,6 +134,11 @@ class SweepLayout:
         return self.pairs / "real_neighbours.npz"
 
     @property
+    def held_out_neighbours(self) -> Path:
+        """Distances of the held-out images to their nearest training images."""
+        return self.pairs / "held_out_neighbours.npz"
+
+    @property
     def real_distances(self) -> Path:
         """Distances within which given shares of the pairs of different real images lie."""
         return self.pairs / "real_distances.npz"
@@ -132,6 +147,11 @@ class SweepLayout:
     def partial_real_neighbours(self) -> Path:
         """Partial result of an unfinished search for the real neighbours."""
         return self.pairs / "real_neighbours.unfinished.npz"
+
+    @property
+    def partial_held_out_neighbours(self) -> Path:
+        """What an unfinished comparison of the held-out images with the training images has found so far."""
+        return self.pairs / "held_out_neighbours.unfinished.npz"
 
     @property
     def verdicts(self) -> Path:

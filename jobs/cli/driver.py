@@ -22,10 +22,12 @@ from jobs.spec.sweep import Spec, SpecError, TrialSettings, load_spec
 from jobs.training.tune import sweep_trials
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
+from storage.patience import await_disk, is_waited_for
 from storage.samples import DamagedShardError
 from storage.trial_state import read_end
 
 LOOK_EVERY_S = 3.0
+START_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 PUBLISH_EVERY_S, PUBLISH_SHARE = 30.0, 0.05  # results are rewritten no more often, and take no more of the time
 
 
@@ -110,6 +112,11 @@ def main() -> int:
     except (SpecError, DamagedShardError) as error:
         sys.stderr.write(f"ganlab: {error}\n")
         return 2
+    except OSError as error:
+        if not is_waited_for(error):
+            raise
+        await_disk(Path(folder))
+        return START_AGAIN
 
 
 if __name__ == "__main__":

@@ -185,13 +185,17 @@ class Found(NamedTuple):
         return Found(collisions, neighbours)
 
 
-def pair_record(wanted: Comparison, found: Found, nearest: NearestReal | None, fingerprint: str = "") -> PairRecord:
+def pair_record(
+    wanted: Comparison, found: Found, nearest: NearestReal | None, memory_bytes: int, fingerprint: str = ""
+) -> PairRecord:
     """The record of a finished comparison of all pairs of a set.
 
     Parameters
     ----------
     nearest
         The nearest real image of each image; None without real images.
+    memory_bytes
+        That finding the distinct images may take, where not all duplicates are listed: as much as a worker has.
     fingerprint
         Of the images and settings, for a record that is kept.
     """
@@ -211,7 +215,7 @@ def pair_record(wanted: Comparison, found: Found, nearest: NearestReal | None, f
         listed_index=among.listed.index,
         listed_squared=among.listed.squared_distance,
         listed_below=listed_below,
-        distinct=_distinct(wanted, among, listed_below == among.samples),
+        distinct=_distinct(wanted, among, listed_below == among.samples, memory_bytes),
         neighbour=nobody if nearest is None else nearest.neighbour,
         neighbour_squared=nobody if nearest is None else nearest.squared,
         order=nobody if wanted.places is None else in_order(wanted.places),
@@ -232,7 +236,7 @@ def _closest_by_place(among: Collisions, places: Index) -> Pairs:
     return Pairs(index[order], pairs.squared_distance[order])
 
 
-def _distinct(wanted: Comparison, among: Collisions, all_listed: bool) -> int:
+def _distinct(wanted: Comparison, among: Collisions, all_listed: bool, memory_bytes: int) -> int:
     """Distinct images of a set, from the list of its duplicates where that is complete, else by distance."""
     degrees, threshold_squared = among.degrees, wanted.threshold_squared
     assert threshold_squared is not None
@@ -242,7 +246,12 @@ def _distinct(wanted: Comparison, among: Collisions, all_listed: bool) -> int:
         return distinct_images(degrees, among.listed.index, order).count
     screen = learn(wanted.images.read, wanted.samples, 1, threshold_squared)
     return search_distinct_images(
-        lambda numbers: take(wanted.images.read, numbers), degrees, threshold_squared, screen, order
+        lambda numbers: take(wanted.images.read, numbers),
+        degrees,
+        threshold_squared,
+        screen,
+        order,
+        tile_images=wanted.tile_images(memory_bytes),
     ).count
 
 

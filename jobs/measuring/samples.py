@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -208,20 +208,34 @@ def _open_array(path: Path, reading: Reading) -> Opened:
     return Opened(path, source, labels.values, replace(read, labels=labels.name, unstored_labels=labels.unstored))
 
 
-def check_alike(samples: Opened, reference: Opened) -> None:
-    """Raise SpecError unless the real images are of the samples' type and shape."""
-    theirs, ours = reference.source, samples.source
+def check_alike(samples: Opened, real: Opened, option: str = "--reference") -> None:
+    """Raise SpecError unless the real images that an option gives are of the samples' type and shape."""
+    theirs, ours = real.source, samples.source
     if theirs.shape[1:] != ours.shape[1:] or theirs.dtype != ours.dtype:
         raise SpecError(
-            f"--reference holds {theirs.dtype} of shape {theirs.shape[1:]}, the samples {ours.dtype} of shape "
+            f"{option} holds {theirs.dtype} of shape {theirs.shape[1:]}, the samples {ours.dtype} of shape "
             f"{ours.shape[1:]}; allowed: the same"
         )
 
 
+class Embedded(NamedTuple):
+    """Sets of images in the space where distances are taken; None for those that are not given."""
+
+    space: Space
+    samples: Source
+    reference: Source | None
+    held_out: Source | None = None
+
+
 def in_embedding(
-    name: str, samples: Opened, reference: Opened | None, map: Map, stage: Callable[[str, float, float], None]
-) -> tuple[Space, Source, Source | None]:
-    """The samples and the real images in an embedding; a classifier is trained on the labelled real images.
+    name: str,
+    samples: Opened,
+    reference: Opened | None,
+    held_out: Opened | None,
+    map: Map,
+    stage: Callable[[str, float, float], None],
+) -> Embedded:
+    """The samples and the real images in an embedding; a classifier is trained on the labelled training images.
 
     Classifier and features are kept in this user's cache under the content of the images.
 
@@ -231,8 +245,11 @@ def in_embedding(
         No real images, or none with labels, or images that no classifier takes.
     """
     if name == PIXELS.name:
-        return PIXELS, samples.source, None if reference is None else reference.source
+        return Embedded(
+            PIXELS, samples.source, *(None if each is None else each.source for each in (reference, held_out))
+        )
     own, real = samples.pictures, None if reference is None else reference.pictures
+    test = None if held_out is None else held_out.pictures
     if reference is None or real is None or own is None or reference.labels is None:
         found = "nothing" if reference is None else f"no labels beside {reference.source.dtype} images"
         raise SpecError(
@@ -243,7 +260,8 @@ def in_embedding(
     def reading(done: int, total: int) -> None:
         stage("Reading images", done, total)
 
-    labels, contents = reference.labels, [_Content(each, reading).digest(each.shape[0]) for each in (own, real)]
+    sets = [own, real, *([] if test is None else [test])]
+    labels, contents = reference.labels, [_Content(each, reading).digest(each.shape[0]) for each in sets]
     key = embedding_key(f"{contents[1]} {hashlib.sha256(labels.tobytes()).hexdigest()}")
     train: Progress = lambda done, total: stage("Training the classifier", done, total)  # noqa: E731
     folder = cache_folder()
@@ -253,16 +271,18 @@ def in_embedding(
     names = [space.name_of(content) for content in contents]
     wanted = {
         number: Wanted(images, folder / "features" / f"{names[number]}.zarr", names[number])
-        for number, images in enumerate((own, real))
+        for number, images in enumerate(sets)
     }
     try:
         features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
     except ValueError as error:
         raise SpecError(f"--embedding classifier: {error}") from error
-    for each in features.values():
+    embedded: list[Source] = []
+    for each in (features[number] for number in range(len(sets))):
         if isinstance(each, DamagedShardError):
             raise each
-    return space, features[0], features[1]  # type: ignore[return-value]
+        embedded.append(each)
+    return Embedded(space, *embedded)
 
 
 def is_long(source: Source, reference: Source | None) -> bool:
@@ -272,12 +292,18 @@ def is_long(source: Source, reference: Source | None) -> bool:
     return work + real >= SPLIT_FROM
 
 
-def keep_in_cache(path: Path, source: Source, reference: Source | None, progress: Callable[[int, int], None]) -> Keeper:
+def keep_in_cache(
+    path: Path,
+    source: Source,
+    reference: Source | None,
+    progress: Callable[[int, int], None],
+    held_out: Source | None = None,
+) -> Keeper:
     """Keep work on a file in this user's cache (see `cache_folder`), finished or not, bound to what the images are.
 
     So the same command goes on after it was killed, and of a file that has grown compares the new images only.
     """
-    content = {id(each): _Content(each, progress) for each in (source, reference) if each is not None}
+    content = {id(each): _Content(each, progress) for each in (source, reference, held_out) if each is not None}
 
     def keeper(part: str, wanted: Comparison) -> PartialPairs:
         others = None if wanted.reference is None else content[id(wanted.reference)].digest(wanted.reference.shape[0])

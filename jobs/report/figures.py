@@ -207,7 +207,7 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
     if (real := table.real_support) is not None:
         if not real.is_lower_bound:
             axes.axhspan(real.low, real.high, color=REAL, alpha=0.18, linewidth=0)
-        label = f"real images: {magnitude(real.value)}"
+        label = f"real images: {'at least ' * real.is_lower_bound}{magnitude(real.value)}"
         axes.axhline(real.value, color=REAL, linewidth=1.4, linestyle=(0, (4, 2)), label=label)
     seeds = sorted({row.seed or 0 for row in table.trials})
     slots = len(seeds) * len(panel.series)

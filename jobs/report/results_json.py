@@ -79,6 +79,8 @@ def samples_json(answer: SampleAnswer) -> dict[str, Any]:
     common = common_json(results, build_table(results))
     if answer.reference is not None:
         common["real"] |= {"path": str(answer.reference.path), "read": answer.reference.read.as_json()}
+    if answer.held_out is not None:
+        common["held_out"] = {"path": str(answer.held_out.path), "read": answer.held_out.read.as_json()}
     return {
         "path": str(answer.samples.path),
         "read": answer.samples.read.as_json(),

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ganlab.statistics.diversity import collapsed
 from ganlab.statistics.support import Estimate, Spread, spread
 from storage.statistics import MATCHED, STATISTICS, TRIAL, VARIABLES, Statistic
@@ -332,19 +334,20 @@ def class_rows(row: Row, results: Results) -> list[list[str]]:
         each = here.isel({"class": place})
         if math.isnan(float(each["class_samples"])):
             continue
-        ends = [float(each[f"class_support_size{end}"]) for end in ("", "_low", "_high")]
-        real = (
-            float(results["real_class_support_size"].values[place])
-            if "real_class_support_size" in results
-            else math.nan
-        )
         rows.append([
-            row.label, str(label), str(Measured(*ends)) if row.passes_gate else WITHHELD,
-            NOT_MEASURED if math.isnan(real) else magnitude(real), f"{float(each['class_samples']):,.0f}",
-            f"{float(each['class_duplicates']):,.0f}", f"{float(each['class_largest_mode_mass']):.2%}",
+            row.label, str(label), _class_words(each, "class_support_size") if row.passes_gate else WITHHELD,
+            _class_words(each, "real_class_support_size"), f"{float(each['class_samples']):,.0f}",
+            f"{float(each['class_duplicates']):,.0f}", number_words(float(each["class_largest_mode_mass"]), ".2%"),
             "no: a few images hold much" if each["class_nonuniform"] else "yes",
         ])  # fmt: skip
     return rows
+
+
+def _class_words(here: Results, name: str) -> str:
+    """The effective number of one class, with its interval."""
+    if name not in here or math.isnan(float(here[name])):
+        return NOT_MEASURED
+    return str(Measured(*(float(here[f"{name}{end}"]) for end in ("", "_low", "_high"))))
 
 
 def build_table(results: Results) -> Table:
@@ -368,14 +371,37 @@ def build_table(results: Results) -> Table:
 
 
 def number_words(value: float, form: str) -> str:
-    """A number in the form that is declared with its statistic."""
+    """A number in the form that is declared with its statistic.
+
+    With more digits where it would read as 0, or a share as 100 %, without being that.
+    """
     if form == "images":
         return magnitude(value)
+    if form == "ratio":
+        return ratio_words(value)
     if form == "squared":
         return squared_words(value)
     if form == "yes":
         return "yes" if value else "no"
-    return format(value, form) if math.isfinite(value) else NOT_MEASURED
+    if not math.isfinite(value):
+        return NOT_MEASURED
+    start, _, kind = form.partition(".")
+    for digits in range(int(kind[:-1]), 13):
+        words = format(value, f"{start}.{digits}{kind[-1]}")
+        shown = float(words.rstrip("%").replace(",", ""))
+        if (shown or not value) and (shown != 100 or value == 1 or kind[-1] != "%"):
+            break
+    return words
+
+
+def ratio_words(value: float) -> str:
+    """A ratio to two digits, or to as many as tell it from 1, never in powers of ten: 0.0012, 0.17, 1.02, 22, 1.5k."""
+    if not value < 9.95:
+        return magnitude(value)
+    digits = 2
+    while value != 1 and float(f"{value:.{digits}g}") == 1:
+        digits += 1
+    return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-")
 
 
 def magnitude(value: float) -> str:

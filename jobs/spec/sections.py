@@ -56,6 +56,18 @@ class CollisionSettings(Section):
     """Largest distance of a duplicate: a number (Euclidean over all pixels, each from 0 to 255); {rate: R}, the distance
     within which a share R of the pairs of different real images lie, or {quantile: Q} of the real images' distances to
     their nearest other one; auto: {rate: 1e-4}, or the smallest rate above it that the real images can show."""
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _no_verdicts(cls, value: object) -> object:
+        if value == "verdicts":
+            raise ValueError(
+                "got verdicts, which are given on pairs around a distance that is there before; allowed: auto, a number, "
+                "{rate: R} or {quantile: Q}; ganlab review, then ganlab measure, add the answer by people's verdicts "
+                "(calibrated_threshold, calibrated_support_size)"
+            )
+        return value
+
     flagged: Annotated[int, Field(ge=1, le=1000)] = 20
     """Closest pairs per snapshot that are kept for people to judge."""
     fidelity_gate: Annotated[float, Field(gt=0)] = 1.25

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.data.datasets import label_count
+from ganlab.data.datasets import LEAST_REAL
 from ganlab.models.families import FAMILIES, Imported, family_of, make_family, own_settings
 from ganlab.models.train import seconds_per_step
 from jobs.spec.datasets import dataset_shape
@@ -92,7 +92,7 @@ def check_sweep(spec: Spec) -> tuple[tuple[int, ...], list[ShardPlan]]:
     count, *rest = dataset_shape(spec.dataset, spec.source)
     shape = tuple(rest)
     check_enough(count, spec.source)
-    classes = label_count(spec.dataset)
+    classes = spec.dataset.label_count()
     if spec.collisions.embedding == "classifier" and (classes is None or len(shape) != 3):
         raise SpecError(
             f"got classifier, but dataset {spec.dataset.name} cannot train one: no labelled images; allowed: pixels",
@@ -109,9 +109,9 @@ def check_sweep(spec: Spec) -> tuple[tuple[int, ...], list[ShardPlan]]:
 
 def check_enough(images: int, source: str) -> None:
     """Refuse, by SpecError, a dataset of too few images to tell how far apart real ones are."""
-    if images < 2:
-        raise SpecError(f"got {images} image{'' if images == 1 else 's'}; allowed: 2 or more, whose distances are what "
-                        "samples are held against", ("dataset",), source)  # fmt: skip
+    if images < LEAST_REAL:
+        raise SpecError(f"got {images} image{'' if images == 1 else 's'}; allowed: {LEAST_REAL} or more, whose distances "
+                        "are what samples are held against", ("dataset",), source)  # fmt: skip
 
 
 def try_imported(trials: Sequence[TrialSettings], shape: tuple[int, ...], source: str, device: str = "cpu") -> None:

@@ -7,6 +7,7 @@ import io
 import math
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from ganlab.statistics.support import Estimate, collision_frequency, collision_p
 from jobs.cli.show import LONGEST_CELL, show_results
 from jobs.measuring.cells import stacked
 from jobs.report import page as page_module
+from jobs.report.figures import support_chart
 from jobs.report.sweep_page import answer, results_table, write_report
-from jobs.report.table import Measured, Row, Table, magnitude
+from jobs.report.table import Measured, Row, Table, magnitude, number_words
 from jobs.spec.validation import SpecError
 from storage.layout import SweepLayout
 from storage.reference import write_reference
@@ -336,6 +338,13 @@ def test_charts_name_what_they_show(page: Page) -> None:
     )  # every stand-in colour became the page's own
 
 
+def test_the_chart_calls_a_lower_bound_of_the_real_images_one(table: Table) -> None:
+    assert table.real is not None
+    bound = replace(table.real, values={**table.real.values, "support_size_high": math.inf})
+    assert ">real images: at least 2.2k<" in support_chart(replace(table, real=bound))
+    assert "at least" not in support_chart(table)
+
+
 @pytest.mark.parametrize("kind", ["one trial", "words", "two numbers", "drawn at random", "nothing passes the gate"])
 def test_any_sweep_gets_a_report(tmp_path: Path, kind: str) -> None:
     sweep = Sweep(tmp_path / "sweep", shape=(3, 8, 8), samples=100, real=50)
@@ -467,6 +476,21 @@ def test_the_snippet_withholds_what_the_table_withholds(page: Page, table: Table
 )  # fmt: skip
 def test_magnitudes(value: float, words: str) -> None:
     assert magnitude(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "words"),
+    [
+        (0.0012, "ratio", "0.0012"), (3.4e-7, "ratio", "0.00000034"), (0.0, "ratio", "0"), (1.0, "ratio", "1"),
+        (1.02, "ratio", "1.02"), (0.998, "ratio", "0.998"), (0.966, "ratio", "0.97"), (22.32, "ratio", "22"),
+        (1530.0, "ratio", "1.5k"), (math.inf, "ratio", "∞"), (math.nan, "ratio", "–"), (0.004, ".0%", "0.4%"),
+        (0.9961, ".0%", "99.6%"), (0.99, ".0%", "99%"), (1.0, ".0%", "100%"), (0.0, ".1%", "0.0%"),
+        (0.00002, ".2%", "0.002%"), (0.0004, ".2f", "0.0004"), (1.0, ".2f", "1.00"), (100.0, ",.0f", "100"),
+        (math.nan, ".2f", "–"),
+    ],
+)  # fmt: skip
+def test_a_number_never_reads_as_none_or_all_of_it_unless_it_is(value: float, form: str, words: str) -> None:
+    assert number_words(value, form) == words
 
 
 def test_measured_in_words() -> None:
