@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cluster.job import HANDED_OVER, REQUEUE
 from cluster.rendezvous import ClusterFolder
-from cluster.script import MEMORY_WORDS
+from cluster.script import CANCELLED_WORDS, MEMORY_WORDS
 
 SLURM_SAYS = {
     "memory": MEMORY_WORDS,
@@ -22,7 +22,7 @@ SLURM_SAYS = {
     "node_failure": r"DUE TO NODE FAILURE",
     "requeued": r"DUE TO JOB REQUEUE",
     "not_started": r"execve\(\)|command not found|No such file or directory",
-    "cancelled": r"CANCELLED AT \S+ \*\*\*",
+    "cancelled": CANCELLED_WORDS,
 }  # in a job's log, on lines of slurmstepd and srun; the first that fits is the cause
 WORDS = {
     "memory": "killed for memory",

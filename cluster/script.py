@@ -13,6 +13,7 @@ from cluster.rendezvous import ClusterFolder
 RESTARTS_AFTER_A_KILL = 20  # a job whose supervisor is killed more often has a reason that will not go away
 RESTARTS_AFTER_MEMORY = 3  # the same for one that is killed for memory
 MEMORY_WORDS = r"oom.?kill|exceed.*memory|out.of.memory"  # as SLURM writes them into a job's log; in any case
+CANCELLED_WORDS = r"CANCELLED AT [^ ]+ \*\*\*"  # the same of a job that somebody cancels: without DUE TO
 REQUEUE_PAUSES_S = (0, 2, 5, 15)  # before each try: slurmctld may be away for a moment
 
 
@@ -21,6 +22,7 @@ def first_lines(folder: Path, logs: Path, name: str, controller: bool) -> list[s
     files = ClusterFolder(folder)
     over = f"scancel --quiet --state=PENDING --user=$(id -un) --name={shlex.quote(name)}  # of no use any more"
     said = 'tail -c +$((ganlab_from + 1)) "$ganlab_log" 2>/dev/null | grep -E "^(slurmstepd|srun)"'
+    by_hand = f"{said} | grep -Eq {shlex.quote(CANCELLED_WORDS)}"
     memory = f"{said} | grep -Eqi {shlex.quote(MEMORY_WORDS)}"
     return [
         "ganlab_job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}",
@@ -38,6 +40,7 @@ def first_lines(folder: Path, logs: Path, name: str, controller: bool) -> list[s
         f"    most={RESTARTS_AFTER_A_KILL}",
         f"    if {memory}; then most={RESTARTS_AFTER_MEMORY}; fi",
         "    [ ${SLURM_RESTART_COUNT:-0} -lt $most ] && again=1",
+        f"    if {by_hand}; then again=0; fi",
         "  fi",
         f"  if [ $again = 1 ] && [ ! -e {shlex.quote(str(files.cancelled))} ]; then",
         '    echo "exit code $code: back into the queue"',

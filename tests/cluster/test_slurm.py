@@ -170,6 +170,7 @@ def test_a_controller_with_a_successor_ends_well_and_leaves_the_workers_in_the_q
          "time limit", 1),
         ("echo 'slurmstepd: error: *** JOB 70 CANCELLED AT now DUE TO PREEMPTION ***'; (exit 143)", 9, "preempted",
          "requeue refused: not now", 1),
+        ("echo 'slurmstepd: error: *** STEP 70.0 ON n7 CANCELLED AT now ***'; (exit 143)", 0, "cancelled", "", 0),
         ("(exit 75)", 2, "requeued", "", 3),
         ("(exit 75)", 9, "requeue_refused", "could not requeue itself", 4),
     ],
