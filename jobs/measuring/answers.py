@@ -13,8 +13,9 @@ from ganlab.quality.fidelity import MANIFOLD_QUANTILE
 from jobs.measuring.calibrate import verdict_answers
 from jobs.measuring.cells import Axes, numbered_from, rate_values, real_values, sample_values, stacked
 from jobs.measuring.distance import ChosenDistance, RealImages
-from jobs.measuring.facts import RealFacts, SampleFacts, gate_of, sample_facts
+from jobs.measuring.facts import MULTIPLES, RealFacts, SampleFacts, gate_of, sample_facts
 from jobs.measuring.known_modes import mode_cell
+from jobs.measuring.matched import common_size_values, matched_values
 from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints
 from jobs.measuring.scoring import read_scores, scores_name
 from jobs.measuring.settings import setting_rows
@@ -71,6 +72,7 @@ def write_answers(
         return own | numbered_from(first, sample_values(facts, axes))
 
     variables: dict[str, Any] = stacked([[cell(trial, step) for step in steps] for trial in trials])
+    variables |= common_size_values(variables, MULTIPLES)
     logged_steps, losses = _losses(layout, trials)
     variables |= _own_measures(layout, trials, steps)
     variables |= losses | {
@@ -82,6 +84,7 @@ def write_answers(
         variables |= {"embedding_accuracy": space.classifier.held_out_accuracy,
                       "embedding_training_accuracy": space.classifier.training_accuracy}  # fmt: skip
     coordinates = _coordinates(layout, spec, trials, steps, logged_steps, active)
+    variables |= matched_values(variables, coordinates["status"])
     if of_real.scores is not None:
         coordinates["distance"] = of_real.scores.curve.distances
     coordinates |= axes.coordinates

@@ -13,7 +13,7 @@ import numpy as np
 
 from ganlab.statistics.diversity import collapsed
 from ganlab.statistics.support import Estimate, Spread, spread
-from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
+from storage.statistics import MATCHED, STATISTICS, TRIAL, VARIABLES, Statistic
 
 Results = Any  # an xarray.Dataset, whose type only storage may name
 NOT_MEASURED = "–"
@@ -67,7 +67,8 @@ class Row:
     snapshot, step : int or None
         Place and generator step of the snapshot; None when none is measured.
     values : mapping
-        Every statistic of the snapshot that has one value, by name; those that are missing are left out.
+        Every statistic of the snapshot that has one value, and those at matched fidelity, by name; those that are
+        missing are left out.
     """
 
     trial: str
@@ -89,6 +90,11 @@ class Row:
     def support(self) -> Measured | None:
         """Effective number of images (order 2)."""
         return self.interval("support_size")
+
+    @property
+    def matched_support(self) -> Measured | None:
+        """Effective number at the fidelity ratio at which trials are compared; None where the trial never reaches it."""
+        return self.interval("support_size_matched")
 
     @property
     def samples(self) -> int | None:
@@ -229,6 +235,8 @@ class Table:
         Level of every interval.
     gate : float
         Largest fidelity ratio that passes the quality gate.
+    matched_fidelity : float or None
+        Fidelity ratio at which trials are compared; None if no two trials reach one.
     """
 
     hyperparameters: tuple[str, ...]
@@ -237,6 +245,7 @@ class Table:
     threshold: float
     confidence: float
     gate: float
+    matched_fidelity: float | None = None
 
     @property
     def real_support(self) -> Measured | None:
@@ -311,6 +320,13 @@ class Table:
             groups.setdefault(tuple(row.settings.values()), []).append(row)
         return tuple(Setting(rows[0].settings, tuple(rows), self.spread(rows)) for rows in groups.values())
 
+    @property
+    def unmatched(self) -> tuple[Row, ...]:
+        """Measured trials that never reach the fidelity ratio at which trials are compared."""
+        if self.matched_fidelity is None:
+            return ()
+        return tuple(row for row in self.trials if row.support is not None and row.matched_support is None)
+
     def spread(self, rows: Iterable[Row]) -> Spread | None:
         """The spread over seeds of the rows that count."""
         estimates = [_estimate(row, self.confidence) for row in rows if row.counts]
@@ -369,6 +385,7 @@ def build_table(results: Results) -> Table:
         threshold=float(results["threshold"]),
         confidence=float(results.attrs.get("confidence", 0.95)),
         gate=float(results.attrs.get("fidelity_gate", math.nan)),
+        matched_fidelity=float(results["matched_fidelity"]) if "matched_fidelity" in results else None,
     )
 
 
@@ -454,6 +471,11 @@ def scalar(values: Any, name: str) -> Any:
     return int(value) if VARIABLES[name].kind == "int64" else value
 
 
+def of_trial(results: Results) -> list[str]:
+    """Statistics there that have one value for each trial."""
+    return [name for name, about in VARIABLES.items() if about.dims == MATCHED and name in results]
+
+
 def _row(trial: Results, names: list[str]) -> Row:
     """A row of a Dataset of one trial."""
     counts = trial["samples"].values if "samples" in trial else []
@@ -462,6 +484,7 @@ def _row(trial: Results, names: list[str]) -> Row:
     last = trial if place is None else trial.isel(snapshot=place)
     alone = [name for name, about in VARIABLES.items() if about.dims == TRIAL and name in trial]
     values = {} if place is None else {name: scalar(last[name], name) for name in alone}
+    values |= {name: scalar(trial[name], name) for name in of_trial(trial)}
     return Row(
         trial=str(trial["trial"].item()),
         settings={name: trial[name].item() for name in names},

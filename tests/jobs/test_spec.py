@@ -504,7 +504,7 @@ def test_shipped_sweeps_expand_to_the_published_experiments() -> None:
     counts = {name: len(load_spec(name).trials()) for name in shipped_sweeps()}
     assert counts == {
         "celeba-diversity": 40,
-        "celeba-families": 20,
+        "celeba-families": 45,
         "cifar10-classes": 3,
         "cifar10-diversity": 40,
         "digits-classes": 3,
@@ -514,6 +514,7 @@ def test_shipped_sweeps_expand_to_the_published_experiments() -> None:
         "digits-snapshots": 6,
         "digits-vae": 12,
         "faces-diversity": 8,
+        "faces-families": 9,
         "fashion-diversity": 15,
         "gaussians-modes": 70,
         "known-support": 6,
