@@ -71,7 +71,8 @@ class SampleAnswer:
         if self.real is not None:
             variables |= real_values(self.real.facts, axes) | rate_values(rates)
         attributes = {
-            "title": self.samples.path.name, "embedding": self.space.name, "confidence": self.facts.support.confidence,
+            "title": self.samples.path.name, "embedding": self.space.name, "embedding_about": self.space.about,
+            "confidence": self.facts.support.confidence,
             "fidelity_gate": gate, "threshold": self.chosen.attributes,
         }  # fmt: skip
         if (classifier := self.space.classifier) is not None:

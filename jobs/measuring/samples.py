@@ -16,8 +16,9 @@ import numpy as np
 from ganlab.data.inputs import InputDescription
 from ganlab.data.pictures import Frames, PictureError, read_pictures
 from ganlab.quality.embedding import embedding_key
+from ganlab.quality.embeddings.names import short_name
 from jobs.measuring.comparison import ENGINE, SPLIT_FROM, Comparison, Keep, Map, Source
-from jobs.measuring.space import PIXELS, Progress, Space, Wanted, classifier_space, embed
+from jobs.measuring.space import PIXELS, Progress, Space, Wanted, embed, embedding_space
 from jobs.spec.inputs import conversion, describe_array, with_value_range
 from jobs.spec.validation import SpecError
 from storage.arrays import MissingItemsError, open_array, open_labels
@@ -228,41 +229,51 @@ def in_embedding(
     Raises
     ------
     SpecError
-        No real images, or none with labels, or images that no classifier takes.
+        No pictures, or an embedding that can't be had for them: a classifier without labelled real images, for example.
     """
-    if name == PIXELS.name:
+    if name == PIXELS.setting:
         return PIXELS, samples.source, None if reference is None else reference.source
-    own, real = samples.pictures, None if reference is None else reference.pictures
-    if reference is None or real is None or own is None or reference.labels is None:
-        found = "nothing" if reference is None else f"no labels beside {reference.source.dtype} images"
-        raise SpecError(
-            f"--embedding classifier: got {found} to train it on; allowed: --reference with labelled pictures (uint8, an "
-            ".npz or Zarr group with the arrays images and labels), or --embedding pixels"
-        )
+    given = [each for each in (samples, reference) if each is not None]
+    pictures = [each.pictures for each in given]
+    for each, own in zip(given, pictures, strict=True):
+        if own is None:
+            raise SpecError(
+                f"--embedding {short_name(name)}: got {each.source.dtype} of shape {each.source.shape} in {each.path}; "
+                "allowed: pictures (uint8, of one or three channels), or --embedding pixels"
+            )
 
     def reading(done: int, total: int) -> None:
         stage("Reading images", done, total)
 
-    labels, contents = reference.labels, [_Content(each, reading).digest(each.shape[0]) for each in (own, real)]
-    key = embedding_key(f"{contents[1]} {hashlib.sha256(labels.tobytes()).hexdigest()}")
+    contents = [_Content(each, reading).digest(each.shape[0]) for each in pictures if each is not None]
+    labels = None if reference is None else reference.labels
+    key = embedding_key(f"{contents[-1]} {hashlib.sha256(b'' if labels is None else labels.tobytes()).hexdigest()}")
+
+    def labelled() -> tuple[np.ndarray, np.ndarray]:
+        if reference is None or labels is None:
+            found = "nothing" if reference is None else f"no labels beside {reference.source.dtype} images"
+            raise SpecError(
+                f"--embedding classifier: got {found} to train it on; allowed: --reference with labelled pictures "
+                "(uint8, an .npz or Zarr group with the arrays images and labels), or --embedding pixels"
+            )
+        real = pictures[-1]
+        assert real is not None
+        return real.read(0, real.shape[0]), labels
+
     train: Progress = lambda done, total: stage("Training the classifier", done, total)  # noqa: E731
     folder = cache_folder()
-    space = classifier_space(
-        folder / f"classifier-{key}.npz", key, lambda: (real.read(0, real.shape[0]), labels), train, "--embedding"
-    )
+    shape = pictures[0].shape[1:]  # type: ignore[union-attr]
+    space = embedding_space(name, folder / f"classifier-{key}.npz", key, labelled, shape, train, "--embedding")
     names = [space.name_of(content) for content in contents]
     wanted = {
         number: Wanted(images, folder / "features" / f"{names[number]}.zarr", names[number])
-        for number, images in enumerate((own, real))
+        for number, images in enumerate(each for each in pictures if each is not None)
     }
-    try:
-        features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
-    except ValueError as error:
-        raise SpecError(f"--embedding classifier: {error}") from error
-    for each in features.values():
-        if isinstance(each, DamagedShardError):
-            raise each
-    return space, features[0], features[1]  # type: ignore[return-value]
+    features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
+    for found in features.values():
+        if isinstance(found, DamagedShardError):
+            raise found
+    return space, features[0], features.get(1)  # type: ignore[return-value]
 
 
 def is_long(source: Source, reference: Source | None) -> bool:
