@@ -40,6 +40,13 @@ def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+class Flat(Pixels):
+    """Tells nothing apart."""
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        return np.ones((len(images), 3), np.float32)
+
+
 class Small(nn.Module):
     """Two layers whose values are easy to compute beside."""
 
@@ -121,9 +128,10 @@ def test_blocks_are_powers_of_two_that_fit() -> None:
 def test_an_embedding_that_tells_nothing_apart_is_refused() -> None:
     check_embedding(Pixels(), (3, 8, 8))
     check_embedding(Normalised(), (1, 5, 7))
-    flat = types.SimpleNamespace(features=lambda images: np.ones((len(images), 3), np.float32))
+    with pytest.raises(EmbeddingError, match=r"got points of shape \(2,\)"):
+        check_embedding(Pixels(), (2,))
     with pytest.raises(EmbeddingError, match="constant features"):
-        check_embedding(flat, (3, 8, 8))
+        check_embedding(Flat(), (3, 8, 8))
 
 
 def test_rows_of_length_one_alone_and_side_by_side(images: np.ndarray) -> None:

@@ -6,6 +6,7 @@ never of how many images are asked for at a time, or on how many threads.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -98,14 +99,17 @@ def block_of(pixels: int) -> int:
     return min(LARGEST_BLOCK, 1 << max(1, BLOCK_PIXELS // pixels).bit_length() - 1)
 
 
+@lru_cache(maxsize=16)
 def check_embedding(embedding: Embedding, image_shape: tuple[int, ...]) -> None:
-    """Try an embedding on a few made-up images (C, H, W), before anything is written.
+    """Try an embedding on a few made-up images (C, H, W), before anything is written; once in a process.
 
     Raises
     ------
     EmbeddingError
         The embedding can't be loaded, or can't take such images; its features are constant, not finite or vary in length.
     """
+    if len(image_shape) != 3:
+        raise EmbeddingError(f"got points of shape {image_shape}; allowed: images (C, H, W), or the embedding pixels")
     noise = np.random.default_rng(0).integers(0, 256, (_PROBES, *image_shape), np.uint8)
     noise[::2] = np.linspace(0, 255, image_shape[-1], dtype=np.uint8)
     noise[::4] = noise[::4, ..., ::-1]

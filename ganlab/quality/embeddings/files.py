@@ -13,7 +13,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
 from ganlab.quality.embeddings.base import EmbeddingError, Features, block_of, by_block, unit_rows
 from ganlab.quality.embeddings.preprocessing import Preprocessing
@@ -24,7 +23,7 @@ Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 class FileSettings(Preprocessing):
     """A network's file, how images are prepared for it, and which of its values are the features."""
 
-    file: Path = Field()
+    file: Path
     """TorchScript (.pt), ONNX (.onnx) or weights (.safetensors); relative to the YAML file."""
     architecture: str | None = None
     """Of .safetensors: timm/NAME or open_clip/NAME."""
