@@ -27,6 +27,6 @@ def script(network: nn.Module, shape: tuple[int, ...] = (2, 3, 12, 10)) -> bytes
     return file.getvalue()
 
 
-def traced(function: Callable[[torch.Tensor], torch.Tensor]) -> bytes:
-    """The TorchScript file of a function of images."""
-    return script(_Function(function), (2, 3, 8, 8))
+def traced(function: Callable[[torch.Tensor], torch.Tensor], side: int = 8) -> bytes:
+    """The TorchScript file of a function of square images."""
+    return script(_Function(function), (2, 3, side, side))
