@@ -6,10 +6,10 @@ DEVELOPERS := .venv/installed-for-developers
 # What the tests run for real, by its Debian packages; the last two for `make test-slurm` alone.
 SYSTEM_PACKAGES := slurm-wlm munge iproute2 prometheus chromium
 SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
-# Whole runs go one at a time: each fills the machine, and Ray gives a node half a minute to start.
-WHOLE_RUNS := integration slurm
+# Two processes: all tests on SLURM go to one of them, and the longest tests go first (tests/conftest.py).
+POOL := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: install demo test test-fast test-slurm test-kill image-test coverage lint audit bench docs clean
+.PHONY: install demo test test-fast test-exports test-slurm test-kill image-test coverage lint audit bench docs clean
 
 install: $(INSTALLED) ## what users need, in .venv
 
@@ -18,15 +18,18 @@ demo: $(INSTALLED)
 
 test: $(DEVELOPERS)
 	@$(call install,$(SYSTEM_PACKAGES))
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(patsubst %,--ignore tests/%,$(WHOLE_RUNS))
-	$(BIN)/python -m pytest $(addprefix tests/,$(WHOLE_RUNS))
+	$(BIN)/python -m pytest $(POOL)
 
 test-fast: $(DEVELOPERS) ## unit tests alone: they start no process
-	$(BIN)/python -m pytest -m unit --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m unit $(POOL)
 
 test-slurm: $(DEVELOPERS) ## all tests on a real SLURM of three hosts: whatever can go wrong, and the accounting database
 	@$(call install,$(SLURM_PACKAGES))
 	$(BIN)/python -m pytest tests/slurm --slurm-full
+
+test-exports: $(DEVELOPERS) ## every export opened by the tool that it is for; installs MLflow, W&B, TensorBoard, DuckDB, Croissant, RO-Crate
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[export,exports-dev]'
+	$(BIN)/python -m pytest tests/exports
 
 test-kill: $(DEVELOPERS) ## the full version of the kill test: ten SIGKILLs of the whole process group
 	$(BIN)/python -m pytest tests/integration/test_kill.py --kills 10
@@ -35,7 +38,7 @@ image-test: ## the container image, built for real, with a sweep and the exporte
 	$(PYTHON) tests/image.py
 
 coverage: $(DEVELOPERS) ## lines that the unit tests run, in this process and in those they start
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(patsubst %,--ignore tests/%,$(WHOLE_RUNS)) --cov --cov-report term:skip-covered
+	$(BIN)/python -m pytest $(POOL) --ignore tests/integration --ignore tests/slurm --cov --cov-report term:skip-covered
 
 lint: $(DEVELOPERS)
 	$(BIN)/ruff check .

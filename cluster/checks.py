@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.rendezvous import write_json
-from cluster.scheduler import RefusedError, SchedulerError, ask, outside_any_job
+from cluster.scheduler import RefusedError, SchedulerError, ask, default_memory_mb, outside_any_job
 from cluster.site import Site
 
+LEAST_MEMORY_MB = 1536  # Ray, Dask and one trial, before they do anything
 CANARY_S = 10  # a cluster too busy to answer within so long is not waited for
 
 
@@ -77,7 +78,32 @@ def check_site(site: Site, nodes: Sequence[Nodes] | None = None) -> None:
     where = f"partition {there}" if there else "the default partition"
     head = _with_features(head, own.constraint or site.constraint, "controller.constraint", where)
     _at_most(own.cpus, (node.cpus for node in head), "controller.cpus", "CPUs per node", where)
+    _at_most(own.mem_gb or 0, (node.memory_mb / 1024 for node in head), "controller.mem_gb", "GB per node", where)
     _check_time(own.time_min or site.time_min, head, "controller.time_min", where)
+
+
+def tiny_memory(site: Site) -> str | None:
+    """What to say when SLURM would give a job of ours less memory than its processes need before they do anything."""
+    for key, own, cpus, partition in (
+        ("mem_gb", site.mem_gb, site.cpus_per_node, site.partition),
+        (
+            "controller.mem_gb",
+            site.controller.mem_gb,
+            site.controller.cpus,
+            site.controller.partition or site.partition,
+        ),
+    ):
+        given_mb = None if own is None else own * 1024
+        if given_mb is None:
+            try:
+                given_mb = default_memory_mb(partition, cpus)
+            except SchedulerError:
+                continue
+        if given_mb and given_mb < LEAST_MEMORY_MB:  # 0: all of the node
+            whose = "the site's default" if own is None else "what the file says"
+            return (f"{key}: each job gets {given_mb:.0f} MB, {whose}, and is likely to be killed for memory; allowed: "
+                    f"any, but give at least {LEAST_MEMORY_MB / 1024:g}")  # fmt: skip
+    return None
 
 
 def check_shared(site: Site, folder: Path) -> None:

@@ -17,17 +17,36 @@ from typing import Any
 from cluster import dask_node, ray_node
 from cluster.guardian import guarded
 from cluster.interpreter import python
-from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job, JobEnd, fail, leave
+from cluster.job import DONE, FAILED, HANDED_OVER, REQUEUE, TERMINATED, Job, JobEnd, fail, leave
 from cluster.ports import NoPortsError, leased_ports, listening, own_address
 from cluster.ray_node import NodeDiedError
-from cluster.rendezvous import ClusterFolder, Head, HeadState, read_head, read_workers, write_head
-from cluster.scheduler import SchedulerError, queue, read_submission
+from cluster.rendezvous import (
+    PASSING,
+    WAIT_FOR_DISK,
+    ClusterFolder,
+    Head,
+    HeadState,
+    read_head,
+    read_workers,
+    write_head,
+)
+from cluster.replacement import Orders, Replacements
+from cluster.runs import read_run
+from cluster.scheduler import (
+    RefusedError,
+    SchedulerError,
+    ask,
+    can_requeue,
+    queue,
+    read_submission,
+    write_submission,
+)
 from cluster.site import Site
 from cluster.supervise import LONGEST_DELAY_S, Failures, Notice, Process, notices, temporary_folders
 
 POLL_S = 0.5
+DISK_S = 5.0  # between two tries while the shared disk is full, read-only or away
 LOOK_S = 5.0  # between looks at the head's ports
-QUEUE_S = 60.0  # between questions to the scheduler
 OLD_WORKERS_S = 8.0  # for workers of an older generation to save their work before a new one is published
 WRONG_INPUT = 2  # the exit code of a command that would fail again in the same way
 STARTS = 5
@@ -56,7 +75,7 @@ class Child:
 
 
 class _Superseded(Exception):
-    """SLURM has started this job again elsewhere: this one must touch nothing any more."""
+    """Another controller, or another run of this job, has taken over: this one must touch nothing any more."""
 
 
 @dataclass
@@ -70,11 +89,17 @@ class _Kept:
     failures: Failures = field(default_factory=Failures)
 
 
-def run_controller(folder: Path, logs: Path, site: Site, children: Sequence[Child]) -> None:
-    """Run the cluster of `folder` until the children are done; ends the process with an exit code of `cluster.job`."""
+def run_controller(
+    folder: Path, logs: Path, site: Site, children: Sequence[Child], orders: Orders | None = None
+) -> None:
+    """Run the cluster of `folder` until the children are done; ends the process with an exit code of `cluster.job`.
+
+    `orders` submits workers in place of lost ones, and the controller's own successor; None: neither is submitted.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     with notices() as notice:
-        code = _Controller(Job.here(logs), folder, site, notice, [_Kept(child) for child in children]).run()
+        kept = [_Kept(child) for child in children]
+        code = _Controller(Job.here(logs), folder, site, notice, kept, orders).run()
     leave(code)
 
 
@@ -85,12 +110,16 @@ class _Controller:
     site: Site
     notice: Notice
     kept: list[_Kept]
+    orders: Orders | None = None
     generation: int = 0
     head: list[Process] = field(default_factory=list)  # Ray's head and Dask's scheduler
     failures: Failures = field(default_factory=lambda: Failures(limit=STARTS))
     addresses: dict[str, Any] = field(default_factory=dict)  # as the head's record names them
     state: HeadState = "starting"
     looked: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.replacements = Replacements(self.folder, self.job.logs, self.orders)
 
     def run(self) -> int:
         os.environ |= ray_node.ray_environment(self.folder) | dask_node.dask_environment()
@@ -99,6 +128,7 @@ class _Controller:
             return DONE
         self.generation = before.generation if before else 0
         try:
+            self._take_over()
             with temporary_folders(self.site.temporary, self.job.id) as (own, short), guarded(own, short):
                 self.temporary, self.short = own, short
                 try:
@@ -107,13 +137,15 @@ class _Controller:
                 finally:
                     self._end_processes()
         except _Superseded:
-            log.info("SLURM has started this job again elsewhere; this one ends")
-            return DONE
+            log.info("another controller has taken over; this one ends")
+            return HANDED_OVER
         except JobEnd as end:
             ended = end
         except Exception as error:
             log.exception("unexpected")
             ended = JobEnd(FAILED, f"the controller on {self.job.node}: {type(error).__name__}: {error}")
+        if ended.code == HANDED_OVER:  # the record may be the successor's already
+            return HANDED_OVER
         states: dict[int, HeadState] = {DONE: "done", FAILED: "failed"}
         self._publish(states.get(ended.code, "leaving"), ended.reason)
         return ended.code
@@ -137,6 +169,12 @@ class _Controller:
                 fail(f"the controller on {self.job.node} could not go on {STARTS} times in a row; {death}")
             self._publish("starting", str(death))
             self._sleep(delay)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            log.info("%s; again in %.0f s", error, DISK_S)
+            self._end_processes()
+            self._sleep(DISK_S)
 
     def _start_head(self, ports: list[int]) -> None:
         address = own_address(interface=self.site.interface)
@@ -191,8 +229,7 @@ class _Controller:
                 for address in (self.addresses["ray_address"], self.addresses["dask_address"]):
                     if not listening(address):
                         raise NodeDiedError(f"the head on {self.job.node} does not answer at {address}")
-            if self._every("workers", QUEUE_S):
-                self._check_workers()
+            self.replacements.look()
             self._sleep(POLL_S)
 
     def _keep(self, kept: _Kept) -> None:
@@ -206,6 +243,7 @@ class _Controller:
                 "GANLAB_CLUSTER": str(self.folder),
                 "GANLAB_GENERATION": str(self.generation),
                 "TMPDIR": str(self.temporary),
+                WAIT_FOR_DISK: "1",
             }
             polite = not kept.child.required
             kept.process = Process(
@@ -235,21 +273,51 @@ class _Controller:
         if ClusterFolder(self.folder).cancelled.exists():
             fail("cancelled")
 
-    def _check_workers(self) -> None:
-        """Fail when no worker is left and none will come: to wait longer would be in vain."""
-        submission, records = read_submission(self.folder), read_workers(self.folder)
-        if submission is None:
+    def _take_over(self) -> None:
+        """Become the controller that the record names, and have a successor wait where SLURM would not requeue this job.
+
+        A job that had handed over and was requeued all the same finds another one named there, and ends.
+        """
+        submission = read_submission(self.folder)
+        if self.orders is None or submission is None:
             return
         try:
-            living = [job for job in queue(submission) if job.id.split("_")[0] in submission.workers]
-        except SchedulerError:  # inside a container, or it does not answer: the records must do
-            ended = [record for record in records if record.state in ("failed", "ended")]
-            if len(ended) < submission.tasks:
+            if submission.controller != self.job.id:
+                jobs = {job.id: job.state for job in queue(submission)}
+                if self.job.id != submission.successor and submission.controller in jobs:
+                    raise _Superseded
+                controllers = tuple(dict.fromkeys([*submission.controllers, self.job.id]))
+                submission = replace(submission, controller=self.job.id, successor="", controllers=controllers)
+                write_submission(self.folder, submission)
+            if earlier := [job for job in submission.controllers if job != self.job.id]:
+                ask(["scancel", "--quiet", *earlier])  # one that was requeued waits for nothing
+            if can_requeue(self.job.id) or submission.successor:
                 return
-            living = []
-        if not living:
-            reasons = dict.fromkeys(record.reason for record in records if record.state in ("failed", "ended"))
-            fail(f"none of the {submission.tasks} worker jobs is left: {'; '.join(reasons) or 'see their logs'}")
+            successor = self.orders.successor(submission.name, f"afterany:{self.job.id}")
+            write_submission(self.folder, replace(submission, successor=successor))
+        except (SchedulerError, RefusedError) as error:
+            log.info("no successor: %s", error)
+
+    def _hand_over(self, asked: bool) -> bool:
+        """Submit a successor unless one waits; False when this job must requeue itself, or was cancelled.
+
+        A requeued job may not start before its credential has expired, two minutes by default; a new one may at once.
+        """
+        submission = read_submission(self.folder)
+        if self.orders is None or submission is None or ClusterFolder(self.folder).cancelled.exists():
+            return False
+        try:
+            run = read_run(self.folder, self.job.logs, self.job.id, self.job.restart)
+            if not asked and run is not None and run.cause == "cancelled":  # by hand: SLURM says so in the job's log
+                return False
+            if not submission.successor:
+                successor = self.orders.successor(submission.name)
+                controllers = (*submission.controllers, successor)
+                write_submission(self.folder, replace(submission, controller=successor, controllers=controllers))
+        except (SchedulerError, RefusedError) as error:
+            log.info("no successor: %s", error)
+            return False
+        return True
 
     def _sleep(self, seconds: float) -> None:
         """Sleep; when SLURM asks for the node, leave it instead."""
@@ -261,6 +329,8 @@ class _Controller:
         )
         self._publish("leaving", reason)
         self._end_processes()
+        if self._hand_over(asked=again):
+            raise JobEnd(HANDED_OVER, reason)
         raise JobEnd(REQUEUE if again else TERMINATED, reason)
 
     def _end_processes(self) -> None:
@@ -274,7 +344,7 @@ class _Controller:
         self.head = []
 
     def _every(self, what: str, seconds: float) -> bool:
-        """Whether it is time again; not yet when first asked."""
+        """True when `seconds` have passed since it was last true; False at the first call."""
         now = time.monotonic()
         due = now - self.looked.setdefault(what, now) >= seconds
         if due:
@@ -284,4 +354,9 @@ class _Controller:
     def _publish(self, state: HeadState, reason: str = "") -> None:
         log.info("generation %d: %s%s", self.generation, state, f"; {reason}" if reason else "")
         head = Head(self.job.id, self.job.restart, self.generation, state, reason, host=self.job.node)
-        write_head(self.folder, replace(head, **self.addresses) if state == "running" else head)
+        while True:
+            try:
+                return write_head(self.folder, replace(head, **self.addresses) if state == "running" else head)
+            except OSError as error:
+                if error.errno not in PASSING or self.notice.wait(DISK_S):
+                    raise

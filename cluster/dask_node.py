@@ -35,7 +35,7 @@ def scheduler_command(folder: Path, address: str, port: int, metrics: int) -> li
 
 
 def worker_command(folder: Path, scheduler: str, address: str, name: str, temporary: Path, workers: int) -> list[str]:
-    """So many Dask worker processes of one thread each; training goes before them."""
+    """Command that starts single-threaded Dask workers, at a lower priority than training."""
     return [
         *("nice", "-n", "10", *python("-m", "distributed.cli.dask_worker", *_tls(folder), scheduler)),
         *("--protocol=tls", f"--host={address}", f"--name={name}", f"--local-directory={temporary}"),

@@ -98,8 +98,29 @@ def sweep(mark: str, name: str = MARK, quiet_s: float = QUIET_S, sessions: Colle
         time.sleep(0.1)
 
 
+def remove_semaphores(folder: Path = Path("/dev/shm")) -> None:
+    """Remove this user's semaphores of Python's multiprocessing that no living process has open.
+
+    Python's own helper does so at the end of a process, unless it is killed together with it.
+    """
+    left = []
+    with suppress(OSError):
+        left = [path for path in folder.glob("sem.mp-*") if path.stat().st_uid == os.getuid()]
+    if not left:
+        return
+    opened = set()
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with suppress(OSError):
+                maps = (process / "maps").read_text(errors="replace")
+                opened |= {path for path in left if str(path) in maps}
+    for path in left:
+        if path not in opened:
+            path.unlink(missing_ok=True)
+
+
 def _tidies(pid: int) -> bool:
-    """Whether this is Python's own helper, which removes the semaphores of processes that have been killed, and ends."""
+    """True for Python's resource tracker, which removes the semaphores of killed processes and then ends."""
     try:
         return b"multiprocessing.resource_tracker" in Path("/proc", str(pid), "cmdline").read_bytes()
     except OSError:
@@ -126,5 +147,6 @@ def _processes(variable: str) -> dict[int, tuple[int, bool | None]]:
 if __name__ == "__main__":
     sys.stdin.buffer.read()
     sweep(sys.argv[1])
+    remove_semaphores()
     for left in sys.argv[2:]:
         shutil.rmtree(left, ignore_errors=True)

@@ -1,6 +1,6 @@
 """The SLURM job that this process belongs to.
 
-Invariant: the exit codes here are what the last lines of the batch script act upon (`cluster/slurm.py`).
+Invariant: the exit codes here are what the batch script acts upon at its end (`cluster/script.py`).
 """
 
 import logging
@@ -13,6 +13,7 @@ from typing import NoReturn
 
 DONE, FAILED = 0, 1
 REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: put the job into the queue again
+HANDED_OVER = 79  # the controller has a successor: the script ends with 0 and leaves the workers alone
 TERMINATED = 143  # what a shell reports of a process that SIGTERM has ended
 
 
@@ -60,9 +61,9 @@ class Job:
 
     @property
     def log(self) -> Path:
-        """Where submitit puts what the supervisor itself says."""
+        """Log of the supervisor itself, written by submitit."""
         return self.logs / f"{self.id}_0_log.out"
 
     def log_of(self, child: str) -> Path:
-        """Where the output of a child goes."""
+        """Log of a child process."""
         return self.logs / f"{self.id}-{child.lower().replace(' ', '-')}.log"

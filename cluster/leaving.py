@@ -12,7 +12,7 @@ NODE = "GANLAB_NODE"  # in the environment of everything that runs on a worker: 
 
 
 def leaving() -> bool:
-    """Whether this node is about to end: write a checkpoint now and stop."""
+    """True if this node is about to end: write a checkpoint now and stop."""
     folder = os.environ.get(NODE)
     return folder is not None and os.path.exists(f"{folder}/leaving")
 
@@ -52,7 +52,7 @@ def still_busy(folder: Path) -> list[int]:
 
 
 def _alive(pid: int) -> bool:
-    """Whether it runs; a zombie, whose parent was killed too, does not."""
+    """True if the process runs; False for a zombie, whose parent was killed too."""
     with suppress(OSError):
         return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False

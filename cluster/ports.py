@@ -43,7 +43,7 @@ def leased_ports() -> Iterator[list[int]]:
 
 
 def listening(address: str, timeout_s: float = 5.0) -> bool:
-    """Whether something accepts connections at ``host:port``; a scheme before it is passed over."""
+    """True if something accepts connections at ``host:port``; a scheme before it is ignored."""
     host, port = address.rsplit("/", 1)[-1].rsplit(":", 1)
     try:
         with socket.create_connection((host, int(port)), timeout_s):

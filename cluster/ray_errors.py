@@ -43,7 +43,7 @@ def process_end(error: object) -> ProcessEnd:
 
 
 def names_lost_node(error: object) -> bool:
-    """Whether an error of Ray says that a node is gone, or about to be."""
+    """True if an error of Ray names a lost or leaving node."""
     return getattr(error, "preempted", False) or "node has died" in str(error) or "node was terminated" in str(error)
 
 

@@ -4,6 +4,7 @@ Invariant: a record is replaced whole by an atomic rename after its content is o
 one, never a part. The head's record is written by the controller alone, a worker's record by that worker alone.
 """
 
+import errno
 import json
 import os
 import time
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from cluster.gpus import Gpu
+
+WAIT_FOR_DISK = "GANLAB_WAIT_FOR_DISK"  # in the environment of all children: they wait for the shared disk
+PASSING = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE}  # errors of a shared disk that are waited for
 
 HeadState = Literal["starting", "running", "leaving", "done", "failed"]
 Record = TypeVar("Record", "Head", "WorkerState")
@@ -28,7 +32,7 @@ class ClusterFolder:
 
     @property
     def head(self) -> Path:
-        """Where the controller is, and how it stands."""
+        """Address and state of the controller."""
         return self.root / "controller.json"
 
     @property
@@ -37,13 +41,18 @@ class ClusterFolder:
         return self.root / "workers"
 
     @property
+    def runs(self) -> Path:
+        """What the batch script of each run of each job has recorded of its start and end."""
+        return self.root / "runs"
+
+    @property
     def token(self) -> Path:
-        """What Ray's processes show one another; readable by its owner alone."""
+        """Token that Ray's processes authenticate with; readable by its owner alone."""
         return self.root / "token"
 
     @property
     def certificate(self) -> Path:
-        """What Dask's processes show one another."""
+        """Certificate that Dask's processes authenticate with."""
         return self.root / "certificate.pem"
 
     @property
@@ -55,6 +64,11 @@ class ClusterFolder:
     def submission(self) -> Path:
         """The ids of the jobs."""
         return self.root / "submission.json"
+
+    @property
+    def replacements(self) -> Path:
+        """How often the controller has submitted workers in place of lost ones, and what SLURM last refused."""
+        return self.root / "replacements.json"
 
     @property
     def cancelled(self) -> Path:

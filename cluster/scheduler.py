@@ -6,7 +6,7 @@ Invariant: a question costs one call, whatever the number of jobs; nothing needs
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ ANSWER_S = 60  # a busy controller of SLURM may take long, but not for ever
 
 
 class RefusedError(ValueError):
-    """What was asked for can't be had on this site; the message says what can."""
+    """A request that this site cannot satisfy; the message says what is allowed."""
 
 
 class SchedulerError(RuntimeError):
@@ -37,9 +37,13 @@ class Submission:
     workers
         Ids of the worker jobs; of a job array, the array's.
     tasks
-        How many worker jobs there are in all.
+        How many worker jobs were asked for.
     host, user, submitted
         Who submitted them, where, and when (ISO 8601).
+    successor
+        Id of the job that waits for the end of a controller that can't requeue itself; empty without one.
+    controllers
+        Ids of all controller jobs so far, the first first.
     """
 
     name: str
@@ -49,6 +53,8 @@ class Submission:
     host: str
     user: str
     submitted: str
+    successor: str = ""
+    controllers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -85,22 +91,30 @@ def read_submission(folder: Path) -> Submission | None:
     if record is None:
         return None
     try:
-        return Submission(**{**record, "workers": tuple(record["workers"])})
+        lists = {key: tuple(record.get(key, ())) for key in ("workers", "controllers")}
+        return Submission(**{**record, **lists})
     except (KeyError, TypeError) as error:
         raise SchedulerError(f"{ClusterFolder(folder).submission}: damaged, expected the ids of the sweep's jobs: "
                              f"{error!r}; `squeue --me` lists yours, `scancel` ends them") from error  # fmt: skip
 
 
 def queue(submission: Submission) -> list[QueuedJob]:
-    """Return the jobs of the submission that wait or run, by one call of squeue. Raises SchedulerError."""
+    """Return the jobs of the submission that wait or run, by one call of squeue. Raises SchedulerError.
+
+    They are found by their name, which no other job has, so that those count whose ids were lost with a controller.
+    """
     text = ask(["squeue", "--noheader", f"--name={submission.name}", "--format=%i|%T|%r|%N|%M|%V"])
-    own = {submission.controller, *submission.workers}
     rows = [line.strip().split("|") for line in text.splitlines() if line.strip()]
-    jobs = (
+    return [
         QueuedJob(row[0], row[1], row[2], row[3], row[4], datetime.fromisoformat(row[5]).timestamp(), tasks_of(row[0]))
         for row in rows
-    )
-    return [job for job in jobs if job.id.split("_")[0] in own]
+    ]
+
+
+def worker_jobs(jobs: Iterable[QueuedJob], submission: Submission) -> list[QueuedJob]:
+    """Return those of the jobs that are workers."""
+    controllers = {submission.controller, submission.successor, *submission.controllers}
+    return [job for job in jobs if job.id.split("_")[0] not in controllers]
 
 
 def cancel(folder: Path) -> Submission | None:
@@ -111,7 +125,7 @@ def cancel(folder: Path) -> Submission | None:
     submission = read_submission(folder)
     if submission is not None:
         ClusterFolder(folder).cancelled.touch()
-        ask(["scancel", "--quiet", submission.controller, *submission.workers])
+        ask(["scancel", "--quiet", f"--name={submission.name}", f"--user={submission.user}"])
     return submission
 
 
@@ -151,12 +165,15 @@ def ask(command: Sequence[str], stdin: str | None = None) -> str:
 
 
 def outside_any_job() -> dict[str, str]:
-    """Return this environment without what SLURM says of a job that it may be in: a new job must not take after it."""
+    """Return this environment without what SLURM and a supervisor say of a job that it may be in.
+
+    A new job must not take after it: the mark of the controller's processes would have its guardian kill the job.
+    """
     keep = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
     return {
         name: value
         for name, value in (os.environ | {"SLURM_TIME_FORMAT": "standard"}).items()
-        if name in keep or not name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_"))
+        if name in keep or not name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "GANLAB_"))
     }
 
 
@@ -164,6 +181,37 @@ def config() -> dict[str, str]:
     """SLURM's settings, by one call of scontrol. Raises SchedulerError."""
     pairs = (line.split("=", 1) for line in ask(["scontrol", "show", "config"]).splitlines() if "=" in line)
     return {name.strip(): value.strip() for name, value in pairs}
+
+
+def can_requeue(job_id: str) -> bool:
+    """Whether a job comes back by itself from a lost node or a preemption. Raises SchedulerError."""
+    job = _fields(ask(["scontrol", "show", "job", "--oneliner", job_id]))
+    partition = _fields(ask(["scontrol", "show", "partition", "--oneliner", job.get("Partition", "")]))
+    return job.get("Requeue") != "0" and "CANCEL" not in partition.get("PreemptMode", "")
+
+
+def default_memory_mb(partition: str | None, cpus: int) -> float | None:
+    """Memory that a job of so many CPUs gets when it does not say; None: as much as there is. Raises SchedulerError."""
+    settings = config()
+    name = partition.split(",")[0] if partition else None
+    lines = ask(["scontrol", "show", "partition", "--oneliner", *filter(None, [name])]).splitlines()
+    found = [_fields(line) for line in lines]
+    own = next((each for each in found if name or each.get("Default") == "YES"), {})
+    for values in (own, settings):
+        for key, times in (("DefMemPerCPU", cpus), ("DefMemPerNode", 1)):
+            if re.match(r"\d+$", values.get(key, "")):
+                return float(values[key]) * times
+    return None
+
+
+def keep_off(job_ids: Iterable[str], nodes: Iterable[str]) -> None:
+    """Keep waiting jobs from starting on some nodes, in place of those named before. Raises SchedulerError."""
+    ask(["scontrol", "update", f"JobId={','.join(job_ids)}", f"ExcNodeList={','.join(sorted(nodes))}"])
+
+
+def _fields(text: str) -> dict[str, str]:
+    """Values by name in a line of scontrol; of values with spaces, the first word."""
+    return dict(word.partition("=")[::2] for word in text.split() if "=" in word)
 
 
 def largest_array() -> int:

@@ -32,12 +32,12 @@ class _Settings(BaseModel):
 
 
 class _Job(_Settings):
-    """What a job asks of SLURM."""
+    """Resources that a job requests from SLURM."""
 
     partition: str | None = None
     """SLURM's partition, or several with commas between them; null: the site's default."""
     account: str | None = None
-    """Who pays."""
+    """SLURM account to charge."""
     qos: str | None = None
     """Quality of service."""
     constraint: str | None = None
@@ -86,7 +86,7 @@ class Site(_Job):
     mem_gb: Annotated[float, Field(ge=0, json_schema_extra={"unit": "gigabytes"})] | None = None
     """Memory of each worker job; 0: all of the node's; null: the site's default."""
     exclusive: bool = False
-    """Whether nodes are shared with no other job."""
+    """Request whole nodes, shared with no other job."""
     time_min: Minutes
     """Minutes of each worker job; it requeues itself at their end while work remains."""
     notice_s: WholeSeconds = 60
@@ -112,7 +112,7 @@ class Site(_Job):
     measure_workers: Annotated[int, Field(ge=0)] = 1
     """Processes on each node that compare images while others train."""
     controller: Controller = Controller()
-    """What the controller's own job asks for; the keys are below."""
+    """Resources of the controller's job; the keys are below."""
 
     @field_validator("nodes")
     @classmethod

@@ -1,7 +1,7 @@
 """The batch scripts of a cluster, and their submission.
 
-Invariant: `job_scripts` shows, to the letter, what `submit` hands to sbatch. A job puts itself into the queue again from
-the last lines of its script, which run on the host itself, outside any container.
+Invariant: `job_scripts` shows, to the letter, what `submit` hands to sbatch; what the controller submits later differs in
+the number of jobs, the dependency and the nodes that are left out, and in nothing else.
 """
 
 import getpass
@@ -13,7 +13,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,25 +24,24 @@ from typing import Any
 from cluster.controller import Child, run_controller
 from cluster.dask_node import make_certificate, write_secret
 from cluster.interpreter import safe_exports
-from cluster.job import REQUEUE
 from cluster.rendezvous import ClusterFolder
 from cluster.scheduler import (
     RefusedError,
+    SchedulerError,
     Submission,
     ask,
     largest_array,
     outside_any_job,
     write_submission,
 )  # fmt: skip
+from cluster.script import first_lines, last_lines
 from cluster.site import Site
 from cluster.worker import run_worker
-
-RESTARTS_AFTER_A_KILL = 20  # a job whose supervisor is killed more often has a reason that will not go away
 
 
 @dataclass(frozen=True)
 class Jobs:
-    """What the jobs of one sweep need.
+    """Settings shared by the jobs of one sweep.
 
     Attributes
     ----------
@@ -74,9 +73,17 @@ class _Array:
     function: Callable[[], None]
     parameters: dict[str, Any]
 
-    def after(self, job_id: str) -> "_Array":
-        """Let it wait until that job has started."""
-        return replace(self, parameters={**self.parameters, "dependency": f"after:{job_id}"})
+    def when(self, dependency: str) -> "_Array":
+        """Let it wait, in SLURM's words: ``after:12``, ``afterany:12``."""
+        return replace(self, parameters={**self.parameters, "dependency": dependency})
+
+    def without(self, nodes: Collection[str]) -> "_Array":
+        """Keep it off some nodes, beside those that the site leaves out itself."""
+        if not nodes:
+            return self
+        more = dict(self.parameters["additional_parameters"])
+        left_out = ",".join([*filter(None, [more.pop("exclude", "")]), *sorted(nodes)])
+        return replace(self, parameters={**self.parameters, "additional_parameters": more, "exclude": left_out})
 
 
 def job_scripts(site: Site, jobs: Jobs, largest: int = 1001) -> dict[str, str]:
@@ -90,7 +97,7 @@ def job_scripts(site: Site, jobs: Jobs, largest: int = 1001) -> dict[str, str]:
     scripts = {}
     for array in _arrays(site, jobs, "<job name>", largest):
         if array.title != "controller":
-            array = array.after("<controller job>")
+            array = array.when("after:<controller job>")
         command = f"{_python(site)} -u -m submitit.core._submit {shlex.quote(str(jobs.logs))}"
         count = {"map_count": array.tasks} if array.tasks > 1 else {}
         scripts[array.title] = slurm._make_sbatch_string(command, jobs.logs, **array.parameters, **count)
@@ -109,9 +116,6 @@ def submit(site: Site, jobs: Jobs) -> Submission:
     SchedulerError
         If SLURM does not answer.
     """
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-    from submitit.slurm.slurm import SlurmExecutor
-
     if shutil.which("sbatch") is None:
         raise RefusedError("SLURM is not installed here: there is no command sbatch; "
                            "`ganlab run` runs a sweep on this machine alone")  # fmt: skip
@@ -120,36 +124,92 @@ def submit(site: Site, jobs: Jobs) -> Submission:
     _prepare(jobs)
     ids: list[str] = []
     try:
-        with _clean_environment(), redirect_stderr(io.StringIO()):  # what sbatch says is in the error, too
-            for array in _arrays(site, jobs, name, largest):
-                if ids:
-                    array = array.after(ids[0])
-                executor = SlurmExecutor(jobs.logs, python=_python(site))
-                executor.update_parameters(**array.parameters)
-                if array.tasks == 1:
-                    submitted = [executor.submit(array.function)]
-                else:
-                    with executor.batch():
-                        submitted = [executor.submit(array.function) for _ in range(array.tasks)]
-                ids.append(submitted[0].job_id.split("_")[0])
-    except BaseException as error:
+        for array in _arrays(site, jobs, name, largest):
+            ids.append(_queue(site, jobs, array.when(f"after:{ids[0]}") if ids else array))
+    except BaseException:
         if ids:
             ask(["scancel", "--quiet", *ids])
-        if isinstance(error, FailedJobError | FailedSubmissionError):
-            raise RefusedError(f"sbatch refuses: {str(error).strip()}") from error
         raise
     submission = Submission(
-        name, ids[0], tuple(ids[1:]), site.nodes, socket.gethostname(), getpass.getuser(), time.strftime("%FT%T%z")
-    )
+        name, ids[0], tuple(ids[1:]), site.nodes, socket.gethostname(), getpass.getuser(), time.strftime("%FT%T%z"),
+        controllers=(ids[0],),
+    )  # fmt: skip
     write_submission(jobs.folder, submission)
     return submission
 
 
+@dataclass(frozen=True)
+class Orders:
+    """What a running controller submits: workers in place of lost ones, and its own successor.
+
+    Attributes
+    ----------
+    site, jobs
+        As `submit` was given them.
+    largest
+        SLURM's MaxArraySize.
+    """
+
+    site: Site
+    jobs: Jobs
+    largest: int
+
+    def workers(self, name: str, count: int, left_out: Collection[str]) -> list[str]:
+        """Submit so many worker jobs, on none of some nodes; returns their ids. Raises RefusedError, SchedulerError."""
+        few = self.site.model_copy(update={"nodes": count})
+        return [
+            _queue(self.site, self.jobs, array.without(left_out))
+            for array in _arrays(few, self.jobs, name, self.largest)
+            if array.title != "controller"
+        ]
+
+    def successor(self, name: str, dependency: str = "") -> str:
+        """Submit a controller; returns its id. Raises RefusedError, SchedulerError."""
+        array = next(_arrays(self.site, self.jobs, name, self.largest))
+        return _queue(self.site, self.jobs, array.when(dependency) if dependency else array)
+
+
+def _queue(site: Site, jobs: Jobs, array: _Array) -> str:
+    """Submit an array and return its id.
+
+    Raises
+    ------
+    RefusedError
+        With all that sbatch says when it refuses.
+    SchedulerError
+        Where there is no sbatch.
+    """
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    from submitit.slurm.slurm import SlurmExecutor
+
+    try:
+        with _clean_environment(), redirect_stderr(io.StringIO()):  # what sbatch says is in the error, too
+            executor = SlurmExecutor(jobs.logs, python=_python(site))
+            executor.update_parameters(**array.parameters)
+            if array.tasks == 1:
+                submitted = [executor.submit(array.function)]
+            else:
+                with executor.batch():
+                    submitted = [executor.submit(array.function) for _ in range(array.tasks)]
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise RefusedError(f"sbatch refuses: {str(error).strip()}") from error
+    except (FileNotFoundError, RuntimeError) as error:
+        raise SchedulerError(f"sbatch could not be run: {error}") from error
+    return str(submitted[0].job_id.split("_")[0])
+
+
 def _prepare(jobs: Jobs) -> None:
     files = ClusterFolder(jobs.folder)
-    files.workers.mkdir(parents=True, exist_ok=True)
+    for records in (files.workers, files.runs):
+        records.mkdir(parents=True, exist_ok=True)
     jobs.logs.mkdir(parents=True, exist_ok=True)
-    for left in (files.head, files.cancelled, *files.workers.glob("*.json")):
+    for left in (
+        files.head,
+        files.cancelled,
+        files.replacements,
+        *files.workers.glob("*.json"),
+        *files.runs.glob("*.*"),
+    ):
         left.unlink(missing_ok=True)
     write_secret(files.token, secrets.token_hex(32))
     make_certificate(jobs.folder)
@@ -157,7 +217,7 @@ def _prepare(jobs: Jobs) -> None:
 
 def _arrays(site: Site, jobs: Jobs, name: str, largest: int) -> Iterator[_Array]:
     """Yield the controller, then the workers in arrays that SLURM accepts."""
-    head = partial(run_controller, jobs.folder, jobs.logs, site, jobs.children)
+    head = partial(run_controller, jobs.folder, jobs.logs, site, jobs.children, Orders(site, jobs, largest))
     yield _Array("controller", 1, head, _common(site, jobs, name, controller=True) | _controller_parameters(site))
     node = partial(run_worker, jobs.folder, jobs.logs, site)
     sizes = [min(largest, site.nodes - first) for first in range(0, site.nodes, largest)]
@@ -184,11 +244,12 @@ def _common(site: Site, jobs: Jobs, name: str, controller: bool = False) -> dict
         "stderr_to_stdout": True,
         "wckey": None,
         "setup": [
+            *first_lines(jobs.folder, jobs.logs, name, controller),
             *site.setup,
             *(f"export {key}={shlex.quote(value)}" for key, value in site.environment.items()),
             *safe_exports(jobs.code),
         ],
-        "teardown": _last_lines(jobs, name, controller),
+        "teardown": last_lines(),
         "additional_parameters": {"requeue": True, "chdir": str(jobs.folder)}
         | dict(_option(line) for line in (*site.sbatch, *(own.sbatch if controller else ()))),
     }
@@ -227,25 +288,6 @@ def _memory(gigabytes: float | None) -> dict[str, Any]:
 def _option(line: str) -> tuple[str, str | bool]:
     name, equals, value = line.removeprefix("--").partition("=")
     return name, value if equals else True
-
-
-def _last_lines(jobs: Jobs, name: str, controller: bool) -> list[str]:
-    """What the batch script does once the supervisor has ended."""
-    cancelled = shlex.quote(str(ClusterFolder(jobs.folder).cancelled))
-    lines = [
-        "code=$?",
-        "job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}",
-        f"again=$(( code == {REQUEUE} || (code > 128 && ${{SLURM_RESTART_COUNT:-0}} < {RESTARTS_AFTER_A_KILL}) ))",
-        f"if [ $again = 1 ] && [ ! -e {cancelled} ]; then",
-        '  echo "exit code $code: back into the queue"',
-        '  scontrol requeue "$job" && exit $code',
-        "fi",
-    ]
-    if controller:
-        lines.append(
-            f"scancel --quiet --state=PENDING --user=$(id -un) --name={shlex.quote(name)}  # of no use any more"
-        )
-    return [*lines, "exit $code"]
 
 
 def _python(site: Site) -> str:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.guardian import shielded, sweep
+from cluster.guardian import remove_semaphores, shielded, sweep
 from cluster.interpreter import safe_environment
 
 CHILD = "GANLAB_CHILD"  # in the environment of a child and of all it starts: what belongs to it
@@ -119,7 +119,7 @@ class Failures:
 
 
 class Notice:
-    """Whether SLURM has asked this process to end: SIGUSR2 some time before it must, SIGTERM when it is to at once."""
+    """Signal by which SLURM asked this process to end: SIGUSR2 ahead of the end, SIGTERM for an immediate one."""
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
@@ -188,6 +188,7 @@ def node_folder(base: Path, name: str) -> Iterator[Path]:
     for left in base.glob(f"{prefix}*"):
         if not _in_use(left):
             shutil.rmtree(left, ignore_errors=True)
+    remove_semaphores()
     folder = Path(tempfile.mkdtemp(prefix=f"{prefix}{name}-", dir=base))
     unlocked = folder / "unlocked"
     with unlocked.open("w") as lock:

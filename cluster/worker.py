@@ -18,7 +18,16 @@ from cluster.guardian import guarded
 from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job, JobEnd, fail, leave
 from cluster.ports import NoPortsError, leased_ports, listening, own_address
 from cluster.ray_node import NodeDiedError
-from cluster.rendezvous import ClusterFolder, Head, StateOfWorker, WorkerState, read_head, write_worker
+from cluster.rendezvous import (
+    PASSING,
+    WAIT_FOR_DISK,
+    ClusterFolder,
+    Head,
+    StateOfWorker,
+    WorkerState,
+    read_head,
+    write_worker,
+)
 from cluster.site import Site
 from cluster.supervise import LONGEST_DELAY_S, Failures, Notice, Process, notices, temporary_folders
 
@@ -112,6 +121,13 @@ class _Worker:
             log.info("%s; again in %.0f s", death, delay)
             self._record("starting", str(death))
             self._sleep(delay)
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+            log.info("%s; again in %.0f s", error, LONGEST_DELAY_S)
+            self._end_children()
+            self._record("starting", str(error))
+            self._sleep(LONGEST_DELAY_S)
 
     def _await_head(self) -> Head:
         """Wait for a head that runs and answers."""
@@ -138,7 +154,7 @@ class _Worker:
         name = f"{self.job.id}-{self.job.restart}-{self.starts}"
         address = own_address(towards=head.ray_address)
         cpus, gpus = ray_node.usable_resources()
-        environment = {"TMPDIR": str(self.temporary), leaving.NODE: str(self.temporary)}
+        environment = {"TMPDIR": str(self.temporary), leaving.NODE: str(self.temporary), WAIT_FOR_DISK: "1"}
         sockets = self.short / str(self.starts)
 
         self.step = "starting Ray"

@@ -80,13 +80,13 @@ def keys(cls: type[BaseModel], leave_out: Iterable[str] = ()) -> str:
 
 
 def is_section(cls: type[BaseModel], key: str) -> bool:
-    """Whether a key stands for a section that has a table of its own."""
+    """True if the key holds a section with a table of its own."""
     annotation = cls.model_fields[key].annotation
     return inspect.isclass(annotation) and issubclass(annotation, BaseModel)
 
 
 def purpose(cls: type) -> str:
-    """What the class says of itself."""
+    """First paragraph of the class's docstring."""
     return inspect.cleandoc(cls.__doc__ or "").split("\n\n")[0]
 
 
@@ -123,7 +123,7 @@ def dataset_keys() -> str:
 
     parts = (
         f"## {name}\n\n{purpose(settings)}\n\n" + (keys(settings, ("name",)) if len(settings.model_fields) > 1 else "")
-        for name, (settings, _) in DATASETS.items()
+        for name, settings in DATASETS.items()
     )
     head = "# Datasets\n\nOne of these stands in a sweep file as `dataset: {name: …}`, with keys of its own. A path is " \
            "relative to the folder that ganlab is started in; `~` and `$VARIABLES` are filled in.\n"  # fmt: skip
@@ -180,7 +180,7 @@ def commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
 
 
 def help_of(command: click.Command, name: str) -> str:
-    """What --help prints on a terminal of 100 columns."""
+    """Output of --help on a terminal of 100 columns."""
     context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100,
                             help_option_names=["-h", "--help"])  # fmt: skip
     return f"```text\n{command.get_help(context)}\n```\n"
@@ -201,6 +201,8 @@ def results() -> str:
         "`results.zarr` is one xarray Dataset, which `xr.open_zarr` reads without ganlab; `xr.open_dataset(DIR, "
         'engine="ganlab")` is the same, and `xr.open_datatree(DIR, engine="ganlab")` has the images of every trial '
         "beside it. Each variable carries `units`, `long_name` and `method` as attributes. "
+        "`xr.open_zarr(PATH, chunks=None)` leaves out dask, so that `results.groupby(\"discriminator_width\")` works: "
+        "dask arrays, which are xarray's default, have no known groups. "
         "How to query them: [results in Python](../results.ipynb).", "",
         "Only what was computed is there; a number or a count that one snapshot lacks is NaN, a flag False.", "",
         "## Coordinates", "",

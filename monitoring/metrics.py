@@ -15,9 +15,12 @@ from prometheus_client.registry import Collector
 TRIAL_STATES = ("waiting", "running", "interrupted", "completed", "stopped", "failed")
 FAILURES = ("nan", "out_of_memory", "disk", "died", "error")
 ATTEMPT_ENDS = (
-    "completed", "stopped", "failed", "error", "died", "preempted", "node_lost", "interrupted",
+    "completed", "stopped", "failed", "error", "died", "disk", "preempted", "node_lost", "interrupted",
 )  # fmt: skip
 WORKER_STATES = ("waiting", "starting", "joined", "leaving", "lost", "failed", "ended")
+DEATHS = (
+    "memory", "time_limit", "preempted", "node_failure", "not_started", "failed", "killed", "requeue_refused", "vanished",
+)  # fmt: skip
 JOB_STATES = ("pending", "running", "other")
 STAGES = ("step", "checkpoint", "shard", "trial", "measure", "report")
 QUANTILES = ("0", "0.25", "0.5", "0.75", "1")
@@ -113,6 +116,12 @@ METRICS: dict[str, Definition] = {
         ("state",), WORKER_STATES
     ),
     "ganlab_slurm_jobs": Definition("gauge", "Jobs of the sweep that SLURM knows, by state.", ("state",), JOB_STATES),
+    "ganlab_job_deaths_total": Definition(
+        "counter", "Runs of jobs that ended although nobody had asked for it, by what ended them.", ("cause",), DEATHS,
+    ),
+    "ganlab_nodes_left_out": Definition(
+        "gauge", "Nodes on which a worker job failed by itself, and which the sweep no longer uses."
+    ),
     "ganlab_queue_wait_seconds": Definition(
         "gauge", "How long the job that has waited longest is in the queue; 0 when none waits."
     ),

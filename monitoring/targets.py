@@ -1,4 +1,4 @@
-"""What Prometheus is to scrape, as a file of its `file_sd`.
+"""Prometheus's scrape targets, as a file of its `file_sd`.
 
 Invariant: the file is replaced as a whole, so Prometheus never meets half a list; it changes only when the targets do.
 """

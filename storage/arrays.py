@@ -378,7 +378,7 @@ def choose_member(members: Mapping[str, Member], asked: str | None) -> str:
 
 
 def is_single_picture(shape: tuple[int, ...]) -> bool:
-    """Whether a shape of three axes is that of one picture, (H, W, 3 or 4) or (3 or 4, H, H), not of grey pictures."""
+    """True if a shape of three axes is that of one picture, (H, W, 3 or 4) or (3 or 4, H, H), not of grey pictures."""
     return len(shape) == 3 and (shape[2] in (3, 4) or (shape[0] in (3, 4) and shape[1] == shape[2]))
 
 

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from storage.patience import patiently
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
@@ -54,7 +56,12 @@ def write_bytes(path: Path, *buffers: Buffer) -> None:
     ------
     OSError
         If the disk is full, the folder is read-only, or the like; it names `path`, whose old content is untouched.
+        Where that is waited for (`storage.patience`), only for errors that do not pass.
     """
+    patiently(lambda: _write_bytes(path, *buffers))
+
+
+def _write_bytes(path: Path, *buffers: Buffer) -> None:
     make_folder(path.parent)
     partial = path.parent / f".{path.name}.{uuid.uuid4().hex[:12]}.partial"
     try:

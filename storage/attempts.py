@@ -4,6 +4,7 @@ Invariant: a failure counts against the trial only while no durable progress is 
 number of times; a line cut off by a crash is passed over.
 """
 
+import errno
 import json
 import os
 import socket
@@ -15,6 +16,7 @@ from typing import Any
 
 from storage.layout import TrialLayout
 from storage.outcome import Failure, Outcome
+from storage.patience import patiently
 
 
 class Cause(StrEnum):
@@ -27,6 +29,8 @@ class Cause(StrEnum):
     """An exception was raised."""
     DIED = "died"
     """The process was killed, crashed or exited."""
+    DISK = "disk"
+    """The disk that holds the sweep was full, read-only or away."""
     PREEMPTED = "preempted"
     """The node asked the process to stop."""
     NODE_LOST = "node_lost"
@@ -118,7 +122,7 @@ def read_attempts(trial: TrialLayout) -> list[Attempt]:
 
 
 def is_running(attempts: Sequence[Attempt]) -> bool:
-    """Whether the last attempt has not ended, as far as anyone has said."""
+    """True if no end of the last attempt is recorded."""
     return bool(attempts) and attempts[-1].cause is None
 
 
@@ -152,10 +156,16 @@ def forget_failure(trial: TrialLayout) -> None:
 
 
 def _append(trial: TrialLayout, row: Mapping[str, Any]) -> None:
-    trial.root.mkdir(parents=True, exist_ok=True)
-    # One write, begun by a line's end: whatever a crash has cut off before stays on a line of its own.
-    descriptor = os.open(trial.attempts, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-    try:
-        os.write(descriptor, b"\n" + json.dumps(dict(row)).encode() + b"\n")
-    finally:
-        os.close(descriptor)
+    # One write, begun by a line's end: whatever a crash or a full disk has cut off before stays on a line of its own.
+    line = b"\n" + json.dumps(dict(row)).encode() + b"\n"
+
+    def append() -> None:
+        trial.root.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(trial.attempts, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(trial.attempts))
+        finally:
+            os.close(descriptor)
+
+    patiently(append)

@@ -134,7 +134,7 @@ def write_record(path: Path, fingerprint: str, **arrays: ArrayLike) -> None:
 
 
 def read_record(path: Path, fingerprint: str) -> dict[str, NDArray[Any]] | None:
-    """What `write_record` kept; None when there is nothing, it is damaged, or of another fingerprint."""
+    """Read the record of `write_record`; None if it is missing, damaged or of another fingerprint."""
     try:
         arrays = read_arrays(path)
     except (FileNotFoundError, ValueError):

@@ -4,6 +4,7 @@ Invariant: appending never harms earlier lines; a line cut off by a crash is pas
 the later counts, so a resumed trial reads like an unbroken one.
 """
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -13,19 +14,34 @@ from typing import Self
 import numpy as np
 
 from storage.layout import TrialLayout
+from storage.patience import patiently
 
 
 class HistoryWriter:
     """Appends rows to a trial's history; as a context manager it closes itself."""
 
+    _torn = False
+
     def __init__(self, trial: TrialLayout) -> None:
-        trial.history.parent.mkdir(parents=True, exist_ok=True)
-        self._file = trial.history.open("ab", buffering=0)  # nothing is left to write when it is closed
-        self._file.write(b"\n")  # ends a line that a crash cut off; readers pass over empty lines
+        self._path = trial.history
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # Nothing is left to write when it is closed.
+        self._file = patiently(lambda: trial.history.open("ab", buffering=0))
+        self._write(b"\n")  # ends a line that a crash cut off; readers pass over empty lines
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add one row, which must hold `step`."""
-        self._file.write(json.dumps(dict(row)).encode() + b"\n")
+        self._write(json.dumps(dict(row)).encode() + b"\n")
+
+    def _write(self, line: bytes) -> None:
+        def write(line: bytes) -> None:
+            if (self._file.write(line) or 0) < len(line):
+                self._torn = True
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
+
+        # What a full disk has cut off stays on a line of its own.
+        patiently(lambda: write(b"\n" + line if self._torn else line))
+        self._torn = False
 
     def sync(self) -> None:
         """Return when every row is on disk."""

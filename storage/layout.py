@@ -23,7 +23,7 @@ class TrialLayout:
 
     @property
     def settings(self) -> Path:
-        """What this trial computes: its resolved parameters."""
+        """Resolved parameters of the trial."""
         return self.root / "trial.json"
 
     @property
@@ -38,7 +38,7 @@ class TrialLayout:
 
     @property
     def checkpoint(self) -> Path:
-        """Everything needed to continue bit for bit."""
+        """Checkpoint from which training continues bit for bit."""
         return self.root / "checkpoint" / "latest.pt"
 
     @property
@@ -55,6 +55,11 @@ class TrialLayout:
     def attempts(self) -> Path:
         """Every start of the trial, and how it ended: one line each."""
         return self.root / "attempts.jsonl"
+
+    @property
+    def leases(self) -> Path:
+        """The folder of claims: the one with the highest number says which process works on the trial."""
+        return self.root / "lease"
 
     def shard(self, index: int, axes: int = 4) -> Path:
         """Return the file of shard number `index`: the name that Zarr gives it in the array of images, or of points."""
@@ -91,7 +96,7 @@ class SweepLayout:
 
     @property
     def known(self) -> Path:
-        """What every trial is, in short: for commands that only look."""
+        """Summary of every trial, for commands that only read."""
         return self.root / "trials.json"
 
     @property
@@ -110,6 +115,11 @@ class SweepLayout:
         return self.root / "reference.zarr"
 
     @property
+    def held_out(self) -> Path:
+        """The Zarr group of real images that no trial was trained on."""
+        return self.root / "held_out.zarr"
+
+    @property
     def pairs(self) -> Path:
         """The folder of duplicates and closest pairs."""
         return self.root / "pairs" / self.space
@@ -124,18 +134,28 @@ class SweepLayout:
         return self.pairs / "real_neighbours.npz"
 
     @property
+    def held_out_neighbours(self) -> Path:
+        """Distances of the held-out images to their nearest training images."""
+        return self.pairs / "held_out_neighbours.npz"
+
+    @property
     def real_distances(self) -> Path:
         """Distances within which given shares of the pairs of different real images lie."""
         return self.pairs / "real_distances.npz"
 
     @property
     def partial_real_neighbours(self) -> Path:
-        """What an unfinished search for them has found so far."""
+        """Partial result of an unfinished search for the real neighbours."""
         return self.pairs / "real_neighbours.unfinished.npz"
 
     @property
+    def partial_held_out_neighbours(self) -> Path:
+        """What an unfinished comparison of the held-out images with the training images has found so far."""
+        return self.pairs / "held_out_neighbours.unfinished.npz"
+
+    @property
     def verdicts(self) -> Path:
-        """What people decided about flagged pairs: append-only."""
+        """People's verdicts on pairs; append-only."""
         return self.root / "verdicts.jsonl"
 
     @property
@@ -180,7 +200,7 @@ class SweepLayout:
 
     @property
     def targets(self) -> Path:
-        """What Prometheus is to scrape: the file of its `file_sd`."""
+        """Prometheus's scrape targets, a file of its `file_sd`."""
         return self.metrics / "targets.json"
 
     @property

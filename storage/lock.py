@@ -52,17 +52,17 @@ def sweep_lock(layout: SweepLayout, command: str) -> Iterator[None]:
 
 
 def is_unused(layout: SweepLayout) -> bool:
-    """Whether the folder holds nothing but what taking the lock leaves there: a command was killed at its very start."""
+    """True if the folder holds only the lock's own files, left by a command killed at its start."""
     return layout.root.is_dir() and {path.name for path in layout.root.iterdir()} <= {layout.cluster.name}
 
 
 def is_sweep(layout: SweepLayout) -> bool:
-    """Whether a command has begun a sweep in the folder; a sweep file of the user's own named sweep.yaml is none."""
+    """True if a command has begun a sweep in the folder; a user's own file named sweep.yaml does not count."""
     return layout.spec.is_file() and layout.lock.is_file()
 
 
 def lock_holder(layout: SweepLayout) -> str | None:
-    """Who works on the sweep now, in words; None when nobody does. Read-only: does not take the lock."""
+    """Description of the command that holds the sweep's lock; None if it is free. Read-only: does not take the lock."""
     if not layout.lock.exists():
         return None
     with layout.lock.open("r") as file:

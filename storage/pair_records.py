@@ -1,4 +1,4 @@
-"""What comparing all pairs of one snapshot found, on disk.
+"""Records on disk of the pairs found in one snapshot.
 
 Invariant: a record is whole or absent, and belongs to exactly the images and settings that its fingerprint names.
 """
@@ -87,7 +87,7 @@ def read_pair_record(layout: SweepLayout, trial_id: str, step: int, fingerprint:
 
 
 class NearestReal(NamedTuple):
-    """The nearest other real image of every real image.
+    """The nearest training image of every real image, of a training image the nearest other one.
 
     Attributes
     ----------
@@ -99,14 +99,14 @@ class NearestReal(NamedTuple):
     squared: Squares
 
 
-def write_real_neighbours(layout: SweepLayout, fingerprint: str, nearest: NearestReal) -> None:
-    """Keep the nearest real neighbours of the real images."""
-    write_arrays(layout.real_neighbours, fingerprint=fingerprint, **nearest._asdict())
+def write_nearest_real(path: Path, fingerprint: str, nearest: NearestReal) -> None:
+    """Keep the nearest training images of real images."""
+    write_arrays(path, fingerprint=fingerprint, **nearest._asdict())
 
 
-def read_real_neighbours(layout: SweepLayout, fingerprint: str) -> NearestReal | None:
-    """What `write_real_neighbours` kept for the same images; None when there is none or it is damaged."""
-    columns = _read(layout.real_neighbours, fingerprint, {"fingerprint", *NearestReal._fields})
+def read_nearest_real(path: Path, fingerprint: str) -> NearestReal | None:
+    """Read the record of `write_nearest_real` for the same images; None if it is missing or damaged."""
+    columns = _read(path, fingerprint, {"fingerprint", *NearestReal._fields})
     return None if columns is None else NearestReal(columns["neighbour"], columns["squared"])
 
 
@@ -116,7 +116,7 @@ def write_real_distances(layout: SweepLayout, fingerprint: str, arrays: Mapping[
 
 
 def read_real_distances(layout: SweepLayout, fingerprint: str) -> dict[str, npt.NDArray[Any]] | None:
-    """What `write_real_distances` kept for the same images; None when there is none or it is damaged."""
+    """Read the record of `write_real_distances` for the same images; None if it is missing or damaged."""
     try:
         columns = read_arrays(layout.real_distances)
     except (FileNotFoundError, ValueError):

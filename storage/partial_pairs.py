@@ -1,4 +1,4 @@
-"""What an unfinished comparison of pairs has found so far, on disk.
+"""Partial results on disk of an unfinished comparison of pairs.
 
 Invariant: a state is whole or absent, and is given back only for the images and settings that it was saved for.
 """
@@ -49,7 +49,7 @@ class PartialPairs:
         write_arrays(self.path, fingerprint=np.asarray(self.fingerprint(int(arrays["compared"]))), **arrays)
 
     def finish(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Everything is compared, and the result has been taken."""
+        """End the comparison, once its result has been consumed."""
         if self.keep_finished:
             self.save(arrays)
         else:

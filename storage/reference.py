@@ -1,6 +1,6 @@
-"""The real images the trials were trained on, kept beside them in the same layout as samples.
+"""The real images of a sweep, those of training and those held out, beside its trials in the same layout as samples.
 
-Invariant: ``reference.zarr`` is complete or absent, and never changes.
+Invariant: ``reference.zarr`` is complete or absent, and never changes; ``held_out.zarr`` is complete when it is there.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ class Reference:
         What `write_reference` was told the images are.
     shard_images : int
         Images in one file.
+    held_out : int
+        Images that ``held_out.zarr`` has beside these training images.
     """
 
     def __init__(self, group: Path) -> None:
@@ -48,6 +50,7 @@ class Reference:
             array = read_json(group / (named or ["images"])[0] / "zarr.json")
             self.shard_images = int(array["chunk_grid"]["configuration"]["chunk_shape"][0])
             self.fingerprint = str(attributes["fingerprint"])
+            self.held_out = int(attributes.get("held_out", 0))  # not in version 0.1.0
             self.shape: tuple[int, ...] = tuple(int(size) for size in array["shape"])
         except FileNotFoundError as error:
             if group.exists():
@@ -107,9 +110,16 @@ class Reference:
 
 
 def write_reference(
-    layout: SweepLayout, images: Images, labels: NDArray[np.int64] | None = None, *, fingerprint: str
+    layout: SweepLayout,
+    images: Images,
+    labels: NDArray[np.int64] | None = None,
+    *,
+    fingerprint: str,
+    held_out: tuple[Images, NDArray[np.int64] | None] | None = None,
 ) -> None:
     """Write ``reference.zarr``, synced to disk; nothing to do when it already holds these images.
+
+    ``held_out.zarr`` is written before it, so that training images on disk have the held-out images beside them.
 
     Parameters
     ----------
@@ -120,7 +130,9 @@ def write_reference(
     labels : int64 (N,), optional
         The class of each image.
     fingerprint : str
-        Names the images: the data set, its settings, and whatever else decides their content.
+        Names all these images: the data set, its settings, and whatever else decides their content.
+    held_out : images and labels, optional
+        Those that no trial is trained on, of the same type and shape.
 
     Raises
     ------
@@ -129,16 +141,7 @@ def write_reference(
     OSError
         If the disk is full, the folder is read-only, or the like.
     """
-    import zarr
-    from zarr.codecs import Crc32cCodec
-
-    if images.ndim not in (2, 4) or images.dtype != kind_of(images.shape[1:]) or not images.size:
-        raise ValueError(
-            f"real images: got {images.dtype} {images.shape}, expected uint8 (N, C, H, W) or float32 (N, D), "
-            "none of them 0"
-        )
-    if labels is not None and labels.shape != (len(images),):
-        raise ValueError(f"labels: got shape {labels.shape}, expected ({len(images)},), one for each image")
+    _check_images(images, labels)
     if layout.reference.exists():
         found = Reference(layout.reference).fingerprint
         if found != fingerprint:
@@ -147,9 +150,32 @@ def write_reference(
                 "the trials there were trained on them, so use another folder for this sweep"
             )
         return
+    if held_out is not None:
+        _check_images(*held_out)
+        if held_out[0].shape[1:] != images.shape[1:]:
+            raise ValueError(f"held-out images: got shape {held_out[0].shape}, expected (N, {images.shape[1:]})")
+        _write_group(layout.held_out, *held_out, {"fingerprint": fingerprint})
+    count = {} if held_out is None else {"held_out": len(held_out[0])}
+    _write_group(layout.reference, images, labels, {"fingerprint": fingerprint, **count})
+
+
+def _check_images(images: Images, labels: NDArray[np.int64] | None) -> None:
+    if images.ndim not in (2, 4) or images.dtype != kind_of(images.shape[1:]) or not images.size:
+        raise ValueError(
+            f"real images: got {images.dtype} {images.shape}, expected uint8 (N, C, H, W) or float32 (N, D), "
+            "none of them 0"
+        )
+    if labels is not None and labels.shape != (len(images),):
+        raise ValueError(f"labels: got shape {labels.shape}, expected ({len(images)},), one for each image")
+
+
+def _write_group(path: Path, images: Images, labels: NDArray[np.int64] | None, attributes: dict[str, Any]) -> None:
+    import zarr
+    from zarr.codecs import Crc32cCodec
+
     shard, chunk = sizes_for(len(images), math.prod(images.shape[1:]) * images.dtype.itemsize)
-    with whole_folder(layout.reference) as folder:
-        group = zarr.create_group(folder, attributes={"fingerprint": fingerprint})
+    with whole_folder(path) as folder:
+        group = zarr.create_group(folder, attributes=attributes)
         create_images(group, len(images), images.shape[1:], shard, chunk)[...] = images
         if labels is not None:
             data = labels.astype(np.int64)
@@ -165,3 +191,21 @@ def read_reference(layout: SweepLayout) -> Reference:
         If there are none yet, or their description is damaged.
     """
     return Reference(layout.reference)
+
+
+def read_held_out(layout: SweepLayout) -> Reference | None:
+    """Return the held-out images of a sweep; None when it has none.
+
+    Raises
+    ------
+    ValueError
+        If there are no real images yet, or their description is damaged.
+    DamagedError
+        If held-out images were written and are no longer there.
+    """
+    reference = read_reference(layout)
+    if not reference.held_out:
+        return None
+    if not layout.held_out.exists():
+        raise DamagedError(layout.held_out, f"{reference.held_out} images", "nothing is there")
+    return Reference(layout.held_out)

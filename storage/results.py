@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 MISSING_COUNT = -1
-"""What stands on disk for a count that is missing; it reads as NaN."""
+"""Value on disk of a missing count; it reads as NaN."""
 SETTINGS = "settings"
 """Group of the means over the seeds of each setting."""
 

@@ -61,7 +61,7 @@ class Statistic:
         Tables in which it stands, in the order of declarations.
     heading, form : str
         Head of its column there, and the form of its cells: a format specification; "images" for numbers to two digits,
-        "squared" for squared distances, "yes" for flags.
+        "ratio" for what 1 divides, "squared" for squared distances, "yes" for flags.
     over_seeds : str
         Mean over the seeds of a setting, in the group `settings`: "geometric" for what is compared by ratios; empty when
         it has none.
@@ -152,7 +152,7 @@ STATISTICS: tuple[Statistic, ...] = (
         interval="of both counts and, for a rate of real pairs, of the distance",
         tables=("diversity",),
         heading="diversity ratio",
-        form=".2g",
+        form="ratio",
         over_seeds="geometric",
     ),
     Statistic(

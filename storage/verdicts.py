@@ -1,4 +1,4 @@
-"""What people decided about pairs, one JSON line each, in ``verdicts.jsonl``.
+"""People's verdicts on pairs, one JSON line each, in ``verdicts.jsonl``.
 
 Invariant: a line that `append_verdict` returned from is on disk, whole, whoever else writes at the same time, and is
 never changed. What a crash leaves of a line is passed over and harms no other.

@@ -26,7 +26,7 @@ Signature = tuple[int, int, int] | None
 
 
 def signature(path: str | Path) -> Signature:
-    """What changes when a file or folder does: time of its last change (ns), size, number; None when it is not there.
+    """Signature of a file or folder: time of its last change (ns), size, inode; None if it does not exist.
 
     Raises
     ------
@@ -42,7 +42,7 @@ def signature(path: str | Path) -> Signature:
 
 @dataclass
 class TrialWatch:
-    """What is known of one trial.
+    """State of one trial, read from its files.
 
     Attributes
     ----------
@@ -200,7 +200,7 @@ class TrialWatch:
 
 @dataclass(frozen=True)
 class PairCounts:
-    """What one record of pairs says in a few numbers; `degrees` are how many images have each number of duplicates."""
+    """Counts of one record of pairs; `degrees` are how many images have each number of duplicates."""
 
     samples: int
     pairs: int

@@ -1,6 +1,7 @@
 """Fixtures and markers of all tests: odd temporary folders, the command line in a process and in this one, CPU times.
 
-Invariant: a test is marked `unit` or `process`, and a unit test that starts a process fails.
+Invariant: a test is marked `unit` or `process`, and a unit test that starts a process fails; all tests that share SLURM
+run one after another in one process.
 """
 
 import os
@@ -12,6 +13,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -30,6 +32,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 TESTS = Path(__file__).parent
 PROCESS_FOLDERS = {"integration", "slurm"}
 PROCESS_FIXTURES = {"chromium", "ganlab", "ray_node", "served", "supervisors"}
+LONGEST_FIRST = ("slurm", "integration")
+"""Folders whose tests begin a run, so that no long one is left at its end."""
 STARTS = {"os.exec", "os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"}
 """Audit events of a new process."""
 ALLOWED = {"git"}
@@ -48,14 +52,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that start processes, by folder, fixture or their own marker; the others are units."""
+    """Mark tests that start processes, by folder, fixture or their own marker, the others as units; longest first."""
+
+    def folder(item: pytest.Item) -> str:
+        return item.path.relative_to(TESTS).parts[0]
+
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
-        in_folder = item.path.relative_to(TESTS).parts[0] in PROCESS_FOLDERS
-        if in_folder or fixtures & PROCESS_FIXTURES:
+        if folder(item) in PROCESS_FOLDERS or fixtures & PROCESS_FIXTURES:
             item.add_marker("process")
         if item.get_closest_marker("process") is None:
             item.add_marker("unit")
+    order = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: order.get(folder(item), len(order)))
+
+
+def group_of(nodeid: str) -> str:
+    """Name of the tests that run one after another in one process: those of a file, or all that share SLURM."""
+    file = nodeid.partition("::")[0]
+    return "slurm" if "slurm" in Path(file).parts else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out groups of tests in their order (`--dist loadfile --no-loadscope-reorder`)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid)
+
+    return Groups(config, log)
 
 
 class Processes:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import group_of
 from tests.import_circles import circle, imports
 
 PACKAGES = {"cluster", "ganlab", "jobs", "monitoring", "storage"}
@@ -42,6 +43,14 @@ def test_a_unit_test_cannot_start_a_process() -> None:
     subprocess.run(["git", "--version"], capture_output=True, check=True)  # as the provenance of a sweep does
     with pytest.raises(FileNotFoundError):
         subprocess.run(["/nowhere/at all"], check=True)
+
+
+def test_the_tests_of_a_service_or_file_are_one_group(request: pytest.FixtureRequest) -> None:
+    """So that two processes of a run never start two SLURMs, and a file's fixtures are made once."""
+    groups = [group_of(f"tests/{name}::test[a/b]") for name in ("slurm/test_a.py", "slurm/test_b.py", "jobs/test_a.py")]
+    assert groups == ["slurm", "slurm", "tests/jobs/test_a.py"]
+    sharing = [item for item in request.session.items if "hosts" in getattr(item, "fixturenames", ())]
+    assert {group_of(item.nodeid) for item in sharing} <= {"slurm"}
 
 
 @pytest.mark.process

@@ -19,7 +19,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ganlab.data.datasets import DigitsSettings, StackedDigitsSettings, load
+from ganlab.data.datasets.digits import DigitsSettings
+from ganlab.data.datasets.stacked_digits import StackedDigitsSettings
 from ganlab.pairs.closest import pairs_within
 from ganlab.statistics.support import estimate
 from ganlab.theory import (
@@ -44,7 +45,7 @@ SPACING = 24  # 8 of the 192 values carry noise; in the paper, every 50th or 100
 def one(kind: str, steps: int, job: tuple[int, int, int]) -> Gap:
     """Train one discriminator."""
     torch.set_num_threads(1)
-    images = load(StackedDigitsSettings(images=IMAGES)).images
+    images = StackedDigitsSettings(images=IMAGES).load().images
     pool, width, seed = job
     if kind == "pool":
         return pool_gap(images, pool, width, seed, steps=steps)
@@ -99,10 +100,10 @@ def table(kind: str, gaps: Iterable[Gap]) -> None:
 
 
 def constructed(pool: int = 1000, samples: int = 5000) -> None:
-    """What holds of the encoder–decoder construction exactly, and what a linear probe finds in its codes."""
-    digits = load(DigitsSettings())
+    """Exact properties of the encoder–decoder construction, and the accuracy of a linear probe on its codes."""
+    digits = DigitsSettings().load()
     assert digits.labels is not None
-    stacks = load(StackedDigitsSettings(images=IMAGES))
+    stacks = StackedDigitsSettings(images=IMAGES).load()
     made = NoisyImages(stacks.images[:pool], SPACING)
     draws = np.random.default_rng(0)
     latent = torch.from_numpy(draws.standard_normal((samples, made.latent_dim), dtype=np.float32))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class InputDescription:
-    """What was read from a path, and what of it was not.
+    """Description of what was read from a path and what was left out.
 
     Attributes
     ----------

@@ -238,8 +238,13 @@ def read_pictures(
         progress(round(len(files) * (finished_passes + done)), len(files) * passes)
 
     pages = [(number, 0) for number in range(len(files))]
+    heads: list[_Facts | Exception] = []
     if passes == 2:
-        heads = _in_threads(lambda number: _attempt(_head, paths[number]), len(files), lambda done: report(done, 0))
+        heads = _in_threads(
+            lambda number: _attempt(lambda path: _head(path, frames), paths[number]),
+            len(files),
+            lambda done: report(done, 0),
+        )
         known = [head for head in heads if isinstance(head, _Facts)]
         channels = channels or (3 if any(head.mode not in GREY for head in known) else 1)
         if frames == "all":
@@ -247,11 +252,14 @@ def read_pictures(
             pages = [(number, page) for number, count in enumerate(counts) for page in range(count)]
     assert channels is not None
     mode = "L" if channels == 1 else "RGB"
-    size = (resolution, resolution) if resolution else _first_size(paths, frames)
+    sound = [path for path, head in zip(paths, heads or paths, strict=True) if not isinstance(head, Exception)]
+    size = (resolution, resolution) if resolution else _first_size(sound, frames)
     images = np.empty((len(pages), channels, *size), np.uint8)
 
     def fill(index: int) -> _Facts | Exception:
         number, page = pages[index]
+        if heads and isinstance(fault := heads[number], Exception):
+            return fault
 
         def read(path: Path) -> _Facts:
             picture, facts = _open(path, mode, frames, page)
@@ -263,9 +271,9 @@ def read_pictures(
     found = _in_threads(fill, len(pages), lambda done: report(done, passes - 1))
     faults = {files[pages[index][0]]: fault for index, fault in enumerate(found) if isinstance(fault, Exception)}
     _refuse(folder, faults, len(files), skip_unreadable)
-    if faults:
-        images = images[[isinstance(facts, _Facts) for facts in found]]
-    facts = [each for each in found if isinstance(each, _Facts)]
+    kept = [files[number] not in faults for number, _ in pages]  # a file with a bad page is left out whole
+    images = images if all(kept) else images[kept]
+    facts = [each for each, keep in zip(found, kept, strict=True) if keep and isinstance(each, _Facts)]
     left_out = dict(listing.left_out)
     left_out["beyond the limit"] = len(listing.files) - len(files)
     left_out["unreadable"] = len(faults)
@@ -302,9 +310,16 @@ def resized(images: UInt8, resolution: int, progress: Progress = lambda done, to
     return result
 
 
-def _head(file: Path) -> _Facts:
+def _head(file: Path, frames: Frames | None) -> _Facts:
+    """Facts of a file without its pixels; the mode is that of the first frame that is read and has colour, if any."""
     with Image.open(file) as opened:
-        return _Facts(opened.mode, getattr(opened, "n_frames", 1))
+        count = getattr(opened, "n_frames", 1)
+        modes = []
+        for page in range(count if frames == "all" else 1):
+            opened.seek(page)
+            _check_8_bit(opened)
+            modes.append(opened.mode)
+        return _Facts(next((mode for mode in modes if mode not in GREY), modes[0]), count)
 
 
 def _open(file: Path, mode: str, frames: Frames | None, page: int) -> tuple[Image.Image, _Facts]:
@@ -422,7 +437,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a folder or a link to one; a link that can't be followed is not one."""
+    """True for a folder or a link to one; False for a link that can't be followed."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 

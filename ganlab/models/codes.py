@@ -1,4 +1,4 @@
-"""What the codes of an encoder are worth: do code and image lead back to one another, and are codes normal?
+"""Quality of an encoder's codes: reconstruction of image and code, and normality of the codes.
 
 Invariant: every number is a function of the family's weights, the images and the noise given.
 """

@@ -7,11 +7,11 @@ checkpoint; stacked, it takes the steps that it would take alone, up to the roun
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from threading import Condition
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,17 +19,20 @@ from torch import Tensor
 
 from ganlab.models.families import Family
 from ganlab.models.families.base import NextBatch
-from ganlab.models.families.dcgan import DCGAN, discriminator_loss, generator_loss
+from ganlab.models.families.dcgan import DCGAN, gradient_penalty
 from ganlab.models.stacking import StackedNetwork
+
+REPLACED = ("__init__", "build", "step", "descend", "frozen", "update_averages")
+"""Methods of a family that a stacked step does not call: a stack has its own, or supposes DCGAN's."""
 
 
 def stackable(family: type[Family]) -> bool:
-    """Whether trainings of this family can be stacked: one generator, one discriminator, DCGAN's step."""
-    return issubclass(family, DCGAN)
+    """True if trainings of this family can be stacked: a DCGAN that overrides none of `REPLACED`."""
+    return issubclass(family, DCGAN) and all(getattr(family, name) is getattr(DCGAN, name) for name in REPLACED)
 
 
 class Turn(NamedTuple):
-    """What one replica brings to a step."""
+    """Batches and random draws of one replica for a step."""
 
     next_batch: NextBatch
     draws: np.random.Generator
@@ -104,7 +107,7 @@ class Replicas:
 
 
 class Stack:
-    """The stacked networks of replicas, and one step of them."""
+    """The stacked networks of replicas: `Opponents` of all of them."""
 
     def __init__(self, families: Sequence[DCGAN]) -> None:
         self.families, self.first = list(families), families[0]
@@ -115,82 +118,72 @@ class Stack:
             for name, average in family.averages.items():
                 average.follow(family.networks[name])
         self.optimizers = {name: self._one_optimizer(name) for name in self.networks}
+        self.arithmetic = self.first.arithmetic
 
     def step(self, turns: Sequence[Turn]) -> list[Mapping[str, Tensor]]:
-        """One step as `DCGAN.step` takes it, of every replica."""
-        first, settings = self.first, self.first.settings
-        generator, discriminator = self.networks["generator"], self.networks["discriminator"]
-        both = list(zip(self.families, turns, strict=True))
-        for _ in range(first.discriminator_steps):
-            reals = [family.real(turn.next_batch) for family, turn in both]
-            count, real = len(reals[0]), discriminator.join(reals)
-            with first.arithmetic():
-                fake = self._packed(
-                    generator(generator.join([family.latent(count, turn.draws) for family, turn in both]))
-                )
-                on_discriminator = discriminator_loss(
-                    settings.loss, discriminator.logits(real).float(), discriminator.logits(fake.detach()).float()
-                )
-                if settings.loss == "wasserstein-gp":
-                    mix = torch.cat([family.uniform(count, 1, turn.draws) for family, turn in both], dim=1)
-                    penalty = self._gradient_penalty(real, fake.detach(), mix)
-                    on_discriminator = on_discriminator + settings.gradient_penalty * penalty
-            self._descend(on_discriminator.sum(), "discriminator")
-            if settings.loss == "wasserstein-clip":
-                with torch.no_grad():
-                    for weights, _ in discriminator.shared:
-                        weights.clamp_(-settings.weight_clip, settings.weight_clip)
-        with first.arithmetic():
-            on_generator = generator_loss(settings.loss, discriminator.logits(fake).float())
-        self._descend(on_generator.sum(), "generator")
-        self._update_averages()
-        return [
-            {"generator_loss": of_generator, "discriminator_loss": of_discriminator}
-            for of_generator, of_discriminator in zip(on_generator.detach(), on_discriminator.detach(), strict=True)
-        ]
+        """One step of every replica, as its family takes it."""
+        self._both = list(zip(self.families, turns, strict=True))
+        logged = self.first.play(self)
+        return [{name: values[number] for name, values in logged.items()} for number in range(len(turns))]
 
-    def _packed(self, made: Tensor) -> Tensor:
+    def real(self) -> Tensor:
+        """Next real items of every replica, side by side."""
+        items = [family.real(turn.next_batch) for family, turn in self._both]
+        self._count = len(items[0])
+        return self.networks["discriminator"].join(items)
+
+    def generate(self) -> Tensor:
+        """As many generated items as the last real ones, side by side."""
+        generator = self.networks["generator"]
+        made = generator(generator.join([family.latent(self._count, turn.draws) for family, turn in self._both]))
         if self.first.discriminated_shape == self.first.shape:
             return made
-        parts = self.networks["generator"].split(made)
-        return self.networks["discriminator"].join(
-            [family.pack(part) for family, part in zip(self.families, parts, strict=True)]
-        )
+        parts = zip(self.families, generator.split(made), strict=True)
+        return self.networks["discriminator"].join([family.pack(part) for family, part in parts])
 
-    def _gradient_penalty(self, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
-        """(K,) penalties; `mix` is (n, K)."""
+    def judge(self, items: Tensor) -> Tensor:
+        """Logits, float32 (K, n)."""
+        return self.networks["discriminator"].logits(items).float()
+
+    def gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Penalty of every replica, (K,)."""
         discriminator = self.networks["discriminator"]
-        count = discriminator.count
+        mix = torch.cat([family.uniform(self._count, 1, turn.draws) for family, turn in self._both], dim=1)
         if discriminator.of_vectors:
-            shaped = mix.t()[:, None]
-        else:
-            shaped = mix.repeat_interleave(real.shape[1] // count, dim=1)[:, :, None, None]
-        between = (shaped * real + (1 - shaped) * fake).requires_grad_()
-        (gradient,) = torch.autograd.grad(discriminator.logits(between).sum(), between, create_graph=True)
-        if discriminator.of_vectors:
-            norms = gradient.float().norm(dim=1)
-        else:
-            norms = gradient.float().reshape(len(gradient), count, -1).norm(dim=2).t()
-        penalty: Tensor = (norms - 1).square().mean(-1)
-        return penalty
+            return gradient_penalty(self.judge, real, fake, mix.t()[:, None], lambda gradient: gradient.norm(dim=1))
+        shaped = mix.repeat_interleave(real.shape[1] // discriminator.count, dim=1)[:, :, None, None]
 
-    def _descend(self, loss: Tensor, name: str) -> None:
-        network = self.networks[name]
-        gradients = torch.autograd.grad(loss, [weights for weights, _ in network.shared])
-        for (weights, own), gradient in zip(network.shared, gradients, strict=True):
+        def norms(gradient: Tensor) -> Tensor:
+            by_item: Tensor = gradient.reshape(len(gradient), discriminator.count, -1).norm(dim=2)
+            return by_item.t()
+
+        return gradient_penalty(self.judge, real, fake, shaped, norms)
+
+    def weights(self, network: str) -> Iterable[Tensor]:
+        """Stacked weights of a network, to be changed in place."""
+        return [weights for weights, _ in self.networks[network].shared]
+
+    def frozen(self, network: str) -> AbstractContextManager[Any]:
+        """No context: `descend` asks for the gradients of one network's weights alone."""
+        return nullcontext()
+
+    def descend(self, loss: Tensor, network: str) -> None:
+        """One optimizer step of every replica's network, each at its own rate, from losses (K,)."""
+        stacked, optimizer = self.networks[network], self.optimizers[network]
+        gradients = torch.autograd.grad(loss.sum(), [weights for weights, _ in stacked.shared])
+        for (weights, own), gradient in zip(stacked.shared, gradients, strict=True):
             if gradient.stride() != weights.stride():  # a fused optimizer walks through memory, both alike
                 gradient = torch.empty_like(weights).copy_(gradient)
-            for parameter, part in zip(own, gradient.chunk(network.count), strict=True):
+            for parameter, part in zip(own, gradient.chunk(stacked.count), strict=True):
                 parameter.grad = part
-        optimizer = self.optimizers[name]
         for family in self.families:  # a state that was loaded since the last step
-            optimizer.state.update(family.optimizers[name].state)
+            optimizer.state.update(family.optimizers[network].state)
         optimizer.step()
         for family in self.families:
-            theirs = family.optimizers[name].state
+            theirs = family.optimizers[network].state
             if not theirs:  # from now on both hold the same tensors
                 theirs.update(
-                    {parameter: optimizer.state[parameter] for parameter in family.networks[name].parameters()}
+                    {parameter: optimizer.state[parameter] for parameter in family.networks[network].parameters()}
                 )
 
     def _one_optimizer(self, name: str) -> torch.optim.Optimizer:
@@ -204,7 +197,8 @@ class Stack:
         defaults = {key: value for key, value in own[0].defaults.items() if key in taken}
         return kind([{"params": parameters, "lr": rate} for rate, parameters in rates.items()], **defaults)
 
-    def _update_averages(self) -> None:
+    def update_averages(self) -> None:
+        """Move the averaged weights of every replica, those of one decay together."""
         by_decay: dict[float, list[tuple[Tensor, Tensor]]] = {}
         for family in self.families:
             for average in family.averages.values():

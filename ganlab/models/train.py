@@ -41,7 +41,7 @@ class Request:
 
 
 class Checkpoint(Protocol):
-    """Where a trial's state is kept between two lives of its process."""
+    """Storage of a trial's state between restarts of its process."""
 
     def load(self) -> dict[str, Any] | None:
         """Return the last state saved, or None."""
@@ -163,7 +163,7 @@ def train(
 
 
 def draw(family: Family, images: int, noise: np.random.Generator) -> Drawn:
-    """So many independent images, or points, of the family: a function of its weights and the noise alone."""
+    """Draw independent images, or points, as a function of the family's weights and the noise alone."""
     parts = [family.sample(min(SAMPLE_BATCH, images - first), noise) for first in range(0, images, SAMPLE_BATCH)]
     labels = [part.labels for part in parts if part.labels is not None]
     return Drawn(np.concatenate([part.images for part in parts]), np.concatenate(labels) if labels else None)

@@ -20,9 +20,9 @@ class TrainSettings(BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     """Arithmetic of the convolutions and matrix products; weights are float32 always."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Of both networks; the default is the one published for the loss."""
+    """Learning rate of both networks; the default is the one published for the loss."""
     discriminator_learning_rate: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Of the discriminator alone; the default is `learning_rate`."""
+    """Learning rate of the discriminator alone; the default is `learning_rate`."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay per step of the averaged generator weights that samples are drawn from; 0 samples from the last weights."""
     log_every: Annotated[int, Field(ge=1)] = 50

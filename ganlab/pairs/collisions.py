@@ -133,7 +133,7 @@ class Collisions:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Collisions":
-        """What `to_arrays` gave."""
+        """Restore from the arrays of `to_arrays`."""
         values: dict[str, Any] = {
             name: arrays[name] if name.startswith("degree") else int(arrays[name])
             for name in (field.name for field in fields(cls))

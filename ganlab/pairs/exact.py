@@ -61,7 +61,7 @@ class Images:
 
     @cached_property
     def kept(self) -> dict[Any, Any]:
-        """What was computed from these images and is wanted again, by whoever computed it."""
+        """Cache of values derived from these images."""
         return {}
 
     @cached_property

@@ -24,7 +24,7 @@ _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times 
 
 
 class Collector(Protocol):
-    """What keeps the pairs that a search finds. Its indices count from the first image of the whole set."""
+    """Receiver of the pairs that a search finds. Indices count from the first image of the whole set."""
 
     sure_squared: float  # pairs surely within this squared distance are offered to `needs`
 
@@ -290,7 +290,7 @@ class _Search:
         return self._row_numbers[row], self._column_numbers[column]
 
     def _images(self, row: Some, column: Some) -> tuple[Some, Some]:
-        """Where the images at some places lie."""
+        """Positions in memory of the images at some places."""
         return (self._row_order[row], self._column_order[column]) if self._sorted else (row, column)
 
     def _oriented(self, i: Index, j: Index) -> tuple[Index, Index]:

@@ -80,7 +80,7 @@ class Lifted:
 
 @dataclass(frozen=True, eq=False)
 class Screen:
-    """What was learnt from a sample of the images: small enough to travel with a task.
+    """Projection learnt from a sample of the images, small enough to be sent with a task.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ class Screen:
         return centred, squared, np.where(far, np.inf, 2.0**-22 * np.sqrt(squared) + 2.0**-100)
 
     def _lifter(self, look: int, device: str) -> Callable[[Array], tuple[Singles, Floats]]:
-        """What gives the vectors of some images before they are rounded, and the most by which each is wrong."""
+        """Function that returns unrounded projections of images, with a bound on the error of each."""
         directions, weights = self.directions[:look], self.weights[:look]
         if self.centre.dtype == np.int8:
             centre = self.centre.astype(np.int64)

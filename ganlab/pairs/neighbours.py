@@ -81,7 +81,7 @@ class Neighbours:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Neighbours":
-        """What `to_arrays` gave."""
+        """Restore from the arrays of `to_arrays`."""
         return cls(int(arrays["start"]), arrays["index"], arrays["squared_distance"])
 
 

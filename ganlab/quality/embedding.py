@@ -135,7 +135,7 @@ class Classifier:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Classifier":
-        """What `to_arrays` gave. Raises ValueError for arrays that are no classifier's."""
+        """Restore from the arrays of `to_arrays`. Raises ValueError for other arrays."""
         weights = {name.removeprefix("weights."): values for name, values in arrays.items() if "." in name}
         try:
             channels, height, width = (int(size) for size in arrays["image_shape"])

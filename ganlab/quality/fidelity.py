@@ -17,15 +17,24 @@ MANIFOLD_QUANTILE = 0.95  # an image is realistic when it is nearer to the train
 
 @dataclass(frozen=True)
 class RealNeighbours:
-    """Distances of real images to their nearest other real image: each real image held out in turn.
+    """Distances of real images to their nearest training image.
 
     Attributes
     ----------
-    distance : float64 (N,)
-        Euclidean, in units of the features (pixels: 0–255 per channel).
+    training : float64 (N,)
+        Of each training image to its nearest other one: each held out in turn. Euclidean, in units of the features
+        (pixels: 0–255 per channel).
+    held_out : float64 (m,) or None
+        Of real images that no model was trained on; None without any.
     """
 
-    distance: npt.NDArray[np.float64]
+    training: npt.NDArray[np.float64]
+    held_out: npt.NDArray[np.float64] | None = None
+
+    @property
+    def distance(self) -> npt.NDArray[np.float64]:
+        """Distances that samples of the real law would have: of the held-out images, or in their place of training's."""
+        return self.training if self.held_out is None else self.held_out
 
     @property
     def median(self) -> float:
@@ -38,9 +47,9 @@ class RealNeighbours:
         return float(np.quantile(self.distance, MANIFOLD_QUANTILE))
 
     def threshold(self, quantile: float) -> float:
-        """The distance within which a share `quantile` of the real images have another one: distinct real images hardly
-        ever come closer, so generated ones that do are called duplicates."""
-        return float(np.quantile(self.distance, quantile))
+        """The distance within which a share `quantile` of the training images have another one: distinct real images
+        hardly ever come closer, so generated ones that do are called duplicates."""
+        return float(np.quantile(self.training, quantile))
 
 
 def real_neighbours(images: np.ndarray) -> np.ndarray:
@@ -59,7 +68,7 @@ def fidelity_ratio(distance: npt.NDArray[np.floating], real: RealNeighbours) -> 
 
 
 def passes_gate(distance: npt.NDArray[np.floating], real: RealNeighbours, gate: float) -> bool:
-    """Whether samples are near enough to the real images for their diversity to mean something.
+    """True if samples are near enough to the real images for their diversity to mean something.
 
     The fidelity ratio is at most `gate`; where it is not defined, most samples equal a real image.
     """

@@ -35,7 +35,7 @@ class Moments:
 
     @classmethod
     def create(cls, features: int) -> "Moments":
-        """Of no vectors."""
+        """Moments of an empty set."""
         return cls(0, np.zeros(features), np.zeros((features, features)))
 
     def add(self, vectors: Array) -> "Moments":
@@ -44,7 +44,7 @@ class Moments:
         return Moments(self.count + len(rows), self.total + rows.sum(axis=0), self.products + rows.T @ rows)
 
     def merge(self, other: "Moments") -> "Moments":
-        """Of the vectors of both."""
+        """Moments of both sets together."""
         return Moments(self.count + other.count, self.total + other.total, self.products + other.products)
 
     @property

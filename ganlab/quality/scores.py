@@ -1,4 +1,4 @@
-"""What is said of generated images beside their duplicates: manifold scores, Fréchet distance, all thresholds at once.
+"""Scores of a sample beside its duplicates: manifold scores, Fréchet distance, counts at all thresholds.
 
 Invariant: a function of the images alone: of real images those looked at follow from their content, so that the order in
 which they are stored changes nothing.
@@ -26,7 +26,7 @@ _BLOCK = 4096
 
 @dataclass(frozen=True, eq=False)
 class RealSide:
-    """What generated images are held against; the same for every sample of one size.
+    """Prepared real images that samples of one size are compared with.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class RealSide:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Of one sample.
+    """Scores of one sample.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Scores:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Scores":
-        """What `to_arrays` gave."""
+        """Restore from the arrays of `to_arrays`."""
         names = {name.removeprefix("manifold."): value.item() for name, value in arrays.items() if "." in name}
         curve = CorrelationCurve(arrays["distances"], arrays["within"], arrays["pairs"])
         manifold = ManifoldScores(**names) if names else None

@@ -23,7 +23,7 @@ class ClassEstimate:
 
     @property
     def nonuniform(self) -> bool:
-        """Whether a few images hold so much that the support size misleads (the published test's one failure mode)."""
+        """True if heavy modes make the support size misleading (the failure mode of the published test)."""
         return bool(self.heavy.modes)
 
 

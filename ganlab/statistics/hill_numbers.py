@@ -318,7 +318,7 @@ class _Sample:
         return pairs, share * (once - 0.5), -pairs
 
     def _unseen_entropy(self) -> tuple[float, float, float]:
-        """What the kinds not seen add to the entropy (Chao, Wang and Jost 2013), and its derivatives by f1 and f2."""
+        """Entropy of the unseen kinds (Chao, Wang and Jost 2013), and its derivatives by f1 and f2."""
         n, once, twice = self.size, self.once, self.twice
         if once == 0:
             return 0.0, 0.0, 0.0

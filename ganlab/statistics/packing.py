@@ -20,6 +20,7 @@ Mask = npt.NDArray[np.bool_]
 Take = Callable[[Index], Array]  # take(numbers) gives the images of these numbers, in this order
 
 _LISTED = 2**20  # duplicates of one tile to list; a tile of 1,449 images cannot hold more
+_BLOCKS, _LEAST_BLOCK = 8, 2048  # parts of what is left that are packed at a time, and fewest images of one
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +90,10 @@ def search_distinct_images(
 ) -> DistinctImages:
     """Find the distinct images of `distinct_images` by distance, in bounded memory, without the list of duplicates.
 
-    Images without duplicates are kept unread. The others are packed by halves: what duplicates an image kept of the
-    first half is dropped from the second. So no pair is compared more often than when all pairs are counted, up to
-    tiles that are split because they hold too many duplicates, and a collapsed generator is compared with few images.
+    Images without duplicates are kept unread. The others are packed block by block: what duplicates an image kept of a
+    block is dropped before the next. So no pair is compared more often than when all pairs are counted, up to blocks
+    that are halved because they hold too many duplicates; the sample is read once for each block, in the order in
+    which it is stored; and a collapsed generator is compared with few images.
 
     Parameters
     ----------
@@ -165,37 +167,41 @@ class _Packer:
 
     def pack(self, numbers: Index) -> Index:
         """The images kept of these, visited in this order."""
-        if len(numbers) < 2:
-            return numbers
-        if len(numbers) <= self._tile_images:
-            listed = _Listed(self._threshold_squared)
-            images = self._load(numbers)
+        kept = [np.empty(0, np.int64)]
+        most = self._tile_images
+        while len(numbers):
+            size = min(most, max(_LEAST_BLOCK, len(numbers) // _BLOCKS))
             try:
-                search(images, images, self._screen, listed, device=self._device)
-                return numbers[_greedy(len(numbers), listed.pairs())]
+                found, images = self._kept_of(numbers[:size])
             except _TooManyDuplicatesError:
-                del images, listed
-        half = len(numbers) // 2
-        first = self.pack(numbers[:half])
-        return np.concatenate([first, self.pack(self._uncovered(numbers[half:], first))])
+                most = size // 2
+                continue
+            kept.append(found)
+            numbers = self._uncovered(numbers[size:], images)
+        return np.concatenate(kept)
 
-    def _uncovered(self, numbers: Index, kept: Index) -> Index:
-        """Those of the images that duplicate none of those kept."""
-        return np.concatenate([self._uncovered_of_tile(rows, kept) for rows in self._tiles(numbers)])
+    def _kept_of(self, numbers: Index) -> tuple[Index, Images]:
+        """The images kept of one block: their numbers, and their values in the order in which they are stored."""
+        stored = np.argsort(numbers)
+        images = self._load(numbers[stored])
+        listed = _Listed(self._threshold_squared)
+        search(images, images, self._screen, listed, device=self._device)
+        kept = _greedy(len(numbers), stored[listed.pairs()])
+        return numbers[kept], Images(images.values[kept[stored]])
 
-    def _uncovered_of_tile(self, numbers: Index, kept: Index) -> Index:
-        collector = _Covered(self._threshold_squared, len(numbers))
-        rows = self._load(numbers)
-        for columns in self._tiles(kept):
-            search(rows, self._load(columns), self._screen, collector, ordered=False, device=self._device)
-            if collector.covered.all():
-                break
-        return numbers[~collector.covered]
-
-    def _tiles(self, numbers: Index) -> list[Index]:
-        return [numbers[start : start + self._tile_images] for start in range(0, len(numbers), self._tile_images)]
+    def _uncovered(self, numbers: Index, kept: Images) -> Index:
+        """Images, in their order, that duplicate none of those kept."""
+        covered = np.zeros(len(numbers), bool)
+        stored = np.argsort(numbers)
+        for start in range(0, len(numbers), self._tile_images):
+            tile = stored[start : start + self._tile_images]
+            rows, collector = self._load(numbers[tile]), _Covered(self._threshold_squared, len(tile))
+            search(rows, kept, self._screen, collector, ordered=False, device=self._device)
+            covered[tile] = collector.covered
+        return numbers[~covered]
 
     def _load(self, numbers: Index) -> Images:
+        """The images of ascending numbers: whatever is read in parts is passed over once."""
         return load_rows(lambda start, stop: self._take(numbers[start:stop]), 0, len(numbers))
 
 

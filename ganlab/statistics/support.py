@@ -1,4 +1,4 @@
-"""Support size and its interval from the near-duplicates of one sample of independent images.
+"""Effective number of images (order 2) and its interval from the near-duplicates of one sample of independent images.
 
 Invariant: everything except the disjoint-sample frequencies is computed from the number of duplicates of each image, so
 a collapsed generator whose every pair is a duplicate costs no more memory than a diverse one.
@@ -46,7 +46,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Estimate:
-    """Support size of a generator, with its interval, from one sample.
+    """Effective number of images (order 2) of a generator, with its interval, from one sample.
 
     Attributes
     ----------
@@ -67,8 +67,8 @@ class Estimate:
         Share of the other images that are duplicates of the image with the most duplicates: 0 without duplicates, 1
         when all are equal. It is the maximum of many, so it overstates a mode that was seen only a few times.
     size_without_largest_mode : float
-        Point estimate of the support when the largest mode (the ``k`` images of most duplicates, ``k - 1`` the most
-        duplicates of any) is left out; infinite when no duplicate is left, NaN when fewer than two images are.
+        Point estimate of the effective number without the largest mode (the ``k`` images of most duplicates, ``k - 1``
+        the most duplicates of any); infinite when no duplicate is left, NaN when fewer than two images are.
     """
 
     samples: int
@@ -83,12 +83,12 @@ class Estimate:
 
     @property
     def one_sided(self) -> bool:
-        """Whether no duplicate was seen, so that ``size`` is the lower bound ``low`` and ``high`` is infinite."""
+        """True if no duplicate was seen: ``size`` is then the lower bound ``low``, and ``high`` is infinite."""
         return self.duplicates == 0
 
     @property
     def size(self) -> float:
-        """Effective support 1 / p2 (distinct images, Rényi order 2); with no duplicate, the lower bound ``low``."""
+        """Effective number 1 / p2 (Hill number of order 2); with no duplicate, the lower bound ``low``."""
         return self.low if self.one_sided else math.comb(self.samples, 2) / self.duplicates
 
     @property
@@ -143,7 +143,7 @@ class Frequency:
 
 @dataclass(frozen=True)
 class Spread:
-    """Support sizes of several seeds of one setting.
+    """Effective numbers of several seeds of one setting.
 
     ``mean`` is the geometric mean; ``low`` and ``high`` are the Student interval of the mean of log size, whose
     variance holds both the differences between seeds and each seed's own uncertainty, as of `mean_over_seeds`.
@@ -170,7 +170,7 @@ class SeedMean:
 
 
 def estimate(duplicates: npt.ArrayLike, samples: int, confidence: float = 0.95) -> Estimate:
-    """Estimate the support size from a list of duplicate pairs.
+    """Estimate the effective number of images (order 2) from a list of duplicate pairs.
 
     Parameters
     ----------
@@ -194,7 +194,7 @@ def estimate(duplicates: npt.ArrayLike, samples: int, confidence: float = 0.95) 
 
 
 def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> Estimate:
-    """Estimate the support size from the number of duplicates of each image.
+    """Estimate the effective number of images (order 2) from the number of duplicates of each image.
 
     Parameters
     ----------
@@ -238,7 +238,7 @@ def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> E
 
 
 def without_largest_mode(duplicates: npt.ArrayLike, samples: int, confidence: float = 0.95) -> Estimate:
-    """Estimate the support without the image of most duplicates and its duplicates, which are left out of the sample.
+    """Estimate the effective number without the image of most duplicates and its duplicates.
 
     Parameters and errors are those of `estimate`; ValueError too when fewer than two images are left. The interval
     takes the mode as given, though it was chosen for being the largest seen.
@@ -322,7 +322,7 @@ def ratio_interval(real: Estimate, generated: Estimate) -> tuple[float, float]:
 
 
 def spread(estimates: list[Estimate], confidence: float = 0.95) -> Spread:
-    """Summarise the support sizes of several seeds.
+    """Summarise the effective numbers of several seeds.
 
     Parameters
     ----------

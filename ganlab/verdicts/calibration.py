@@ -220,7 +220,7 @@ def _inverse(p2: float, below: float) -> float:
 
 
 def _crossing(edges: Float, logits: Float) -> float:
-    """Where a falling, piecewise linear logit is 0."""
+    """Zero of a falling, piecewise linear logit."""
     if logits[0] <= 0:
         return 0.0
     if logits[-1] > 0:

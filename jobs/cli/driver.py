@@ -1,4 +1,4 @@
-"""What the controller job of a submitted sweep runs: one process that trains, one that measures what is finished.
+"""Processes of a submitted sweep's controller job: one trains, one measures finished snapshots.
 
 Invariant: each may be killed at any moment and started again; what is done is on disk. Exit code 0: nothing is left to
 do; 2: starting again would not help; anything else: start it again.
@@ -22,10 +22,12 @@ from jobs.spec.sweep import Spec, SpecError, TrialSettings, load_spec
 from jobs.training.tune import sweep_trials
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
+from storage.patience import await_disk, is_waited_for
 from storage.samples import DamagedShardError
 from storage.trial_state import read_end
 
 LOOK_EVERY_S = 3.0
+START_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 PUBLISH_EVERY_S, PUBLISH_SHARE = 30.0, 0.05  # results are rewritten no more often, and take no more of the time
 
 
@@ -55,7 +57,7 @@ def measure(layout: SweepLayout) -> int:
 
 
 class Results:
-    """What is measured so far: looks only at trials that may have something new, and publishes now and then."""
+    """Results measured so far; reads only trials that may have something new, and publishes at intervals."""
 
     def __init__(self, layout: SweepLayout, spec: Spec, site: Site) -> None:
         self.damaged: set[str] = set()  # trials with a shard that can't be read
@@ -88,7 +90,7 @@ class Results:
         return any(self._layout.pair_record(trial.id, step).exists() for step in steps)
 
     def due(self) -> bool:
-        """Whether there is something new that is worth another edition now."""
+        """True if there is something new and publishing is due."""
         return self._news and time.monotonic() > self._due_at
 
     def publish(self, measured: Measured) -> None:
@@ -110,6 +112,11 @@ def main() -> int:
     except (SpecError, DamagedShardError) as error:
         sys.stderr.write(f"ganlab: {error}\n")
         return 2
+    except OSError as error:
+        if not is_waited_for(error):
+            raise
+        await_disk(Path(folder))
+        return START_AGAIN
 
 
 if __name__ == "__main__":

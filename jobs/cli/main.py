@@ -1,4 +1,4 @@
-"""The command line: ganlab plan | run | submit | status | cancel | monitor | measure | review | report.
+"""The command line: ganlab plan | run | submit | status | cancel | monitor | measure | review | report | export.
 
 Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed while running, 2 wrong usage or input,
 130 interrupted; a user's mistake never shows a traceback.
@@ -161,7 +161,7 @@ def _errors_in_one_line() -> Iterator[None]:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """Of an error that one line explains; None for a fault of ours."""
+    """Exit code of an error that one line explains; None for a bug."""
     from cluster.scheduler import RefusedError, SchedulerError
     from jobs.spec.validation import SpecError
     from storage.atomic import DamagedError
@@ -203,12 +203,10 @@ def plan(
 
     with loading():
         from jobs.cli.show import show_plan
-        from jobs.spec.sweep import load_spec
         from jobs.training.plan import plan_sweep
         from jobs.training.preflight import check_here, check_place, disk_fault
 
-    spec = load_spec(sweep, overrides)
-    layout = _folder_of(spec, out)
+    spec, layout = _opened(sweep, overrides, out)
     if out is not None:
         check_place(spec, layout)
     texts = slots = None
@@ -239,10 +237,8 @@ def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool)
     with loading():
         from jobs.cli.pipeline import run_sweep
         from jobs.cli.show import show_results
-        from jobs.spec.sweep import load_spec
 
-    spec = load_spec(sweep, overrides)
-    layout = _folder_of(spec, out)
+    spec, layout = _opened(sweep, overrides, out)
     failed = run_sweep(spec, layout, stderr_console())
     show_results(layout, as_json)
     if failed:
@@ -265,10 +261,8 @@ def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | Non
 
     with loading():
         from jobs.cli.submit import load_site, submit_sweep, unused_gpus
-        from jobs.spec.sweep import load_spec
 
-    spec = load_spec(sweep, overrides)
-    layout = _folder_of(spec, out)
+    spec, layout = _opened(sweep, overrides, out)
     submission = submit_sweep(spec, cluster, layout, stderr_console())
     _note(unused_gpus(spec, load_site(cluster), cluster))
     if as_json:
@@ -297,6 +291,9 @@ def cancel(folder: Path, as_json: bool) -> None:
         click.echo(f"no job of {folder} was left to cancel ({_jobs(jobs)})")
     else:
         click.echo(f"cancelled {_jobs(jobs)}")
+    if before.unknown:
+        _note(f"{before.unknown}; jobs that run end by themselves within a minute, because {folder}/cluster says so; "
+              "when SLURM answers again, the same command takes those that wait out of the queue")  # fmt: skip
 
 
 @main.command()
@@ -360,6 +357,30 @@ def report(folder: Path, as_json: bool) -> None:
 
 
 @main.command()
+@FOLDER
+@click.option(
+    "--to",
+    "form",
+    required=True,
+    type=click.Choice(["csv", "parquet", "tensorboard", "mlflow", "wandb-offline", "croissant", "ro-crate"]),
+    help="Format.",
+)
+@click.option("--out", type=_Path(path_type=Path), help="Folder to write; default: export/<format> in the sweep.")
+@JSON
+@ended_by_ctrl_c()
+def export(folder: Path, form: str, out: Path | None, as_json: bool) -> None:
+    """Write the results in the format of another tool, without a network; an older export is replaced."""
+    from jobs.console.progress import loading, spinner, stderr_console
+
+    layout = _sweep_folder(folder)
+    with loading():
+        from jobs.export.formats import export as write
+    with spinner(stderr_console(), f"Writing {form}"):
+        written = write(layout, form, out or layout.root / "export" / form)
+    click.echo(json.dumps({"export": str(written)}, indent=2) if as_json else written)
+
+
+@main.command()
 @click.argument("path", type=_Path(path_type=Path))
 @click.option("--threshold", type=_Real(0, 1e18), help="Largest distance of a duplicate.")
 @click.option(
@@ -367,7 +388,10 @@ def report(folder: Path, as_json: bool) -> None:
     type=_Real(0, 1, min_open=True, max_open=True),
     help="Duplicates are as near as this share of the pairs of different real images; default: 1e-4.",
 )
-@click.option("--reference", type=_Path(path_type=Path), help="Real images: for the distance, and to compare with.")
+@click.option("--reference", type=_Path(path_type=Path), help="Training images: for the distance, and to compare with.")
+@click.option(
+    "--test", type=_Path(path_type=Path), help="Real images that the model was not trained on; needs --reference."
+)
 @click.option("--resize", type=_Whole(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out pictures that can't be read.")
 @click.option(
@@ -397,6 +421,7 @@ def measure(
     threshold: float | None,
     rate: float | None,
     reference: Path | None,
+    test: Path | None,
     resize: int | None,
     skip_unreadable: bool,
     frames: Literal["first", "all"] | None,
@@ -420,11 +445,11 @@ def measure(
 
     console = stderr_console()
     if SweepLayout(path).spec.is_file():
-        of_samples = (threshold, rate, reference, resize, skip_unreadable or None, frames, allow_missing or None, page)
-        if any(option is not None for option in of_samples):
+        flags = (skip_unreadable or None, allow_missing or None)
+        if any(option is not None for option in (threshold, rate, reference, test, resize, frames, page, *flags)):
             raise click.UsageError(
-                "--threshold, --rate, --reference, --resize, --skip-unreadable, --frames, --allow-missing, --report are "
-                "for sample files; a sweep has its own settings"
+                "--threshold, --rate, --reference, --test, --resize, --skip-unreadable, --frames, --allow-missing, "
+                "--report are for sample files; a sweep has its own settings"
             )
         layout = _sweep_folder(path)
         measure_folder(layout, console, embedding)
@@ -443,6 +468,7 @@ def measure(
             skip_unreadable=skip_unreadable,
             frames=frames,
             allow_missing=allow_missing,
+            test=test,
         )
     except SpecError as error:
         if error.path != ("collisions", "threshold"):
@@ -455,10 +481,14 @@ def measure(
     show_samples(answer, as_json, page)
 
 
-def _folder_of(spec: Any, out: Path | None) -> Any:
+def _opened(sweep: str, overrides: tuple[str, ...], out: Path | None) -> tuple[Any, Any]:
+    """Read a sweep file, and return its spec and the layout of its folder, where the sweep may have begun before."""
+    from jobs.spec.sweep import load_spec
     from storage.layout import SweepLayout
 
-    return SweepLayout((out or Path("sweeps", spec.name)).absolute())
+    spec = load_spec(sweep, overrides)
+    layout = SweepLayout((out or Path("sweeps", spec.name)).absolute())
+    return (spec.continuing(load_spec(layout.spec)) if layout.spec.is_file() else spec), layout
 
 
 def _note(words: str | None) -> None:

@@ -38,7 +38,7 @@ from jobs.measuring.samples import (
 )
 from jobs.measuring.space import PIXELS, check_setting
 from jobs.report.sweep_page import write_report
-from jobs.spec.datasets import dataset_fingerprint, load_dataset
+from jobs.spec.datasets import dataset_fingerprint, held_out_in_words, load_dataset
 from jobs.spec.sections import Threshold
 from jobs.spec.sweep import Spec, SpecError, load_spec
 from jobs.training.plan import check_enough, check_sweep, try_imported
@@ -73,7 +73,7 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
     if dataset is not None:
         try_imported(spec.trials(), dataset.images.shape[1:], spec.source, spec.resources.torch_device)
     with sweep_lock(layout, f"ganlab run {spec.source}"):
-        prepare_folder(spec, layout, dataset)
+        prepare_folder(spec, layout, dataset, console)
         train_all(spec, layout, console, local_ray, trials_at_a_time(spec, local_resources()))
         measure_all(spec, layout, console)
     ends = {trial.id: read_end(layout.trial(trial.id)) for trial in sweep_trials(layout, spec)}
@@ -148,7 +148,7 @@ def check_unused(layout: SweepLayout) -> None:
         raise SweepBusyError(layout, holder)
 
 
-def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None) -> None:
+def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None, console: Console | None = None) -> None:
     """Write the resolved spec and the training images, unless they are there; trials that failed are to run again."""
     keep_code(spec, layout)
     layout.logs.mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,16 @@ def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None) -> 
         write_bytes(layout.spec, content.encode())
     write_known(spec, layout)
     if dataset is not None:
-        write_reference(layout, dataset.images, dataset.labels, fingerprint=dataset_fingerprint(spec.dataset))
+        others = dataset.held_out
+        write_reference(
+            layout,
+            dataset.images,
+            dataset.labels,
+            fingerprint=dataset_fingerprint(spec.dataset),
+            held_out=None if others is None else (others.images, others.labels),
+        )
+        if others is not None and console is not None:
+            console.print(f"held out {held_out_in_words(dataset)}")
     try_failed_again(layout, sweep_trials(layout, spec))
 
 
@@ -203,14 +212,22 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
 def measure_path(
     path: Path, threshold: Threshold | None, reference: Path | None, resize: int | None, console: Console,
     embedding: str = PIXELS.setting, *, skip_unreadable: bool = False, frames: Frames | None = None,
-    allow_missing: bool = False,
+    allow_missing: bool = False, test: Path | None = None,
 ) -> SampleAnswer:  # fmt: skip
     """Measure anyone's samples; when it is long and they lie in a file, workers share the work, and it can be resumed."""
     reading = Reading(resize, skip_unreadable, frames, allow_missing)
     with reading_bar(console, "Reading pictures") as progress:
         samples = open_samples(path, reading, progress)
         real = None if reference is None else open_samples(reference, reading, progress)
-    reading.check(*(each for each in (samples, real) if each is not None))
+        held_out = None if test is None else open_samples(test, reading, progress)
+    sets = [each for each in (samples, real, held_out) if each is not None]
+    reading.check(*sets)
+    if held_out is not None:
+        if real is None:
+            raise SpecError(
+                "--test: held-out images are compared with training images; give these with --reference PATH"
+            )
+        check_alike(samples, held_out, "--test")
     if real is not None:
         check_alike(samples, real)
     elif not isinstance(threshold, float | int):
@@ -220,7 +237,7 @@ def measure_path(
         )
     workers = local_resources()["CPU"]
     memory = int(MEMORY_SHARE * local_memory_bytes() / workers)
-    in_files = not any(isinstance(each.source, InMemory) for each in (samples, real) if each is not None)
+    in_files = not any(isinstance(each.source, InMemory) for each in sets)
     with ExitStack() as stack:
         map_tasks: Map = map
         keep = None
@@ -229,9 +246,10 @@ def measure_path(
             map_tasks = stack.enter_context(local_dask(workers))
         bar = stack.enter_context(PairsBar(console))
         try:
-            space, source, others = in_embedding(embedding, samples, real, map_tasks, bar.stage)
+            embedded = in_embedding(embedding, samples, real, held_out, map_tasks, bar.stage)
             if long:
-                keep = keep_in_cache(path, source, others, partial(bar.stage, "Reading images"))
+                reading_images = partial(bar.stage, "Reading images")
+                keep = keep_in_cache(path, embedded.samples, embedded.reference, reading_images, embedded.held_out)
             return measure_samples(
                 samples,
                 real,
@@ -239,7 +257,8 @@ def measure_path(
                 memory,
                 map_tasks,
                 bar,
-                in_space=(space, source, others),
+                held_out=held_out,
+                in_space=embedded,
                 keep=keep,
                 stage=bar.stage,
             )

@@ -1,4 +1,4 @@
-"""What commands print on stdout: tables for people, JSON for programs.
+"""Output of commands on stdout: tables for people, JSON for programs.
 
 Invariant: shows what the files say; computes nothing new.
 """

@@ -4,8 +4,10 @@ Invariant: nothing is queued or written before everything that can be known here
 of the code made at submission, whatever happens to the checkout while they wait.
 """
 
+import getpass
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +78,7 @@ def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
 
 
 def unused_gpus(spec: "Spec", site: Site, site_path: str | Path) -> str | None:
-    """What to say when every worker would hold GPUs that no trial asks for."""
+    """Warning for workers with GPUs that no trial requests."""
     if spec.resources.gpus_per_trial or not site.gpus_per_node:
         return None
     return f"{spec.source}: resources.gpus_per_trial is 0, so the GPUs of each worker in {site_path} will be idle"
@@ -90,13 +92,16 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
     SpecError, SweepBusyError, cluster.scheduler.RefusedError
         What to change; nothing is queued.
     """
-    from cluster.checks import check_shared, check_site
+    from cluster.checks import check_shared, check_site, tiny_memory
+    from cluster.scheduler import RefusedError
     from jobs.training.preflight import check_place
 
     site = load_site(site_path)
     check_fits(spec, site, site_path)
     check_place(spec, layout)
     check_site(site)
+    if (warning := tiny_memory(site)) is not None:
+        console.print(f"{site_path}: {warning}")
     from cluster.slurm import submit  # late: a refusal takes no seconds
     from jobs.cli.pipeline import check_folder, check_memory, prepare_folder
 
@@ -104,17 +109,23 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
     memory = spec.resources.measure_memory_bytes(site.measure_memory_bytes)
     more = f"a larger measure_memory_gb; in {site_path} fewer measure_workers, or a larger mem_gb"
     check_memory(spec, layout, dataset, memory, more)
-    with sweep_lock(layout, f"ganlab submit {spec.source}"):
-        check_shared(site, layout.cluster)
-        prepare_folder(spec, layout, dataset)
-        layout.trained.unlink(missing_ok=True)
-        write_bytes(layout.site, yaml.safe_dump(site.model_dump(mode="json"), sort_keys=False).encode())
-        copy_code(layout)
-        return submit(site, jobs_for(spec, layout))
+    new = not layout.root.exists()
+    try:
+        with sweep_lock(layout, f"ganlab submit {spec.source}"):
+            check_shared(site, layout.cluster)
+            prepare_folder(spec, layout, dataset, console)
+            layout.trained.unlink(missing_ok=True)
+            write_bytes(layout.site, yaml.safe_dump(site.model_dump(mode="json"), sort_keys=False).encode())
+            copy_code(layout)
+            return submit(site, jobs_for(spec, layout))
+    except RefusedError:
+        if new:
+            shutil.rmtree(layout.root, ignore_errors=True)
+        raise
 
 
 def jobs_for(spec: "Spec", layout: SweepLayout) -> "Jobs":
-    """What the jobs of a sweep run."""
+    """Commands of a sweep's jobs."""
     from cluster.controller import Child
     from cluster.slurm import Jobs
 
@@ -141,21 +152,29 @@ def copy_code(layout: SweepLayout) -> None:
 
 
 def cancel_sweep(layout: SweepLayout) -> OnSlurm:
-    """End every job of the sweep; returns how it stood before.
+    """End every job of the sweep; returns how it stood before, `unknown` saying what SLURM did not do.
 
     Raises
     ------
     SpecError
-        The sweep was never submitted.
+        The sweep was never submitted, or not by this user.
     """
-    from cluster.scheduler import cancel
+    from cluster.scheduler import SchedulerError, cancel
 
     before = on_slurm(layout)
     if before is None:
         raise SpecError(f"{layout.root}: was not submitted to SLURM, so there is nothing to cancel; Ctrl-C ends "
                         "`ganlab run`")  # fmt: skip
     if before.jobs is None or before.jobs:
-        cancel(layout.cluster)
+        try:
+            cancel(layout.cluster)
+            before = replace(before, unknown="")
+        except PermissionError:
+            who = before.submission.user
+            raise SpecError(f"{layout.root}: was submitted by {who}, and you are {getpass.getuser()}; allowed: the same "
+                            "user, who may end it") from None  # fmt: skip
+        except SchedulerError as error:  # the note that is left in the folder ends what runs
+            before = replace(before, unknown=str(error))
     layout.targets.unlink(missing_ok=True)  # an ended sweep is not one whose metrics are missing
     return before
 

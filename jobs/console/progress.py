@@ -1,4 +1,4 @@
-"""What a running command shows: one bar on a terminal, a line now and then in a log.
+"""Progress of a running command: a bar on a terminal, lines at intervals in a log.
 
 Invariant: everything goes to stderr; stdout carries data only.
 """

@@ -27,7 +27,7 @@ PLAIN = {
     "σ": "sigma",
     **{character: f"^{power}" for power, character in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")},
 }
-"""What is written in place of a character that an encoding lacks; a question mark for all others."""
+"""Replacements of characters that an encoding lacks; a question mark for all others."""
 HANDLER, ASCII = "ganlab-plain", "ganlab-ascii"
 
 
@@ -60,7 +60,7 @@ def forgiving_output() -> Iterator[None]:
 
 
 def reader_gone() -> bool:
-    """Whether standard output or standard error is a pipe that nobody reads any more."""
+    """True if standard output or standard error is a pipe without a reader."""
     poll = select.poll()
     for descriptor in (1, 2):
         poll.register(descriptor, 0)  # errors are always reported

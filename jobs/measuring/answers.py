@@ -101,7 +101,7 @@ def _facts(
     layout: SweepLayout, spec: Spec, known: Mapping[Snapshot, str], snapshot: Snapshot,
     labels: np.ndarray | None, real: RealFacts | None,
 ) -> SampleFacts | None:  # fmt: skip
-    """What is known of one snapshot; None while it is not measured."""
+    """Values of one snapshot; None while it is not measured."""
     own = layout.in_space(folder_name(spec.collisions.embedding))
     record = read_pair_record(own, *snapshot, known[snapshot]) if snapshot in known else None
     if record is None:
@@ -146,7 +146,7 @@ OWN_MEASURES = {
 
 
 def _own_measures(layout: SweepLayout, trials: Sequence[TrialSettings], steps: Sequence[int]) -> dict[str, np.ndarray]:
-    """What families report of themselves at each snapshot, from the trials' histories."""
+    """Diagnostics of families at each snapshot, from the trials' histories."""
     histories = [read_history(layout.trial(trial.id).history) for trial in trials]
     weights = "mixture_weight_"
     components = max((len([name for name in history if name.startswith(weights)]) for history in histories), default=0)

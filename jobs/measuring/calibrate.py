@@ -1,4 +1,4 @@
-"""What people's verdicts say: calibrated threshold, effective numbers that rest on it, agreement, published test.
+"""Statistics of people's verdicts: calibrated threshold, effective numbers at it, agreement, published test.
 
 Invariant: a function of ``verdicts.jsonl`` and the records alone; without a verdict nothing is said, and a pair that is
 in no record is not counted.
@@ -49,7 +49,7 @@ class _Said:
 
     @property
     def majority(self) -> str:
-        """What more than half of those who decided say; else undecided."""
+        """Verdict of more than half of those who decided; else undecided."""
         count = Counter(each.verdict for each in self.verdicts)
         if count[DUPLICATE] == count[DISTINCT]:
             return UNDECIDED

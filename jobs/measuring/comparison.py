@@ -42,7 +42,7 @@ class Source(Protocol):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the values: uint8 or float32."""
+        """Type of the values: uint8 or float32."""
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Images [start, stop)."""
@@ -50,7 +50,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is wanted to know about one set of images.
+    """Comparison requested of one set of images.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Comparison:
         return float(self.pairs) * (int(np.prod(self.images.shape[1:])) + PAIR_WORK)
 
     def found(self) -> "Found":
-        """What is known before any tile is compared."""
+        """Initial state, before any tile is compared."""
         among = None if self.threshold_squared is None else Collisions.create(self.samples, self.closest, LISTED)
         nearest = None if self.reference is None else Neighbours.create(0, self.samples, self.neighbours)
         return Found(among, nearest)
@@ -111,7 +111,7 @@ class Comparison:
         return choose_tile_images(most, self.images.shape[1:], memory_bytes, self.images.dtype.itemsize, tasks)
 
     def tiles(self, compared: int, tile_images: int) -> list["Part"]:
-        """What is left when the first `compared` images were compared before."""
+        """Part left to do if the first `compared` images were compared before."""
         parts = []
         if self.threshold_squared is not None:
             parts += [Part(True, tile) for tile in plan_tiles(self.samples, tile_images, compared)]
@@ -170,13 +170,13 @@ class Part(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the parts compared so far have found; None for what is not wanted, or not the matter of this part."""
+    """Results of the tiles compared so far; None if not requested, or not computed by this task."""
 
     collisions: Collisions | None
     neighbours: Neighbours | None
 
     def merge(self, other: "Found") -> "Found":
-        """What this, which has all that is wanted, and a part of it have found."""
+        """Merge this result, which has all that is requested, with that of a part."""
         collisions, neighbours = self
         if collisions is not None and other.collisions is not None:
             collisions = collisions.merge(other.collisions)
@@ -185,13 +185,17 @@ class Found(NamedTuple):
         return Found(collisions, neighbours)
 
 
-def pair_record(wanted: Comparison, found: Found, nearest: NearestReal | None, fingerprint: str = "") -> PairRecord:
+def pair_record(
+    wanted: Comparison, found: Found, nearest: NearestReal | None, memory_bytes: int, fingerprint: str = ""
+) -> PairRecord:
     """The record of a finished comparison of all pairs of a set.
 
     Parameters
     ----------
     nearest
         The nearest real image of each image; None without real images.
+    memory_bytes
+        That finding the distinct images may take, where not all duplicates are listed: as much as a worker has.
     fingerprint
         Of the images and settings, for a record that is kept.
     """
@@ -211,7 +215,7 @@ def pair_record(wanted: Comparison, found: Found, nearest: NearestReal | None, f
         listed_index=among.listed.index,
         listed_squared=among.listed.squared_distance,
         listed_below=listed_below,
-        distinct=_distinct(wanted, among, listed_below == among.samples),
+        distinct=_distinct(wanted, among, listed_below == among.samples, memory_bytes),
         neighbour=nobody if nearest is None else nearest.neighbour,
         neighbour_squared=nobody if nearest is None else nearest.squared,
         order=nobody if wanted.places is None else in_order(wanted.places),
@@ -232,7 +236,7 @@ def _closest_by_place(among: Collisions, places: Index) -> Pairs:
     return Pairs(index[order], pairs.squared_distance[order])
 
 
-def _distinct(wanted: Comparison, among: Collisions, all_listed: bool) -> int:
+def _distinct(wanted: Comparison, among: Collisions, all_listed: bool, memory_bytes: int) -> int:
     """Distinct images of a set, from the list of its duplicates where that is complete, else by distance."""
     degrees, threshold_squared = among.degrees, wanted.threshold_squared
     assert threshold_squared is not None
@@ -242,21 +246,26 @@ def _distinct(wanted: Comparison, among: Collisions, all_listed: bool) -> int:
         return distinct_images(degrees, among.listed.index, order).count
     screen = learn(wanted.images.read, wanted.samples, 1, threshold_squared)
     return search_distinct_images(
-        lambda numbers: take(wanted.images.read, numbers), degrees, threshold_squared, screen, order
+        lambda numbers: take(wanted.images.read, numbers),
+        degrees,
+        threshold_squared,
+        screen,
+        order,
+        tile_images=wanted.tile_images(memory_bytes),
     ).count
 
 
 class Keep(Protocol):
-    """Where a comparison's state outlives its process."""
+    """Storage of a comparison's state across restarts of its process."""
 
     def load(self) -> Mapping[str, np.ndarray] | None:
-        """What was saved for the same settings and the same images, or the first of them."""
+        """Load the state saved for the same settings and the same images, or the first of them."""
 
     def save(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Keep the arrays instead of what was kept before, whole or not at all."""
 
     def finish(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Everything is compared, and whoever wanted to know has been told."""
+        """Save the final state once the result has been consumed."""
 
 
 def compare(
@@ -331,7 +340,7 @@ class _Going:
 
     @property
     def bound_squared(self) -> float:
-        """What the closest pairs found so far make the most of all; the sooner the next tile knows, the less it does."""
+        """Current k-th smallest squared distance; prunes later tiles."""
         among = self.found.collisions
         enough = among is not None and len(among.closest) == among.count
         return float(among.closest.squared_distance[-1]) if among is not None and enough else np.inf
@@ -349,7 +358,7 @@ class _Going:
             self.changed = False
 
     def finish(self) -> None:
-        """Nothing is left, and the result has been taken."""
+        """End the comparison, once its result has been consumed."""
         if self._keep is not None:
             self._keep.finish(_pack(self.found, [], self.comparison.samples))
 
@@ -370,7 +379,7 @@ def _pack(found: Found, left: Iterable[Part], samples: int) -> dict[str, np.ndar
 
 
 def _unpack(arrays: Mapping[str, np.ndarray], tile_images: int) -> tuple[Found, list[Part], int]:
-    """What was found, the parts left, in tiles that fit, and the number of images they were planned for."""
+    """Results so far, the tiles left, and the number of images that the tiles were planned for."""
 
     def named(name: str) -> dict[str, np.ndarray]:
         start = f"{name}."

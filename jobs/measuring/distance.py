@@ -76,13 +76,41 @@ class RealImages:
     rates: tuple[DuplicateDistance, ...]
 
 
+@dataclass(frozen=True)
+class Joined:
+    """The images of two sets, of one shape and type, as one set."""
+
+    first: Source
+    second: Source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the whole array."""
+        return (self.first.shape[0] + self.second.shape[0], *self.first.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of its values."""
+        return self.first.dtype
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Images [start, stop)."""
+        edge = self.first.shape[0]
+        if stop <= edge:
+            return self.first.read(start, stop)
+        if start >= edge:
+            return self.second.read(start - edge, stop - edge)
+        return np.concatenate([self.first.read(start, edge), self.second.read(0, stop - edge)])
+
+
 def real_rates(images: Source, order: Index, rates: Sequence[float]) -> tuple[DuplicateDistance, ...]:
     """Distances of those rates that the real images can show, the largest rate first.
 
     Parameters
     ----------
     images
-        The real images, in the space where distances are taken.
+        The real images, in the space where distances are taken; held-out images among them, since the rate is one of
+        the law that they all are drawn from.
     order
         Their numbers in a random order, of which the first `MOST_IMAGES` are compared.
     rates
@@ -144,7 +172,7 @@ def rates_to_arrays(rates: Sequence[DuplicateDistance]) -> dict[str, np.ndarray]
 
 
 def rates_from_arrays(arrays: dict[str, np.ndarray]) -> tuple[DuplicateDistance, ...]:
-    """What `rates_to_arrays` gave."""
+    """Restore from the arrays of `rates_to_arrays`."""
     columns = {name: arrays[f"rates.{name}"].tolist() for name in _FIELDS}
     return tuple(
         DuplicateDistance(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)

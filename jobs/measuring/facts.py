@@ -1,4 +1,4 @@
-"""Everything that is said of one sample: of a trial's snapshot, and of anyone's file.
+"""Description of one sample: a trial's snapshot or a user's file.
 
 Invariant: a function of what comparing found, so that results, table, report and JSON can't contradict one another.
 """
@@ -46,7 +46,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Published:
-    """What the published test says of a sample whose images collide half of the time at size `sample_size`.
+    """Result of the published test for a sample with a collision probability of one half at size `sample_size`.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class Published:
 
 @dataclass(frozen=True, eq=False)
 class SampleFacts:
-    """Of one sample.
+    """Scores of one sample.
 
     Attributes
     ----------
@@ -139,7 +139,7 @@ class SampleFacts:
         return int(self.record.degrees[image])
 
     def passes_gate(self, gate: float) -> bool:
-        """Whether the samples are near enough to the real images for a verdict; False without real images."""
+        """True if the samples pass the quality gate; False without real images."""
         return self.real is not None and passes_gate(self.distance, self.real, gate)
 
 

@@ -6,8 +6,8 @@ Invariant: a function of the committed samples and the dataset's settings.
 from functools import lru_cache
 from typing import Any
 
-from ganlab.data.datasets import DatasetSettings, DigitsSettings, GaussiansGridSettings, StackedDigitsSettings, load
-from ganlab.data.known_modes import ModeCount, StackReader, class_modes, grid_modes
+from ganlab.data.datasets import DatasetSettings, ModeCounter
+from ganlab.data.known_modes import ModeCount
 from storage.layout import SweepLayout, TrialLayout
 from storage.pair_records import snapshot_checksums
 from storage.samples import DamagedShardError, Samples
@@ -26,7 +26,7 @@ def mode_cell(layout: SweepLayout, dataset: DatasetSettings, trial_id: str, step
 
 
 def _found(trial: TrialLayout, dataset: DatasetSettings, step: int) -> ModeCount | None:
-    if not isinstance(dataset, GaussiansGridSettings | StackedDigitsSettings) or not trial.samples.exists():
+    if not trial.samples.exists() or _counter(dataset) is None:
         return None
     samples = Samples(trial)
     if step not in samples.steps:
@@ -38,20 +38,14 @@ def _found(trial: TrialLayout, dataset: DatasetSettings, step: int) -> ModeCount
 
 
 @lru_cache(maxsize=10_000)
-def _counted(
-    trial: TrialLayout, dataset: GaussiansGridSettings | StackedDigitsSettings, step: int, checksums: tuple[int, ...]
-) -> ModeCount:
+def _counted(trial: TrialLayout, dataset: DatasetSettings, step: int, checksums: tuple[int, ...]) -> ModeCount:
     """Count once for each content of the shards: reading three digits an image takes seconds."""
-    samples = Samples(trial)
+    counter, samples = _counter(dataset), Samples(trial)
+    assert counter is not None
     numbers = samples.steps[step]
-    items = samples.read(numbers.start, min(numbers.stop, numbers.start + COUNTED))
-    if isinstance(dataset, GaussiansGridSettings):
-        return grid_modes(items, dataset.scale)
-    return class_modes(_reader(dataset.resolution).read(items), 1000)
+    return counter(samples.read(numbers.start, min(numbers.stop, numbers.start + COUNTED)))
 
 
 @lru_cache(maxsize=2)
-def _reader(resolution: Any) -> StackReader:
-    digits = load(DigitsSettings(resolution=resolution))
-    assert digits.labels is not None
-    return StackReader(digits.images, digits.labels)
+def _counter(dataset: DatasetSettings) -> ModeCounter | None:
+    return dataset.modes()

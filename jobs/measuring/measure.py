@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from ganlab.quality.fidelity import RealNeighbours
 from ganlab.statistics.duplicate_distance import RATES
 from jobs.measuring.comparison import ENGINE, Comparison, Found, Map, Progress, Source, compare, pair_record
 from jobs.measuring.distance import (
+    Joined,
     RealImages,
     choose_distance,
     rates_from_arrays,
@@ -36,28 +38,29 @@ from jobs.spec.sweep import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import (
     NearestReal,
+    read_nearest_real,
     read_pair_record,
     read_real_distances,
-    read_real_neighbours,
     snapshot_checksums,
+    write_nearest_real,
     write_pair_record,
     write_real_distances,
-    write_real_neighbours,
 )
 from storage.partial_pairs import PartialPairs
 from storage.progress import recorded
-from storage.reference import Reference, read_reference
+from storage.reference import Reference, read_held_out, read_reference
 from storage.samples import DamagedShardError, Samples
 
 Stage = Callable[[str, float, float], None]
 REFERENCE = "reference"  # stands for the real images where a trial's id may stand
+HELD_OUT = "held-out"  # stands for the real images that no trial was trained on
 REAL_ORDER = "by content"  # in which duplicates of the real images are listed
 # A snapshot that is still being drawn is compared from so many images on, and again when there are so many times as many.
 BEGIN_IMAGES, BEGIN_GROWTH = 50_000, 1.5
 
 
 class Snapshot(NamedTuple):
-    """The samples of one trial at one step; or the real images, as (REFERENCE, 0)."""
+    """The samples of one trial at one step; or real images: (REFERENCE, 0) of training, (HELD_OUT, 0) held out."""
 
     trial: str
     step: int
@@ -126,7 +129,7 @@ class Committed:
 
 
 class Measured(NamedTuple):
-    """What `measure_sweep` leaves for the answers, beside the records."""
+    """Result of `measure_sweep` beside the records."""
 
     real: RealImages
     damaged: dict[Snapshot, DamagedShardError]
@@ -194,13 +197,19 @@ def real_images_of(
     SpecError
         If they can't show the rate that is asked for.
     """
-    neighbours = RealNeighbours(np.sqrt(_nearest_real(layout, memory_bytes, map, progress, space).squared))
     reference = read_reference(layout)
+    held_out = held_out_in(layout, space, map)
+    nearest = _nearest_real(layout, memory_bytes, map, progress, space)
+    nearest_of_others = None
+    if held_out is not None:
+        nearest_of_others = np.sqrt(_nearest_of_held_out(layout, held_out, memory_bytes, map, progress, space).squared)
+    neighbours = RealNeighbours(np.sqrt(nearest.squared), nearest_of_others)
     rates = wanted_rates(settings.threshold, RATES)
     name = f"{space.name_of(reference.fingerprint)} {rates}"
     kept = read_real_distances(layout, name)
     if kept is None:
-        images = reference_in(layout, space, map)
+        training = reference_in(layout, space, map)
+        images = training if held_out is None else Joined(training, held_out)
         found = real_rates(images, content_order(images.read, images.shape[0]), rates)
         write_real_distances(layout, name, rates_to_arrays(found))
     else:
@@ -210,20 +219,39 @@ def real_images_of(
 
 
 def _nearest_real(layout: SweepLayout, memory_bytes: int, map: Map, progress: Progress, space: Space) -> NearestReal:
+    """The nearest other training image of every training image."""
     name = space.name_of(read_reference(layout).fingerprint)
-    known = read_real_neighbours(layout, name)
-    if known is not None:
-        return known
-    images = reference_in(layout, space, map)
-    keep = PartialPairs(layout.partial_real_neighbours, lambda count: name)
-    wanted = Comparison(images, name, reference=images, itself=True)
-    for _, found in compare({REFERENCE: (wanted, keep)}, memory_bytes, map, progress):
-        if isinstance(found, DamagedShardError):
-            raise found
-        known = _nearest(found, images)
-        write_real_neighbours(layout, name, known)
-    assert known is not None
+    known = read_nearest_real(layout.real_neighbours, name)
+    if known is None:
+        images = reference_in(layout, space, map)
+        wanted = Comparison(images, name, reference=images, itself=True)
+        known = _compared(wanted, REFERENCE, layout.partial_real_neighbours, memory_bytes, map, progress)
+        write_nearest_real(layout.real_neighbours, name, known)
     return known
+
+
+def _nearest_of_held_out(
+    layout: SweepLayout, held_out: Source, memory_bytes: int, map: Map, progress: Progress, space: Space
+) -> NearestReal:
+    """The nearest training image of every held-out image."""
+    name = space.name_of([HELD_OUT, read_reference(layout).fingerprint])
+    known = read_nearest_real(layout.held_out_neighbours, name)
+    if known is None:
+        wanted = Comparison(held_out, name, reference=reference_in(layout, space, map))
+        known = _compared(wanted, HELD_OUT, layout.partial_held_out_neighbours, memory_bytes, map, progress)
+        write_nearest_real(layout.held_out_neighbours, name, known)
+    return known
+
+
+def _compared(
+    wanted: Comparison, key: str, partial_file: Path, memory_bytes: int, map: Map, progress: Progress
+) -> NearestReal:
+    """Compare real images with the training images; raises DamagedShardError if some can't be read."""
+    keep = PartialPairs(partial_file, lambda count: wanted.fingerprint)
+    ((_, found),) = compare({key: (wanted, keep)}, memory_bytes, map, progress)
+    if isinstance(found, DamagedShardError):
+        raise found
+    return _nearest(found, wanted.images)
 
 
 @np.errstate(invalid="raise")
@@ -235,7 +263,21 @@ def _nearest(found: Found, images: Source) -> NearestReal:
 
 def reference_in(layout: SweepLayout, space: Space, map: Map) -> Source:
     """The real images in the space. Raises DamagedShardError if they can't be read."""
-    (images,) = in_space(layout, [_real(layout, ())], space, map).values()
+    return _in_space(layout, _real(layout, ()), space, map)
+
+
+def held_out_in(layout: SweepLayout, space: Space, map: Map) -> Source | None:
+    """The held-out images in the space; None without any. Raises DamagedShardError if they can't be read."""
+    held_out = read_held_out(layout)
+    if held_out is None:
+        return None
+    images = SnapshotImages(held_out, 0, held_out.shape[0])
+    checksums = ("held-out images", held_out.fingerprint)
+    return _in_space(layout, Committed(Snapshot(HELD_OUT, 0), images, True, (), checksums, images.count), space, map)
+
+
+def _in_space(layout: SweepLayout, real: Committed, space: Space, map: Map) -> Source:
+    (images,) = in_space(layout, [real], space, map).values()
     if isinstance(images, DamagedShardError):
         raise images
     return images
@@ -255,7 +297,7 @@ def in_space(
 
 
 def unmeasured(layout: SweepLayout, each: Committed) -> bool:
-    """Whether a snapshot has no valid record yet, and is complete, or large and still being drawn."""
+    """True if a snapshot has no valid record and is complete, or is large and still being drawn."""
     ready = each.complete or each.images.shape[0] >= BEGIN_IMAGES
     return ready and read_pair_record(layout, *each.snapshot, each.whole) is None
 
@@ -304,7 +346,7 @@ def measure_snapshots(
                 nearest = _nearest_real(layout, memory_bytes, map, progress, space)
             else:
                 nearest = _nearest(found, reference)
-            record = pair_record(comparisons[snapshot][0], found, nearest, each.whole)
+            record = pair_record(comparisons[snapshot][0], found, nearest, memory_bytes, each.whole)
             write_pair_record(layout, *snapshot, record)
     return damaged
 

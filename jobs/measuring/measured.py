@@ -1,4 +1,4 @@
-"""What is measured of a sweep: every complete snapshot with its record, in the space it was compared in.
+"""Measured snapshots of a sweep: each with its record, in the space it was compared in.
 
 Invariant: read from records alone; a snapshot whose record is missing, or whose images can't be read, is left out.
 """
@@ -19,7 +19,7 @@ from storage.samples import DamagedShardError, Samples
 
 @dataclass(frozen=True, eq=False)
 class MeasuredSnapshot:
-    """One of them.
+    """A measured snapshot.
 
     Attributes
     ----------

@@ -31,8 +31,8 @@ class Note(NamedTuple):
     text: str
 
 
-def content_notes(own: Digests, real: Digests | None) -> list[Note]:
-    """Compare the content of two sets, and each with itself.
+def content_notes(own: Digests, real: Digests | None, held_out: Digests | None = None) -> list[Note]:
+    """Compare the content of sets with one another, and each with itself.
 
     Parameters
     ----------
@@ -40,12 +40,15 @@ def content_notes(own: Digests, real: Digests | None) -> list[Note]:
         Digests of the samples (see `ganlab.pairs.content`).
     real : uint64 (m, 2) or None
         Digests of the real images.
+    held_out : uint64 (k, 2) or None
+        Digests of the real images that no model was trained on.
     """
     within = _copies_within("copies-in-samples", "samples", own)
     if real is None:
         return within
     of_real = _copies_of_real(own, real)
-    return [*of_real, *within, *_copies_within("copies-in-reference", "reference images", real)]
+    beside = [] if held_out is None else _copies_of_training(held_out, real)
+    return [*of_real, *within, *_copies_within("copies-in-reference", "reference images", real), *beside]
 
 
 def figure_notes(facts: SampleFacts, real: SampleFacts | None, chosen: ChosenDistance) -> list[Note]:
@@ -114,6 +117,17 @@ def _copies_of_real(own: Digests, real: Digests) -> list[Note]:
     if are_among(real, own).all():
         return [Note("reference-in-samples", f"{text}, and every reference image is among them.")]
     return [Note("samples-in-reference" if copies == images else "copies-of-reference", f"{text}.")]
+
+
+def _copies_of_training(held_out: Digests, training: Digests) -> list[Note]:
+    """Say how many held-out images the training images hold, too."""
+    copies, images = int(are_among(held_out, training).sum()), len(held_out)
+    if not copies:
+        return []
+    some = f"{copies:,} of the {images:,} held-out images ({100 * copies / images:.3g} %)"
+    return [
+        Note("held-out-in-reference", f"{some} are exact copies of reference images: copying is judged against them.")
+    ]
 
 
 def _copies_within(kind: str, name: str, digests: Digests) -> list[Note]:

@@ -21,10 +21,10 @@ from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance
 from jobs.measuring.cells import Axes, rate_values, real_values, sample_values, stacked
 from jobs.measuring.comparison import Comparison, Found, Keep, Map, Progress, Source, compare, pair_record
-from jobs.measuring.distance import ChosenDistance, RealImages, choose_distance, real_rates, wanted_rates
+from jobs.measuring.distance import ChosenDistance, Joined, RealImages, choose_distance, real_rates, wanted_rates
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.notes import Note, content_notes, figure_notes
-from jobs.measuring.samples import Opened
+from jobs.measuring.samples import Embedded, Opened, in_embedding
 from jobs.measuring.space import PIXELS, Space
 from jobs.spec.sections import CollisionSettings, Threshold
 from storage.pair_records import NearestReal
@@ -34,15 +34,18 @@ from storage.samples import DamagedShardError
 SAMPLE_SIZES = (10, 20, 50, 100, 200, 400, 1000, 2000, 5000)
 CLOSEST = 20
 CONFIDENCE = 0.95
+NEAREST_OTHER, NEAREST_OF_HELD_OUT = "nearest other real image", "nearest real image of held-out images"
+"""Names of parts of the work, under which what is unfinished is kept."""
 Keeper = Callable[[str, Comparison], Keep]
 
 
 @dataclass(frozen=True, eq=False)
 class SampleAnswer:
-    """What all pairs of one set of samples say, with what real images say at the same threshold where there are any."""
+    """Answer for one set of samples, with that of real images at the same threshold where there are any."""
 
     samples: Opened
     reference: Opened | None
+    held_out: Opened | None
     space: Space
     chosen: ChosenDistance
     facts: SampleFacts
@@ -89,7 +92,8 @@ def measure_samples(
     map: Map,
     progress: Progress,
     *,
-    in_space: tuple[Space, Source, Source | None] | None = None,
+    held_out: Opened | None = None,
+    in_space: Embedded | None = None,
     keep: Keeper | None = None,
     stage: Callable[[str, float, float], None] = lambda name, done, total: None,
 ) -> SampleAnswer:
@@ -98,7 +102,9 @@ def measure_samples(
     Parameters
     ----------
     samples, reference
-        Samples, and real images of the same shape and type.
+        Samples, and the real images that their model was trained on, of the same shape and type.
+    held_out
+        Real images that it was not trained on; without any, each image of the reference is held out in turn.
     threshold
         Largest distance of a duplicate, as in a sweep file; all but a number need the reference.
     map
@@ -110,11 +116,13 @@ def measure_samples(
     stage
         Called with (name, done, total) of what is done beside comparing pairs.
     """
-    space, source, others = in_space or (PIXELS, samples.source, None if reference is None else reference.source)
+    if in_space is None:
+        in_space = in_embedding(PIXELS.setting, samples, reference, held_out, map, stage)
+    space, source, others, test = in_space
     # Sub-samples are drawn by what the images are, so that the order in which they are stored changes nothing.
     content = {
         each: content_digests(each.source.read, each.source.shape[0], partial(stage, "Reading images"))
-        for each in (samples, reference)
+        for each in (samples, reference, held_out)
         if each is not None
     }
     places = {each: random_places(digests, each.labels) for each, digests in content.items()}
@@ -129,17 +137,22 @@ def measure_samples(
         return answers
 
     near: Found | None = None
+    neighbours = None
     if others is not None:
-        wanted = Comparison(others, _run(), reference=others, itself=True)
-        near = found({"nearest other real image": wanted})["nearest other real image"]
-    neighbours = None if near is None else RealNeighbours(_distance(near))
-    real_places = None if reference is None else places[reference]
+        wanted = {NEAREST_OTHER: Comparison(others, _run(), reference=others, itself=True)}
+        if test is not None:
+            wanted[NEAREST_OF_HELD_OUT] = Comparison(test, _run(), reference=others)
+        real_near = found(wanted)
+        near = real_near[NEAREST_OTHER]
+        of_test = None if test is None else _distance(real_near[NEAREST_OF_HELD_OUT])
+        neighbours = RealNeighbours(_distance(near), of_test)
     stage("Real pairs", 0, 1)
-    rates = (
-        ()
-        if others is None or real_places is None
-        else real_rates(others, in_order(real_places), wanted_rates(threshold, RATES))
-    )
+    rates: tuple[DuplicateDistance, ...] = ()
+    if others is not None and reference is not None:
+        every, order = others, places[reference]
+        if test is not None and held_out is not None:
+            every, order = Joined(others, test), random_places(np.concatenate([content[reference], content[held_out]]))
+        rates = real_rates(every, in_order(order), wanted_rates(threshold, RATES))
     stage("Real pairs", 1, 1)
     chosen = choose_distance(threshold, rates, neighbours, source.dtype == np.uint8)
     squared = chosen.squared
@@ -148,7 +161,7 @@ def measure_samples(
         comparisons["real"] = Comparison(others, _run(), squared, CLOSEST, places=places[reference])
     answers = found(comparisons)
     records = {
-        name: pair_record(each, answers[name], _nearest(near if name == "real" else answers[name]))
+        name: pair_record(each, answers[name], _nearest(near if name == "real" else answers[name]), memory_bytes)
         for name, each in comparisons.items()
     }
     real_order = None if reference is None else records["real"].numbers
@@ -165,10 +178,14 @@ def measure_samples(
         records["samples"], SAMPLE_SIZES, CONFIDENCE, labels=samples.labels, scores=own_scores, real=real
     )
     notes = [
-        *content_notes(content[samples], None if reference is None else content[reference]),
+        *content_notes(
+            content[samples],
+            None if reference is None else content[reference],
+            None if held_out is None else content[held_out],
+        ),
         *figure_notes(facts, None if real is None else real.facts, chosen),
     ]
-    return SampleAnswer(samples, reference, space, chosen, facts, real, notes)
+    return SampleAnswer(samples, reference, held_out, space, chosen, facts, real, notes)
 
 
 def _scores(

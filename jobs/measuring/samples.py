@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,12 +43,12 @@ class InMemory:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole array."""
+        """Shape of the whole array."""
         return self.images.shape
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of its values."""
+        """Type of its values."""
         return self.images.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -64,13 +64,13 @@ class Pictures:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole array."""
+        """Shape of the whole array."""
         count, height, width, *channels = self.source.shape
         return (count, *(channels or [1]), height, width)
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of its values."""
+        """Type of its values."""
         return self.source.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -209,20 +209,34 @@ def _open_array(path: Path, reading: Reading) -> Opened:
     return Opened(path, source, labels.values, replace(read, labels=labels.name, unstored_labels=labels.unstored))
 
 
-def check_alike(samples: Opened, reference: Opened) -> None:
-    """Raise SpecError unless the real images are of the samples' type and shape."""
-    theirs, ours = reference.source, samples.source
+def check_alike(samples: Opened, real: Opened, option: str = "--reference") -> None:
+    """Raise SpecError unless the real images that an option gives are of the samples' type and shape."""
+    theirs, ours = real.source, samples.source
     if theirs.shape[1:] != ours.shape[1:] or theirs.dtype != ours.dtype:
         raise SpecError(
-            f"--reference holds {theirs.dtype} of shape {theirs.shape[1:]}, the samples {ours.dtype} of shape "
+            f"{option} holds {theirs.dtype} of shape {theirs.shape[1:]}, the samples {ours.dtype} of shape "
             f"{ours.shape[1:]}; allowed: the same"
         )
 
 
+class Embedded(NamedTuple):
+    """Sets of images in the space where distances are taken; None for those that are not given."""
+
+    space: Space
+    samples: Source
+    reference: Source | None = None
+    held_out: Source | None = None
+
+
 def in_embedding(
-    name: str, samples: Opened, reference: Opened | None, map: Map, stage: Callable[[str, float, float], None]
-) -> tuple[Space, Source, Source | None]:
-    """The samples and the real images in an embedding; a classifier is trained on the labelled real images.
+    name: str,
+    samples: Opened,
+    reference: Opened | None,
+    held_out: Opened | None,
+    map: Map,
+    stage: Callable[[str, float, float], None],
+) -> Embedded:
+    """The samples and the real images in an embedding; a classifier is trained on the labelled training images.
 
     Classifier and features are kept in this user's cache under the content of the images.
 
@@ -232,63 +246,74 @@ def in_embedding(
         No pictures, or an embedding that can't be had for them: a classifier without labelled real images, for example.
     """
     if name == PIXELS.setting:
-        return PIXELS, samples.source, None if reference is None else reference.source
-    given = [each for each in (samples, reference) if each is not None]
-    pictures = [each.pictures for each in given]
-    for each, own in zip(given, pictures, strict=True):
-        if own is None:
+        return Embedded(
+            PIXELS, samples.source, *(None if each is None else each.source for each in (reference, held_out))
+        )
+    sets = []
+    for each in (samples, reference, held_out):
+        if each is None:
+            continue
+        if each.pictures is None:
             raise SpecError(
                 f"--embedding {short_name(name)}: got {each.source.dtype} of shape {each.source.shape} in {each.path}; "
                 "allowed: pictures (uint8, of one or three channels), or --embedding pixels"
             )
+        sets.append(each.pictures)
 
     def reading(done: int, total: int) -> None:
         stage("Reading images", done, total)
 
-    contents = [_Content(each, reading).digest(each.shape[0]) for each in pictures if each is not None]
+    contents = [_Content(each, reading).digest(each.shape[0]) for each in sets]
     labels = None if reference is None else reference.labels
-    key = embedding_key(f"{contents[-1]} {hashlib.sha256(b'' if labels is None else labels.tobytes()).hexdigest()}")
+    trained_on = "" if labels is None else f"{contents[1]} {hashlib.sha256(labels.tobytes()).hexdigest()}"
+    key = embedding_key(trained_on)
 
     def labelled() -> tuple[np.ndarray, np.ndarray]:
-        if reference is None or labels is None:
+        if labels is None:
             found = "nothing" if reference is None else f"no labels beside {reference.source.dtype} images"
             raise SpecError(
                 f"--embedding classifier: got {found} to train it on; allowed: --reference with labelled pictures "
                 "(uint8, an .npz or Zarr group with the arrays images and labels), or --embedding pixels"
             )
-        real = pictures[-1]
-        assert real is not None
-        return real.read(0, real.shape[0]), labels
+        return sets[1].read(0, sets[1].shape[0]), labels
 
     train: Progress = lambda done, total: stage("Training the classifier", done, total)  # noqa: E731
     folder = cache_folder()
-    shape = pictures[0].shape[1:]  # type: ignore[union-attr]
-    space = embedding_space(name, folder / f"classifier-{key}.npz", key, labelled, shape, train, "--embedding")
+    path = folder / f"classifier-{key}.npz"
+    space = embedding_space(name, path, key, labelled, sets[0].shape[1:], train, "--embedding")
     names = [space.name_of(content) for content in contents]
     wanted = {
         number: Wanted(images, folder / "features" / f"{names[number]}.zarr", names[number])
-        for number, images in enumerate(each for each in pictures if each is not None)
+        for number, images in enumerate(sets)
     }
     features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
-    for found in features.values():
+    embedded: list[Source] = []
+    for found in (features[number] for number in range(len(sets))):
         if isinstance(found, DamagedShardError):
             raise found
-    return space, features[0], features.get(1)  # type: ignore[return-value]
+        embedded.append(found)
+    return Embedded(space, *embedded)
 
 
 def is_long(source: Source, reference: Source | None) -> bool:
-    """Whether comparing takes so long that starting workers, and reading all images once to name them, is nothing."""
+    """True if the comparison outlasts the start of workers and a first pass that hashes the images by far."""
     work = Comparison(source, "", 0.0, reference=reference).work
     real = 0.0 if reference is None else Comparison(reference, "", 0.0, reference=reference).work
     return work + real >= SPLIT_FROM
 
 
-def keep_in_cache(path: Path, source: Source, reference: Source | None, progress: Callable[[int, int], None]) -> Keeper:
+def keep_in_cache(
+    path: Path,
+    source: Source,
+    reference: Source | None,
+    progress: Callable[[int, int], None],
+    held_out: Source | None = None,
+) -> Keeper:
     """Keep work on a file in this user's cache (see `cache_folder`), finished or not, bound to what the images are.
 
     So the same command goes on after it was killed, and of a file that has grown compares the new images only.
     """
-    content = {id(each): _Content(each, progress) for each in (source, reference) if each is not None}
+    content = {id(each): _Content(each, progress) for each in (source, reference, held_out) if each is not None}
 
     def keeper(part: str, wanted: Comparison) -> PartialPairs:
         others = None if wanted.reference is None else content[id(wanted.reference)].digest(wanted.reference.shape[0])
@@ -313,7 +338,7 @@ class _Content:
         self._known: dict[int, str] = {}
 
     def digest(self, images: int) -> str | None:
-        """Of the first so many images; None when there are fewer."""
+        """Fingerprint of the first images; None if there are fewer."""
         samples, *shape = self._source.shape
         if images > samples:
             return None

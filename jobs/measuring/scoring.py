@@ -42,7 +42,7 @@ def scores_name(measured: str) -> str:
 
 
 def read_scores(path: Path, fingerprint: str) -> Scores | None:
-    """What `write_scores` kept; None when there is nothing, or of other images."""
+    """Read the record of `write_scores`; None if it is missing or of other images."""
     arrays = read_record(path, fingerprint)
     return None if arrays is None else Scores.from_arrays(arrays)
 
@@ -94,7 +94,7 @@ def write_scores(
 
 @dataclass(frozen=True)
 class _Real:
-    """What the real images are prepared for; two are equal when name, number and distances are."""
+    """Key of prepared real images; two are equal if name, number and distances are."""
 
     name: str
     images: int

@@ -55,7 +55,7 @@ class StoredClassifier:
 
 @dataclass(frozen=True)
 class Space:
-    """Where distances are taken.
+    """Space in which distances are computed.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class Space:
         return hashlib.sha256(json.dumps([self.fingerprint, images]).encode()).hexdigest()[:16]
 
     def integer(self, images: Source) -> bool:
-        """Whether squared distances of these images are whole numbers in this space."""
+        """True if squared distances of these images are whole numbers in this space."""
         return self.embedding is None and images.dtype == np.uint8
 
 

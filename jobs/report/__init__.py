@@ -1,4 +1,4 @@
-"""What was found, for people: tables, charts and pages that need nothing else.
+"""Reports for people: tables, charts and self-contained pages.
 
 Invariant: computes nothing new; the same results give the same bytes.
 """

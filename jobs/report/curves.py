@@ -15,7 +15,7 @@ from jobs.report.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style
 
 
 class Curve(NamedTuple):
-    """Of one sample: probability at each distance, ratio to the real images' (None without), and whether it counts."""
+    """Curves of one sample: probability at each distance, ratio to that of real images (None without), and validity."""
 
     probability: np.ndarray
     ratio: np.ndarray | None

@@ -4,7 +4,7 @@ Invariant: the same numbers give the same bytes; nothing is drawn that the table
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,20 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from ganlab.statistics.support import collision_probability
 from jobs.report.curves import Curve, collision_axes, curve_chart
-from jobs.report.svg import FAINT, FONT_PX, INK, NONE, REAL, SERIES, chart_style, log_ticks, new_figure, tick, to_svg
+from jobs.report.svg import (
+    FAINT,
+    FONT_PX,
+    INK,
+    NONE,
+    REAL,
+    SERIES,
+    chart_style,
+    log_ticks,
+    new_figure,
+    tick,
+    titled,
+    to_svg,
+)
 from jobs.report.table import Measured, Results, Row, Table, magnitude, setting_label, spaced, value_words
 
 CATEGORIES = 24  # more settings than this do not fit on an axis without numbers
@@ -34,21 +47,24 @@ class _Panel:
     joined: bool
 
 
-def support_chart(table: Table, narrow: bool = False) -> str:
-    """Effective number against what varies: a point per trial with its interval, a line through the means over seeds."""
+def support_chart(table: Table, narrow: bool = False, pictured: Collection[str] = ()) -> str:
+    """Effective number against what varies: a point per trial with its interval, a line through the means over seeds.
+
+    Points name their trial; those of the trials `pictured` lead to the picture of their samples, ``#trial-<id>``.
+    """
     panels = _panels(table)
-    width = 350 if narrow else 900
+    width = 350 if narrow else 640
     columns = 1 if narrow or len(panels) == 1 else 2
     lines = -(-len(panels) // columns)
-    height = (410 if narrow else 430) if len(panels) == 1 else 290 * lines
+    height = 410 if len(panels) == 1 else 290 * lines
     with chart_style():
         figure = new_figure(width, height)
         for place, panel in enumerate(panels):
             axes = figure.add_subplot(lines, columns, place + 1)
-            _support_panel(axes, panel, table, width / columns, FONT_PX if len(panels) == 1 else FONT_PX - 1)
+            _support_panel(axes, panel, table, width / columns, FONT_PX if len(panels) == 1 else FONT_PX - 1, pictured)
         first = figure.axes[0]
         handles, labels = first.get_legend_handles_labels()
-        beside = 1 if narrow else len(labels) if sum(map(len, labels)) + 6 * len(labels) < 120 else 3
+        beside = 1 if narrow else len(labels) if sum(map(len, labels)) + 6 * len(labels) < 85 else 2
         figure.legend(handles, labels, loc="outside upper left", ncols=beside, frameon=False)
         return to_svg(figure, f"support-{width}")
 
@@ -180,7 +196,7 @@ def _categories(table: Table) -> _Panel:
     return _Panel(label, {"": [row for each in settings for row in each.rows]}, x, ticks, log=False, joined=False)
 
 
-def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: int) -> None:
+def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: int, pictured: Collection[str]) -> None:
     if panel.log:
         axes.set_xscale("log")
     axes.set_yscale("log")
@@ -190,7 +206,7 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
     if (real := table.real_support) is not None:
         if not real.is_lower_bound:
             axes.axhspan(real.low, real.high, color=REAL, alpha=0.18, linewidth=0)
-        label = f"real images: {magnitude(real.value)}"
+        label = f"real images: {'at least ' * real.is_lower_bound}{magnitude(real.value)}"
         axes.axhline(real.value, color=REAL, linewidth=1.4, linestyle=(0, (4, 2)), label=label)
     seeds = sorted({row.seed or 0 for row in table.trials})
     slots = len(seeds) * len(panel.series)
@@ -204,7 +220,11 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
                 continue
             spot = at.backward(panel.x[row.trial]) + centre
             shift = (seeds.index(row.seed or 0) - (len(seeds) - 1) / 2) * spacing
-            _point(axes, at.forward(spot + shift), row.support, colour if row.counts else NONE, hollow=not row.counts)
+            colour_of = colour if row.counts else NONE
+            point = _point(axes, at.forward(spot + shift), row.support, colour_of, hollow=not row.counts)
+            point.set_gid(titled(f"{row.label}: {row.support_words}"))
+            if row.trial in pictured:
+                point.set_url(f"#trial-{row.trial}")
             at_x.setdefault(at.forward(spot), []).append(row)
         line = [(x, each.mean) for x, rows in sorted(at_x.items()) if (each := table.spread(rows)) is not None]
         style: dict[str, Any] = (
@@ -233,14 +253,15 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
     axes.set_ylabel("effective number of images")
 
 
-def _point(axes: Any, x: float, support: Measured, colour: str, hollow: bool) -> None:
+def _point(axes: Any, x: float, support: Measured, colour: str, hollow: bool) -> Any:
     style: dict[str, Any] = {"color": colour, "markersize": 5.5, "elinewidth": 1.3}
     style["markerfacecolor"] = "none" if hollow else colour
     if support.is_lower_bound:
-        axes.errorbar([x], [support.value], [[0], [support.value]], fmt="o", lolims=True, capsize=3, **style)
+        drawn = axes.errorbar([x], [support.value], [[0], [support.value]], fmt="o", lolims=True, capsize=3, **style)
     else:
         ends = [[support.value - support.low], [max(support.high - support.value, 0)]]
-        axes.errorbar([x], [support.value], ends, fmt="o", **style)
+        drawn = axes.errorbar([x], [support.value], ends, fmt="o", **style)
+    return drawn[0]
 
 
 def _name_the_unverified(axes: Any, panel: _Panel, table: Table) -> None:

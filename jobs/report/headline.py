@@ -7,7 +7,7 @@ is said of their diversity but that they collapsed.
 import math
 from collections.abc import Iterator
 
-from jobs.report.table import Measured, Results, Row, Table, magnitude, number_words
+from jobs.report.table import Measured, Results, Row, Table, magnitude, number_words, ratio_words
 
 
 def headline(row: Row, table: Table, here: Results) -> list[str]:
@@ -44,17 +44,8 @@ def relative_words(ratio: Measured) -> str:
 
 
 def times_words(ratio: float) -> str:
-    """How many times as often generated images are duplicates, of a diversity ratio.
-
-    To two digits, or to as many as it takes to tell a number from 1.
-    """
-    times = 1 / ratio if ratio > 0 else math.inf
-    if times >= 10:
-        return magnitude(times)
-    digits = 2
-    while times != 1 and float(f"{times:.{digits}g}") == 1:
-        digits += 1
-    return f"{times:.{digits}g}"
+    """How many times as often generated images are duplicates, of a diversity ratio."""
+    return ratio_words(1 / ratio if ratio > 0 else math.inf)
 
 
 def _relative(row: Row) -> str:
@@ -111,16 +102,16 @@ def _concentrations(row: Row, here: Results) -> Iterator[str]:
     count, share = row.heavy_modes, row.values.get("heavy_mode_share")
     if "largest_mode_mass" in row.values:
         only = " and is the only heavy one" if count == 1 else ""
-        yield f"the largest mode holds {row.values['largest_mode_mass']:.2%} of the samples{only}"
+        yield f"the largest mode holds {number_words(row.values['largest_mode_mass'], '.2%')} of the samples{only}"
     if count > 1 and share is not None:
-        yield f"{count:,} heavy modes hold {share:.1%}"
+        yield f"{count:,} heavy modes hold {number_words(share, '.1%')}"
     if "class_duplicates" in here:
         duplicates, samples = (here[f"class_{name}"].fillna(0).values for name in ("duplicates", "samples"))
         if duplicates.sum():
             most = int(duplicates.argmax())
             yield (
-                f"class {here['class'].values[most]} holds {samples[most] / samples.sum():.0%} of the samples and "
-                f"{duplicates[most] / row.values['listed_duplicates']:.0%} of the duplicates"
+                f"class {here['class'].values[most]} holds {number_words(samples[most] / samples.sum(), '.0%')} of the "
+                f"samples and {number_words(duplicates[most] / row.values['listed_duplicates'], '.0%')} of the duplicates"
             )
 
 

@@ -1,9 +1,10 @@
-"""What the reports of sweeps and of sample files have in common: pictures with their numbers, and the page around them.
+"""Parts common to the reports of sweeps and of sample files: pictures with their numbers, and the page around them.
 
 Invariant: a page loads nothing from elsewhere.
 """
 
 import importlib.metadata
+import importlib.resources
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,10 +54,14 @@ def mode_picture(members: Images, nearest: np.ndarray | None, copies: int) -> Pi
 def write_page(template: str, path: Path, **context: Any) -> Path:
     """Write a page, replacing an older one when it is safely on disk, and return its path."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
 
     environment = Environment(
         loader=PackageLoader("jobs.report"), autoescape=True, undefined=StrictUndefined, lstrip_blocks=True
     )
-    page = environment.get_template(template).render(version=importlib.metadata.version("ganlab"), **context)
+    script = importlib.resources.files("jobs.report").joinpath("templates/page.js").read_text(encoding="utf-8")
+    page = environment.get_template(template).render(
+        version=importlib.metadata.version("ganlab"), script=Markup(script), **context
+    )
     write_bytes(path, page.encode())
     return path

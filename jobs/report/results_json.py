@@ -30,7 +30,7 @@ SPARSE = ("sample_size", "mode", "flagged", "class")
 
 
 def results_json(results: Results, table: Table) -> dict[str, Any]:
-    """Everything a results Dataset holds of trials, settings and real images, as plain data."""
+    """Trials, settings and real images of a results Dataset, as plain data."""
     results = results.load()
     alone = [name for name, about in VARIABLES.items() if about.dims == () and name in results]
     head = common_json(results, table)
@@ -45,7 +45,7 @@ def results_json(results: Results, table: Table) -> dict[str, Any]:
 
 
 def common_json(results: Results, table: Table) -> dict[str, Any]:
-    """What holds for all trials: threshold, levels, embedding, and the real images."""
+    """Values common to all trials: threshold, levels, embedding, and the real images."""
     names = [str(name) for name in results.data_vars if str(name).startswith("real_")]
     alone = {name.removeprefix("real_"): _plain(results[name].values, name) for name in names if not results[name].dims}
     return {
@@ -76,11 +76,13 @@ def snapshot_json(here: Results) -> dict[str, Any]:
 
 
 def samples_json(answer: SampleAnswer) -> dict[str, Any]:
-    """Everything that is said of anyone's samples, as plain data."""
+    """Answer for a sample file, as plain data."""
     results = answer.results.load()
     common = common_json(results, build_table(results))
     if answer.reference is not None:
         common["real"] |= {"path": str(answer.reference.path), "read": answer.reference.read.as_json()}
+    if answer.held_out is not None:
+        common["held_out"] = {"path": str(answer.held_out.path), "read": answer.held_out.read.as_json()}
     return {
         "path": str(answer.samples.path),
         "read": answer.samples.read.as_json(),

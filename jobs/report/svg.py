@@ -1,4 +1,4 @@
-"""What the report's charts have in common: colours, fonts, ticks, and SVG to be put into a page.
+"""Parts common to the report's charts: colours, fonts, ticks, and SVG to be put into a page.
 
 Invariant: the same figure gives the same bytes; colours are the page's own (``var(--…)``), so that the page decides about
 light and dark.
@@ -24,6 +24,7 @@ _VARIABLES = {INK: "--ink", FAINT: "--faint", REAL: "--real", NONE: "--muted"} |
     colour: f"--series-{number}" for number, colour in enumerate(SERIES)
 }
 FONT_PX = 13
+_TITLE = "title: "
 
 
 def tick(value: float) -> str:
@@ -67,6 +68,11 @@ def new_figure(width_px: float, height_px: float, margins: bool = False) -> Figu
     return figure
 
 
+def titled(words: str) -> str:
+    """A matplotlib gid that `to_svg` turns into a title, which browsers show beside the pointer."""
+    return f"{_TITLE}{words}"
+
+
 def to_svg(figure: Figure, name: str) -> str:
     """The figure's ``<svg>`` element, scaled by the page; `name` keeps its ids apart from other figures'."""
     buffer = io.StringIO()
@@ -78,6 +84,8 @@ def to_svg(figure: Figure, name: str) -> str:
     assert width is not None
     text = re.sub(r' width="[\d.]+pt"| height="[\d.]+pt"', "", text, count=2)
     text = text.replace("<svg", f'<svg aria-hidden="true" style="max-width: {float(width[1]):.0f}px"', 1)
+    text = re.sub(rf'<g id="{_TITLE}([^"]*)">', r"<g><title>\1</title>", text)
+    text = text.replace(' target="_blank"', ' tabindex="-1"')  # links are for pointers; the tables lead there, too
     used = set(re.findall(r'(?:url\(|href=")#([^")]+)', text))
     text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -42,13 +42,13 @@ from storage.statistics import VARIABLES
 __all__ = ["results_table", "write_report"]
 
 SETTINGS_SHOWN = 24  # charts of more settings than this are too many to look at
-GRID_BYTES = 9_000_000  # of all grids of samples, so that the page stays below about 20 MB
-PAIR_BYTES = 3_000_000  # of all flagged pairs
+GRID_BYTES = 900_000  # of all grids of samples, so that the page stays below about 3 MB
+PAIR_BYTES = 350_000  # of all flagged pairs, and of all heavy modes
 PAIRS_SHOWN = 480  # over all trials
 GRID_COLUMNS = 20
 MODES_SHOWN = 4  # of a trial
 OPEN_TRIALS = 12  # of more trials the pairs are folded away
-NO_BREAK = "\u00a0–\u00a0"
+NO_BREAK = "\u00a0–\u2060\u00a0"  # a dash alone would let the line break behind it
 Item = TypeVar("Item")
 
 
@@ -123,6 +123,7 @@ def write_report(layout: SweepLayout) -> Path:
     ]
     measured = [row for row in table.trials if row.snapshot is not None]
     grids = list(_grids(layout, measured, reference))
+    pictured = {grid.row.trial for grid in grids}
     real_grid = _real_grid(reference, max((grid.images for grid in grids), default=0))
     pairs = list(_pairs(layout, measured, results, reference))
     heavy = [row for row in measured if row.heavy_modes]
@@ -133,7 +134,7 @@ def write_report(layout: SweepLayout) -> Path:
         "report.html.j2", layout.report,
         title=results.attrs.get("title", layout.root.name),
         answer=[sentence.replace(" – ", NO_BREAK) for sentence in answer(table)], table=table, layout=layout,
-        support_charts=[Markup(support_chart(table)), Markup(support_chart(table, narrow=True))],
+        support_charts=[Markup(support_chart(table, narrow, pictured)) for narrow in (False, True)], pictured=pictured,
         charts=charts, settings_left_out=len(table.settings) - len(shown),
         grids=grids, grids_left_out=len(measured) - len(grids), real_grid=real_grid, pairs=pairs,
         pairs_left_out=len(measured) - len(pairs), open_pairs=len(pairs) <= OPEN_TRIALS,

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ganlab.statistics.diversity import collapsed
 from ganlab.statistics.support import Estimate, Spread, spread
 from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
@@ -30,7 +32,7 @@ class Measured:
 
     @property
     def is_lower_bound(self) -> bool:
-        """Whether `value` is a lower bound, and `high` infinite."""
+        """True if `value` is a lower bound, and `high` infinite."""
         return math.isinf(self.high)
 
     def words(self, form: str) -> str:
@@ -98,17 +100,17 @@ class Row:
 
     @property
     def passes_gate(self) -> bool:
-        """Whether the samples pass the quality gate; True where there is nothing to hold them against."""
+        """True if the samples pass the quality gate, or there are no real images to compare them with."""
         return self.snapshot is not None and bool(self.values.get("passes_quality_gate", self.seed is None))
 
     @property
     def counts(self) -> bool:
-        """Whether the row stands for its setting: it ran to its end, and its samples pass the quality gate."""
+        """True if the row counts for its setting: it ran to its end, and its samples pass the quality gate."""
         return self.status == "completed" and self.passes_gate and self.support is not None
 
     @property
     def collapsed(self) -> bool:
-        """Whether the generator has collapsed (`ganlab.statistics.diversity`); False without real images."""
+        """True if the generator has collapsed (`ganlab.statistics.diversity`); False without real images."""
         return collapsed(self.values.get("diversity_ratio_high", math.nan))
 
     @property
@@ -120,7 +122,7 @@ class Row:
 
     @property
     def gate_words(self) -> str:
-        """What the quality gate says, or why it says nothing."""
+        """Result of the quality gate, or the reason for its absence."""
         if self.status == "failed":
             return f"failed: {self.reason or 'no reason recorded'}"
         if self.support is None:
@@ -169,12 +171,23 @@ class Setting:
     settings: Mapping[str, Any]
     rows: tuple[Row, ...]
     spread: Spread | None
-    """Of the rows that count; None when there is none."""
+    """Spread of the rows that count; None if there is none."""
 
     @property
     def label(self) -> str:
         """The setting in words; empty in a sweep where nothing varies."""
         return setting_label(self.settings)
+
+    def cell(self, statistic: Statistic) -> str:
+        """A statistic in words: of one trial as it is, of several the smallest and the largest of those that count."""
+        rows = [row for row in self.rows if row.counts] or self.rows
+        known = sorted(
+            (row for row in rows if statistic.name in row.values), key=lambda row: row.values[statistic.name]
+        )
+        first = (known or self.rows)[0].cell(statistic)
+        if len(known) < 2 or first == WITHHELD:
+            return first
+        return " – ".join(dict.fromkeys(row.cell(statistic).partition(" (")[0] for row in (known[0], known[-1])))
 
 
 @dataclass(frozen=True)
@@ -216,6 +229,25 @@ class Table:
         return [*short, "largest mode", "duplicates", "samples", "step", "trial"] if full else short
 
     @property
+    def setting_headings(self) -> list[str]:
+        """Heads of the columns of `setting_rows`."""
+        diversity = [statistic.heading for statistic in in_table("diversity")]
+        return [*map(spaced, self.hyperparameters), *diversity, "fidelity ratio", "pass the gate"]
+
+    @property
+    def setting_rows(self) -> list[list[str]]:
+        """Every setting in words: one trial as it is, several by their smallest and largest values."""
+        statistics = [*in_table("diversity"), _BY_NAME["fidelity_ratio"]]
+        return [
+            [
+                *map(value_words, each.settings.values()),
+                *(each.cell(statistic) for statistic in statistics),
+                f"{sum(row.passes_gate and row.support is not None for row in each.rows)} of {len(each.rows)}",
+            ]
+            for each in self.settings
+        ]
+
+    @property
     def columns(self) -> list[str]:
         """Heads of the columns of `rows`."""
         return self.headings()
@@ -227,7 +259,7 @@ class Table:
 
     @property
     def notes(self) -> list[str]:
-        """What the numbers are to be held against, one sentence each."""
+        """Numbers for comparison, one sentence each."""
         notes = []
         if self.real is not None:
             notes.append(
@@ -286,19 +318,20 @@ def class_rows(row: Row, results: Results) -> list[list[str]]:
         each = here.isel({"class": place})
         if math.isnan(float(each["class_samples"])):
             continue
-        ends = [float(each[f"class_support_size{end}"]) for end in ("", "_low", "_high")]
-        real = (
-            float(results["real_class_support_size"].values[place])
-            if "real_class_support_size" in results
-            else math.nan
-        )
         rows.append([
-            row.label, str(label), str(Measured(*ends)) if row.passes_gate else WITHHELD,
-            NOT_MEASURED if math.isnan(real) else magnitude(real), f"{float(each['class_samples']):,.0f}",
-            f"{float(each['class_duplicates']):,.0f}", f"{float(each['class_largest_mode_mass']):.2%}",
+            row.label, str(label), _class_words(each, "class_support_size") if row.passes_gate else WITHHELD,
+            _class_words(each, "real_class_support_size"), f"{float(each['class_samples']):,.0f}",
+            f"{float(each['class_duplicates']):,.0f}", number_words(float(each["class_largest_mode_mass"]), ".2%"),
             "no: a few images hold much" if each["class_nonuniform"] else "yes",
         ])  # fmt: skip
     return rows
+
+
+def _class_words(here: Results, name: str) -> str:
+    """The effective number of one class, with its interval."""
+    if name not in here or math.isnan(float(here[name])):
+        return NOT_MEASURED
+    return str(Measured(*(float(here[f"{name}{end}"]) for end in ("", "_low", "_high"))))
 
 
 def build_table(results: Results) -> Table:
@@ -321,14 +354,37 @@ def build_table(results: Results) -> Table:
 
 
 def number_words(value: float, form: str) -> str:
-    """A number in the form that is declared with its statistic."""
+    """A number in the form that is declared with its statistic.
+
+    With more digits where it would read as 0, or a share as 100 %, without being that.
+    """
     if form == "images":
         return magnitude(value)
+    if form == "ratio":
+        return ratio_words(value)
     if form == "squared":
         return squared_words(value)
     if form == "yes":
         return "yes" if value else "no"
-    return format(value, form) if math.isfinite(value) else NOT_MEASURED
+    if not math.isfinite(value):
+        return NOT_MEASURED
+    start, _, kind = form.partition(".")
+    for digits in range(int(kind[:-1]), 13):
+        words = format(value, f"{start}.{digits}{kind[-1]}")
+        shown = float(words.rstrip("%").replace(",", ""))
+        if (shown or not value) and (shown != 100 or value == 1 or kind[-1] != "%"):
+            break
+    return words
+
+
+def ratio_words(value: float) -> str:
+    """A ratio to two digits, or to as many as tell it from 1, never in powers of ten: 0.0012, 0.17, 1.02, 22, 1.5k."""
+    if not value < 9.95:
+        return magnitude(value)
+    digits = 2
+    while value != 1 and float(f"{value:.{digits}g}") == 1:
+        digits += 1
+    return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-")
 
 
 def magnitude(value: float) -> str:
@@ -412,7 +468,7 @@ def _real_row(results: Results) -> Row | None:
 
 
 def _estimate(row: Row, confidence: float) -> Estimate:
-    """What the row's interval came from, as far as the spread over seeds needs it."""
+    """Counts behind the row's interval, as far as the spread over seeds needs them."""
     support = row.support
     assert support is not None
     return Estimate(

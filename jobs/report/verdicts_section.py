@@ -31,7 +31,7 @@ class JudgedPair:
 
 @dataclass(frozen=True)
 class VerdictsView:
-    """What the template shows.
+    """Values shown by the template.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class VerdictsView:
 def verdicts_view(
     layout: SweepLayout, table: Table, results: Results, reference: Reference | None
 ) -> VerdictsView | None:
-    """What people said, from the results; None while nobody judged."""
+    """View of people's verdicts, from the results; None if there are none."""
     if "verdicts" not in results:
         return None
     pairs, left_out = _judged_pairs(layout, table, results, reference)

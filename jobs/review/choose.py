@@ -124,7 +124,7 @@ class Candidates:
 
     @property
     def record(self) -> PairRecord:
-        """What comparing all pairs of the snapshot found."""
+        """Record of the snapshot's pairs."""
         return self.measured.record
 
     def pair(self, index: np.ndarray) -> tuple[int, int]:
@@ -201,7 +201,7 @@ def choose(
 
 
 def _passes_gate(record: PairRecord, real: RealNeighbours, settings: CollisionSettings) -> bool:
-    """Whether the samples are realistic enough for their pairs to mean anything."""
+    """True if the samples pass the quality gate, so that their pairs mean something."""
     return passes_gate(np.sqrt(record.neighbour_squared), real, settings.fidelity_gate)
 
 

@@ -1,4 +1,4 @@
-"""Who may ask, and for how much: the checks that every request passes before the page sees it.
+"""Access control and limits of the review page: checks that precede every request.
 
 Invariant: a request without a session reaches nothing but the entrance; secrets are compared in constant time, never
 logged, and never part of an address that a server is sent.

@@ -35,7 +35,7 @@ class Pictures:
         return self._reference.shape[1:]
 
     def png(self, shown: Shown, part: str) -> bytes:
-        """One of `PARTS` as PNG.
+        """Encode one of `PARTS` as PNG.
 
         Raises
         ------

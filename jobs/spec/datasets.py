@@ -11,16 +11,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from ganlab.data import datasets
-from ganlab.data.cifar import cifar_files
-from ganlab.data.datasets import Dataset, DatasetSettings, Progress
+import numpy as np
+
+from ganlab.data.datasets import LEAST_REAL, ArrayLike, Dataset, DatasetSettings, Progress, RealSettings
 from ganlab.data.inputs import InputDescription
-from ganlab.data.pictures import chosen_files
+from ganlab.pairs.content import Digests, are_among, content_digests, in_order, random_places
 from jobs.spec.validation import SpecError
 
 
-def load_dataset(settings: DatasetSettings, progress: Progress | None = None, source: str = "") -> Dataset:
-    """Read a sweep's training images.
+def load_dataset(settings: DatasetSettings, progress: Progress = lambda done, total: None, source: str = "") -> Dataset:
+    """Read a sweep's training images, and the images that are held out.
+
+    Those that a share or a number of the images holds out are the first in the random order that follows from their
+    content (`ganlab.pairs.content`), whatever their order in the files.
 
     `source` is the sweep file's name, for the error.
 
@@ -34,18 +37,37 @@ def load_dataset(settings: DatasetSettings, progress: Progress | None = None, so
 
     read: list[InputDescription] = []
 
-    def described(path: Path) -> datasets.ArrayLike:
+    def described(path: Path) -> ArrayLike:
         array = open_array(path)
         read.append(describe_array(path, array))
         return array
 
     with _faults_named(source):
-        dataset = datasets.load(settings, progress, described)
-    return replace(dataset, read=read[-1]) if read else dataset
+        dataset = settings.load(progress, described)
+        if read:
+            dataset = replace(dataset, read=read[-1])
+        if not isinstance(settings, RealSettings):
+            return dataset
+        others = settings.held_out_settings()
+        if others is None:
+            return _split(dataset, settings.held_out_count(len(dataset.images)))
+        with _of_held_out():
+            held_out = others.load(progress, open_array)
+            _check_held_out(held_out.images.shape, dataset.images.shape[1:])
+        return replace(dataset, held_out=held_out, skipped=dataset.skipped + held_out.skipped)
+
+
+def held_out_in_words(dataset: Dataset) -> str:
+    """Say how many images are held out of training, and how many of them training has, too."""
+    assert dataset.held_out is not None
+    own, training = _digests(dataset.held_out.images), _digests(dataset.images)
+    text = f"{len(own):,} images, beside {len(training):,} to train on"
+    copies = int(are_among(own, training).sum())
+    return f"{text}; {copies:,} of them are exact copies of training images" if copies else text
 
 
 def dataset_shape(settings: DatasetSettings, source: str = "") -> tuple[int, ...]:
-    """Shape (N, C, H, W) of the images, or (N, D) of points, from names and sizes of files; reads no pixel.
+    """Shape (N, C, H, W) of the training images, or (N, D) of points, from names and sizes of files; reads no pixel.
 
     Raises
     ------
@@ -55,7 +77,16 @@ def dataset_shape(settings: DatasetSettings, source: str = "") -> tuple[int, ...
     from storage.arrays import open_array
 
     with _faults_named(source):
-        return datasets.image_count(settings, open_array), *datasets.image_shape(settings, open_array)
+        count, shape = settings.image_count(open_array), settings.image_shape(open_array)
+        if not isinstance(settings, RealSettings):
+            return count, *shape
+        others = settings.held_out_settings()
+        if others is None:
+            return count - settings.held_out_count(count), *shape
+        with _of_held_out():
+            held_out = others.image_count(open_array), *others.image_shape(open_array)
+            _check_held_out(held_out, shape)
+        return count, *shape
 
 
 def dataset_fingerprint(settings: DatasetSettings, source: str = "") -> str:
@@ -65,12 +96,47 @@ def dataset_fingerprint(settings: DatasetSettings, source: str = "") -> str:
     sizes takes too long), other files by name and size.
     """
     with _faults_named(source):
-        files = _files(settings)
-    content: list[object] = [science(settings), files]
-    if _limited(settings):
+        files = settings.files()
+        others = settings.held_out_settings() if isinstance(settings, RealSettings) else None
+        with _of_held_out():
+            of_held_out = [] if others is None else others.files()
+    content: list[object] = [settings.identity(), files, *([of_held_out] if of_held_out else [])]
+    if settings.limited:
         content.append("drawn at random")  # version 0.1.0 read the first images
     described = json.dumps(content, sort_keys=True)
     return hashlib.sha256(described.encode()).hexdigest()[:16]
+
+
+def _split(dataset: Dataset, count: int) -> Dataset:
+    """Hold out so many images: the first in their random order."""
+    if not count:
+        return dataset
+    images, labels = dataset.images, dataset.labels
+    order = in_order(random_places(_digests(images), labels))
+    held_out, kept = np.sort(order[:count]), np.sort(order[count:])
+    parts = [Dataset(images[part], None if labels is None else labels[part]) for part in (held_out, kept)]
+    return replace(dataset, images=parts[1].images, labels=parts[1].labels, held_out=parts[0])
+
+
+def _digests(images: np.ndarray) -> Digests:
+    return content_digests(lambda start, stop: images[start:stop], len(images))
+
+
+def _check_held_out(held_out: tuple[int, ...], shape: tuple[int, ...]) -> None:
+    count, *own = held_out
+    if tuple(own) != shape:
+        raise ValueError(f"got images of shape {tuple(own)}; allowed: that of the training images, {shape}")
+    if count < LEAST_REAL:
+        raise ValueError(f"got {count} image; allowed: {LEAST_REAL} or more")
+
+
+@contextmanager
+def _of_held_out() -> Iterator[None]:
+    """Name the held-out images in the errors of reading them."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"held_out: {str(error).removeprefix('path: ')}") from error
 
 
 @contextmanager
@@ -82,59 +148,3 @@ def _faults_named(source: str) -> Iterator[None]:
         raise SpecError(f"dataset.{error}", source=source) from error
     except OSError as error:
         raise SpecError(f"dataset: {error.strerror}: '{error.filename}'", source=source) from error
-
-
-def science(settings: DatasetSettings) -> dict[str, object]:
-    """What of the settings decides the images: all but the place of the files."""
-
-    def without_path(part: dict[str, object]) -> dict[str, object]:
-        return {
-            key: without_path(value) if isinstance(value, dict) else value is not None if key == "labels" else value
-            for key, value in part.items()
-            if key != "path"
-        }
-
-    return without_path(settings.model_dump(mode="json"))
-
-
-def _files(settings: DatasetSettings) -> list[tuple[str, int | None]]:
-    match settings:
-        case datasets.ImagesSettings():
-            return [(name, None) for name in chosen_files(settings.path, settings.limit)]
-        case datasets.Cifar10Settings():
-            return [_sized(file, file.parent) for file in cifar_files(settings.path, settings.split)]
-        case datasets.ArraySettings():
-            return _array_files(settings.path)
-        case datasets.IdxSettings():
-            datasets.image_shape(settings)  # names a file that is missing
-            files = [settings.path, *([settings.labels] if settings.labels is not None else [])]
-            return [_sized(file, file.parent) for file in files if file.is_file()]
-        case datasets.FashionMnistSettings():
-            return _files(settings.files)
-        case datasets.KnownSupportSettings():
-            try:
-                return _files(settings.base)
-            except ValueError as error:
-                raise ValueError(f"base.{error}") from error
-    return []
-
-
-def _limited(settings: DatasetSettings) -> bool:
-    if isinstance(settings, datasets.KnownSupportSettings):
-        return _limited(settings.base)
-    return getattr(settings, "limit", None) is not None
-
-
-def _array_files(path: Path) -> list[tuple[str, int | None]]:
-    file = datasets.array_file(path)
-    if not file.exists():
-        raise ValueError(f"path: got '{path}', which does not exist; allowed: {datasets.ARRAY_FILES}")
-    files: list[tuple[str, int | None]] = [_sized(file, file.parent)]
-    if file.is_dir():
-        files = [_sized(each, file) for each in sorted(file.rglob("*")) if each.is_file()]
-    member = str(path).removeprefix(str(file))
-    return [*files, (member, None)] if member else files
-
-
-def _sized(file: Path, folder: Path) -> tuple[str, int]:
-    return str(file.relative_to(folder)), file.stat().st_size

@@ -60,6 +60,18 @@ class CollisionSettings(Section):
     """Largest distance of a duplicate: a number (Euclidean over all pixels, each from 0 to 255); {rate: R}, the distance
     within which a share R of the pairs of different real images lie, or {quantile: Q} of the real images' distances to
     their nearest other one; auto: {rate: 1e-4}, or the smallest rate above it that the real images can show."""
+
+    @field_validator("threshold", mode="before")
+    @classmethod
+    def _no_verdicts(cls, value: object) -> object:
+        if value == "verdicts":
+            raise ValueError(
+                "got verdicts, which are given on pairs around a distance that is there before; allowed: auto, a number, "
+                "{rate: R} or {quantile: Q}; ganlab review, then ganlab measure, add the answer by people's verdicts "
+                "(calibrated_threshold, calibrated_support_size)"
+            )
+        return value
+
     flagged: Annotated[int, Field(ge=1, le=1000)] = 20
     """Closest pairs per snapshot that are kept for people to judge."""
     fidelity_gate: Annotated[float, Field(gt=0)] = 1.25
@@ -77,11 +89,11 @@ class SearchSettings(Section):
     trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Draws (random) or suggestions (optuna); grid has none."""
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
-    """Of draws and suggestions."""
+    """Seed of draws and suggestions."""
     metric: Literal["fidelity_ratio", "generator_loss", "discriminator_loss"] = "fidelity_ratio"
-    """What optuna and asha compare trials by."""
+    """Metric by which optuna and asha compare trials."""
     mode: Literal["min", "max"] = "min"
-    """Whether a small or a large metric is good."""
+    """Direction in which the metric is better."""
     scheduler: Literal["fifo", "asha"] = "fifo"
     """asha ends trials early whose metric is behind."""
     grace_steps: Annotated[int, Field(ge=1)] = 1000
@@ -91,7 +103,7 @@ class SearchSettings(Section):
 
 
 class ResourceSettings(Section):
-    """Where and how fast it runs; changes no number."""
+    """Resources and speed of a run; changes no number."""
 
     gpus_per_trial: Annotated[float, Field(ge=0)] = 0
     """GPUs of one trial: a whole number, or a fraction of one that several trials share."""
@@ -101,7 +113,7 @@ class ResourceSettings(Section):
     """Trials trained stacked in one process that has cpus_per_trial and gpus_per_trial: those alike but for the seed or
     the rates of learning and averaging, of the families dcgan, wgan, wgan-gp and pacgan; others run alone."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks are trained; auto: on the GPU when gpus_per_trial is above 0, else on the CPU."""
+    """Device that networks are trained on; auto: the GPU if gpus_per_trial is above 0, else the CPU."""
     max_concurrent: Annotated[int, Field(ge=1)] | None = None
     """Trials at a time; by default as many as fit."""
     max_failures: Annotated[int, Field(ge=0)] = 2

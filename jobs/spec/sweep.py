@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, field_validator
 
-from ganlab.data.datasets import DATASETS, AnyDataset
+from ganlab.data.datasets import DATASETS, AnyDataset, RealSettings
 from jobs.spec.checkpoints import FORM, PREFIX, settle_checkpoints, told_apart
 from jobs.spec.checks import check_number, check_search, check_sections
-from jobs.spec.datasets import science
 from jobs.spec.search_space import KINDS, Word, combinations, fill, find_words
 from jobs.spec.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
 from jobs.spec.validation import (
@@ -67,7 +66,7 @@ class TrialSettings(Section):
     samples: SampleSettings
     """Images to store."""
     seed: int
-    """Of weights, batches and latent vectors."""
+    """Seed of weights, batches and latent vectors."""
 
 
 class Spec(Section):
@@ -90,12 +89,13 @@ class Spec(Section):
     search: SearchSettings = SearchSettings()
     """How search words become trials."""
     resources: ResourceSettings = ResourceSettings()
-    """Where and how fast it runs; changes no number."""
+    """Resources and speed of a run; changes no number."""
     provenance: dict[str, Any] = Field(default_factory=dict)
     """Versions and commit, written by ganlab into a sweep's own copy; not read."""
 
     _source: str = PrivateAttr("")
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
+    _holds_out_by_default: bool = PrivateAttr(False)
 
     @field_validator("name")
     @classmethod
@@ -132,6 +132,13 @@ class Spec(Section):
         """Largest number of steps of any trial."""
         words = [word for word in self.space() if word.key == "train.steps"]
         return max(words[0].values) if words else self.trial(_first(self)).train.steps
+
+    def continuing(self, on_disk: "Spec") -> "Spec":
+        """Return the spec for a sweep begun before: where its file says nothing of held-out images, those there count."""
+        if not (self._holds_out_by_default and isinstance(on_disk.dataset, RealSettings)):
+            return self
+        dataset = self.dataset.model_copy(update={"held_out": on_disk.dataset.held_out})
+        return self.model_copy(update={"dataset": dataset})
 
     def space(self) -> tuple[Word, ...]:
         """Return the search words, as plain descriptions."""
@@ -171,7 +178,7 @@ class Spec(Section):
                     ("samples", "snapshots", index),
                 )
         chosen = self.seed_list[0] if seed is None else seed
-        parts = {"dataset": science(self.dataset), "seed": chosen} | {
+        parts = {"dataset": self.dataset.identity(), "seed": chosen} | {
             name: part.model_dump(mode="json", exclude={"checkpoint": {"path"}}) for name, part in
             (("model", model), ("train", train), ("samples", self.samples))}  # fmt: skip
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
@@ -258,6 +265,10 @@ def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = 
             )
     spec = validate(Spec, data, (), _section_classes(data))
     spec._source, spec._folder = source, folder or Path.cwd()
+    own_copy = "provenance" in data  # of a sweep, where the key is missing when nothing is held out
+    if not own_copy and isinstance(spec.dataset, RealSettings) and "held_out" not in spec.dataset.model_fields_set:
+        spec = spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"held_out": "auto"})})
+        spec._holds_out_by_default = True
     check_sections(spec.samples, spec.collisions, spec.seeds)
     words, first = spec.space(), _first(spec)
     for word in words:
@@ -323,7 +334,7 @@ def _flat(spec: Spec) -> dict[str, Any]:
             return {dotted(path): data}
         return {key: leaf for part, value in data.items() for key, leaf in leaves(value, (*path, part)).items()}
 
-    resolved = spec.resolved() | {"dataset": science(spec.dataset)}
+    resolved = spec.resolved() | {"dataset": spec.dataset.identity()}
     return leaves({key: value for key, value in resolved.items() if key not in ("resources", "provenance")}, ())
 
 
@@ -347,7 +358,7 @@ def _train_class() -> type[BaseModel]:
 
 def _section_classes(data: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
     """Settings of each section, as far as the data tells: where a key that stands in the wrong place may belong."""
-    datasets: dict[str, type[BaseModel]] = {name: settings for name, (settings, _) in DATASETS.items()}
+    datasets: dict[str, type[BaseModel]] = dict(DATASETS)
     classes: dict[str, type[BaseModel]] = {
         "train": _train_class(), "samples": SampleSettings, "collisions": CollisionSettings, "search": SearchSettings,
         "resources": ResourceSettings,

@@ -314,7 +314,7 @@ def _holds(data: Any, part: str | int) -> bool:
 
 
 def allowed(cls: type[BaseModel], key: str) -> str:
-    """What a key may be, in the words that a refused value is answered with."""
+    """Description of the values that a key allows, for error messages."""
     return _Schema(cls.model_json_schema()).describe((key,), {})
 
 
@@ -369,7 +369,7 @@ class _Schema:
         return [str(value) for branch in branches for value in branch.get("enum", [branch.get("const")]) if value]
 
     def is_whole(self, place: KeyPath, data: Any) -> bool:
-        """Whether numbers there must be whole."""
+        """True if numbers at that key must be whole."""
         schema = self.at(place, data)
         kinds = {self._resolved(branch, None).get("type") for branch in schema.get("anyOf", [schema])}
         return "integer" in kinds and "number" not in kinds

@@ -74,7 +74,7 @@ def run_data_parallel(
 
 
 def _worker(config: Mapping[str, Any]) -> None:
-    """What each worker of Ray Train runs."""
+    """Function that each worker of Ray Train runs."""
     from ray.train import get_context
 
     from ganlab.models.train import Interrupted

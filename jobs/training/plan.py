@@ -1,4 +1,4 @@
-"""What a sweep will do and cost, worked out without doing any of it.
+"""Plan of a sweep: its work and cost, computed without running it.
 
 Invariant: nothing is written.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ganlab.data.datasets import label_count
+from ganlab.data.datasets import LEAST_REAL
 from ganlab.models.families import FAMILIES, Imported, family_of, make_family, own_settings
 from ganlab.models.train import seconds_per_step
 from ganlab.quality.embeddings.names import PIXELS, needs_classifier, short_name
@@ -93,7 +93,7 @@ def check_sweep(spec: Spec) -> tuple[tuple[int, ...], list[ShardPlan]]:
     count, *rest = dataset_shape(spec.dataset, spec.source)
     shape = tuple(rest)
     check_enough(count, spec.source)
-    classes = label_count(spec.dataset)
+    classes = spec.dataset.label_count()
     embedding = spec.collisions.embedding
     if needs_classifier(embedding) and (classes is None or len(shape) != 3):
         raise SpecError(
@@ -116,9 +116,9 @@ def check_sweep(spec: Spec) -> tuple[tuple[int, ...], list[ShardPlan]]:
 
 def check_enough(images: int, source: str) -> None:
     """Refuse, by SpecError, a dataset of too few images to tell how far apart real ones are."""
-    if images < 2:
-        raise SpecError(f"got {images} image{'' if images == 1 else 's'}; allowed: 2 or more, whose distances are what "
-                        "samples are held against", ("dataset",), source)  # fmt: skip
+    if images < LEAST_REAL:
+        raise SpecError(f"got {images} image{'' if images == 1 else 's'}; allowed: {LEAST_REAL} or more, whose distances "
+                        "are what samples are held against", ("dataset",), source)  # fmt: skip
 
 
 def try_imported(trials: Sequence[TrialSettings], shape: tuple[int, ...], source: str, device: str = "cpu") -> None:

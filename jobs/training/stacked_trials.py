@@ -15,6 +15,7 @@ from jobs.spec.sweep import Spec, TrialSettings
 from jobs.training.failures import record_failure
 from storage.attempts import Cause, begin_attempt, end_attempt, end_with_outcome
 from storage.layout import SweepLayout
+from storage.lease import LeaseLostError, hold_lease
 from storage.outcome import Outcome
 
 FREE = {"learning_rate", "discriminator_learning_rate", "ema_decay", "steps", "log_every"}
@@ -73,10 +74,13 @@ def run_replicas(
         trial = trials[number]
         own = layout.trial(trial.id)
         try:
-            with replicas.member(number):
+            with replicas.member(number), hold_lease(own) as lease:
                 begin_attempt(own)
                 told = partial(report_other, trial.id)
-                outcome = run_trial(sweep, trial, told, together=partial(replicas.join, number), **options)
+                mine = options | {"together": partial(replicas.join, number), "guard": lease.check}
+                outcome = run_trial(sweep, trial, told, **mine)
+        except LeaseLostError:  # the attempt is another process's now
+            return
         except Interrupted as interruption:
             end_attempt(own, Cause.PREEMPTED, str(interruption))
         except Exception as error:

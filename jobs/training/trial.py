@@ -27,6 +27,7 @@ from storage.attempts import resume_attempt
 from storage.history import HistoryWriter
 from storage.layout import SweepLayout, TrialLayout
 from storage.outcome import Failure, Outcome, write_outcome
+from storage.patience import is_waited_for, patiently
 from storage.reference import Reference, read_reference
 from storage.samples import committed_shards
 from storage.shards import BackgroundWriter, ShardWriter, create_samples
@@ -49,6 +50,7 @@ def run_trial(
     rank: int = 0,
     average_gradients: Callable[[Any], None] | None = None,
     together: Callable[[Family], Family] = lambda family: family,
+    guard: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Train, sample and record the outcome of one trial of the sweep in folder `sweep`.
 
@@ -68,6 +70,8 @@ def run_trial(
         Of this data-parallel worker; rank 0 alone writes.
     together
         Given the new family, gives back the one to train: for replicas that take their steps together.
+    guard
+        Called before a shard, a checkpoint or the outcome is written; raises when the trial is another process's.
 
     Returns
     -------
@@ -82,17 +86,19 @@ def run_trial(
     layout = SweepLayout(sweep)
     own = layout.trial(trial.id)
     try:
-        _train(layout, own, trial, report, checkpoint_every_s, device, stop, probe, rank, average_gradients, together)
+        _train(layout, own, trial, report, checkpoint_every_s, device, stop, probe, rank, average_gradients, together,
+               guard)  # fmt: skip
         outcome = Outcome("completed", step=trial.train.steps)
     except NonFiniteError as error:
         outcome = Outcome("failed", reason=str(error), failure=Failure.NAN)
     except OSError as error:
-        if error.errno not in PERMANENT_ERRORS:
+        if error.errno not in PERMANENT_ERRORS or is_waited_for(error):
             raise
         outcome = Outcome("failed", reason=f"{error.strerror}: {error.filename or own.root}", failure=Failure.DISK)
     except torch.cuda.OutOfMemoryError as error:
         reason = f"out of GPU memory: {str(error).splitlines()[0]}"
         outcome = Outcome("failed", reason=reason, failure=Failure.OUT_OF_MEMORY)
+    guard()
     if rank == 0:
         try:
             write_outcome(own, outcome)
@@ -115,6 +121,7 @@ def _train(
     rank: int,
     average_gradients: Callable[[Any], None] | None,
     together: Callable[[Family], Family],
+    guard: Callable[[], None],
 ) -> None:
     if device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"torch finds no GPU on {socket.gethostname()} (resources.device = cpu trains without one)")
@@ -136,7 +143,7 @@ def _train(
         if rank == 0:
             resume_attempt(own, step)
 
-    checkpoint = _FileCheckpoint(own, first_missing, resumes)
+    checkpoint = _FileCheckpoint(own, first_missing, resumes, guard)
     loop = partial(
         train,
         family,
@@ -152,8 +159,8 @@ def _train(
         nothing = lambda *_: None  # noqa: E731
         loop(requests=[], sink=nothing, drain=nothing, report=report, rank=rank)
         return
-    create_samples(own, plan)
-    make_folder(own.checkpoint.parent)
+    patiently(partial(create_samples, own, plan))
+    patiently(partial(make_folder, own.checkpoint.parent))
     remove_partials(own.checkpoint.parent)
     throttled = _Throttle(report, probe)
 
@@ -163,12 +170,16 @@ def _train(
             history.append(row)
             throttled(row)
 
+        def put(*shard: Any) -> None:
+            guard()
+            background.put(*shard)
+
         def drain() -> None:
             background.drain()
             history.sync()
 
         loop(
-            requests=requests, sink=background.put, drain=drain, report=log, checkpoint_every_s=checkpoint_every_s,
+            requests=requests, sink=put, drain=drain, report=log, checkpoint_every_s=checkpoint_every_s,
             probe=fidelity_probe(reference.images) if probe else None,
         )  # fmt: skip
 
@@ -176,8 +187,10 @@ def _train(
 class _FileCheckpoint(Checkpoint):
     """State in one file, replaced atomically. A state past the first missing shard is of no use and passed over."""
 
-    def __init__(self, trial: TrialLayout, first_missing: int, resumes: Callable[[int], None]) -> None:
-        self._path, self._first_missing, self._resumes = trial.checkpoint, first_missing, resumes
+    def __init__(
+        self, trial: TrialLayout, first_missing: int, resumes: Callable[[int], None], guard: Callable[[], None]
+    ) -> None:
+        self._path, self._first_missing, self._resumes, self._guard = trial.checkpoint, first_missing, resumes, guard
 
     def load(self) -> dict[str, Any] | None:
         state = self._usable()
@@ -196,6 +209,7 @@ class _FileCheckpoint(Checkpoint):
     def save(self, state: dict[str, Any]) -> None:
         buffer = io.BytesIO()
         torch.save(state, buffer)
+        self._guard()
         write_bytes(self._path, buffer.getvalue())
 
 

@@ -1,4 +1,4 @@
-"""What a sweep's trials are, for those who only look at it: kept in its folder, so that no model has to be loaded.
+"""Index of a sweep's trials in its folder, so that reading a sweep loads no model.
 
 Invariant: says what `Spec.trials` says of the very sweep.yaml that lies beside it; otherwise it is passed over.
 """
@@ -54,7 +54,7 @@ def read_known(layout: SweepLayout) -> KnownSweep:
 
 
 def _kept(layout: SweepLayout) -> KnownSweep | None:
-    """What was kept; None when it is not there, damaged, or of another sweep.yaml."""
+    """Read the index; None if it is missing, damaged, or of another sweep.yaml."""
     try:
         content = read_json(layout.known)
         trials = [KnownTrial(**each) for each in content["trials"]]

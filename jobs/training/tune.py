@@ -34,7 +34,9 @@ from storage.attempts import (
 )
 from storage.history import newest, read_history
 from storage.layout import SweepLayout
+from storage.lease import Lease, LeaseLostError, hold_lease
 from storage.outcome import Failure, Outcome, write_outcome
+from storage.patience import is_waited_for
 from storage.trial_state import read_end
 
 
@@ -62,7 +64,7 @@ def try_failed_again(layout: SweepLayout, trials: Sequence[TrialSettings]) -> No
 
 @dataclass(frozen=True)
 class _Work:
-    """What every trial of the sweep is told; sent to Ray's workers."""
+    """Arguments common to all trials of the sweep; sent to Ray's workers."""
 
     spec: Spec
     sweep: Path
@@ -71,19 +73,28 @@ class _Work:
         """Run one trial on a Ray worker."""
         from ray import tune
 
-        from ganlab.models.train import Interrupted
-
         layout = SweepLayout(self.sweep)
         config = config.get("group") or config
         trial = config.get("trial") or self._suggested(layout, config)
         own = layout.trial(trial.id)
-        others: Sequence[TrialSettings] = config.get("others", ())
         latest: dict[str, Any] = {"trial": trial.id, "others": {}}
 
         def report(row: Mapping[str, Any]) -> None:
             latest.update(row)
             tune.report(dict(latest))
 
+        with hold_lease(own) as lease:
+            self._run(layout, trial, config.get("others", ()), report, latest, lease)
+
+    def _run(
+        self, layout: SweepLayout, trial: TrialSettings, others: Sequence[TrialSettings],
+        report: Callable[[Mapping[str, Any]], None], latest: dict[str, Any], lease: Lease,
+    ) -> None:  # fmt: skip
+        from ray import tune
+
+        from ganlab.models.train import Interrupted
+
+        own = layout.trial(trial.id)
         # It may have ended already: given up by the driver, or its last word was lost with its node.
         outcome = read_end(own)
         if outcome is None and others and failures_in_a_row(own):
@@ -93,13 +104,16 @@ class _Work:
             begin_attempt(own)
             beside = [each for each in others if read_end(layout.trial(each.id)) is None]
             try:
-                outcome = self._train(trial, report, beside, latest["others"].__setitem__)
+                outcome = self._train(trial, report, beside, latest["others"].__setitem__, lease.check)
+            except LeaseLostError:  # the attempt is another process's now
+                raise
             except Interrupted as interruption:
                 end_attempt(own, Cause.PREEMPTED, str(interruption))
                 raise
             except (Exception, SystemExit) as error:
                 failure = record_failure(layout, trial, error)
-                cause = Cause.NODE_LOST if names_lost_node(error) else Cause.ERROR
+                waits = Cause.DISK if is_waited_for(error) else Cause.ERROR
+                cause = Cause.NODE_LOST if names_lost_node(error) else waits
                 end_attempt(own, cause, str(failure), failure.kind)
                 raise failure from error
             end_with_outcome(own, outcome)
@@ -108,7 +122,7 @@ class _Work:
 
     def _train(
         self, trial: TrialSettings, report: Callable[[Mapping[str, Any]], None], beside: Sequence[TrialSettings],
-        report_other: Callable[[str, Mapping[str, Any]], None],
+        report_other: Callable[[str, Mapping[str, Any]], None], guard: Callable[[], None],
     ) -> Outcome:  # fmt: skip
         resources, search = self.spec.resources, self.spec.search
         options: dict[str, Any] = {
@@ -123,12 +137,13 @@ class _Work:
             return run_data_parallel(self.sweep, trial, report, resources=held, **options)
         from jobs.training.trial import run_trial
 
+        options |= {"stop": leaving, "guard": guard}
         with busy():
             if beside:
                 from jobs.training.stacked_trials import run_replicas
 
-                return run_replicas(self.sweep, [trial, *beside], report, report_other, stop=leaving, **options)
-            return run_trial(self.sweep, trial, report, stop=leaving, **options)
+                return run_replicas(self.sweep, [trial, *beside], report, report_other, **options)
+            return run_trial(self.sweep, trial, report, **options)
 
     def _suggested(self, layout: SweepLayout, config: Mapping[str, Any]) -> TrialSettings:
         seed = self.spec.seed_list[0]
@@ -332,7 +347,7 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
 
 
 def _together(trial: Any) -> bool:
-    """Whether one of Tune's trials trains several of ours, stacked."""
+    """True if one of Tune's trials trains several of the sweep's, stacked."""
     return bool(trial.config.get("group", {}).get("others"))
 
 

@@ -106,7 +106,7 @@ def _places(spec: "Spec") -> Sequence[Path]:
 
 
 def _holds(place: Path, name: str) -> bool:
-    """Whether a module of this name lies in the folder."""
+    """True if the folder has a module of this name."""
     return (place / f"{name}.py").is_file() or (place / name).is_dir()
 
 

@@ -1,4 +1,4 @@
-"""What the cluster's own records, the scheduler and the GPUs say of a sweep.
+"""Metrics of a sweep's cluster: from its records, the scheduler and the GPUs.
 
 Invariant: the scheduler is asked at most once a minute; a record that is old or missing is said to be, never believed.
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from cluster.gpus import Gpu, gpu_use
 from cluster.rendezvous import ClusterFolder, read_json
+from cluster.runs import bad_nodes, deaths, read_runs
 from cluster.scheduler import QueuedJob, SchedulerError, queue, read_submission
 from monitoring.metrics import WORKER_STATES, Snapshot
 from monitoring.targets import Target
@@ -23,21 +24,32 @@ class ClusterView:
     """Reads the records of one sweep's cluster; a sweep on one machine has none."""
 
     def __init__(self, layout: SweepLayout, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._folder = ClusterFolder(layout.cluster)
+        self._folder, self._logs = ClusterFolder(layout.cluster), layout.logs
         self._monotonic = monotonic
         self._queue_due = 0.0
         self._jobs: list[QueuedJob] | None = None
         self._queue_failed = False
         self._head: dict[str, Any] = {}
+        self._submission: dict[str, Any] = {}
         self._address = ""
         self._workers: list[dict[str, Any]] = []
 
     @property
     def active(self) -> bool:
-        """A controller works on the sweep: its record says so, and SLURM, where it could be asked, knows its job."""
+        """A controller works on the sweep: its record says so, and SLURM, where it could be asked, knows its job.
+
+        Where SLURM could not be asked, the record that the job's script leaves at its end is believed.
+        """
         if self._head.get("state") not in ("starting", "running", "leaving"):
             return False
-        return self._jobs is None or any(job.id == self._head.get("job_id") for job in self._jobs)
+        if self._jobs is not None:
+            named = {self._head.get("job_id"), *(self._submission.get(key) for key in ("controller", "successor"))}
+            return any(job.id in named for job in self._jobs)
+        run = self._folder.runs / f"{self._head.get('job_id')}.{self._head.get('restart')}"
+        try:
+            return "ended=" not in run.read_text()
+        except OSError:
+            return True
 
     @property
     def name(self) -> str:
@@ -46,7 +58,7 @@ class ClusterView:
 
     @property
     def controlled(self) -> bool:
-        """Whether the sweep has a controller, whose exporter is the one that Prometheus should scrape."""
+        """True if the sweep has a controller; Prometheus then scrapes the controller's exporter."""
         return self._head.get("state") in ("starting", "running", "leaving")
 
     @property
@@ -64,15 +76,17 @@ class ClusterView:
         except OSError:
             paths = []
         self._workers = [record for path in paths if (record := read_json(path)) is not None]
+        self._submission = read_json(self._folder.submission) or {}
+        self._ask_queue()
 
     def look(self, new: Snapshot, now: float) -> None:
         """Fill in everything about the cluster."""
-        self._ask_queue()
         for worker in self._workers:
             new.add("ganlab_workers", 1, self._state(worker, now))
         for job in self._jobs or ():
             state = job.state.lower()
             new.add("ganlab_slurm_jobs", job.count, state if state in ("pending", "running") else "other")
+        self._look_at_deaths(new)
         waits = [now - job.submitted for job in self._jobs or () if job.state == "PENDING"]
         new.set("ganlab_queue_wait_seconds", max(0.0, *waits) if waits else 0)
         new.set("ganlab_exporter_problems", self._queue_failed, "no_scheduler")
@@ -88,6 +102,14 @@ class ClusterView:
             for job, field in (("ray", "metrics"), ("dask", "dask_metrics"))
             if record.get(field)
         ]
+
+    def _look_at_deaths(self, new: Snapshot) -> None:
+        running = None if self._jobs is None else {job.id for job in self._jobs}
+        runs = read_runs(self._folder.root, self._logs, running)
+        for run in deaths(runs):
+            new.add("ganlab_job_deaths_total", 1, run.cause)
+        controllers = {self._submission.get("controller", ""), *self._submission.get("controllers", ())}
+        new.set("ganlab_nodes_left_out", len(bad_nodes(runs, controllers)))
 
     def _look_at_gpus(self, new: Snapshot, now: float) -> None:
         nodes: dict[str, list[Gpu]] = {}
@@ -118,7 +140,7 @@ class ClusterView:
             self._jobs, self._queue_failed = None, True
 
     def _state(self, worker: Mapping[str, Any], now: float) -> str:
-        """What the worker last said; "lost" when SLURM knows no such job any more, or it has long said nothing."""
+        """Last state of a worker; "lost" if SLURM has no such job, or the record is old."""
         state = str(worker.get("state"))
         if state in ("starting", "joined", "leaving"):
             silent = now - float(worker.get("written") or 0) > LOST_S

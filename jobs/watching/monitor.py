@@ -166,7 +166,7 @@ def write_config(layout: SweepLayout) -> Path | None:
 
 
 def _address(host: str, port: int, node: str) -> str:
-    """Where others reach this process; `node` is the address of this machine that the cluster uses, if there is one."""
+    """Address at which other hosts reach this process; `node` is this machine's address in the cluster, if any."""
     if host in ("0.0.0.0", "::", ""):
         host = node or socket.gethostname()
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

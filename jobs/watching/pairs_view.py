@@ -1,4 +1,4 @@
-"""What the records of pairs, the comparison under way and people's verdicts say of a sweep.
+"""Metrics of a sweep's pairs: from the records, the running comparison and people's verdicts.
 
 Invariant: a record is read once, and only the few numbers that are needed of it.
 """

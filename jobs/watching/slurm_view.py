@@ -3,13 +3,14 @@
 Invariant: reading changes nothing, and needs no process of the sweep to be alive.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from storage.layout import SweepLayout
 
 if TYPE_CHECKING:
     from cluster.rendezvous import Head, WorkerState
+    from cluster.runs import Run
     from cluster.scheduler import QueuedJob, Submission
 
 ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"}  # states of jobs that SLURM still lists though they are over
@@ -27,6 +28,10 @@ class OnSlurm:
         The user has cancelled it.
     jobs
         Jobs that wait or run; None when the scheduler did not answer, then `unknown` says why.
+    runs
+        Runs of the sweep's jobs that have ended, the oldest first.
+    refusal
+        What SLURM last said when it took no workers in place of lost ones; empty since it has taken some.
     """
 
     submission: "Submission"
@@ -35,10 +40,12 @@ class OnSlurm:
     cancelled: bool
     jobs: "list[QueuedJob] | None"
     unknown: str = ""
+    runs: "list[Run]" = field(default_factory=list)
+    refusal: str = ""
 
     @property
     def holder(self) -> str | None:
-        """Who works on the sweep, in words; None when nobody does any more."""
+        """Description of the jobs that work on the sweep; None if there are none."""
         who = f"submitted {self.submission.submitted} by {self.submission.user} from {self.submission.host}"
         if self.jobs is None:  # perhaps this machine sees the folder but not SLURM
             ended = self.cancelled or (self.head is not None and self.head.state in ("done", "failed"))
@@ -52,7 +59,8 @@ def on_slurm(layout: SweepLayout) -> OnSlurm | None:
     """How the sweep stands on SLURM; None when it was never submitted."""
     if not layout.cluster.is_dir():
         return None
-    from cluster.rendezvous import ClusterFolder, read_head, read_workers
+    from cluster.rendezvous import ClusterFolder, read_head, read_json, read_workers
+    from cluster.runs import read_runs
     from cluster.scheduler import SchedulerError, queue, read_submission
 
     submission = read_submission(layout.cluster)
@@ -63,5 +71,8 @@ def on_slurm(layout: SweepLayout) -> OnSlurm | None:
         jobs = [job for job in queue(submission) if job.state not in ENDED]
     except SchedulerError as error:
         unknown = str(error)
-    cancelled = ClusterFolder(layout.cluster).cancelled.exists()
-    return OnSlurm(submission, read_head(layout.cluster), read_workers(layout.cluster), cancelled, jobs, unknown)
+    files = ClusterFolder(layout.cluster)
+    runs = read_runs(layout.cluster, layout.logs, None if jobs is None else {job.id for job in jobs})
+    refusal = str((read_json(files.replacements) or {}).get("refusal", ""))
+    return OnSlurm(submission, read_head(layout.cluster), read_workers(layout.cluster), files.cancelled.exists(), jobs,
+                   unknown, runs, refusal)  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a sweep's folder says now, as the values of all metrics.
+"""Values of all metrics, read from a sweep's folder.
 
 Invariant: reading never disturbs the sweep and never fails: what can't be read is counted as a problem, and what was
 known of it before still counts, so a counter does not fall while this process lives.
@@ -126,7 +126,7 @@ class SweepWatch:
             return False
 
     def _look_at_trials(self, new: Snapshot, active: bool, now: float) -> list[TrialWatch]:
-        """Everything that trials say; returns those that run. `now` is by the file system's clock."""
+        """Set the metrics of trials, and return those that run. `now` is by the file system's clock."""
         try:
             known = self.layout.trial_ids()
         except OSError:
@@ -249,7 +249,7 @@ class SweepWatch:
 
     @property
     def _family(self) -> str:
-        """What a trial that is not known yet will be."""
+        """Family of trials that are not known yet."""
         family = self._spec[1].get("model", {}).get("family")
         return family if isinstance(family, str) else "unknown"
 
@@ -270,7 +270,7 @@ class SweepWatch:
 
 
 def _fresh(trial: TrialWatch, now: float) -> bool:
-    """Whether its newest row tells how fast it is now."""
+    """True if the newest row is recent enough to give the current speed."""
     rate, every = trial.row.get("steps_per_second", 0), trial.settings.get("train", {}).get("log_every", 0)
     return bool(rate) and now - trial.row_time < FRESH_S + 3 * every / rate
 

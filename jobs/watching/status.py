@@ -4,6 +4,8 @@ Invariant: needs no process of the sweep to be alive: it is told by files, and o
 """
 
 import json
+import os
+import shlex
 from collections import Counter
 from dataclasses import asdict
 from typing import Any
@@ -24,6 +26,9 @@ from storage.trial_state import TrialState
 from storage.watch import TrialWatch
 
 NOTABLE = (TrialState.FAILED, TrialState.RUNNING, TrialState.INTERRUPTED)  # listed of many trials, in this order
+ENDS = {TrialState.COMPLETED, TrialState.STOPPED, TrialState.FAILED}
+DEATHS_SHOWN = 5
+FULL_BYTES = 2**20
 FEW = 12  # so many trials are listed whatever their state
 
 
@@ -45,13 +50,25 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
     console.print(Text.assemble((known.name, "bold"), f" in {layout.root}"))
     console.print(f"trials: {states or 'none yet'}")
     if slurm:
-        for line in _slurm_lines(slurm):
+        for line in _slurm_lines(slurm, layout, unfinished=bool(counts.keys() - ENDS)):
             console.print(line)
     else:
         console.print(f"running: {holder}" if holder else "nothing is running here now")
+    if (fault := _disk_fault(layout)) and holder is not None:
+        console.print(f"{fault}: trials wait, and go on by themselves when that has been mended")
     if layout.results.exists():
         console.print(f"results: {layout.results}   report: {layout.report}")
     _print_trials(text_console(), known.trials, rows)
+
+
+def _disk_fault(layout: SweepLayout) -> str | None:
+    """What keeps the sweep from writing its files now."""
+    found = os.statvfs(layout.root)
+    if found.f_flag & os.ST_RDONLY:
+        return f"{layout.root} can only be read now"
+    if found.f_bavail * found.f_frsize < FULL_BYTES:
+        return f"the disk of {layout.root} is full"
+    return None
 
 
 def _row(layout: SweepLayout, trial: KnownTrial, busy: bool) -> dict[str, Any]:
@@ -105,33 +122,66 @@ def _print_trials(console: Console, trials: list[KnownTrial], rows: list[dict[st
         console.print(f"{len(rows) - len(shown)} more trials are not shown; --json shows all")
 
 
-def _slurm_lines(slurm: OnSlurm) -> list[str]:
+def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[str]:
     submission, head = slurm.submission, slurm.head
     lines = [f"submitted: {submission.submitted} by {submission.user} from {submission.host}"]
     own = [job for job in slurm.jobs or () if job.id == submission.controller]
+    runs = [run for run in slurm.runs if run.job_id == submission.controller]
     told: str = head.state if head else ("not started" if own else "never started")
+    gone = slurm.jobs is not None and not own and not (head and head.state in ("done", "failed"))
     if own and own[0].state == "PENDING":
         told = f"queued ({own[0].reason})"
-    elif slurm.jobs is not None and not own and head and head.state not in ("done", "failed"):
+    elif gone and runs:
+        told = f"gone: {runs[-1].words}"
+    elif gone and head:
         told = f"gone; its last word was {head.state}"
     if slurm.cancelled:
         told = "cancelled"
     why = f": {head.reason}" if head and head.reason and not slurm.cancelled else ""
     where = f" on {own[0].node}" if own and own[0].node else ""
     lines.append(f"controller: job {submission.controller}{where}, {told}{why}")
+    waits = [job for job in slurm.jobs or () if job.id == submission.successor]
+    if waits:
+        lines.append(f"successor of the controller: job {submission.successor}, which begins when that ends")
     states, faults = _workers(slurm)
     ids = f" ({'job' if submission.tasks == 1 else 'jobs'} {', '.join(submission.workers)})"
     words = ", ".join(f"{count} {state}" for state, count in states.most_common())
     lines.append(f"workers{ids}: {words or 'none left'} of {submission.tasks}")
     if slurm.jobs is None:
         lines.append(f"whether the jobs still exist is not known: {slurm.unknown}")
-    return [*lines, *faults]
+    if slurm.refusal and slurm.jobs:
+        lines.append(
+            f"SLURM takes no worker in place of a lost one: {slurm.refusal}; it is asked again, ever less often"
+        )
+    lines += [*faults, *_deaths(slurm)]
+    if unfinished and gone and not waits and not slurm.cancelled:
+        again = ("ganlab", "submit", layout.spec, "--cluster", layout.site, "--out", layout.root)
+        lines.append(f"nothing works on it any more; to go on: {shlex.join(map(str, again))}")
+    return lines
+
+
+def _deaths(slurm: OnSlurm) -> list[str]:
+    """How jobs ended that nobody had ended: counts by cause, the newest one by one, and the nodes that are left out."""
+    from cluster.runs import WORDS, bad_nodes, deaths
+
+    died = deaths(slurm.runs)
+    if not died or slurm.cancelled:
+        return []
+    counts = Counter(run.cause for run in died)
+    lines = ["runs of jobs that died: " + ", ".join(f"{count} {WORDS[cause]}" for cause, count in counts.most_common())]
+    lines += [f"  {run.words}" for run in died[-DEATHS_SHOWN:]]
+    submission = slurm.submission
+    if bad := bad_nodes(slurm.runs, {submission.controller, *submission.controllers}):
+        lines.append(f"nodes left out of this sweep: {', '.join(sorted(bad))} (a worker failed there by itself)")
+    return lines
 
 
 def _workers(slurm: OnSlurm) -> tuple[Counter[str], list[str]]:
     """Worker jobs by state, and a line for each that has failed."""
+    from cluster.scheduler import worker_jobs
+
     records = {worker.job_id: worker for worker in slurm.workers}
-    queued = {job.id: job for job in slurm.jobs or () if job.id != slurm.submission.controller}
+    queued = {job.id: job for job in worker_jobs(slurm.jobs or (), slurm.submission)}
     states: Counter[str] = Counter()
     for job_id, job in queued.items():
         if job.state == "PENDING":
@@ -159,4 +209,10 @@ def _as_json(slurm: OnSlurm) -> dict[str, Any]:
         "controller": asdict(slurm.head) if slurm.head else None,
         "workers": [asdict(worker) for worker in slurm.workers],
         "jobs": None if slurm.jobs is None else [asdict(job) for job in slurm.jobs],
+        "runs": [
+            {"job": run.job_id, "restart": run.restart, "node": run.node, "began": run.began, "ended": run.ended,
+             "code": run.code, "cause": run.cause, "requeue": run.requeue, "log": str(run.log)}
+            for run in slurm.runs
+        ],
+        "refusal": slurm.refusal,
     }  # fmt: skip

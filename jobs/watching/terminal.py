@@ -58,7 +58,7 @@ def _headline(watch: SweepWatch, new: Snapshot) -> Text:
 
 
 def _warnings(new: Snapshot, now: float) -> Iterator[Text]:
-    """What a person should know first, each in a line."""
+    """Warnings, each in a line."""
     newest = max(new.values.get("ganlab_last_success_timestamp_seconds", {}).values(), default=now)
     if new.get("ganlab_sweep_active") and now - newest > STANDSTILL_S:
         yield Text(f"nothing got done for {duration(now - newest)}", "red")

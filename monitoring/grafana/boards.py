@@ -70,8 +70,8 @@ GLANCE = Board(
         ),
         "What has it found so far?": (
             Panel(
-                "Distinct images",
-                "How many distinct images can these models make: the least, and the median over trials?",
+                "Effective number",
+                "How often do the models repeat images? So many equally likely ones (order 2) would: least and median.",
                 {"least": 'min(ganlab_support_size{quantile="0", @})',
                  "median": 'max(ganlab_support_size{quantile="0.5", @})'},
                 kind="stat", width=8, height=5, empty="nothing measured yet",
@@ -216,7 +216,7 @@ SAMPLES = Board(
         ),
         "What do they say?": (
             Panel(
-                "Distinct images over trials", "How do the trials differ? (least, quartiles, most)",
+                "Effective number over trials", "How do the trials differ? (order 2; least, quartiles, most)",
                 {"{{quantile}}": "max by (quantile) (ganlab_support_size{@})"}, width=8, empty="nothing measured yet",
             ),
             Panel(
@@ -247,6 +247,15 @@ CLUSTER = Board(
             Panel(
                 "Longest wait in the queue", "How long has the job that waits longest been waiting?",
                 {"wait": "max(ganlab_queue_wait_seconds{@})"}, unit="s", width=8, alert="GanlabQueueWait",
+            ),
+            Panel(
+                "Deaths of jobs", "What ends jobs that nobody had ended?",
+                {"{{cause}}": "sum by (cause) (ganlab_job_deaths_total{@})"}, kind="stack", width=16,
+                alert="GanlabJobsDie",
+            ),
+            Panel(
+                "Nodes left out", "On how many nodes did a worker fail by itself?",
+                {"nodes": "max(ganlab_nodes_left_out{@})"}, kind="stat", width=8, alert="GanlabJobsDie",
             ),
         ),
         "Do they work?": (

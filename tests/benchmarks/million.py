@@ -1,7 +1,7 @@
 """All pairs of up to a million images from Zarr, over Dask as `ganlab` does it: time, memory, growth, a second worker.
 
 Run with ``python -m tests.benchmarks.million``, which draws the plot of docs/pairs.md; ``--scaling`` compares two workers
-with one, ``--collapsed`` compares images that are all equal.
+with one, ``--collapsed`` compares images that are all equal, ``--distinct`` counts the distinct images, too.
 """
 
 import argparse
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.spatial.distance import pdist
 
 from cluster.local import local_dask
-from jobs.measuring.comparison import Comparison, Found, compare
+from jobs.measuring.comparison import Comparison, Found, compare, pair_record
 from jobs.measuring.measure import SnapshotImages
 from storage.layout import TrialLayout
 from storage.shards import Samples, ShardPlan, ShardWriter, create_samples
@@ -77,6 +78,31 @@ def collapsed(samples: int, workers: int, memory_bytes: int) -> list[Row]:
         (f"{samples:,} equal images, all pairs duplicates", seconds, "s", None),
         (f"{samples:,} equal images: peak memory of a worker", kib / 2**20, "GiB", None),
     ]
+
+
+def distinct(samples: int, memory_bytes: int) -> list[Row]:
+    """CPU seconds of finding the distinct images beside those of counting the pairs, in one process, at several p2."""
+    rows: list[Row] = []
+    with stored(samples, generator(SHAPE)) as images:
+        few = images.read(0, min(samples, 3000)).reshape(-1, int(np.prod(SHAPE))).astype(np.float32)
+        near = np.sort(pdist(few, "sqeuclidean"))
+        for p2 in (1e-6, 1e-5, 1e-4, 1e-3):
+            threshold_squared = float(near[int(p2 * len(near))])
+            wanted = Comparison(SnapshotImages(images, 0, samples), os.urandom(8).hex(), threshold_squared)
+            start = time.process_time()
+            ((_, found),) = compare({"all": (wanted, None)}, memory_bytes, map, lambda done, total, left: None)
+            assert isinstance(found, Found)
+            counted = time.process_time()
+            record = pair_record(wanted, found, None, memory_bytes)
+            done = time.process_time()
+            name = f"{samples:,} x 3x32x32, p2 {record.degrees.sum() / samples / (samples - 1):.1e}"
+            rows += [
+                (f"{name}: all pairs, one process", counted - start, "CPU s", None),
+                (f"{name}: the {record.distinct:,} distinct images", done - counted, "CPU s", None),
+                (f"{name}: both over all pairs", (done - start) / (counted - start), "ratio", "≤ 1.3"),
+            ]
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return [*rows, (f"{samples:,}: peak memory", kib / 2**20, "GiB", None)]
 
 
 def scaling(samples: int, memory_bytes: int) -> list[Row]:
@@ -142,11 +168,14 @@ if __name__ == "__main__":
     parser.add_argument("--memory-gib", type=float, default=4.0, help="of all processes together")
     parser.add_argument("--plot", type=Path, default=PLOT)
     parser.add_argument("--scaling", action="store_true", help="two workers against one (use --samples 200000)")
+    parser.add_argument("--distinct", action="store_true", help="distinct images too (use --samples 100000)")
     parser.add_argument("--collapsed", action="store_true", help="all images equal (use --samples 200000)")
     arguments = parser.parse_args()
     memory = int(arguments.memory_gib * 2**30)
     if arguments.scaling:
         print_table(scaling(arguments.samples, memory))
+    elif arguments.distinct:
+        print_table(distinct(arguments.samples, memory))
     elif arguments.collapsed:
         print_table(collapsed(arguments.samples, arguments.workers, memory))
     else:

@@ -33,14 +33,15 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from ganlab.data.datasets import Dataset, DigitsSettings, load
+from ganlab.data.datasets import Dataset
+from ganlab.data.datasets.digits import DigitsSettings
 from ganlab.models.families.gmm import GMM, GMMSettings
 from ganlab.models.train_settings import TrainSettings
 from jobs.cli.pipeline import measure_path
 from jobs.cli.show import sample_lines
 from jobs.measuring.sample_answer import SampleAnswer
 from jobs.report.results_json import samples_json
-from jobs.report.table import build_table
+from jobs.report.table import build_table, number_words
 
 SHARE = 0.05  # of the samples that are one image
 SMALL_NOISE = 4.0  # grey levels
@@ -97,7 +98,7 @@ def labels(dataset: Dataset) -> np.ndarray:
 
 def halves(seed: int) -> tuple[Dataset, Dataset]:
     """Split the digits at random into two halves."""
-    digits = load(DigitsSettings())
+    digits = DigitsSettings().load()
     order = np.random.default_rng(seed).permutation(len(digits.images))
     real, others = np.split(order, [len(order) // 2])
     return (Dataset(digits.images[real], labels(digits)[real]), Dataset(digits.images[others], labels(digits)[others]))
@@ -232,13 +233,13 @@ def measured(fault: Fault, generator: Generator, seed: int) -> SampleAnswer:
 def cells(answer: SampleAnswer) -> Iterator[str]:
     """What each line of the answer says, also where the quality gate is not passed and the terminal withholds it."""
     row = build_table(answer.results).trials[0]
-    for name, form in (("diversity_ratio", ".2f"), ("support_size", "images")):
+    for name, form in (("diversity_ratio", "ratio"), ("support_size", "images")):
         found = row.interval(name)
         yield "–" if found is None else found.words(form)
     unseen = row.interval("unseen_share")
     yield f"{row.values['distinct_seen']:,} of {row.samples:,}"
     yield "–" if unseen is None else unseen.words(".0%")
-    yield f"{row.values['largest_mode_mass']:.1%}"
+    yield f"{number_words(row.values['largest_mode_mass'], '.1%')}"
     yield f"{row.heavy_modes}"
     yield f"{row.fidelity_ratio:.2f}, {'passed' if row.passes_gate else 'not passed'}"
     yield ", ".join(note.kind for note in answer.notes)

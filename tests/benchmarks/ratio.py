@@ -25,6 +25,7 @@ GENERATED = 2000
 LEAST, MOST = 0.93, 0.98
 SAMPLES = 5000
 SUBSETS = (150, 300, 600, 1200, 1797)
+COPIES, MOST_MOVED = 100, 0.02
 Draw = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
@@ -137,16 +138,21 @@ def halves(images: np.ndarray, real: int) -> Draw:
     return draw
 
 
-def stability(mixture: Mixture, repeats: int, confidence: float) -> None:
-    """Print the effective number of one sample against several numbers of real digits."""
+def stability(mixture: Mixture, repeats: int, confidence: float) -> bool:
+    """Print the effective number of one sample against several numbers of real digits, and with copies among them.
+
+    Returns whether subsets' intervals hold the number of all digits as often as they should, and copies move no number.
+    """
     real, rng = digits(), np.random.default_rng(0)
     generated = mixture.draw(SAMPLES, np.random.default_rng(1))
     subsets = [
         [rng.permutation(len(real))[:count] for _ in range(repeats if count < len(real) else 1)] for count in SUBSETS
     ]
     distances = [measured(real[subset], confidence) for some in subsets for subset in some]
-    answers = diversities(generated, distances, confidence)
-    whole = answers[-1]
+    *answers, copied = diversities(
+        generated, [*distances, measured(np.concatenate([real, real[:COPIES]]), confidence)], confidence
+    )
+    whole, steady = answers[-1], True
     print(f"\nEffective number of one sample of {SAMPLES:,} (a mixture), by real digits, {repeats} subsets each:\n")
     print("| real digits | rate | median number | median interval | subsets whose interval holds that of all |")
     print("|---|---|---|---|---|")
@@ -158,22 +164,29 @@ def stability(mixture: Mixture, repeats: int, confidence: float) -> None:
             if all_real is None or not shown:
                 continue
             held = np.mean([each.low <= all_real.effective_number <= each.high for each in shown])
+            steady &= bool(held >= LEAST)
             number, low, high = (
                 np.median([getattr(each, name) for each in shown]) for name in ("effective_number", "low", "high")
             )
             print(f"| {count:,} | {rate:g} | {number:,.0f} | {low:,.0f} – {high:,.0f} | {held:.2f} |", flush=True)
+    pairs = [(a, b) for a, b in zip(whole, copied, strict=True) if a is not None and b is not None]
+    moved = max(abs(b.effective_number / a.effective_number - 1) for a, b in pairs)
+    print(f"\n{COPIES} copies among all digits move it by {moved:.2%} at most, at {len(pairs)} rates.")
+    return steady and moved < MOST_MOVED
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--draws", type=int, default=400, help="simulated pairs of sets per cell")
+    parser.add_argument("--draws", type=int, default=400, help="simulated pairs of sets per cell; 0 for none")
     parser.add_argument("--subsets", type=int, default=20, help="random subsets of each number of real digits")
     parser.add_argument("--confidence", type=float, default=0.95)
     options = parser.parse_args()
     torch.set_num_threads(1)
     started = time.monotonic()
     mixture = Mixture.of_digits()
-    stability(mixture, options.subsets, options.confidence)
+    steady = stability(mixture, options.subsets, options.confidence)
+    if options.draws == 0:
+        raise SystemExit(0 if steady else "the effective number moves with the number of real images")
     truth = duplicate_distances(mixture.draw(10_000, np.random.default_rng(2)), RATES, options.confidence)
     cells: list[Cell] = []
     print(
@@ -203,6 +216,8 @@ def main() -> None:
     print(f"{wide} of {len(cells)} cells are covered more often than {MOST}: their intervals are wider than needed")
     if options.confidence == 0.95 and min(cell.coverage for cell in cells) < LEAST:
         raise SystemExit(f"coverage must be at least {LEAST} in every cell")
+    if not steady:
+        raise SystemExit("the effective number moves with the number of real images")
 
 
 if __name__ == "__main__":

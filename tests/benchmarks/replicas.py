@@ -10,14 +10,14 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ganlab.data.datasets import GaussiansGridSettings, load
+from ganlab.data.datasets.gaussians_grid import GaussiansGridSettings
 from ganlab.models.families.dcgan import DCGAN, DCGANSettings
 from ganlab.models.replicas import Stack, Turn
 from ganlab.models.train import TrainSettings
 from ganlab.randomness import generator_for
 
 Row = tuple[str, float, str, str]
-PLANE = load(GaussiansGridSettings(points=10_000)).images
+PLANE = GaussiansGridSettings(points=10_000).load().images
 IMAGES = np.random.default_rng(0).integers(0, 256, (1000, 1, 8, 8), dtype=np.uint8)
 
 

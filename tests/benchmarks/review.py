@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.jobs.review.conftest import CHROMIUM, Served
+from tests.jobs.conftest import CHROMIUM
+from tests.jobs.review.conftest import Served
 from tests.jobs.review.sweeps import make_sweep
 
 PACE_S = 0.25

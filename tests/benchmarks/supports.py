@@ -13,7 +13,7 @@ import torch
 from scipy import sparse, stats
 from scipy.spatial import cKDTree
 
-from ganlab.data.datasets import DigitsSettings, load
+from ganlab.data.datasets.digits import DigitsSettings
 from ganlab.models.families.dcgan import DCGAN, DCGANSettings
 from ganlab.models.train import TrainSettings, draw
 from ganlab.pairs.closest import pairs_within
@@ -199,7 +199,7 @@ def trained_gan(file: Path, size: int = 100_000, distance: float = 191.6) -> Poo
     The distance is the automatic threshold of the digits.
     """
     if not file.exists():
-        images = load(DigitsSettings()).images
+        images = DigitsSettings().load().images
         settings = TrainSettings(steps=2000, learning_rate=0.001)
         model = DCGANSettings(latent_dim=32, generator_width=32, discriminator_width=16, refine=True)
         family = DCGAN(model, images.shape[1:], settings, 0, "cpu")

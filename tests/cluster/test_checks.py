@@ -1,11 +1,13 @@
 """What a site can't give is refused by name; what nobody can know here is let through."""
 
 import math
+import re
 
 import pytest
 
-from cluster.checks import Nodes, check_site, minutes, partitions
-from cluster.scheduler import RefusedError
+from cluster import scheduler
+from cluster.checks import Nodes, check_site, minutes, partitions, tiny_memory
+from cluster.scheduler import RefusedError, SchedulerError
 from cluster.site import Site
 
 GPU = Nodes("gpu", True, True, 1440, 64, 256_000, frozenset({"a100", "nvlink"}), {"a100": 4})
@@ -46,6 +48,10 @@ def test_what_there_is_is_accepted(change: dict[str, object]) -> None:
         ),
         ({"constraint": "a100&v100"}, r"constraint: got a100&v100, but no node of the default partition has all"),
         ({"gpus_per_node": 8}, r"gpus_per_node: got 8; allowed: at most 4, the largest number of GPUs per node"),
+        (
+            {"controller": {"mem_gb": 9000}},
+            r"controller\.mem_gb: got 9000; allowed: at most 500, the largest number of GB per node in the default",
+        ),
         ({"gpu_type": "A100"}, r"gpu_type: got A100; allowed in the default partition: a100, v100"),
         ({"gpu_type": "v100", "gpus_per_node": 4}, r"gpus_per_node: got 4; allowed: at most 2"),
         ({"partition": "cpu"}, r"gpus_per_node: got 2; allowed: at most 0, .* in partition cpu"),
@@ -92,3 +98,39 @@ def test_without_slurm_the_way_out_is_named(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(RefusedError, match=r"SLURM is not installed here: there is no command sinfo; `ganlab run`"):
         check_site(site())
+
+
+@pytest.mark.parametrize(
+    ("change", "partition", "config", "said"),
+    [
+        ({}, "Default=YES DefMemPerCPU=128", "", r"^mem_gb: each job gets 1024 MB, the site's default, .* 1\.5$"),
+        ({}, "Default=YES DefMemPerNode=UNLIMITED", "DefMemPerCPU = 100", "^mem_gb: each job gets 800 MB"),
+        ({}, "Default=YES DefMemPerCPU=4000", "DefMemPerCPU = 100", None),
+        ({}, "Default=NO DefMemPerCPU=1", "", None),
+        ({"mem_gb": 0}, "Default=YES DefMemPerCPU=128", "", None),
+        ({"mem_gb": 8}, "Default=YES DefMemPerCPU=128", "", None),
+        ({"mem_gb": 1}, "Default=YES", "", r"^mem_gb: each job gets 1024 MB, what the file says"),
+        ({"mem_gb": 8, "controller": {"mem_gb": 1}}, "Default=YES", "", r"^controller\.mem_gb: each job gets 1024 MB"),
+        (
+            {"mem_gb": 8, "controller": {"mem_gb": None}},
+            "Default=YES DefMemPerCPU=128",
+            "",
+            "256 MB, the site's default",
+        ),
+    ],
+)
+def test_a_tiny_memory_is_named_before_anything_is_queued(
+    monkeypatch: pytest.MonkeyPatch, change: dict[str, object], partition: str, config: str, said: str | None
+) -> None:
+    answers = {"partition": f"PartitionName=gpu {partition} State=UP", "config": config}
+    monkeypatch.setattr(scheduler, "ask", lambda command: answers[command[2]])
+    warning = tiny_memory(site(**change))
+    assert (warning is None) if said is None else re.search(said, str(warning)), warning
+
+
+def test_where_slurm_does_not_answer_nothing_is_said_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(command: object) -> str:
+        raise SchedulerError("no answer")
+
+    monkeypatch.setattr(scheduler, "ask", silent)
+    assert tiny_memory(site()) is None

@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.controller import Child
+from cluster.job import HANDED_OVER
 from cluster.rendezvous import ClusterFolder
+from cluster.runs import DEATHS, WORDS, Run, bad_nodes, deaths, read_runs
+from cluster.script import RESTARTS_AFTER_MEMORY, first_lines, last_lines
 from cluster.site import Site, shipped_sites
-from cluster.slurm import Jobs, _last_lines, _shares, job_scripts
+from cluster.slurm import Jobs, _shares, job_scripts
 from jobs.spec.validation import read_mapping, validate
 
 
@@ -80,6 +83,55 @@ def test_shares(total: int, sizes: list[int]) -> None:
     assert total <= sum(shares) < total + len(sizes)
 
 
+def run_script(
+    folder: Path,
+    command: str,
+    *,
+    restarts: int = 0,
+    cancelled: bool = False,
+    refusals: int = 0,
+    controller: bool = True,
+) -> "tuple[int, list[str], Run]":
+    """Run a job's script where scontrol refuses so often: its exit code, what it asked, and its record."""
+    commands = folder / "bin"
+    commands.mkdir()
+    for name in ("scontrol", "scancel"):  # they write down what they are asked
+        (commands / name).write_text(
+            f'#!/bin/sh\necho {name} "$@" >> "{folder}/asked"\n'
+            f'if [ {name} = scontrol ] && [ $(wc -l < "{folder}/asked") -le {refusals} ]; then echo not now; exit 1; fi\n'
+        )
+        (commands / name).chmod(0o755)
+    (commands / "sleep").write_text("#!/bin/sh\n")
+    (commands / "sleep").chmod(0o755)
+    made = jobs(folder)
+    files = ClusterFolder(made.folder)
+    for each in (files.runs, made.logs):
+        each.mkdir(parents=True)
+    if cancelled:
+        files.cancelled.touch()
+    job = {
+        "SLURM_JOB_ID": "77",
+        "SLURM_ARRAY_JOB_ID": "70",
+        "SLURM_ARRAY_TASK_ID": "7",
+        "SLURM_RESTART_COUNT": str(restarts),
+        "SLURMD_NODENAME": "n 7",
+    }
+    script = "\n".join([*first_lines(made.folder, made.logs, "a name", controller), command, *last_lines()])
+    log = made.logs / "70_7_0_log.out"
+    log.write_text("slurmstepd: error: Detected 1 oom-kill event(s): of an earlier run\n")
+    with log.open("ab") as output:
+        done = subprocess.run(
+            ["bash", "-c", script],
+            env=os.environ | job | {"PATH": f"{commands}:{os.environ['PATH']}"},
+            check=False,
+            stdout=output,
+            stderr=output,
+        )
+    asked = (folder / "asked").read_text().splitlines() if (folder / "asked").exists() else []
+    (run,) = read_runs(made.folder, made.logs, running=())
+    return done.returncode, asked, run
+
+
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("code", "restarts", "cancelled", "again"),
@@ -87,26 +139,58 @@ def test_shares(total: int, sizes: list[int]) -> None:
      (137, 20, False, False), (75, 0, True, False), (143, 0, True, False)],
 )  # fmt: skip
 def test_last_lines(folder: Path, code: int, restarts: int, cancelled: bool, again: bool) -> None:
-    commands = folder / "bin"
-    commands.mkdir()
-    for name in ("scontrol", "scancel"):  # they write down what they are asked
-        (commands / name).write_text(f'#!/bin/sh\necho {name} "$@" >> "{folder}/asked"\n')
-        (commands / name).chmod(0o755)
-    (folder / "cluster").mkdir()
-    if cancelled:
-        ClusterFolder(folder / "cluster").cancelled.touch()
-    job = {
-        "SLURM_JOB_ID": "77",
-        "SLURM_ARRAY_JOB_ID": "70",
-        "SLURM_ARRAY_TASK_ID": "7",
-        "SLURM_RESTART_COUNT": str(restarts),
-    }
-    script = "\n".join([f"(exit {code})", *_last_lines(jobs(folder), "a name", controller=True)])
-    done = subprocess.run(
-        ["bash", "-c", script], env=os.environ | job | {"PATH": f"{commands}:{os.environ['PATH']}"}, check=False
-    )
-    assert done.returncode == code
-    asked = (folder / "asked").read_text().splitlines()
+    returned, asked, run = run_script(folder, f"(exit {code})", restarts=restarts, cancelled=cancelled)
+    assert returned == code
     user = subprocess.check_output(["id", "-un"], text=True).strip()
     pending = f"scancel --quiet --state=PENDING --user={user} --name=a name"
     assert asked == (["scontrol requeue 70_7"] if again else [pending])
+    assert (run.job_id, run.restart, run.node, run.code) == ("70_7", restarts, "n 7", code)
+    assert run.requeue == ("asked" if again else "")
+
+
+@pytest.mark.process
+def test_a_controller_with_a_successor_ends_well_and_leaves_the_workers_in_the_queue(folder: Path) -> None:
+    returned, asked, run = run_script(folder, f"(exit {HANDED_OVER})")
+    assert (returned, asked, run.cause) == (0, [], "completed")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(
+    ("command", "refusals", "cause", "words", "requeues"),
+    [
+        ("/no/such/python -c 1", 0, "not_started", "(exit code 127)", 0),
+        ("no-such-module load cuda; exit 3", 0, "not_started", "(exit code 3)", 0),
+        ("no-such-module load cuda; (exit 137)", 0, "killed", "(SIGKILL)", 1),
+        ("echo 'no space left'; exit 1", 0, "failed", ": no space left", 0),
+        ("kill -9 $$", 0, "vanished", "gone without a word", 0),
+        ("(exit 137)", 0, "killed", "(SIGKILL)", 1),
+        ("echo 'slurmstepd: error: Detected 1 oom-kill event(s)'; (exit 137)", 0, "memory", "killed for memory", 1),
+        ("echo 'out of memory, a trial says'; (exit 137)", 0, "killed", "(SIGKILL)", 1),
+        ("echo 'slurmstepd: error: *** JOB 70 CANCELLED AT now DUE TO TIME LIMIT ***'; (exit 143)", 0, "time_limit",
+         "time limit", 1),
+        ("echo 'slurmstepd: error: *** JOB 70 CANCELLED AT now DUE TO PREEMPTION ***'; (exit 143)", 9, "preempted",
+         "requeue refused: not now", 1),
+        ("echo 'slurmstepd: error: *** STEP 70.0 ON n7 CANCELLED AT now ***'; (exit 143)", 0, "cancelled", "", 0),
+        ("(exit 75)", 2, "requeued", "", 3),
+        ("(exit 75)", 9, "requeue_refused", "could not requeue itself", 4),
+    ],
+)  # fmt: skip
+def test_every_death_has_a_name(
+    folder: Path, command: str, refusals: int, cause: str, words: str, requeues: int
+) -> None:
+    """Cause, words, and how often the script asks to be requeued; the log of an earlier run does not count."""
+    _, asked, run = run_script(folder, command, refusals=refusals, controller=False)
+    assert run.cause == cause
+    assert words in run.words
+    assert asked == ["scontrol requeue 70_7"] * requeues
+    assert f"on n 7 {WORDS.get(cause, cause)}" in run.words
+    assert str(run.log) in run.words
+    assert (run in deaths([run])) == (cause in DEATHS)
+    assert set(bad_nodes([run], ())) == ({"n 7"} if cause in ("not_started", "failed") else set())
+
+
+@pytest.mark.process
+def test_a_job_that_is_killed_for_memory_again_and_again_is_given_up_sooner(folder: Path) -> None:
+    said = "echo 'slurmstepd: error: Job 70 exceeded memory limit (9 > 1), being killed'; (exit 137)"
+    _, asked, run = run_script(folder, said, restarts=RESTARTS_AFTER_MEMORY, controller=False)
+    assert (asked, run.cause) == ([], "memory")

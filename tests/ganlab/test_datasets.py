@@ -9,25 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 from sklearn.datasets import load_digits
 
 from ganlab.data.cifar import RECORDS
-from ganlab.data.datasets import (
-    DATASETS,
-    ArraySettings,
-    Cifar10Settings,
-    Dataset,
-    DigitsSettings,
-    ImagesSettings,
-    KnownSupportSettings,
-    image_count,
-    image_shape,
-    known_support_pool,
-    known_support_weights,
-    load,
-)
+from ganlab.data.datasets import DATASETS, Dataset, DatasetSettings, registry
+from ganlab.data.datasets.array import ArraySettings
+from ganlab.data.datasets.cifar10 import Cifar10Settings
+from ganlab.data.datasets.digits import DigitsSettings
+from ganlab.data.datasets.gaussians_grid import GaussiansGridSettings
+from ganlab.data.datasets.images import ImagesSettings
+from ganlab.data.datasets.known_support import KnownSupportSettings, known_support_pool, known_support_weights
+from ganlab.data.datasets.stacked_digits import StackedDigitsSettings
 from ganlab.data.pictures import picture_files, read_pictures, resized
+from tests.blocks import blocks
 
 
 def seen() -> tuple[list[tuple[int, int]], Callable[[int, int], None]]:
@@ -39,7 +34,7 @@ def seen() -> tuple[list[tuple[int, int]], Callable[[int, int], None]]:
 
 
 def test_digits_are_the_real_ones_from_0_to_255() -> None:
-    digits = load(DigitsSettings())
+    digits = DigitsSettings().load()
     stored = load_digits()
     assert digits.images.shape == (1797, 1, 8, 8)
     assert digits.images.min() == 0
@@ -53,12 +48,12 @@ def test_digits_are_the_real_ones_from_0_to_255() -> None:
 def test_digits_are_resized_on_request(resolution: int) -> None:
     calls, progress = seen()
     settings = DigitsSettings(resolution=resolution)
-    digits = load(settings, progress)
-    assert digits.images.shape[1:] == image_shape(settings) == (1, resolution, resolution)
-    assert len(digits.images) == image_count(settings)
+    digits = settings.load(progress)
+    assert digits.images.shape[1:] == settings.image_shape() == (1, resolution, resolution)
+    assert len(digits.images) == settings.image_count()
     assert calls == [(1000, 1797), (1797, 1797)]
     shrunk = resized(digits.images, 8)
-    assert np.corrcoef(shrunk.ravel(), load(DigitsSettings()).images.ravel())[0, 1] > 0.95  # the same digits
+    assert np.corrcoef(shrunk.ravel(), DigitsSettings().load().images.ravel())[0, 1] > 0.95  # the same digits
 
 
 def test_resizing_keeps_flat_images_flat() -> None:
@@ -134,7 +129,7 @@ def cifar_binary(tmp_path_factory: pytest.TempPathFactory, cifar_arrays: tuple[n
 def test_cifar10_reads_both_published_versions(version: str, request: pytest.FixtureRequest) -> None:
     folder = request.getfixturevalue(version)
     calls, progress = seen()
-    cifar = load(Cifar10Settings(path=folder), progress)
+    cifar = Cifar10Settings(path=folder).load(progress)
     numbers = np.arange(50_000)
     assert cifar.images.shape == (50_000, 3, 32, 32)
     assert np.array_equal(cifar.images[:, 2, 31, 0], numbers % 251)
@@ -145,12 +140,14 @@ def test_cifar10_reads_both_published_versions(version: str, request: pytest.Fix
 
 def test_cifar10_takes_the_folder_above_and_selects_classes(cifar_binary: Path) -> None:
     settings = Cifar10Settings(path=cifar_binary.parent, classes=("truck", "cat"))
-    chosen = load(settings)
+    chosen = settings.load()
     assert chosen.labels is not None
     assert set(chosen.labels) == {3, 9}
     assert np.array_equal(chosen.images[:3, 0, 0, 0], [3, 9, 13])
     assert (
-        len(chosen.images) == image_count(Cifar10Settings(path=cifar_binary.parent, classes=("truck", "cat"))) == 10_000
+        len(chosen.images)
+        == Cifar10Settings(path=cifar_binary.parent, classes=("truck", "cat")).image_count()
+        == 10_000
     )
 
 
@@ -158,7 +155,7 @@ def test_planes_are_red_green_blue_row_by_row(tmp_path: Path) -> None:
     records = np.zeros((RECORDS, 3073), np.uint8)
     records[0, 1:] = np.arange(3072) % 256
     records.tofile(tmp_path / "test_batch.bin")
-    image = load(Cifar10Settings(path=tmp_path, split="test")).images[0]
+    image = Cifar10Settings(path=tmp_path, split="test").load().images[0]
     assert image[0, 0, 1] == 1
     assert image[0, 1, 0] == 32
     assert image[1, 0, 0] == 1024 % 256
@@ -182,7 +179,7 @@ def test_a_cifar10_file_cut_short_is_named(
     with pytest.raises(
         ValueError, match=r"^path: file .*data_batch_3.*cut short.*allowed: the published file of 10,000"
     ):
-        load(Cifar10Settings(path=tmp_path))
+        Cifar10Settings(path=tmp_path).load()
 
 
 def test_a_cifar10_file_runs_no_code(tmp_path: Path) -> None:
@@ -192,7 +189,7 @@ def test_a_cifar10_file_runs_no_code(tmp_path: Path) -> None:
 
     (tmp_path / "test_batch").write_bytes(pickle.dumps({b"data": Payload()}))
     with pytest.raises(ValueError, match=r"test_batch.*is not a CIFAR-10 batch.*names"):
-        load(Cifar10Settings(path=tmp_path, split="test"))
+        Cifar10Settings(path=tmp_path, split="test").load()
     assert not (tmp_path / "harm").exists()
 
 
@@ -207,18 +204,18 @@ def test_a_cifar10_file_runs_no_code(tmp_path: Path) -> None:
 def test_a_cifar10_file_that_is_something_else_is_named(tmp_path: Path, content: bytes, fault: str) -> None:
     (tmp_path / "test_batch").write_bytes(content)
     with pytest.raises(ValueError, match=f"^path: file .*test_batch.*{fault}"):
-        load(Cifar10Settings(path=tmp_path, split="test"))
+        Cifar10Settings(path=tmp_path, split="test").load()
 
 
 def test_missing_cifar10_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^path: got .*no-such.*does not exist; allowed: the unpacked folder"):
-        load(Cifar10Settings(path=tmp_path / "no-such"))
+        Cifar10Settings(path=tmp_path / "no-such").load()
     with pytest.raises(ValueError, match="holds no batch files; allowed: the unpacked folder"):
-        load(Cifar10Settings(path=tmp_path))
+        Cifar10Settings(path=tmp_path).load()
     (tmp_path / "data_batch_1.bin").touch()
     (tmp_path / "data_batch_5.bin").touch()
     with pytest.raises(ValueError, match=r"lacks data_batch_2.bin, data_batch_3.bin, data_batch_4.bin; allowed"):
-        load(Cifar10Settings(path=tmp_path))
+        Cifar10Settings(path=tmp_path).load()
 
 
 # --- folders of pictures ---
@@ -239,7 +236,7 @@ def pictures(tmp_path: Path) -> Path:
 
 def test_pictures_come_in_sorted_order_with_subfolders(pictures: Path) -> None:
     calls, progress = seen()
-    images = load(ImagesSettings(path=pictures, resolution=8), progress).images
+    images = ImagesSettings(path=pictures, resolution=8).load(progress).images
     expected = [3 * k for k in range(0, 70, 2)] + [3 * k for k in range(1, 70, 2)]
     assert images.shape == (70, 3, 8, 8)
     assert images[:, 0, 4, 4].tolist() == expected
@@ -248,9 +245,9 @@ def test_pictures_come_in_sorted_order_with_subfolders(pictures: Path) -> None:
 
 def test_a_limit_draws_at_random(pictures: Path) -> None:
     """Names that go folder by folder, as those of classes do: some of both folders, and always the same."""
-    everything = load(ImagesSettings(path=pictures, resolution=8)).images[:, 0, 0, 0].tolist()
+    everything = ImagesSettings(path=pictures, resolution=8).load().images[:, 0, 0, 0].tolist()
     few, more, all_of_them = (
-        load(ImagesSettings(path=pictures, resolution=8, limit=limit)).images[:, 0, 0, 0].tolist()
+        ImagesSettings(path=pictures, resolution=8, limit=limit).load().images[:, 0, 0, 0].tolist()
         for limit in (12, 24, 70)
     )
     assert set(few) < set(more) < set(everything)
@@ -261,7 +258,7 @@ def test_a_limit_draws_at_random(pictures: Path) -> None:
 
 def test_grey_and_rgb(pictures: Path) -> None:
     settings = ImagesSettings(path=pictures, resolution=16, channels=1)
-    assert load(settings).images.shape == (image_count(settings), *image_shape(settings)) == (70, 1, 16, 16)
+    assert settings.load().images.shape == (settings.image_count(), *settings.image_shape()) == (70, 1, 16, 16)
 
 
 def test_the_square_is_cut_from_the_centre(tmp_path: Path) -> None:
@@ -269,11 +266,11 @@ def test_the_square_is_cut_from_the_centre(tmp_path: Path) -> None:
     picture[:, 10:50] = 100  # the largest centred square
     picture[12:28, 22:38] = 200  # the centred square of 16
     Image.fromarray(picture).save(tmp_path / "a.png")
-    largest = load(ImagesSettings(path=tmp_path, resolution=8)).images[0]
+    largest = ImagesSettings(path=tmp_path, resolution=8).load().images[0]
     assert (largest[:, 0] == 100).all()
     assert largest[0, 4, 4] > 190
-    assert (load(ImagesSettings(path=tmp_path, resolution=16, crop_pixels=16)).images == 200).all()
-    beyond = load(ImagesSettings(path=tmp_path, resolution=8, crop_pixels=1000)).images[0]
+    assert (ImagesSettings(path=tmp_path, resolution=16, crop_pixels=16).load().images == 200).all()
+    beyond = ImagesSettings(path=tmp_path, resolution=8, crop_pixels=1000).load().images[0]
     assert np.array_equal(beyond, largest)
 
 
@@ -283,7 +280,7 @@ def test_a_turned_photograph_stands_upright(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3  # turned by 180°
     picture.save(tmp_path / "a.jpg", exif=exif, quality=95)
-    image = load(ImagesSettings(path=tmp_path, resolution=8, channels=1)).images[0, 0].astype(int)
+    image = ImagesSettings(path=tmp_path, resolution=8, channels=1).load().images[0, 0].astype(int)
     assert image[0].max() < 30
     assert image[7].min() > 225
 
@@ -302,8 +299,8 @@ def test_a_picture_that_cannot_be_read_is_named_or_skipped(pictures: Path, damag
         case "16 bits":
             Image.fromarray(np.full((20, 20), 300, np.uint16)).save(broken)
     with pytest.raises(ValueError, match=r"^path: picture .*part 1/003\.png' cannot be read .*skip_unreadable: true"):
-        load(ImagesSettings(path=pictures, resolution=8))
-    rest = load(ImagesSettings(path=pictures, resolution=8, skip_unreadable=True))
+        ImagesSettings(path=pictures, resolution=8).load()
+    rest = ImagesSettings(path=pictures, resolution=8, skip_unreadable=True).load()
     assert rest.skipped == ("part 1/003.png",)
     assert len(rest.images) == 69
     assert 9 not in rest.images[:, 0, 0, 0]
@@ -312,14 +309,14 @@ def test_a_picture_that_cannot_be_read_is_named_or_skipped(pictures: Path, damag
 def test_folders_without_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(ValueError, match=r"^path: got .*, which holds no pictures; allowed: .*\.jpg"):
-        load(ImagesSettings(path=tmp_path))
+        ImagesSettings(path=tmp_path).load()
     with pytest.raises(ValueError, match=r"^path: got .*gone', which does not exist; allowed: a folder"):
-        load(ImagesSettings(path=tmp_path / "gone"))
+        ImagesSettings(path=tmp_path / "gone").load()
     with pytest.raises(ValueError, match=r"^path: got .*notes.txt', which is not a folder"):
-        load(ImagesSettings(path=tmp_path / "notes.txt"))
+        ImagesSettings(path=tmp_path / "notes.txt").load()
     (tmp_path / "a.png").write_text("broken")
     with pytest.raises(ValueError, match=r"where none of 1 pictures can be read"):
-        load(ImagesSettings(path=tmp_path, skip_unreadable=True))
+        ImagesSettings(path=tmp_path, skip_unreadable=True).load()
 
 
 def test_pictures_may_keep_their_own_size(tmp_path: Path) -> None:
@@ -358,15 +355,15 @@ class Stored:
 def test_arrays_are_brought_into_order(tmp_path: Path, shape: tuple[int, ...], axes: tuple[int, ...]) -> None:
     content = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     settings = ArraySettings(path=tmp_path)
-    found = load(settings, open_array=lambda path: Stored(content))
+    found = settings.load(open_array=lambda path: Stored(content))
     assert np.array_equal(found.images, content.transpose(axes))
-    assert image_shape(settings, lambda path: Stored(content)) == (3, 16, 16)
+    assert settings.image_shape(lambda path: Stored(content)) == (3, 16, 16)
 
 
 def test_a_large_array_is_read_in_parts(tmp_path: Path) -> None:
     stored = Stored(np.zeros((1500, 3, 128, 128), np.uint8))
     calls, progress = seen()
-    load(ArraySettings(path=tmp_path), progress, lambda path: stored)
+    ArraySettings(path=tmp_path).load(progress, lambda path: stored)
     assert stored.largest <= 2**26
     assert calls[-1] == (1500, 1500)
 
@@ -375,7 +372,7 @@ def test_a_limit_draws_from_a_whole_array(tmp_path: Path) -> None:
     brightness = np.sort(np.random.default_rng(0).integers(0, 256, 3000)).astype(np.uint8)
     stored = Stored(brightness.repeat(64).reshape(3000, 1, 8, 8))
     calls, progress = seen()
-    images = load(ArraySettings(path=tmp_path, limit=500), progress, lambda path: stored).images
+    images = ArraySettings(path=tmp_path, limit=500).load(progress, lambda path: stored).images
     assert images.shape == (500, 1, 8, 8)
     assert calls[-1] == (500, 500)
     assert abs(images.mean() - 127.5) < 12
@@ -390,19 +387,19 @@ def test_a_limit_draws_from_a_whole_array(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_arrays_of_another_kind_are_refused(tmp_path: Path, content: np.ndarray, fault: str) -> None:
     with pytest.raises(ValueError, match=f"^path: got .*{fault}"):
-        load(ArraySettings(path=tmp_path), open_array=lambda path: Stored(content))
+        ArraySettings(path=tmp_path).load(open_array=lambda path: Stored(content))
 
 
 def test_a_missing_array_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^path: got .*gone\.npy', which does not exist; allowed: a \.npy"):
-        load(ArraySettings(path=tmp_path / "gone.npy"), open_array=lambda path: Stored(np.empty(0)))
+        ArraySettings(path=tmp_path / "gone.npy").load(open_array=lambda path: Stored(np.empty(0)))
 
 
 # --- known support ---
 
 
 def test_a_pool_of_real_images_is_drawn_from_them() -> None:
-    digits = load(DigitsSettings()).images
+    digits = DigitsSettings().load().images
     pool = known_support_pool(digits, 1000, seed=3)
     real = {image.tobytes() for image in digits}
     assert len({image.tobytes() for image in pool}) == 1000
@@ -438,20 +435,20 @@ def test_weights_are_probabilities_by_their_law(m: int, law: Any) -> None:
 
 def test_known_support_draws_from_its_pool_with_little_noise() -> None:
     settings = KnownSupportSettings(pool=10, images=4000, law="one-heavy", heavy_mass=0.5, pixel_noise=2, seed=1)
-    drawn = load(settings)
+    drawn = settings.load()
     assert drawn.labels is not None
-    pool = known_support_pool(load(DigitsSettings()).images, 10, seed=1)
+    pool = known_support_pool(DigitsSettings().load().images, 10, seed=1)
     moved = drawn.images.astype(int) - pool[drawn.labels]
     assert moved.min() == -2
     assert moved.max() == 2
     assert len(np.unique(drawn.labels)) == 10
     assert 0.46 < np.mean(drawn.labels == 0) < 0.54
-    assert np.array_equal(drawn.images, load(settings).images)
-    assert image_shape(settings) == (1, 8, 8)
+    assert np.array_equal(drawn.images, settings.load().images)
+    assert settings.image_shape() == (1, 8, 8)
 
 
 def test_known_support_takes_given_weights() -> None:
-    drawn = load(KnownSupportSettings(pool=3, images=3000, weights=(1, 0, 3), pixel_noise=0))
+    drawn = KnownSupportSettings(pool=3, images=3000, weights=(1, 0, 3), pixel_noise=0).load()
     assert drawn.labels is not None
     assert 1 not in drawn.labels
     assert 0.72 < np.mean(drawn.labels == 2) < 0.78
@@ -461,7 +458,7 @@ def test_known_support_takes_given_weights() -> None:
 def test_a_fault_of_the_base_is_named(tmp_path: Path) -> None:
     settings = KnownSupportSettings(pool=3, base=ImagesSettings(path=tmp_path / "gone"))
     with pytest.raises(ValueError, match=r"^base\.path: got .*gone"):
-        load(settings)
+        settings.load()
 
 
 # --- settings ---
@@ -476,7 +473,7 @@ def test_a_fault_of_the_base_is_named(tmp_path: Path) -> None:
 ])  # fmt: skip
 def test_settings_are_checked(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ValidationError, match=key):
-        DATASETS[settings["name"]][0].model_validate(settings)
+        DATASETS[settings["name"]].model_validate(settings)
 
 
 def test_paths_become_absolute_and_variables_are_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -490,3 +487,39 @@ def test_paths_become_absolute_and_variables_are_expanded(monkeypatch: pytest.Mo
 def test_a_dataset_is_uint8_with_four_axes() -> None:
     with pytest.raises(AssertionError):
         Dataset(np.zeros((3, 8, 8), np.uint8))
+
+
+def test_the_dataset_of_the_documentation_needs_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ganlab.data import datasets
+
+    page = Path(__file__).parents[2] / "docs" / "adding-a-dataset.md"
+    (code,) = [block.text for block in blocks(page) if block.value("title") == "stripes.py"]
+    assert "stripes" not in datasets.DATASETS
+    (tmp_path / "stripes.py").write_text(code)
+    monkeypatch.setattr(datasets, "__path__", [*datasets.__path__, str(tmp_path)])
+    found = registry.datasets(DatasetSettings)
+    assert found.keys() == datasets.DATASETS.keys() | {"stripes"}
+    settings = TypeAdapter(registry.any_of(DatasetSettings)).validate_python({"name": "stripes", "resolution": 8})
+    loaded = settings.load()
+    assert loaded.images.shape == (settings.image_count(), *settings.image_shape()) == (20, 1, 8, 8)
+    assert set(loaded.labels) == set(range(settings.label_count()))
+    assert loaded.images[0, 0, 0].tolist() == loaded.images[10, 0, :, 0].tolist() == [0, 255] * 4
+
+
+@pytest.mark.parametrize("method", ["load", "image_shape", "image_count", "label_count", "files"])
+def test_a_dataset_without_a_method_cannot_be_made(method: str) -> None:
+    forgotten = type("Forgotten", (DigitsSettings,), {method: getattr(DatasetSettings, method)})
+    with pytest.raises(TypeError, match=method):
+        forgotten.model_validate({})
+
+
+@pytest.mark.parametrize("settings", [DigitsSettings(), GaussiansGridSettings(), StackedDigitsSettings(images=10)])
+def test_modes_are_known_of_two_datasets(settings: DatasetSettings) -> None:
+    counter, loaded = settings.modes(), settings.load()
+    if isinstance(settings, DigitsSettings):
+        assert counter is None
+        return
+    assert counter is not None
+    found = counter(loaded.images)
+    assert found.modes == settings.label_count()
+    assert found.found == len(set(loaded.labels.tolist()))

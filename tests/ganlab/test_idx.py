@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ganlab.data.datasets import FashionMnistSettings, IdxSettings, image_shape, label_count, load
+from ganlab.data.datasets.fashion_mnist import FashionMnistSettings
+from ganlab.data.datasets.idx import IdxSettings
 
 
 def idx(file: Path, array: np.ndarray, *, cut: int = 0, extra: bytes = b"") -> Path:
@@ -25,31 +26,31 @@ def images() -> np.ndarray:
 def test_padded_images_keep_every_pixel(folder: Path, images: np.ndarray, name: str) -> None:
     labels = np.arange(7)
     settings = IdxSettings(path=idx(folder / name, images), labels=idx(folder / "labels", labels), pad=2)
-    found = load(settings)
+    found = settings.load()
     assert found.images.shape == (7, 1, 32, 32)
-    assert image_shape(settings) == (1, 32, 32)
+    assert settings.image_shape() == (1, 32, 32)
     assert (found.images[:, 0, 2:-2, 2:-2] == images).all()
     assert found.images.sum() == images.sum()  # the border is black
     assert found.labels is not None
     assert found.labels.tolist() == labels.tolist()
-    assert label_count(settings) == 7
-    assert load(settings.model_copy(update={"limit": 3})).images.shape == (3, 1, 32, 32)
+    assert settings.label_count() == 7
+    assert settings.model_copy(update={"limit": 3}).load().images.shape == (3, 1, 32, 32)
 
 
 def test_images_are_resized(folder: Path, images: np.ndarray) -> None:
     settings = IdxSettings(path=idx(folder / "images", images), resolution=16)
-    assert load(settings).images.shape == (7, 1, 16, 16)
-    assert image_shape(settings) == (1, 16, 16)
-    assert load(settings).labels is None
+    assert settings.load().images.shape == (7, 1, 16, 16)
+    assert settings.image_shape() == (1, 16, 16)
+    assert settings.load().labels is None
 
 
 def test_fashion_mnist_finds_its_files(folder: Path, images: np.ndarray) -> None:
     for split in ("train", "t10k"):
         idx(folder / f"{split}-images-idx3-ubyte.gz", images[: 7 if split == "train" else 2])
         idx(folder / f"{split}-labels-idx1-ubyte", np.arange(7 if split == "train" else 2))
-    assert load(FashionMnistSettings(path=folder)).images.shape == (7, 1, 32, 32)
-    assert load(FashionMnistSettings(path=folder, split="test")).images.shape == (2, 1, 32, 32)
-    assert image_shape(FashionMnistSettings(path=folder, pad=0, resolution=32)) == (1, 32, 32)
+    assert FashionMnistSettings(path=folder).load().images.shape == (7, 1, 32, 32)
+    assert FashionMnistSettings(path=folder, split="test").load().images.shape == (2, 1, 32, 32)
+    assert FashionMnistSettings(path=folder, pad=0, resolution=32).image_shape() == (1, 32, 32)
 
 
 @pytest.mark.parametrize(
@@ -64,27 +65,27 @@ def test_fashion_mnist_finds_its_files(folder: Path, images: np.ndarray) -> None
 def test_wrong_files_are_refused(folder: Path, images: np.ndarray, change: dict, fault: str) -> None:
     file = idx(folder / "images", **{"array": images, **change})
     with pytest.raises(ValueError, match=fault):
-        load(IdxSettings(path=file, pad=2))
+        IdxSettings(path=file, pad=2).load()
 
 
 def test_other_refusals(folder: Path, images: np.ndarray) -> None:
     file = idx(folder / "images.gz", images)
     with pytest.raises(ValueError, match="holds 6 labels; allowed: one for each of 7"):
-        load(IdxSettings(path=file, pad=2, labels=idx(folder / "labels", np.arange(6))))
+        IdxSettings(path=file, pad=2, labels=idx(folder / "labels", np.arange(6))).load()
     with pytest.raises(ValueError, match="items of shape"):
-        load(IdxSettings(path=file, pad=2, labels=file))
+        IdxSettings(path=file, pad=2, labels=file).load()
     with pytest.raises(ValueError, match=r"which makes the images .* 34×34"):
-        load(IdxSettings(path=file, pad=3))
+        IdxSettings(path=file, pad=3).load()
     with pytest.raises(ValueError, match=r"which makes the images .* 28×28"):
-        image_shape(IdxSettings(path=file))
+        IdxSettings(path=file).image_shape()
     with pytest.raises(ValueError, match="does not exist"):
-        load(IdxSettings(path=folder / "nothing"))
+        IdxSettings(path=folder / "nothing").load()
     with pytest.raises(ValueError, match="apt-get install dataset-fashion-mnist"):
-        load(FashionMnistSettings(path=folder / "nothing"))
+        FashionMnistSettings(path=folder / "nothing").load()
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(ValueError, match="damaged or cut short"):
-        load(IdxSettings(path=file, pad=2))
+        IdxSettings(path=file, pad=2).load()
     text = folder / "text"
     text.write_text("this is no idx file")
     with pytest.raises(ValueError, match="is no idx file of unsigned bytes"):
-        load(IdxSettings(path=text, pad=2))
+        IdxSettings(path=text, pad=2).load()

@@ -5,20 +5,15 @@ import math
 import numpy as np
 import pytest
 
-from ganlab.data.datasets import (
-    DigitsSettings,
-    GaussiansGridSettings,
-    StackedDigitsSettings,
-    image_shape,
-    label_count,
-    load,
-)
+from ganlab.data.datasets.digits import DigitsSettings
+from ganlab.data.datasets.gaussians_grid import GaussiansGridSettings
+from ganlab.data.datasets.stacked_digits import StackedDigitsSettings
 from ganlab.data.known_modes import StackReader, class_modes, draw_stacks, grid_centres, grid_modes
 
 
 def test_the_grid_is_the_published_one() -> None:
-    grid = load(GaussiansGridSettings(points=50_000))
-    assert image_shape(GaussiansGridSettings()) == grid.images.shape[1:] == (2,)
+    grid = GaussiansGridSettings(points=50_000).load()
+    assert GaussiansGridSettings().image_shape() == grid.images.shape[1:] == (2,)
     assert grid.images.dtype == np.float32
     assert grid.labels is not None
     for mode, (x, y) in enumerate((x, y) for x in (-4, -2, 0, 2, 4) for y in (-4, -2, 0, 2, 4)):
@@ -29,7 +24,7 @@ def test_the_grid_is_the_published_one() -> None:
 
 
 def test_real_points_fill_all_modes() -> None:
-    count = grid_modes(load(GaussiansGridSettings(points=5000)).images, 0.05)
+    count = grid_modes(GaussiansGridSettings(points=5000).load().images, 0.05)
     assert count.found == 25
     assert count.high_quality == pytest.approx(1 - math.exp(-4.5), abs=0.01)  # Rayleigh: within 3 σ
     assert count.divergence < 0.01
@@ -50,15 +45,15 @@ def test_a_sample_without_any_mode() -> None:
 
 
 def test_stacks_spell_their_label() -> None:
-    stacks = load(StackedDigitsSettings(images=3000))
-    digits = load(DigitsSettings())
+    stacks = StackedDigitsSettings(images=3000).load()
+    digits = DigitsSettings().load()
     assert stacks.images.shape == (3000, 3, 8, 8)
     assert stacks.labels is not None
     assert digits.labels is not None
     known = {image.tobytes(): int(label) for image, label in zip(digits.images[:, 0], digits.labels, strict=True)}
     for image, label in zip(stacks.images[:200], stacks.labels, strict=False):
         assert int("".join(str(known[channel.tobytes()]) for channel in image)) == label
-    assert label_count(StackedDigitsSettings()) == 1000
+    assert StackedDigitsSettings().label_count() == 1000
     assert len(np.unique(stacks.labels)) > 900
 
 
@@ -70,7 +65,7 @@ def test_divergence_of_classes() -> None:
 
 def test_stacks_are_read_as_they_spell() -> None:
     """On digits that the reader never saw: three right at once, and the random ones fill nearly all modes."""
-    digits = load(DigitsSettings())
+    digits = DigitsSettings().load()
     assert digits.labels is not None
     seen = np.arange(len(digits.images)) % 2 == 0
     reader = StackReader(digits.images[seen], digits.labels[seen])

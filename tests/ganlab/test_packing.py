@@ -104,6 +104,24 @@ def test_images_without_duplicates_are_not_read() -> None:
     assert search_distinct_images(take, np.zeros(400, int), 0.0).count == 400
 
 
+def test_tiles_are_read_in_stored_order_and_few_span_the_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A part of a stored sample is read whole: images in any other order would be the whole sample, for each tile."""
+    monkeypatch.setattr(packing, "_LEAST_BLOCK", 100)
+    images, _ = kinds_of(np.random.default_rng(3), 4000, 800, 2, "uint8")
+    degrees = degrees_of(pairs_within(images, 20.0).index, 4000)
+    spans: list[int] = []
+
+    def take(numbers: Array) -> Array:
+        assert (np.diff(numbers) > 0).all()
+        assert len(numbers) <= 200
+        spans.append(int(numbers[-1] - numbers[0] + 1))
+        return images[numbers]
+
+    found = search_distinct_images(take, degrees, 400.0, tile_images=200)
+    assert found.images.tolist() == search_distinct_images(images.__getitem__, degrees, 400.0).images.tolist()
+    assert np.mean([span for span in spans if span > 1]) < len(images) / 4
+
+
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 @pytest.mark.parametrize("spread", [0, 3])
 def test_a_collapsed_generator_is_packed_in_bounded_memory(kind: str, spread: int) -> None:

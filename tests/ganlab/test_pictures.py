@@ -154,6 +154,29 @@ def test_frames_are_refused_or_read_and_never_lost(folder: Path, suffix: str) ->
         assert (read.files, read.left_out) == (3, {"further frames": 4})
 
 
+def test_a_later_page_with_colour_makes_all_of_them_coloured(folder: Path) -> None:
+    save(folder / "a.tif", GREY, save_all=True, append_images=[Image.fromarray(COLOURED)])
+    images, _, read = read_pictures(folder, frames="all")
+    assert np.array_equal(images, [np.stack([GREY] * 3), COLOURED.transpose(2, 0, 1)])
+    assert read.stored_modes == {"L": 1, "RGB": 1}
+    assert read_pictures(folder, frames="first").read.colour == "grey"
+
+
+def test_a_file_with_a_bad_page_is_left_out_whole(folder: Path) -> None:
+    save(folder / "a.png", GREY)
+    save(
+        folder / "b.tif",
+        GREY,
+        save_all=True,
+        append_images=[Image.fromarray(GREY.astype(np.uint16)), Image.fromarray(GREY)],
+    )
+    with pytest.raises(PictureError, match=r"b\.tif' cannot be read \(its pixels are of mode I;16"):
+        read_pictures(folder, frames="all")
+    images, skipped, read = read_pictures(folder, frames="all", skip_unreadable=True)
+    assert np.array_equal(images, [[GREY]])  # grey: what can't be read has no say in the colour
+    assert (skipped, read.files, read.left_out) == (("b.tif",), 1, {"unreadable": 1})
+
+
 # --- which files ---
 
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ganlab.models.families import FAMILIES
-from ganlab.models.replicas import Replicas, stackable
+from ganlab.models.families.dcgan import DCGAN, Opponents
+from ganlab.models.replicas import REPLACED, Replicas, stackable
 from ganlab.models.train import TrainSettings, draw
 from ganlab.randomness import generator_for
 
@@ -140,6 +141,44 @@ def test_a_replica_that_never_comes_is_not_waited_for() -> None:
         raise ValueError("no such thing")
     thread.join(60)
     assert ended == [0]
+
+
+class LeastSquares(DCGAN):
+    """A family whose step is its own (Mao et al. 2017)."""
+
+    def play(self, opponents: Opponents) -> Mapping[str, torch.Tensor]:
+        real, fake = opponents.real(), opponents.generate()
+        loss = (opponents.judge(real) - 1).square().mean(-1) + opponents.judge(fake.detach()).square().mean(-1)
+        opponents.descend(loss, "discriminator")
+        with opponents.frozen("discriminator"):
+            on_generator = (opponents.judge(fake) - 1).square().mean(-1)
+            opponents.descend(on_generator, "generator")
+        opponents.update_averages()
+        return {"least_squares": loss.detach(), "generator_loss": on_generator.detach()}
+
+
+@pytest.mark.parametrize("items", [IMAGES, POINTS], ids=["images", "points"])
+def test_a_step_that_a_family_overrides_is_the_one_that_is_stacked(items: np.ndarray) -> None:
+    def one(seed: int) -> Any:
+        settings = DCGAN.Settings.model_validate(SMALL)
+        return LeastSquares(settings, items.shape[1:], TrainSettings(batch_size=8, learning_rate=1e-3), seed)
+
+    assert stackable(LeastSquares)
+    together = [one(seed) for seed in range(2)]
+    rows = live_together(together, items, [range(4)] * 2)
+    for seed, family in enumerate(together):
+        single, other = one(seed), make("dcgan", seed, items, {})
+        for row, wanted in zip(rows[seed], live(single, items, seed, range(4)), strict=True):
+            assert row == pytest.approx(wanted, abs=TOLERANCE)
+        assert distance(family, single) < TOLERANCE
+        live(other, items, seed, range(4))
+        assert distance(family, other) > 10 * TOLERANCE  # DCGAN's step goes elsewhere
+
+
+@pytest.mark.parametrize("name", REPLACED)
+def test_what_a_stack_does_not_call_may_not_be_overridden(name: str) -> None:
+    """A family that clips its gradients in `descend`, say, would lose that when stacked, without a word."""
+    assert not stackable(type("Own", (DCGAN,), {name: lambda self, *_: None}))
 
 
 def test_families_with_other_steps_are_not_stacked() -> None:

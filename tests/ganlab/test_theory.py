@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.data.datasets import DigitsSettings, StackedDigitsSettings, load
+from ganlab.data.datasets.digits import DigitsSettings
+from ganlab.data.datasets.stacked_digits import StackedDigitsSettings
 from ganlab.statistics.support import estimate_from_degrees
 from ganlab.theory import (
     Gap,
@@ -19,7 +20,7 @@ from ganlab.theory import (
     pool_gap,
 )
 
-STACKS = load(StackedDigitsSettings(images=6000)).images
+STACKS = StackedDigitsSettings(images=6000).load().images
 
 
 def test_the_four_parts_are_disjoint() -> None:
@@ -57,7 +58,7 @@ def test_blocks_have_equal_mass_and_the_birthday_test_finds_the_pool() -> None:
 
 
 def test_codes_are_noise_and_images_are_not() -> None:
-    digits = load(DigitsSettings())
+    digits = DigitsSettings().load()
     assert digits.labels is not None
     made = NoisyImages(digits.images[:10], spacing=8)
     images = torch.from_numpy(digits.images.astype(np.float32) / 127.5 - 1)

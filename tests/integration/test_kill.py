@@ -21,13 +21,12 @@ SPEC = {
         "family": "dcgan",
         "latent_dim": 8,
         "generator_width": 8,
-        "discriminator_width": {"grid_search": [2, 8]},
+        "discriminator_width": {"grid_search": [2, 4, 8]},
         "refine": True,
     },
     "train": {"steps": 400, "batch_size": 32, "learning_rate": 1e-3},
     "samples": {"snapshots": [150, 300], "images_per_snapshot": 512, "final_images": 2048},
     "collisions": {"sample_sizes": [10, 100]},
-    "seeds": 2,
     "resources": {"checkpoint_every_s": 0.2},
 }
 
@@ -111,4 +110,4 @@ def test_a_sweep_that_is_killed_ends_like_an_undisturbed_one(folder, sweep_file,
     assert undisturbed.keys() == disturbed.keys()
     assert [name for name in undisturbed if undisturbed[name] != disturbed[name]] == []
     shards = {content for name, content in undisturbed.items() if "samples.zarr/images/c" in name}
-    assert len(shards) == 4 * 6  # all of them, and no two alike
+    assert len(shards) == 3 * 6  # all of them, and no two alike

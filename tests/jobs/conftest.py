@@ -1,6 +1,7 @@
-"""A small sweep prepared on disk, for tests that need no cluster."""
+"""A small sweep prepared on disk, for tests that need no cluster; a browser."""
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from jobs.cli.pipeline import prepare_folder
 from jobs.spec.sweep import Spec, check_spec
 from storage.layout import SweepLayout
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 Prepared = tuple[SweepLayout, Spec]
 TINY = {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "refine": True}
 
@@ -36,3 +38,16 @@ def prepared(folder: Path) -> Callable[..., Prepared]:
         return layout, spec
 
     return make
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A real browser."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium here: install it (Debian: apt-get install chromium) to test the page in a browser")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()

@@ -85,6 +85,7 @@ def usage() -> Iterator[Case]:
         ("measure sweep --threshold 3", "--threshold", "a sweep has its own settings"),
         ("measure sweep --resize 3", "--resize", "a sweep has its own settings"),
         ("measure sweep --reference sweep", "--reference", "a sweep has its own settings"),
+        ("measure sweep --test sweep", "--test", "a sweep has its own settings"),
         ("measure sweep --report x.html", "--report", "a sweep has its own settings"),
         ("measure sweep --rate 0.1", "--rate", "a sweep has its own settings"),
         ("measure x.npy --rate 0.1 --threshold 3", "got --threshold 3 and --rate 0.1; allowed: one of them"),
@@ -155,6 +156,7 @@ def places() -> Iterator[Case]:
     ):  # fmt: skip
         yield Case(f"measure {path}", ["PATH", *says])
         yield Case(f"measure x.npy --reference {path}", ["--reference", *says])
+        yield Case(f"measure x.npy --reference y.npy --test {path}", ["--test", *says])
         yield Case(f"measure x.npy --threshold 3 --report {path}", ["--report", *says])
     for command in (PLAN, RUN, SUBMIT):
         for name, *says in (
@@ -247,6 +249,7 @@ def settings() -> Iterator[Case]:
         ("collisions.threshold={rate: 1}", "collisions.threshold.rate: got 1", "a number above 0 and below 1"),
         ("collisions.threshold={rte: 0.1}", "collisions.threshold.rte: unknown key", "did you mean rate?"),
         ("collisions.threshold={rate: 0.1, quantile: 0.1}", "got both rate and quantile, or neither", "one of them"),
+        ("collisions.threshold=verdicts", "collisions.threshold: got verdicts", "allowed: auto, a", "ganlab review"),
         ("collisions.threshold={}", "got both rate and quantile, or neither; allowed: one of them"),
         ("collisions.confidence=95", "collisions.confidence: got 95", "below 1"),
         ("collisions.sample_sizes=[]", "collisions.sample_sizes: got []"),
@@ -294,6 +297,15 @@ def settings() -> Iterator[Case]:
         ("dataset={name: images, path: one}", "dataset: got 1 image; allowed: 2 or more"),
         ("dataset={name: images, path: three, limit: 1}", "dataset: got 1 image; allowed: 2 or more"),
         ("dataset={name: array, path: nowhere.npy}", "dataset.path: got", "nowhere.npy', which does not exist"),
+        ("dataset={name: digits, held_out: 0.0001}", "dataset.held_out: got 0.0001, which holds out 0 of 1,797 images"),
+        ("dataset={name: digits, held_out: 1796}", "dataset.held_out: got 1796", "2 or more left to train on, or 0"),
+        ("dataset={name: digits, held_out: 1.5}", "dataset.held_out: got 1.5; allowed: auto, a number above 0"),
+        ("dataset={name: digits, held_out: -3}", "dataset.held_out: got -3", "a whole number of at least 0"),
+        ("dataset={name: digits, held_out: x.npy}", 'dataset.held_out: got "x.npy"; allowed: auto, a number above 0'),
+        ("dataset={name: images, path: three, held_out: nowhere}", "dataset.held_out: got", "which does not exist"),
+        ("dataset={name: images, path: three, held_out: one}", "dataset.held_out: got 1 image; allowed: 2 or more"),
+        ("dataset={name: known-support, pool: 5, held_out: 2}", "dataset.held_out: unknown key"),
+        ("dataset={name: known-support, pool: 5, base: {name: digits, held_out: 2}}", "dataset.base: got held_out: 2"),
         ("dataset={name: cifar10, path: nowhere}", "dataset.path: got", "which does not exist", "cifar-10-batches-py"),
         ("dataset={name: cifar10, path: empty}", "dataset.path: got", "which holds no batch files"),
         ("dataset={name: known-support, pool: 5, base: {name: images, path: nowhere}}", "dataset.base.path: got"),

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from jobs.spec.sweep import shipped_sweeps
+from tests.command_line import call
 
 pytestmark = pytest.mark.process
 
@@ -68,9 +69,9 @@ def test_status_without_the_short_list_says_the_same(prepared: Callable[..., Any
     layout, _ = prepared("older", model={"family": "known-support", "pool": {"grid_search": [10, 20]}}, seeds=2)
 
     def status() -> str:
-        return subprocess.run(
-            [BIN / "ganlab", "status", layout.root], capture_output=True, text=True, check=True
-        ).stdout
+        shown = call("status", layout.root)
+        assert shown.exit_code == 0, shown.stderr
+        return shown.stdout
 
     known = status()
     assert "20" in known

@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ganlab.data.datasets.digits import DigitsSettings
 from ganlab.models.train_settings import TrainSettings
 from jobs.spec.search_space import Word, draw
 from jobs.spec.sweep import Spec, SpecError, TrialSettings, check_spec, difference, load_spec, shipped_sweeps
@@ -213,6 +214,28 @@ def test_ids_do_not_depend_on_where_the_dataset_lies(tmp_path: Path) -> None:
     there = spec_of(dataset={"name": "images", "path": "/elsewhere"})
     assert here.trials()[0].id == there.trials()[0].id
     assert difference(here, there) == []
+
+
+def test_a_new_sweep_holds_out_images_and_one_begun_before_does_not(tmp_path: Path) -> None:
+    new, none, half = (spec_of(dataset={"name": "digits", **more}) for more in ({}, {"held_out": 0}, {"held_out": 0.5}))
+    assert new.dataset == DigitsSettings(held_out="auto")
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(none.resolved({"ganlab": "0.1.0"})))
+    assert "held_out" not in file.read_text()
+    before = load_spec(file)
+    assert before.dataset == DigitsSettings()
+    assert difference(before, new)
+    assert difference(before, new.continuing(before)) == []
+    assert [trial.id for trial in new.continuing(before).trials()] == [trial.id for trial in none.trials()]
+    for asked in (half, none):
+        assert asked.continuing(new).dataset == asked.dataset, "the file says it"
+    assert len({spec.trials()[0].id for spec in (new, none, half)}) == 3
+
+
+@pytest.mark.parametrize("name", ["known-support", "gaussians-grid", "stacked-digits"])
+def test_images_that_are_drawn_are_not_held_out(name: str) -> None:
+    more = {"pool": 5} if name == "known-support" else {}
+    assert not hasattr(spec_of(dataset={"name": name, **more}).dataset, "held_out")
 
 
 def test_more_trials_keep_the_ids_there_are() -> None:

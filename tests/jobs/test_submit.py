@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cluster import scheduler
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_worker
 from cluster.scheduler import Submission, write_submission
 from jobs.cli.pipeline import check_unused
@@ -182,3 +184,89 @@ def test_a_running_command_keeps_jobs_out(prepared, site, sweep_file) -> None:
     layout, _ = prepared()
     with sweep_lock(layout, "ganlab run here.yaml"), pytest.raises(SweepBusyError, match=r"`ganlab run here\.yaml`"):
         check_unused(layout)
+
+
+def scheduler_says(folder: Path, monkeypatch: pytest.MonkeyPatch, **answers: str) -> Path:
+    """A machine whose commands of SLURM are these shell lines; what they are asked is written to a file."""
+    commands = folder / "bin"
+    commands.mkdir()
+    asked = folder / "asked"
+    for name in ("squeue", "scancel", "scontrol", "sinfo"):
+        line = answers.get(name, "echo cannot be reached >&2; exit 1")
+        (commands / name).write_text(f'#!/bin/sh\necho {name} "$@" >> "{asked}"\n{line}\n')
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    return asked
+
+
+@pytest.mark.process
+def test_cancelling_while_slurm_is_away_says_what_ends_and_what_waits(prepared, folder, monkeypatch) -> None:
+    layout, _ = prepared()
+    submitted(layout, "running")
+    scheduler_says(folder, monkeypatch)
+    done = call("cancel", layout.root)
+    assert done.exit_code == 0, done.output
+    assert "cancelled jobs 41, 42" in done.stdout
+    (said,) = done.stderr.splitlines()
+    assert "cannot be reached" in said
+    assert "jobs that run end by themselves" in said
+    assert ClusterFolder(layout.cluster).cancelled.exists()
+
+
+@pytest.mark.process
+def test_cancel_ends_every_job_of_the_name(prepared, folder, monkeypatch) -> None:
+    """Those too that a controller has submitted since, and could not record."""
+    layout, _ = prepared()
+    submitted(layout, "running")
+    asked = scheduler_says(folder, monkeypatch, squeue="echo '44|RUNNING|None|n1|1:00|2026-01-02T03:04:05'", scancel="")
+    done = call("cancel", layout.root)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert asked.read_text().splitlines()[-1] == "scancel --quiet --name=ganlab-x --user=ada"
+
+
+def test_cancelling_what_another_user_submitted(prepared, no_slurm, monkeypatch) -> None:
+    layout, _ = prepared()
+    submitted(layout, "running")
+
+    def denied(folder: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(folder / "cancelled"))
+
+    monkeypatch.setattr(scheduler, "cancel", denied)
+    with pytest.raises(SpecError, match=r"was submitted by ada, and you are .*; allowed: the same user"):
+        cancel_sweep(layout)
+
+
+@pytest.mark.process
+def test_the_status_of_a_sweep_that_lost_all_its_jobs_names_the_deaths_and_the_way_on(
+    prepared, folder, monkeypatch
+) -> None:
+    layout, _ = prepared()
+    submitted(layout, "running")
+    layout.site.write_text(yaml.safe_dump(SITE))
+    files = ClusterFolder(layout.cluster)
+    files.runs.mkdir()
+    (files.runs / "41.0").write_text("node=n1\nbegan=100\nfrom=0\nended=130\ncode=137\nrequeue=refused: disabled\n")
+    (files.runs / "42_0.0").write_text("node=n2\nbegan=100\nfrom=0\nended=101\ncode=127\n")
+    (files.runs / "42_1.0").write_text("node=n3\nbegan=100\nfrom=0\n")
+    layout.logs.mkdir(exist_ok=True)
+    (layout.logs / "42_0_0_log.out").write_text("/x/script: line 9: /no/python: No such file or directory\n")
+    (layout.logs / "42_1_0_log.out").write_text("slurmstepd: error: *** JOB 4 CANCELLED AT 1 DUE TO PREEMPTION ***\n")
+    scheduler_says(folder, monkeypatch, squeue="")
+    text = call("status", layout.root).stdout
+    assert "controller: job 41, gone: job 41 on n1 killed (SIGKILL) after 30 s; requeue refused: disabled" in text
+    assert "runs of jobs that died: 1 killed, 1 its command could not be started, 1 preempted" in text
+    assert "job 42_0 on n2 its command could not be started (exit code 127) after 1 s: " in text
+    assert str(layout.logs / "42_0_0_log.out") in text
+    assert "nodes left out of this sweep: n2 " in text
+    assert f"to go on: ganlab submit {shlex.quote(str(layout.spec))} --cluster" in text
+    told = json.loads(call("status", layout.root, "--json").stdout)["slurm"]["runs"]
+    assert [run["cause"] for run in told] == ["killed", "not_started", "preempted"]
+
+
+def test_the_status_says_that_the_disk_is_full(prepared, no_slurm, monkeypatch) -> None:
+    layout, _ = prepared()
+    submitted(layout, "running")
+    full = os.statvfs_result((4096, 4096, 100, 0, 0, 0, 0, 0, 0, 255))
+    monkeypatch.setattr(os, "statvfs", lambda path: full)
+    said = f"the disk of {layout.root} is full: trials wait, and go on by themselves"
+    assert said in call("status", layout.root).stdout

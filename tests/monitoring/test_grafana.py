@@ -53,6 +53,15 @@ def test_the_check_of_types_finds_faults() -> None:
     assert _subset(given | {"unknown": 1}, read) == ["unknown"]
 
 
+def test_panels_call_the_effective_number_by_its_name() -> None:
+    """It is not the number of distinct images, nor a bound on it."""
+    shown = [panel for panel in panels() if any("ganlab_support_size" in query for _, query in panel.queries)]
+    assert len(shown) == 2
+    for panel in shown:
+        assert panel.title.startswith("Effective number")
+        assert "distinct" not in f"{panel.title} {panel.question}".lower()
+
+
 def test_every_metric_asked_for_is_there() -> None:
     groups = yaml.safe_load((RULES / "recording.yml").read_text())["groups"]
     recorded = {rule["record"] for group in groups for rule in group["rules"]}

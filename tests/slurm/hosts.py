@@ -43,8 +43,8 @@ SLURM_CONF = """\
 ClusterName={cluster}
 SlurmctldHost={control}({subnet}.1)
 AuthType=auth/munge
-# A requeued job may start again when its credential has expired: after 5 s, not 2 min.
-AuthInfo=cred_expire=5,socket={root}/run/munge.socket
+# A requeued job may start again when its credential has expired: by default after 2 min.
+AuthInfo=cred_expire={cred_expire},socket={root}/run/munge.socket
 SlurmUser=root
 StateSaveLocation={root}/spool/state
 SlurmdSpoolDir={root}/spool/%n
@@ -58,7 +58,9 @@ MailProg=/bin/true
 # No control groups: they belong to the machine around us.
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/none
+{memory}
+# Jobs of the partition `once` are never requeued (conf/job_submit.lua).
+JobSubmitPlugins=lua
 AccountingStorageType={accounting}
 JobCompType=jobcomp/filetxt
 JobCompLoc={root}/log/completed-jobs.txt
@@ -72,17 +74,38 @@ KillWait=5
 MinJobAge=20
 SlurmdTimeout=30
 MaxArraySize={max_array_size}
-# Jobs of the partition `urgent` take hosts from jobs of `gpu`, which are told so, have 15 s, and are requeued.
+# Jobs of the partition `urgent` take hosts from jobs of `gpu`, which are told so unless `silent`, have 15 s, and are
+# requeued.
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
-SlurmctldParameters=preempt_send_user_signal
+{preemption}
 SchedulerParameters=sched_interval=5,batch_sched_delay=1
 NodeName=n1 NodeAddr={subnet}.11 CPUs={cpus} RealMemory=8000 Gres=gpu:{gpus} Feature=fast
 NodeName=n2 NodeAddr={subnet}.12 CPUs={cpus} RealMemory=8000 Gres=gpu:{gpus} Feature=fast
 NodeName=n3 NodeAddr={subnet}.13 CPUs={cpus} RealMemory=8000 Gres=gpu:{gpus} Feature=slow
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE DefMemPerCPU=200 PriorityTier=1 GraceTime=15
 PartitionName=brief Nodes=ALL MaxTime=10 DefMemPerCPU=200 PriorityTier=1 GraceTime=15
+# Jobs of these two do not come back: preemption cancels them at once, or nothing may requeue them.
+PartitionName=fickle Nodes=ALL MaxTime=INFINITE DefMemPerCPU=200 PriorityTier=1 GraceTime=0 PreemptMode=CANCEL
+PartitionName=once Nodes=ALL MaxTime=INFINITE DefMemPerCPU=200 PriorityTier=1 GraceTime=15
 PartitionName=urgent Nodes=ALL MaxTime=INFINITE DefMemPerCPU=200 PriorityTier=10 PreemptMode=off
+"""
+
+MEMORY_LIMITS = """\
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill"""
+
+JOB_SUBMIT_LUA = """\
+function slurm_job_submit(job, partitions, user)
+    if job.partition == "once" then
+        job.requeue = 0
+    end
+    return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, partitions, user)
+    return slurm.SUCCESS
+end
 """
 
 # Process 1 of a host: it waits for its network, then starts what it is told and reaps orphans, as init does.
@@ -93,7 +116,7 @@ mount -t tmpfs -o mode=1777 tmpfs "$HOST_TMP"
 for shared in $HOST_SHARED; do
     if [ "${shared#/tmp/}" != "$shared" ]; then
         mkdir -p "$HOST_TMP/${shared#/tmp/}"
-        mount --bind "$shared" "$HOST_TMP/${shared#/tmp/}"
+        mount --rbind "$shared" "$HOST_TMP/${shared#/tmp/}"
     fi
 done
 mount --rbind "$HOST_TMP" /tmp
@@ -197,8 +220,24 @@ class Hosts:
 
     # Start and stop --------------------------------------------------------------------------------------------------
 
-    def start(self, accounting: bool = False, max_array_size: int = 4) -> None:
-        """Bring everything up; the caller's death ends it. Arrays are cut at `max_array_size` tasks, as sites do.
+    def start(
+        self, accounting: bool = False, max_array_size: int = 4, cred_expire: int = 5, memory_limits: bool = False,
+        silent: bool = False,
+    ) -> None:  # fmt: skip
+        """Bring everything up; the caller's death ends it.
+
+        Parameters
+        ----------
+        accounting
+            With slurmdbd and MariaDB.
+        max_array_size
+            Most tasks of an array.
+        cred_expire
+            Seconds until a requeued job may start again; SLURM's default is 120.
+        memory_limits
+            Whether jobs that use more memory than they asked for are killed.
+        silent
+            Whether preempted jobs hear nothing before SIGTERM.
 
         Raises
         ------
@@ -211,7 +250,7 @@ class Hosts:
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self.root.chmod(0o755)
         self.subnet = _free_subnet()
-        self._write_configuration(accounting, max_array_size)
+        self._write_configuration(accounting, max_array_size, cred_expire, memory_limits, silent)
         services = [_munged(self.root), f"{_quote(which('slurmctld'))} -D &"]
         if accounting:
             services[1:1] = [
@@ -234,7 +273,9 @@ class Hosts:
         for name in ("run", "spool", "conf", "database"):
             shutil.rmtree(self.root / name, ignore_errors=True)
 
-    def _write_configuration(self, accounting: bool, max_array_size: int) -> None:
+    def _write_configuration(
+        self, accounting: bool, max_array_size: int, cred_expire: int, memory_limits: bool, silent: bool
+    ) -> None:
         conf = self.root / "conf"
         (conf / "munge.key").write_bytes(os.urandom(128))
         (conf / "munge.key").chmod(0o400)
@@ -246,7 +287,10 @@ class Hosts:
             cluster=f"c{secrets.token_hex(3)}", control=CONTROL, subnet=self.subnet, root=self.root, cpus=CPUS_PER_HOST,
             gpus=GPUS_PER_HOST, max_array_size=max_array_size,
             accounting="accounting_storage/slurmdbd" if accounting else "accounting_storage/none",
+            cred_expire=cred_expire, memory=MEMORY_LIMITS if memory_limits else "JobAcctGatherType=jobacct_gather/none",
+            preemption="" if silent else "SlurmctldParameters=preempt_send_user_signal",
         )  # fmt: skip
+        (conf / "job_submit.lua").write_text(JOB_SUBMIT_LUA)
         if accounting:
             text += f"AccountingStorageHost={self.subnet}.1\nAccountingStoragePass={self.root}/run/munge.socket\n"
             database = conf / "slurmdbd.conf"

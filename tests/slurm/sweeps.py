@@ -82,7 +82,7 @@ class Submitted:
 
     def workers(self) -> list[dict[str, str]]:
         """Running worker jobs, one for each host they are on."""
-        arrays = {str(job) for job in self.read("submission.json")["workers"]}
+        arrays = set(self.read("submission.json")["workers"])
         return [job for job in self.hosts.jobs() if job["id"].split("_")[0] in arrays and job["state"] == "RUNNING"]
 
     def states(self) -> list[str]:
@@ -122,9 +122,13 @@ class Submitted:
         """No job of the sweep in the queue, no process on any host."""
         self.wait(lambda: not self.jobs() and not self.processes(), "its jobs and processes to end", timeout_s)
 
-    def jobs(self) -> list[dict[str, str]]:
+    def ids(self) -> set[str]:
+        """Every job that was submitted for the sweep so far; of an array, the array's."""
         submission = self.read("submission.json")
-        mine = {str(job) for job in (submission["controller"], *submission["workers"])}
+        return {*submission["controllers"], submission["successor"], *submission["workers"]} - {""}
+
+    def jobs(self) -> list[dict[str, str]]:
+        mine = self.ids()
         return [job for job in self.hosts.jobs() if job["id"].split("_")[0] in mine and job["state"] != "COMPLETING"]
 
     def processes(self) -> list[psutil.Process]:
@@ -132,8 +136,7 @@ class Submitted:
         return [process for host in HOSTS for process in self.hosts.processes(host) if self._owns(process)]
 
     def _owns(self, process: psutil.Process) -> bool:
-        submission = self.read("submission.json")
-        mine = {str(job) for job in (submission["controller"], *submission["workers"])}
+        mine = self.ids()
         try:
             environment = process.environ()
         except psutil.Error:

@@ -50,9 +50,9 @@ def test_an_undisturbed_sweep_equals_that_of_one_machine(login: Login, undisturb
 
 
 def test_early_answers_and_a_cancel_that_leaves_nothing(login: Login) -> None:
-    """Trials that never end: their first snapshots are measured on the same workers while they train."""
+    """Trials that never end, two at a time: their first snapshots are measured on the same workers while they train."""
     before = {host: temporary(login, host) for host in HOSTS}
-    sweep = login.submit("endless", ENDLESS)
+    sweep = login.submit("endless", {**ENDLESS, "resources": {**ENDLESS["resources"], "max_concurrent": 2}})
     sweep.wait(lambda: measured(sweep.out) > 0, "collisions of a trial that still trains")
     assert sweep.training()
     assert sweep.states() == []

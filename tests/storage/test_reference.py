@@ -1,12 +1,14 @@
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from storage.atomic import DamagedError
 from storage.layout import SweepLayout
-from storage.reference import read_reference, write_reference
+from storage.reference import read_held_out, read_reference, write_reference
 from storage.samples import DamagedShardError, Images
 
 
@@ -81,3 +83,25 @@ def test_damage_is_found_and_named(sweep: SweepLayout, real: Images) -> None:
     (sweep.reference / "zarr.json").write_text("{")
     with pytest.raises(ValueError, match=r"zarr\.json: damaged"):
         read_reference(sweep)
+
+
+def test_held_out_images_lie_beside_the_training_images(sweep: SweepLayout, real: Images) -> None:
+    write_reference(sweep, real[:100], fingerprint="a", held_out=(real[100:], np.arange(31)))
+    held_out = read_held_out(sweep)
+    assert held_out is not None
+    assert (held_out.shape, held_out.fingerprint) == ((31, 3, 128, 128), "a")
+    np.testing.assert_array_equal(held_out.images, real[100:])
+    np.testing.assert_array_equal(held_out.labels, np.arange(31))
+    np.testing.assert_array_equal(read_reference(sweep).images, real[:100])
+    shutil.rmtree(sweep.held_out)
+    with pytest.raises(DamagedError, match=r"held_out\.zarr: damaged, expected 31 images"):
+        read_held_out(sweep)
+
+
+def test_a_sweep_may_have_no_held_out_images(sweep: SweepLayout, real: Images) -> None:
+    with pytest.raises(ValueError, match="no real images here yet"):
+        read_held_out(sweep)
+    with pytest.raises(ValueError, match="held-out images: got shape"):
+        write_reference(sweep, real, fingerprint="a", held_out=(real[:, :1], None))
+    write_reference(sweep, real, fingerprint="a")
+    assert read_held_out(sweep) is None

@@ -129,6 +129,13 @@ def test_settings_return_as_they_were_beside_the_results(sweep: SweepLayout) -> 
         assert "setting" not in results.sizes
 
 
+def test_trials_can_be_grouped_by_a_hyperparameter_as_documented(sweep: SweepLayout) -> None:
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    with xr.open_zarr(sweep.results, chunks=None) as results:
+        groups = results.groupby("discriminator_width").groups
+    assert sorted(groups) == sorted(set(np.asarray(COORDS["discriminator_width"]).tolist()))
+
+
 def test_settings_can_be_grouped_and_selected_by_a_hyperparameter(sweep: SweepLayout) -> None:
     write_results(sweep, COORDS, VALUES, ATTRIBUTES, SETTINGS)
     settings = open_settings(sweep)

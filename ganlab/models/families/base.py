@@ -1,4 +1,4 @@
-"""What the training loop asks of a family of generative models.
+"""Interface of a family of generative models to the training loop.
 
 Invariant: a family's state is all that a checkpoint needs; it holds no randomness.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ganlab.models.train_settings import TrainSettings
 
 Shape = tuple[int, ...]
-"""Of one image: channels, height, width; or of one point: its number of coordinates."""
+"""Shape of one image (channels, height, width) or of one point (coordinates,)."""
 NextBatch = Callable[[], Any]
 """Gives the next training batch: a Tensor, or (Tensor, labels) where the family is `labelled`."""
 AverageGradients = Callable[[Iterable[nn.Parameter]], None]
@@ -32,7 +32,7 @@ class Dataset(Protocol):
 
 
 class Drawn(NamedTuple):
-    """What a family drew: images, uint8 (n, C, H, W), or points, float32 (n, D); labels, int64 (n,), if it has any."""
+    """Generated images, uint8 (n, C, H, W), or points, float32 (n, D), with labels, int64 (n,), if the family has any."""
 
     images: npt.NDArray[Any]
     labels: npt.NDArray[np.int64] | None = None
@@ -47,7 +47,7 @@ class Family(ABC):
 
     Settings: ClassVar[type[BaseModel]]
     labelled: ClassVar[bool] = False
-    """Whether it is trained on labels and gives a label with every image."""
+    """True if the family is trained on labels and generates a label with every image."""
     networks: nn.ModuleDict
     """Every trained network by name; `generator`, `discriminator` and `encoder` where there are such."""
 
@@ -90,7 +90,7 @@ class Family(ABC):
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything needed to go on bit for bit."""
+        """State from which training continues bit for bit."""
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:

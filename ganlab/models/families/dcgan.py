@@ -1,12 +1,14 @@
 """DCGAN (Radford, Metz & Chintala 2015) with the measuring functions of the published study.
 
-Invariant: one call of `step` is `discriminator_steps` discriminator steps and one generator step, in that order.
+Invariant: one step is `discriminator_steps` discriminator steps and one generator step, in that order, and one function,
+`DCGAN.play`, takes it for a training alone and for several stacked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -36,7 +38,7 @@ class DCGANSettings(NetworkSettings):
 
 
 class Published(NamedTuple):
-    """What was published with a loss."""
+    """Published settings of a loss."""
 
     optimization: Optimization
     discriminator_steps: int
@@ -66,12 +68,57 @@ def generator_loss(loss: Loss, fake: Tensor) -> Tensor:
     return -fake.mean(-1)
 
 
-def gradient_penalty(discriminator: nn.Module, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+def item_norms(gradient: Tensor) -> Tensor:
+    """Euclidean norm of each item's gradient, (n,)."""
+    norms: Tensor = gradient.flatten(1).norm(dim=1)
+    return norms
+
+
+def gradient_penalty(
+    judge: Callable[[Tensor], Tensor],
+    real: Tensor,
+    fake: Tensor,
+    mix: Tensor,
+    norms: Callable[[Tensor], Tensor] = item_norms,
+) -> Tensor:
     """(‖∇D(x̂)‖ − 1)² averaged over x̂ = mix·real + (1 − mix)·fake (Gulrajani et al. 2017, equation 3)."""
     between = (mix * real + (1 - mix) * fake).requires_grad_()
-    (gradient,) = torch.autograd.grad(discriminator(between).sum(), between, create_graph=True)
-    penalty: Tensor = (gradient.float().flatten(1).norm(dim=1) - 1).square().mean()
-    return penalty
+    (gradient,) = torch.autograd.grad(judge(between).sum(), between, create_graph=True)
+    return (norms(gradient.float()) - 1).square().mean(-1)
+
+
+class Opponents(Protocol):
+    """Generator and discriminator of one training, or of K stacked ones: the operations that a step is made of.
+
+    Losses and logits of K stacked trainings have a leading axis of length K, those of one training have none.
+    """
+
+    def real(self) -> Tensor:
+        """Next real items for the discriminator."""
+
+    def generate(self) -> Tensor:
+        """As many generated items as the last real ones."""
+
+    def judge(self, items: Tensor) -> Tensor:
+        """Logits of the discriminator, float32 (…, n)."""
+
+    def gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Penalty on the discriminator's gradient between real and generated items, (…)."""
+
+    def weights(self, network: str) -> Iterable[Tensor]:
+        """Weights of a network, to be changed in place."""
+
+    def descend(self, loss: Tensor, network: str) -> None:
+        """One optimizer step of a network, from losses (…)."""
+
+    def arithmetic(self) -> AbstractContextManager[Any]:
+        """Context of convolutions and matrix products in the configured precision."""
+
+    def frozen(self, network: str) -> AbstractContextManager[Any]:
+        """Context in which no gradients of this network's weights are computed."""
+
+    def update_averages(self) -> None:
+        """Move the averaged weights one step."""
 
 
 class DCGAN(TrainedFamily):
@@ -113,34 +160,35 @@ class DCGAN(TrainedFamily):
         return self.normal(count, self.settings.latent_dim, draws)
 
     def pack(self, items: Tensor) -> Tensor:
-        """What the discriminator judges, of what the generator made."""
+        """Generated items as the discriminator's input."""
         return items
 
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
-        loss = self.settings.loss
+        return self.play(_Alone(self, next_batch, draws))
+
+    def play(self, opponents: Opponents) -> Mapping[str, Tensor]:
+        """Take one step of this training, or of several stacked; returns what is logged, (…)."""
+        settings, loss = self.settings, self.settings.loss
         for _ in range(self.discriminator_steps):
-            real = self.real(next_batch)
-            with self.arithmetic():
-                fake = self.pack(self.generator(self.latent(len(real), draws)))
-                on_discriminator = discriminator_loss(
-                    loss, self.discriminator(real).float(), self.discriminator(fake.detach()).float()
-                )
+            real = opponents.real()
+            with opponents.arithmetic():
+                fake = opponents.generate()
+                on_discriminator = discriminator_loss(loss, opponents.judge(real), opponents.judge(fake.detach()))
                 if loss == "wasserstein-gp":
-                    mix = self.uniform(len(real), 1, draws).view(-1, *[1] * len(self.shape))
-                    penalty = gradient_penalty(self.discriminator, real, fake.detach(), mix)
-                    on_discriminator = on_discriminator + self.settings.gradient_penalty * penalty
-            self.descend(on_discriminator, "discriminator")
+                    penalty = opponents.gradient_penalty(real, fake.detach())
+                    on_discriminator = on_discriminator + settings.gradient_penalty * penalty
+            opponents.descend(on_discriminator, "discriminator")
             if loss == "wasserstein-clip":
                 with torch.no_grad():
-                    for parameter in self.discriminator.parameters():
-                        parameter.clamp_(-self.settings.weight_clip, self.settings.weight_clip)
+                    for weights in opponents.weights("discriminator"):
+                        weights.clamp_(-settings.weight_clip, settings.weight_clip)
         # The last fakes serve the generator's step too, as in PyTorch's DCGAN example (WGAN's papers draw new ones): one
         # pass less.
-        with self.frozen("discriminator"):
-            with self.arithmetic():
-                on_generator = generator_loss(loss, self.discriminator(fake).float())
-            self.descend(on_generator, "generator")
-        self.update_averages()
+        with opponents.frozen("discriminator"):
+            with opponents.arithmetic():
+                on_generator = generator_loss(loss, opponents.judge(fake))
+            opponents.descend(on_generator, "generator")
+        opponents.update_averages()
         return {"generator_loss": on_generator.detach(), "discriminator_loss": on_discriminator.detach()}
 
     @torch.no_grad()
@@ -148,3 +196,31 @@ class DCGAN(TrainedFamily):
         with self.arithmetic():
             items: Any = self.averages["generator"].network(self.normal(count, self.settings.latent_dim, noise))
         return Drawn(self.to_array(items))
+
+
+class _Alone:
+    """`Opponents` of one training."""
+
+    def __init__(self, family: DCGAN, next_batch: NextBatch, draws: np.random.Generator) -> None:
+        self._family, self._next_batch, self._draws = family, next_batch, draws
+        self.arithmetic, self.frozen = family.arithmetic, family.frozen
+        self.descend, self.update_averages = family.descend, family.update_averages
+
+    def real(self) -> Tensor:
+        items = self._family.real(self._next_batch)
+        self._count = len(items)
+        return items
+
+    def generate(self) -> Tensor:
+        return self._family.pack(self._family.generator(self._family.latent(self._count, self._draws)))
+
+    def judge(self, items: Tensor) -> Tensor:
+        logits: Tensor = self._family.discriminator(items)
+        return logits.float()
+
+    def gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        mix = self._family.uniform(len(real), 1, self._draws).view(-1, *[1] * len(self._family.shape))
+        return gradient_penalty(self.judge, real, fake, mix)
+
+    def weights(self, network: str) -> Iterable[Tensor]:
+        return self._family.networks[network].parameters()

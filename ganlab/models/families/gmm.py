@@ -29,7 +29,7 @@ class GMMSettings(BaseModel):
     components: Annotated[int, Field(ge=1, le=100_000)] = 50
     """Normal laws in the mixture."""
     covariance: Literal["full", "tied", "diag", "spherical"] = "full"
-    """Of each of them, as scikit-learn names them."""
+    """Kind of covariance of each component, by scikit-learn's names."""
     principal: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """Principal components of the pixels that are modelled; the rest are kept at their mean. The default is all."""
     variance_floor: Annotated[float, Field(gt=0)] = 1e-4

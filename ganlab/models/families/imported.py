@@ -40,7 +40,7 @@ class CheckpointFile(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     path: Path
-    """Where it lies."""
+    """Path of the checkpoint file."""
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     """Hash of its content, which the trial's id depends on instead of the path."""
 
@@ -117,7 +117,7 @@ def settings_of_subclass(family: type[Family], settings: ImportedSettings) -> Ba
 
 
 class Imported(Family):
-    """What a stranger's callable draws; see `Family` for the arguments. Training does nothing.
+    """Family of a user's sampling callable; see `Family` for the arguments. Training does nothing.
 
     The factory is called with the keys of the model section; `device`, `shape` and `seed` are given besides if it has
     parameters of these names.

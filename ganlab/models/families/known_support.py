@@ -50,7 +50,7 @@ class KnownSupport(Family):
         device: torch.device | str = "cpu",
         average_gradients: AverageGradients | None = None,
     ) -> None:
-        from ganlab.data.datasets import known_support_weights
+        from ganlab.data.datasets.known_support import known_support_weights
 
         self.settings, self.seed = settings, seed
         self.networks = nn.ModuleDict()
@@ -63,7 +63,7 @@ class KnownSupport(Family):
             raise ValueError("got known-support, whose pool is of images, but the dataset has points; allowed: images")
 
     def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
-        from ganlab.data.datasets import known_support_pool
+        from ganlab.data.datasets.known_support import known_support_pool
 
         self.images = known_support_pool(images, self.settings.pool, self.seed)
         return torch.zeros(len(images))

@@ -104,7 +104,7 @@ def realness(logits: Tensor) -> Tensor:
 
 
 def adversarial_loss(on_real: Tensor, on_fake: Tensor) -> Tensor:
-    """Of the discriminator, from class logits (n, K); half of each side, as in the authors' code."""
+    """Discriminator's adversarial loss from class logits (n, K); half of each side, as in the authors' code."""
     return 0.5 * (softplus(-realness(on_real)).mean() + softplus(realness(on_fake)).mean())
 
 

@@ -1,4 +1,4 @@
-"""What families of torch networks share: weights from the seed, optimizers, averaged weights, arithmetic, data.
+"""Base of families of torch networks: weights from the seed, optimizers, averaged weights, arithmetic, data.
 
 Invariant: initial weights are a function of the settings and the seed; whatever else a step draws comes from its `draws`.
 """
@@ -40,7 +40,7 @@ class GeneratorSettings(BaseModel):
     generator_width: Width = 64
     """Maps of the generator's last hidden layer; layers before it have 2, 4, … times as many."""
     kernel_size: Literal[4, 5] = 4
-    """Of the strided convolutions; the published study has 5."""
+    """Kernel size of the strided convolutions; 5 in the published study."""
     refine: bool = False
     """Add a 3×3 convolution at every size of both networks (wanted at 8×8, where there are few layers)."""
 
@@ -140,7 +140,7 @@ class TrainedFamily(Family):
             average.update()
 
     def to_array(self, items: Tensor) -> np.ndarray:
-        """What a generator gave, as it is stored: images uint8 (n, C, H, W), points float32 (n, D)."""
+        """Generator's output as it is stored: images uint8 (n, C, H, W), points float32 (n, D)."""
         return to_uint8(items) if len(self.shape) == 3 else items.float().cpu().numpy()
 
     def state(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Measuring a sweep: exact counts, bound to the images; answers that follow from the records."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pytest
@@ -264,6 +265,26 @@ def test_the_automatic_threshold_is_a_rate_of_real_pairs(prepared) -> None:
     assert [each.rate for each in real.rates] == [1e-2, 1e-3]
     again = real_images_of(layout, spec.collisions, 2**30, map, quiet)
     assert (again.chosen, again.rates) == (real.chosen, real.rates)
+
+
+@pytest.mark.parametrize("held_out", [60, 0])
+def test_samples_are_held_against_held_out_images_where_there_are_any(prepared, held_out: int) -> None:
+    layout, spec = prepared(collisions={"sample_sizes": [10, 100], "threshold": {"rate": 1e-2}})
+    images = read_reference(layout).images
+    shutil.rmtree(layout.reference)
+    others = (images[:held_out], None) if held_out else None
+    write_reference(layout, images[held_out:], fingerprint="real", held_out=others)
+    real = real_images_of(layout, spec.collisions, 2**30, map, quiet)
+    every = images.reshape(300, -1).astype(np.float64)
+    far = np.linalg.norm(every[:, None] - every[None], axis=2)
+    training = far[held_out:, held_out:] + np.diag(np.full(300 - held_out, np.inf))
+    np.testing.assert_allclose(real.neighbours.training, training.min(axis=1))
+    expected = far[:held_out, held_out:].min(axis=1) if held_out else training.min(axis=1)
+    np.testing.assert_allclose(real.neighbours.distance, expected)
+    pairs = far[np.triu_indices(300, 1)]
+    assert (pairs <= real.chosen.distance + 1e-9).sum() == np.ceil(1e-2 * len(pairs)), "of all real images"
+    again = real_images_of(layout, spec.collisions, 2**30, map, quiet)
+    np.testing.assert_array_equal(again.neighbours.distance, real.neighbours.distance)
 
 
 def facts_of_real(layout, settings, images, labels):

@@ -326,6 +326,34 @@ def test_no_sentence_calls_a_figure_infinite(folder: Path) -> None:
     assert "∞" not in words
 
 
+def test_held_out_images_are_the_control(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (500, 1, 8, 8), dtype=np.uint8)
+    near = np.clip(images[:300].astype(int) + random.integers(-3, 4, images[:300].shape), 0, 255).astype(np.uint8)
+    held_out = np.concatenate([images[300:400], images[:5]])
+    for name, some in (("real", images[:300]), ("test", held_out), ("samples", near)):
+        np.save(folder / f"{name}.npy", some)
+    reference = folder / "real.npy"
+    answer = measure_path(folder / "samples.npy", None, reference, None, SILENT, test=folder / "test.npy")
+    flat = [each.reshape(len(each), -1).astype(float) for each in (held_out, images[:300], near)]
+    nearest = np.linalg.norm(flat[0][:, None] - flat[1][None], axis=2).min(axis=1)
+    assert answer.real is not None
+    np.testing.assert_allclose(answer.real.neighbours.distance, nearest)
+    own = np.linalg.norm(flat[2][:, None] - flat[1][None], axis=2).min(axis=1)
+    assert answer.facts.fidelity_ratio == pytest.approx(np.median(own) / np.median(nearest))
+    # The distance of duplicates is of all 405 different real images, five of them copies.
+    assert (answer.chosen.real.images, answer.chosen.real.copies) == (405, 5)
+    (note,) = [note for note in answer.notes if note.kind == "held-out-in-reference"]
+    assert note.text.startswith("5 of the 105 held-out images (4.76 %) are exact copies of reference images")
+    found = samples_json(answer)
+    assert found["held_out"]["path"].endswith("test.npy")
+    with pytest.raises(SpecError, match="--test: held-out images are compared with training images; give these with"):
+        measure_path(folder / "samples.npy", 1.0, None, None, SILENT, test=folder / "test.npy")
+    np.save(folder / "other.npy", images[:, :, :4])
+    with pytest.raises(SpecError, match=r"--test holds uint8 of shape \(1, 4, 8\), the samples uint8 of shape"):
+        measure_path(folder / "samples.npy", None, reference, None, SILENT, test=folder / "other.npy")
+
+
 @pytest.mark.parametrize("images", [np.zeros((2, 1), np.uint8), np.array([[0], [255]], np.uint8)])
 def test_two_images_of_one_value(folder: Path, images: np.ndarray) -> None:
     np.save(folder / "samples.npy", images)

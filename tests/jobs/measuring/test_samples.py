@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from jobs.report.results_json import samples_json
 from jobs.report.sample_page import write_sample_report
 from jobs.spec import inputs
 from jobs.spec.validation import SpecError
+from storage.layout import SweepLayout
+from storage.plan import ShardPlan
+from storage.shards import ShardWriter, create_samples
 from tests.conftest import Command
 
 SILENT = Console(quiet=True)
@@ -35,6 +39,25 @@ def half_written(path: Path, images: int) -> Path:
     array = zarr.create_group(path).create_array("images", shape=POOL.shape, dtype="uint8", chunks=(10, 3, 8, 8))
     array[:images] = POOL[:images]
     return path
+
+
+def test_black_images_of_a_trial_are_stored(folder: Path) -> None:
+    """Also where its samples were copied without the commit records."""
+    plan = ShardPlan(snapshots=((10, 60),), image_shape=(3, 8, 8), shard_images=20, chunk_images=10)
+    trial = SweepLayout(folder / "sweep").trial("one")
+    create_samples(trial, plan)
+    images = POOL * (np.arange(60) >= 20)[:, None, None, None].astype(np.uint8)
+    for shard in plan.shards:
+        ShardWriter(trial, plan).write(shard.index, images[shard.start : shard.stop])
+    opened = open_samples(trial.samples)
+    assert (opened.read.kind, opened.read.missing, opened.read.shape) == ("trial", (), POOL.shape)
+    copied = shutil.copytree(trial.samples, folder / "copy.zarr")
+    copy = open_samples(copied)
+    assert (copy.read.kind, copy.read.member, copy.read.missing) == ("array", "images", ())
+    np.testing.assert_array_equal(copy.source.read(0, 60), images)
+    next(copied.glob("images/c.1.*")).unlink()
+    with pytest.raises(SpecError, match=r"20 of 60 images are missing \(numbers 20 to 39\)"):
+        open_samples(copied)
 
 
 def test_missing_images_are_no_duplicates(folder: Path) -> None:

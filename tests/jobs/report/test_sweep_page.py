@@ -7,6 +7,7 @@ import io
 import math
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,10 @@ from PIL import Image
 from ganlab.statistics.support import Estimate, collision_frequency, collision_probability, estimate
 from jobs.cli.show import LONGEST_CELL, show_results
 from jobs.measuring.cells import stacked
+from jobs.report import page as page_module
+from jobs.report.figures import support_chart
 from jobs.report.sweep_page import answer, results_table, write_report
-from jobs.report.table import Measured, Row, Table, magnitude
+from jobs.report.table import Measured, Row, Table, magnitude, number_words
 from jobs.spec.validation import SpecError
 from storage.layout import SweepLayout
 from storage.reference import write_reference
@@ -119,6 +122,9 @@ class Sweep:
         return self.layout
 
 
+SCRIPT = (Path(page_module.__file__).parent / "templates/page.js").read_text(encoding="utf-8")
+
+
 class Page(HTMLParser):
     """What a browser would be told to load and show."""
 
@@ -147,7 +153,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
+        if self.open[-1:] not in (["style"], ["script"]):
             self.text += data
 
     def picture(self, alt: str) -> np.ndarray:
@@ -191,7 +197,8 @@ def test_the_page_is_whole_and_loads_nothing(page: Page) -> None:
     assert page.loads
     assert all(address.startswith(("data:image/png;base64,", "#")) for address in page.loads)
     assert not re.search(r"url\((?!#)|@import", page.source)
-    assert not page.tags & {"script", "link", "iframe", "object", "embed"}
+    assert not page.tags & {"link", "iframe", "object", "embed"}
+    assert not re.search(r"fetch|XMLHttp|import|src", SCRIPT)
     assert all(image["alt"] for image in page.images)
 
 
@@ -199,7 +206,7 @@ def test_text_from_the_sweep_is_escaped(page: Page) -> None:
     assert "a <b>sweep</b> & more" in page.text
     assert "failed: <script>alert(1)</script>" in page.text
     assert {"b", "i"} & page.tags <= {"b"}
-    assert "<script" not in page.source
+    assert page.source.count("<script") == page.source.count(f"<script>{SCRIPT}</script>") == 1
     assert "torch <script>" in page.text
 
 
@@ -239,7 +246,7 @@ def test_page_and_terminal_say_the_same(page: Page, table: Table) -> None:
     for note in table.notes:
         assert note in page.text
     for sentence in answer(table):
-        assert sentence in page.text.replace("\u00a0", " ")
+        assert sentence in page.text.replace("\u2060", "").replace("\u00a0", " ")
 
 
 def test_rows_say_what_happened(table: Table) -> None:
@@ -331,6 +338,13 @@ def test_charts_name_what_they_show(page: Page) -> None:
     )  # every stand-in colour became the page's own
 
 
+def test_the_chart_calls_a_lower_bound_of_the_real_images_one(table: Table) -> None:
+    assert table.real is not None
+    bound = replace(table.real, values={**table.real.values, "support_size_high": math.inf})
+    assert ">real images: at least 2.2k<" in support_chart(replace(table, real=bound))
+    assert "at least" not in support_chart(table)
+
+
 @pytest.mark.parametrize("kind", ["one trial", "words", "two numbers", "drawn at random", "nothing passes the gate"])
 def test_any_sweep_gets_a_report(tmp_path: Path, kind: str) -> None:
     sweep = Sweep(tmp_path / "sweep", shape=(3, 8, 8), samples=100, real=50)
@@ -402,6 +416,19 @@ def test_what_is_left_out_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert page.text.count("1 more setting is left out here") == 2
 
 
+def test_a_page_of_many_large_pictures_stays_light(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the pictures are noise, which no PNG makes smaller."""
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(Sweep, "_pictures", lambda self, n: random.integers(0, 256, (n, *self.shape), dtype=np.uint8))
+    sweep = Sweep(tmp_path / "sweep", shape=(1, 64, 64), samples=100)
+    for width in (8, 16, 32, 64):
+        for seed in (0, 1, 2):
+            sweep.trial(f"t{width}-{seed}", 60, seed=seed, discriminator_width=width)
+    page = write_report(sweep.write())
+    assert 1_000_000 < page.stat().st_size < 3_000_000
+    assert Page(page).text.count("left out here") >= 1
+
+
 def test_a_sweep_without_results_is_the_users_to_measure(tmp_path: Path) -> None:
     for ask in (write_report, results_table):
         with pytest.raises(SpecError, match=r"no results here yet; run `ganlab measure"):
@@ -449,6 +476,21 @@ def test_the_snippet_withholds_what_the_table_withholds(page: Page, table: Table
 )  # fmt: skip
 def test_magnitudes(value: float, words: str) -> None:
     assert magnitude(value) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "words"),
+    [
+        (0.0012, "ratio", "0.0012"), (3.4e-7, "ratio", "0.00000034"), (0.0, "ratio", "0"), (1.0, "ratio", "1"),
+        (1.02, "ratio", "1.02"), (0.998, "ratio", "0.998"), (0.966, "ratio", "0.97"), (22.32, "ratio", "22"),
+        (1530.0, "ratio", "1.5k"), (math.inf, "ratio", "∞"), (math.nan, "ratio", "–"), (0.004, ".0%", "0.4%"),
+        (0.9961, ".0%", "99.6%"), (0.99, ".0%", "99%"), (1.0, ".0%", "100%"), (0.0, ".1%", "0.0%"),
+        (0.00002, ".2%", "0.002%"), (0.0004, ".2f", "0.0004"), (1.0, ".2f", "1.00"), (100.0, ",.0f", "100"),
+        (math.nan, ".2f", "–"),
+    ],
+)  # fmt: skip
+def test_a_number_never_reads_as_none_or_all_of_it_unless_it_is(value: float, form: str, words: str) -> None:
+    assert number_words(value, form) == words
 
 
 def test_measured_in_words() -> None:

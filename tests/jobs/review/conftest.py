@@ -11,14 +11,11 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from storage.layout import SweepLayout
 from tests.jobs.review.sweeps import make_sweep
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 class Served:
@@ -118,16 +115,3 @@ def served(small: SweepLayout, tmp_path_factory: pytest.TempPathFactory) -> Iter
     page = Served(SweepLayout(root))
     yield page
     page.kill()
-
-
-@pytest.fixture(scope="package")
-def chromium() -> Iterator[Any]:
-    """A real browser."""
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: install it (Debian: apt-get install chromium) to test the page in a browser")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()

@@ -18,11 +18,14 @@ import pytest
 from prometheus_client import generate_latest
 from rich.console import Console
 
+from cluster import runs
+from cluster.rendezvous import ClusterFolder, Head, write_head
+from cluster.scheduler import Submission, write_submission
 from jobs.watching.monitor import Exporter, write_config
 from jobs.watching.pairs_view import _collapsed
 from jobs.watching.snapshot import SweepWatch
 from jobs.watching.terminal import view
-from monitoring.metrics import ATTEMPT_ENDS, FAILURES, METRICS, TRIAL_STATES, registry
+from monitoring.metrics import ATTEMPT_ENDS, DEATHS, FAILURES, METRICS, TRIAL_STATES, registry
 from monitoring.targets import Target
 from storage.attempts import Cause, end_attempt
 from storage.layout import SweepLayout
@@ -210,6 +213,7 @@ def test_labels_of_metrics_are_the_words_of_the_records() -> None:
     assert set(TRIAL_STATES) == set(TrialState)
     assert set(FAILURES) == set(Failure)
     assert set(ATTEMPT_ENDS) == set(Cause)
+    assert DEATHS == runs.DEATHS
 
 
 @pytest.mark.parametrize(
@@ -276,16 +280,21 @@ def test_many_trials_make_few_series(tmp_path: Path) -> None:
 
 
 def test_the_terminal_shows_the_same(sweep: SweepLayout) -> None:
+    text = shown(sweep)
+    assert "simulated in" in text
+    assert "at work" in text
+    assert "2 running" in text
+    assert "2 failed: 2 nan" in text
+    assert "6.0 of 12 busy" in text
+
+
+def shown(sweep: SweepLayout) -> str:
+    """What the terminal shows of the sweep."""
     watch = SweepWatch(sweep)
     console = Console(width=110, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(view(watch, watch.look()))
     console.file.close()
-    shown = console.export_text()
-    assert "simulated in" in shown
-    assert "at work" in shown
-    assert "2 running" in shown
-    assert "2 failed: 2 nan" in shown
-    assert "6.0 of 12 busy" in shown
+    return console.export_text()
 
 
 @pytest.mark.process
@@ -319,3 +328,42 @@ def test_a_port_in_use_and_a_folder_that_is_no_sweep(sweep: SweepLayout, folder:
     assert none.exit_code == 2
     assert "no sweep here" in none.stderr
     assert len(none.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.process
+def test_a_sweep_whose_controller_is_gone_is_not_at_work(
+    sweep: SweepLayout, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SLURM knows no job of it any more; and where SLURM can't be asked, the job's script has recorded its end."""
+    write_submission(sweep.cluster, Submission("ganlab-x", "1", ("2",), 1, "login", "ada", "2026-01-02T03:04:05"))
+    write_head(sweep.cluster, Head("1", 0, 1, "running", host="here"))
+    commands = folder / "bin"
+    commands.mkdir()
+    monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+    squeue = commands / "squeue"
+    for answer, active in (("echo '1|RUNNING|None|n1|1:00|2026-01-02T03:04:05'", 1), ("true", 0), ("exit 1", 1)):
+        squeue.write_text(f"#!/bin/sh\n{answer}\n")
+        squeue.chmod(0o755)
+        assert SweepWatch(sweep).look().get("ganlab_sweep_active") == active, answer
+    records = ClusterFolder(sweep.cluster).runs
+    records.mkdir()
+    (records / "1.0").write_text("node=n1\nbegan=100\nfrom=0\nended=130\ncode=137\n")
+    new = SweepWatch(sweep).look()
+    assert new.get("ganlab_sweep_active") == 0
+    assert new.get("ganlab_job_deaths_total", "killed") == 1
+    assert "nobody works on it" in shown(sweep)
+
+
+@pytest.mark.process
+def test_deaths_of_jobs_are_counted_by_cause(sweep: SweepLayout) -> None:
+    files = ClusterFolder(sweep.cluster)
+    files.runs.mkdir(parents=True, exist_ok=True)
+    write_submission(sweep.cluster, Submission("ganlab-x", "1", ("2",), 1, "login", "ada", "2026-01-02T03:04:05"))
+    (files.runs / "2_0.0").write_text("node=n1\nbegan=100\nfrom=0\nended=101\ncode=127\n")
+    (files.runs / "2_1.0").write_text("node=n2\nbegan=100\nfrom=0\nended=300\ncode=75\nrequeue=asked\n")
+    (files.runs / "2_1.1").write_text("node=n2\nbegan=400\nfrom=0\n")  # it runs
+    (files.runs / "1.0").write_text("node=n3\nbegan=100\nfrom=0\nended=300\ncode=1\n")
+    new = SweepWatch(sweep).look()
+    assert new.get("ganlab_job_deaths_total", "not_started") == 1
+    assert new.total("ganlab_job_deaths_total") == 2
+    assert new.get("ganlab_nodes_left_out") == 1
