@@ -65,7 +65,7 @@ class _Path(click.Path):
         return super().convert(value, parameter, context)
 
 
-class _Embedding(click.ParamType):
+class _Embedding(click.ParamType[str]):
     """Names of embeddings, or the path of a network's file."""
 
     name = "embedding"

@@ -222,13 +222,13 @@ def test_maps_are_pooled(here: Path, images: np.ndarray) -> None:
     [
         (lambda x: x.flatten(1)[:, :3] * 0, "constant features"),
         (lambda x: x.flatten(1)[:, :3] * float("nan"), "NaN or infinite"),
-        (lambda x: x.flatten(1)[:, x.flatten(1).sum(0) >= x.sum() / x[0].numel()], "varying length"),
+        (lambda x: x.flatten(1)[:, x.flatten(1).sum(0) > 2], "varying length"),
         (lambda x: x.flatten(1) @ torch.ones(3 * 9 * 9, 2), "fails on images of shape"),
     ],
 )
 def test_useless_networks_are_refused(here: Path, forward, says: str) -> None:
     (here / "network.pt").write_bytes(traced(forward, side=9 if says.startswith("fails") else 8))
-    with pytest.raises(EmbeddingError, match=rf"network\.pt: .*{says}") as refused:
+    with pytest.raises(EmbeddingError, match=says) as refused:
         check_embedding(embedding_of("network.pt", no_classifier), (3, 8, 8))
     assert "\n" not in str(refused.value)
 

@@ -17,9 +17,9 @@ def test_a_copy_in_open_country_is_nearer_than_one_in_a_crowd() -> None:
 
 def test_crowds_hide_copies_from_a_distance_alone() -> None:
     rng = np.random.default_rng(0)
-    crowd, spread = rng.normal(size=(600, 16)), rng.normal(size=(600, 16)) * 30
+    crowd, spread = rng.normal(size=(600, 16)), rng.normal(size=(600, 16)) * 8
     training = np.concatenate([crowd, spread]).astype(np.float32)
-    others = np.concatenate([rng.normal(size=(100, 16)), rng.normal(size=(100, 16)) * 30])
+    others = np.concatenate([rng.normal(size=(100, 16)), rng.normal(size=(100, 16)) * 8])
     copies = spread[:20] + rng.normal(size=(20, 16)) * 2  # further from their originals than members of the crowd
     tests = np.concatenate([copies, others]).astype(np.float32)
     people = {test: {600 + test} for test in range(20)}

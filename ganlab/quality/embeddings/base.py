@@ -4,7 +4,7 @@ Invariant: an image's features are a function of the embedding, the image and it
 never of how many images are asked for at a time, or on how many threads.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Protocol
@@ -23,7 +23,7 @@ class EmbeddingError(ValueError):
     """An embedding that can't be had or gives no usable features; its text is one line with the remedy."""
 
 
-class Embedding(Protocol):
+class Embedding(Hashable, Protocol):
     """A function from images to vectors, between which Euclidean distances are taken; cheap to send to a worker."""
 
     @property
@@ -72,7 +72,7 @@ def by_block(images: NDArray[np.uint8], block: int, compute: Callable[[NDArray[n
     EmbeddingError
         Features that are no (block, d) array of finite numbers, or of another width than those of the block before.
     """
-    parts = []
+    parts: list[Features] = []
     with one_thread(), torch.inference_mode():
         for start in range(0, max(1, len(images)), block):
             part = images[start : start + block]
