@@ -11,6 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 from cluster.site import Site
+from ganlab.quality.embeddings.files import FileSettings
 from jobs.spec.sweep import Spec, check_spec
 from jobs.spec.validation import parse_yaml, validate
 from tests import blocks
@@ -66,8 +67,10 @@ def test_yaml_is_a_sweep_or_cluster_file_or_a_part_of_one(
         Path(data["model"]["checkpoint"]).touch()
     if data.keys() <= set(Spec.model_fields):
         check_spec(data if block.value("title") else {**SMALLEST, **data}, block.where)
+    elif data.keys() <= set(FileSettings.model_fields):
+        FileSettings.model_validate(data)
     else:
-        assert data.keys() <= set(Site.model_fields), f"{block.where}: {list(data)} are keys of neither file"
+        assert data.keys() <= set(Site.model_fields), f"{block.where}: {list(data)} are keys of no file"
         validate(Site, data if block.value("title") else {"nodes": 1, "time_min": 60, **data})
 
 

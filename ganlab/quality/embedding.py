@@ -6,11 +6,10 @@ and its place among `BLOCK` neighbours: never of how many images are asked for a
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -18,10 +17,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from ganlab.quality.embeddings.base import LARGEST_BLOCK as BLOCK
+from ganlab.quality.embeddings.base import EmbeddingError, by_block, one_thread
 from ganlab.randomness import generator_for
 
 FEATURES = 128
-BLOCK = 256  # images of one pass; a shorter one is filled up, since some kernels round differently by batch size
 MOST_CLASSES = 1000
 Progress = Callable[[int, int], None]
 
@@ -91,6 +91,7 @@ class Classifier:
     held_out_accuracy: float
     training_accuracy: float
     held_out_images: int
+    about: ClassVar[str] = "the top layer of a classifier trained on the labelled real images"
 
     @property
     def fingerprint(self) -> str:
@@ -118,11 +119,11 @@ class Classifier:
         ValueError
             Images of another type or shape than those it was trained on.
         """
-        return self._by_block(images, self._network.top, FEATURES)
+        return self._by_block(images, self._network.top)
 
     def classify(self, images: NDArray[np.uint8]) -> NDArray[np.int64]:
         """(n,) int64: the likeliest class of each image, uint8 (n, C, H, W)."""
-        likeliest = self._by_block(images, self._network, len(self.classes)).argmax(axis=1)
+        likeliest = self._by_block(images, self._network).argmax(axis=1)
         return np.asarray(self.classes[likeliest], dtype=np.int64)
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
@@ -146,20 +147,13 @@ class Classifier:
             raise ValueError(f"no classifier's weights: {error}; train it again") from error
         return made
 
-    def _by_block(self, images: NDArray[np.uint8], layers: nn.Module, width: int) -> NDArray[np.float32]:
+    def _by_block(self, images: NDArray[np.uint8], layers: nn.Module) -> NDArray[np.float32]:
         if images.dtype != np.uint8 or images.shape[1:] != self.image_shape:
-            raise ValueError(
+            raise EmbeddingError(
                 f"images: got {images.dtype} of shape {images.shape[1:]}; allowed is uint8 of shape {self.image_shape}, "
                 "which the classifier was trained on; resize them"
             )
-        features = np.empty((len(images), width), np.float32)
-        with _one_thread(), torch.inference_mode():
-            for start in range(0, len(images), BLOCK):
-                part = images[start : start + BLOCK]
-                block = np.zeros((BLOCK, *self.image_shape), np.uint8)
-                block[: len(part)] = part
-                features[start : start + len(part)] = layers(_unit(block)).numpy()[: len(part)]
-        return features
+        return by_block(images, BLOCK, lambda part: layers(_unit(part)).numpy())
 
     @cached_property
     def _network(self) -> Network:
@@ -201,7 +195,7 @@ def train_classifier(
     held_out, kept = np.split(order, [max(1, round(settings.held_out * len(images)))])
     targets = torch.from_numpy(target.astype(np.int64))
     shape = (images.shape[1], images.shape[2], images.shape[3])
-    with _one_thread(), torch.random.fork_rng(devices=[]):
+    with one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator_for(settings.seed, "classifier weights").integers(2**63)))
         network = Network(shape, len(classes))
         optimizer = torch.optim.AdamW(
@@ -253,14 +247,3 @@ def embedding_key(images_fingerprint: str, settings: ClassifierSettings | None =
 
 def _unit(images: NDArray[np.uint8]) -> Tensor:
     return torch.from_numpy(images).float().div_(127.5).sub_(1)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """One thread inside: sums that are split over threads round differently."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

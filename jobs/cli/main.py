@@ -18,6 +18,7 @@ from typing import Any, Literal
 import click
 from click.shell_completion import CompletionItem
 
+from ganlab.quality.embeddings.names import NAMES, settled
 from jobs.console.interrupt import EXIT_INTERRUPTED, INTERRUPTED, ended_by_ctrl_c
 from jobs.console.streams import forgiving_output, reader_gone
 
@@ -62,6 +63,24 @@ class _Path(click.Path):
             reason = error.strerror if isinstance(error, OSError) else error
             raise click.BadParameter(f"got {value} ({reason}); allowed: a path", context, parameter) from error
         return super().convert(value, parameter, context)
+
+
+class _Embedding(click.ParamType[str]):
+    """Names of embeddings, or the path of a network's file."""
+
+    name = "embedding"
+
+    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> Any:
+        """Return the name, or the path made absolute. Raises click.BadParameter."""
+        try:
+            return settled(value)
+        except ValueError as error:
+            self.fail(str(error), parameter, context)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return names that begin so; where none does, files."""
+        found = [CompletionItem(name) for name in NAMES if name.startswith(incomplete)]
+        return found or [CompletionItem(incomplete, type="file")]
 
 
 def _given(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -408,8 +427,10 @@ def export(folder: Path, form: str, out: Path | None, as_json: bool) -> None:
 @click.option("--allow-missing", is_flag=True, help="Leave out images of a Zarr array whose chunks are not stored.")
 @click.option(
     "--embedding",
-    type=click.Choice(["pixels", "classifier"]),
-    help="Where distances are taken: pixels, or the top layer of a classifier trained on labelled real images.",
+    type=_Embedding(),
+    metavar="FILE_OR_NAME",
+    help="Where distances are taken: pixels, normalised, classifier (trained on labelled real images), "
+    "efficientnet-lite0 (extra efficientnet), NAME-unit, NAME+NAME, or a file (.pt, .onnx, .safetensors, .yaml).",
 )
 @click.option(
     "--report",

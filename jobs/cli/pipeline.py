@@ -21,6 +21,7 @@ from cluster.local import local_dask, local_memory_bytes, local_ray, local_resou
 from ganlab.data.datasets import Dataset
 from ganlab.data.pictures import Frames
 from ganlab.quality.embedding import check_labelled
+from ganlab.quality.embeddings.names import needs_classifier
 from jobs.console.progress import Bar, PairsBar, SweepProgress, reading_bar, spinner
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map
@@ -35,7 +36,7 @@ from jobs.measuring.samples import (
     keep_in_cache,
     open_samples,
 )
-from jobs.measuring.space import PIXELS
+from jobs.measuring.space import PIXELS, check_setting
 from jobs.report.sweep_page import write_report
 from jobs.spec.datasets import dataset_fingerprint, held_out_in_words, load_dataset
 from jobs.spec.sections import Threshold
@@ -121,14 +122,16 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
     with reading_bar(console, "Reading images") as progress:
         dataset = load_dataset(spec.dataset, progress, spec.source)
     check_enough(len(dataset.images), spec.source)
-    if spec.collisions.embedding == "classifier":
+    if needs_classifier(spec.collisions.embedding):
         try:
             check_labelled(dataset.images, dataset.labels)
         except ValueError as error:
             raise SpecError(
-                f"got classifier, but dataset {spec.dataset.name} cannot train one: {error}",
+                f"got {spec.collisions.embedding}, but dataset {spec.dataset.name} cannot train one: {error}",
                 ("collisions", "embedding"), spec.source,
             ) from None  # fmt: skip
+    if spec.collisions.embedding != PIXELS.setting:
+        check_setting(spec.collisions.embedding, dataset.images.shape[1:], f"{spec.source}: collisions.embedding")
     if dataset.read is not None:
         console.print(f"read {dataset.read}")
     for path in dataset.skipped:
@@ -208,7 +211,7 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
 
 def measure_path(
     path: Path, threshold: Threshold | None, reference: Path | None, resize: int | None, console: Console,
-    embedding: str = PIXELS.name, *, skip_unreadable: bool = False, frames: Frames | None = None,
+    embedding: str = PIXELS.setting, *, skip_unreadable: bool = False, frames: Frames | None = None,
     allow_missing: bool = False, test: Path | None = None,
 ) -> SampleAnswer:  # fmt: skip
     """Measure anyone's samples; when it is long and they lie in a file, workers share the work, and it can be resumed."""

@@ -132,6 +132,8 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
     yield f"Read {answer.samples.read}"
     if answer.reference is not None:
         yield f"Read {answer.reference.read}"
+    if answer.space.embedding is not None:
+        yield f"{answer.space.name}: {answer.space.about}"
     if answer.space.classifier is not None:
         yield f"The classifier is right about {answer.space.classifier.held_out_accuracy:.1%} of held-out real images"
     for name in ("quality", "published"):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ganlab.quality.embeddings.names import folder_name
 from ganlab.quality.fidelity import MANIFOLD_QUANTILE
 from jobs.measuring.calibrate import verdict_answers
 from jobs.measuring.cells import Axes, numbered_from, rate_values, real_values, sample_values, stacked
@@ -102,7 +103,7 @@ def _facts(
     labels: np.ndarray | None, real: RealFacts | None,
 ) -> SampleFacts | None:  # fmt: skip
     """Values of one snapshot; None while it is not measured."""
-    own = layout.in_space(spec.collisions.embedding)
+    own = layout.in_space(folder_name(spec.collisions.embedding))
     record = read_pair_record(own, *snapshot, known[snapshot]) if snapshot in known else None
     if record is None:
         return None
@@ -205,7 +206,8 @@ def _attributes(spec: Spec, chosen: ChosenDistance, space: Space) -> Mapping[str
     settings = spec.collisions
     return {
         "title": spec.name,
-        "embedding": settings.embedding,
+        "embedding": space.name,
+        "embedding_about": space.about,
         "embedding_fingerprint": space.fingerprint,
         "confidence": settings.confidence,
         "fidelity_gate": settings.fidelity_gate,

@@ -16,6 +16,7 @@ import numpy as np
 
 from ganlab.pairs.content import content_digests, content_order, random_places
 from ganlab.pairs.exact import Index
+from ganlab.quality.embeddings.names import folder_name
 from ganlab.quality.fidelity import RealNeighbours
 from ganlab.statistics.duplicate_distance import RATES
 from jobs.measuring.comparison import ENGINE, Comparison, Found, Map, Progress, Source, compare, pair_record
@@ -168,7 +169,7 @@ def measure_sweep(
     """
     progress = recorded(layout, progress)
     space = sweep_space(layout, settings.embedding, partial(stage, "Training the classifier"))
-    layout = layout.in_space(space.name)
+    layout = layout.in_space(folder_name(space.setting))
     real = real_images_of(layout, settings, memory_bytes, map, progress, space)
     threshold_squared = real.chosen.squared
     found = list(committed(layout, trials, settings, threshold_squared, space))
@@ -286,7 +287,7 @@ def in_space(
     layout: SweepLayout, wanted: Sequence[Committed], space: Space, map: Map
 ) -> dict[Snapshot, Source | DamagedShardError]:
     """The images of complete snapshots in the space: as they are, or their features, computed where they are not kept."""
-    if space.classifier is None:
+    if space.embedding is None:
         return {each.snapshot: each.images for each in wanted}
     features = {
         each.snapshot: WantedFeatures(each.images, layout.features(*each.snapshot), space.name_of(each.checksums))
@@ -321,7 +322,7 @@ def measure_snapshots(
     if not wanted:
         return {}
     # Features are computed of whole snapshots: those still being drawn wait.
-    wanted = [each for each in wanted if each.complete or space.classifier is None]
+    wanted = [each for each in wanted if each.complete or space.embedding is None]
     images = in_space(layout, wanted, space, map)
     reference = reference_in(layout, space, map)
     damaged = {snapshot: each for snapshot, each in images.items() if isinstance(each, DamagedShardError)}

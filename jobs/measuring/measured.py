@@ -6,6 +6,7 @@ Invariant: read from records alone; a snapshot whose record is missing, or whose
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ganlab.quality.embeddings.names import folder_name
 from ganlab.quality.fidelity import RealNeighbours
 from jobs.measuring.comparison import Map, Source
 from jobs.measuring.measure import REFERENCE, Snapshot, committed, in_space, real_images_of
@@ -75,7 +76,7 @@ def measured_sweep(
         If the real images can't be read.
     """
     space = sweep_space(layout, settings.embedding)
-    own = layout.in_space(space.name)
+    own = layout.in_space(folder_name(space.setting))
     real = real_images_of(own, settings, memory_bytes, map, lambda *done: None, space)
     threshold_squared = real.chosen.squared
     complete = [each for each in committed(own, trials, settings, threshold_squared, space) if each.complete]
@@ -90,4 +91,4 @@ def measured_sweep(
         trial, step = each.snapshot
         first = 0 if trial == REFERENCE else Samples(layout.trial(trial)).steps[step].start
         found[each.snapshot] = MeasuredSnapshot(each.snapshot, source, record, first, each.whole)
-    return MeasuredSweep(own, space.name, real.neighbours, threshold_squared, found)
+    return MeasuredSweep(own, space.setting, real.neighbours, threshold_squared, found)

@@ -74,7 +74,8 @@ class SampleAnswer:
         if self.real is not None:
             variables |= real_values(self.real.facts, axes) | rate_values(rates)
         attributes = {
-            "title": self.samples.path.name, "embedding": self.space.name, "confidence": self.facts.support.confidence,
+            "title": self.samples.path.name, "embedding": self.space.name, "embedding_about": self.space.about,
+            "embedding_fingerprint": self.space.fingerprint, "confidence": self.facts.support.confidence,
             "fidelity_gate": DEFAULT_GATE.largest_ratio, "quality_faults": list(map(str, DEFAULT_GATE.faults)),
             "threshold": self.chosen.attributes,
         }  # fmt: skip
@@ -117,7 +118,7 @@ def measure_samples(
         Called with (name, done, total) of what is done beside comparing pairs.
     """
     if in_space is None:
-        in_space = in_embedding(PIXELS.name, samples, reference, held_out, map, stage)
+        in_space = in_embedding(PIXELS.setting, samples, reference, held_out, map, stage)
     space, source, others, test = in_space
     # Sub-samples are drawn by what the images are, so that the order in which they are stored changes nothing.
     content = {

@@ -16,8 +16,9 @@ import numpy as np
 from ganlab.data.inputs import InputDescription
 from ganlab.data.pictures import Frames, PictureError, read_pictures
 from ganlab.quality.embedding import embedding_key
+from ganlab.quality.embeddings.names import short_name
 from jobs.measuring.comparison import ENGINE, SPLIT_FROM, Comparison, Keep, Map, Source
-from jobs.measuring.space import PIXELS, Progress, Space, Wanted, classifier_space, embed
+from jobs.measuring.space import PIXELS, Progress, Space, Wanted, embed, embedding_space
 from jobs.spec.inputs import conversion, describe_array, with_value_range
 from jobs.spec.validation import SpecError
 from storage.arrays import MissingItemsError, open_array, open_labels
@@ -226,7 +227,7 @@ class Embedded(NamedTuple):
 
     space: Space
     samples: Source
-    reference: Source | None
+    reference: Source | None = None
     held_out: Source | None = None
 
 
@@ -245,46 +246,55 @@ def in_embedding(
     Raises
     ------
     SpecError
-        No real images, or none with labels, or images that no classifier takes.
+        No pictures, or an embedding that can't be had for them: a classifier without labelled real images, for example.
     """
-    if name == PIXELS.name:
+    if name == PIXELS.setting:
         return Embedded(
             PIXELS, samples.source, *(None if each is None else each.source for each in (reference, held_out))
         )
-    own, real = samples.pictures, None if reference is None else reference.pictures
-    test = None if held_out is None else held_out.pictures
-    if reference is None or real is None or own is None or reference.labels is None:
-        found = "nothing" if reference is None else f"no labels beside {reference.source.dtype} images"
-        raise SpecError(
-            f"--embedding classifier: got {found} to train it on; allowed: --reference with labelled pictures (uint8, an "
-            ".npz or Zarr group with the arrays images and labels), or --embedding pixels"
-        )
+    sets = []
+    for each in (samples, reference, held_out):
+        if each is None:
+            continue
+        if each.pictures is None:
+            raise SpecError(
+                f"--embedding {short_name(name)}: got {each.source.dtype} of shape {each.source.shape} in {each.path}; "
+                "allowed: pictures (uint8, of one or three channels), or --embedding pixels"
+            )
+        sets.append(each.pictures)
 
     def reading(done: int, total: int) -> None:
         stage("Reading images", done, total)
 
-    sets = [own, real, *([] if test is None else [test])]
-    labels, contents = reference.labels, [_Content(each, reading).digest(each.shape[0]) for each in sets]
-    key = embedding_key(f"{contents[1]} {hashlib.sha256(labels.tobytes()).hexdigest()}")
+    contents = [_Content(each, reading).digest(each.shape[0]) for each in sets]
+    labels = None if reference is None else reference.labels
+    trained_on = "" if labels is None else f"{contents[1]} {hashlib.sha256(labels.tobytes()).hexdigest()}"
+    key = embedding_key(trained_on)
+
+    def labelled() -> tuple[np.ndarray, np.ndarray]:
+        if labels is None:
+            found = "nothing" if reference is None else f"no labels beside {reference.source.dtype} images"
+            raise SpecError(
+                f"--embedding classifier: got {found} to train it on; allowed: --reference with labelled pictures "
+                "(uint8, an .npz or Zarr group with the arrays images and labels), or --embedding pixels"
+            )
+        return sets[1].read(0, sets[1].shape[0]), labels
+
     train: Progress = lambda done, total: stage("Training the classifier", done, total)  # noqa: E731
     folder = cache_folder()
-    space = classifier_space(
-        folder / f"classifier-{key}.npz", key, lambda: (real.read(0, real.shape[0]), labels), train, "--embedding"
-    )
+    path = folder / f"classifier-{key}.npz"
+    space = embedding_space(name, path, key, labelled, sets[0].shape[1:], train, "--embedding")
     names = [space.name_of(content) for content in contents]
     wanted = {
         number: Wanted(images, folder / "features" / f"{names[number]}.zarr", names[number])
         for number, images in enumerate(sets)
     }
-    try:
-        features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
-    except ValueError as error:
-        raise SpecError(f"--embedding classifier: {error}") from error
+    features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
     embedded: list[Source] = []
-    for each in (features[number] for number in range(len(sets))):
-        if isinstance(each, DamagedShardError):
-            raise each
-        embedded.append(each)
+    for found in (features[number] for number in range(len(sets))):
+        if isinstance(found, DamagedShardError):
+            raise found
+        embedded.append(found)
     return Embedded(space, *embedded)
 
 

@@ -1,4 +1,4 @@
-"""The space images are compared in: their pixels, or the top layer of a classifier trained on the real ones.
+"""The space images are compared in: their pixels, or the features of an embedding.
 
 Invariant: a set of images has one array of features in a space, computed once in fixed blocks and kept; everything that
 is measured in the space reads those.
@@ -9,13 +9,18 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ganlab.pairs.content import content_digests, in_order, random_places
-from ganlab.quality.embedding import FEATURES, Classifier, check_labelled, embedding_key, train_classifier
+from ganlab.quality.embedding import Classifier, check_labelled, embedding_key, train_classifier
+from ganlab.quality.embeddings.base import Embedding, EmbeddingError, check_embedding
+from ganlab.quality.embeddings.names import PIXELS as PIXELS_NAME
+from ganlab.quality.embeddings.names import short_name
+from ganlab.quality.embeddings.registry import Pixels, embedding_of
 from jobs.measuring.comparison import Map, Source
 from jobs.spec.validation import SpecError
 from storage.features import CHUNK_ROWS, Features, read_features, read_record, write_features, write_record
@@ -25,7 +30,27 @@ from storage.samples import DamagedShardError
 
 Key = TypeVar("Key")
 Progress = Callable[[float, float], None]
-EMBEDDINGS = ("pixels", "classifier")
+LabelledImages = Callable[[], tuple[np.ndarray, np.ndarray | None]]
+
+
+@dataclass(frozen=True)
+class StoredClassifier:
+    """A classifier in a file, which each worker loads for itself.
+
+    Attributes
+    ----------
+    path : Path
+    fingerprint : str
+        Of its weights.
+    """
+
+    path: Path
+    fingerprint: str
+    about = Classifier.about
+
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """See `ganlab.quality.embeddings.base.Embedding`."""
+        return _classifier(self.path).features(images)
 
 
 @dataclass(frozen=True)
@@ -34,20 +59,32 @@ class Space:
 
     Parameters
     ----------
-    name
-        One of `EMBEDDINGS`.
-    classifier, path
-        Whose top layer it is, and the file that holds it; None for pixels.
+    setting
+        As the sweep file or the command line has it.
+    embedding
+        Whose features they are between; None for pixels.
+    classifier
+        The trained classifier where it is a part of the embedding.
     """
 
-    name: str
+    setting: str
+    embedding: Embedding | None = None
     classifier: Classifier | None = None
-    path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """For people: names of shipped embeddings, or the name of a file."""
+        return short_name(self.setting)
+
+    @property
+    def about(self) -> str:
+        """What the distances are between, in words."""
+        return PIXELS_NAME if self.embedding is None else self.embedding.about
 
     @property
     def fingerprint(self) -> str:
         """Two spaces of one fingerprint give the same distances."""
-        return self.name if self.classifier is None else f"{self.name} {self.classifier.fingerprint}"
+        return self.name if self.embedding is None else f"{self.name} {self.embedding.fingerprint}"
 
     def name_of(self, images: Any) -> str:
         """A name for images in this space, from plain data that name the images."""
@@ -55,10 +92,10 @@ class Space:
 
     def integer(self, images: Source) -> bool:
         """True if squared distances of these images are whole numbers in this space."""
-        return self.classifier is None and images.dtype == np.uint8
+        return self.embedding is None and images.dtype == np.uint8
 
 
-PIXELS = Space("pixels")
+PIXELS = Space(PIXELS_NAME)
 
 
 def sweep_space(layout: SweepLayout, embedding: str, progress: Progress = lambda done, total: None) -> Space:
@@ -67,23 +104,57 @@ def sweep_space(layout: SweepLayout, embedding: str, progress: Progress = lambda
     Raises
     ------
     SpecError
-        The real images have no labels to train one on.
+        The embedding can't be had for these real images.
     """
-    if embedding == PIXELS.name:
+    if embedding == PIXELS.setting:
         return PIXELS
     reference = read_reference(layout)
     key = embedding_key(reference.fingerprint)
-    path = layout.classifier(key)
-    return classifier_space(path, key, lambda: (reference.images, reference.labels), progress, "collisions.embedding")
+    return embedding_space(
+        embedding, layout.classifier(key), key, lambda: (reference.images, reference.labels), reference.shape[1:],
+        progress, "collisions.embedding",
+    )  # fmt: skip
 
 
-def classifier_space(
-    path: Path, key: str, labelled: Callable[[], tuple[np.ndarray, np.ndarray | None]], progress: Progress, asked: str
-) -> Space:
-    """The classifier kept at `path` under the name `key`; otherwise trained on ``labelled()`` images, and kept there."""
+def check_setting(setting: str, image_shape: tuple[int, ...], asked: str) -> None:
+    """Raise SpecError, beginning with `asked`, for an embedding that can't be had for such images; trains none."""
+    try:
+        check_embedding(embedding_of(setting, Pixels), image_shape)
+    except EmbeddingError as error:
+        raise SpecError(f"{asked}: {short_name(setting)}: {error}") from error
+
+
+def embedding_space(
+    setting: str, path: Path, key: str, labelled: LabelledImages, image_shape: tuple[int, ...], progress: Progress,
+    asked: str,
+) -> Space:  # fmt: skip
+    """The space of an embedding, tried on images of this shape.
+
+    A classifier is the one kept at `path` under the name `key`, or is trained on ``labelled()`` images and kept there.
+
+    Raises
+    ------
+    SpecError
+        Its text begins with `asked`.
+    """
+    trained: list[Classifier] = []
+
+    def classifier() -> Embedding:
+        trained.append(_kept_classifier(path, key, labelled, progress, asked))
+        return StoredClassifier(path, trained[-1].fingerprint)
+
+    try:
+        embedding = embedding_of(setting, classifier)
+        check_embedding(embedding, image_shape)
+    except EmbeddingError as error:
+        raise SpecError(f"{asked}: {short_name(setting)}: {error}") from error
+    return Space(setting, embedding, trained[-1] if trained else None)
+
+
+def _kept_classifier(path: Path, key: str, labelled: LabelledImages, progress: Progress, asked: str) -> Classifier:
     kept = read_record(path, key)
     if kept is not None:
-        return Space("classifier", Classifier.from_arrays(kept), path)
+        return Classifier.from_arrays(kept)
     images, labels = labelled()
     try:
         labels = check_labelled(images, labels)
@@ -93,7 +164,7 @@ def classifier_space(
     except ValueError as error:
         raise SpecError(f"{asked}: classifier needs labelled real images: {error}") from error
     write_record(path, key, **classifier.to_arrays())
-    return Space("classifier", classifier, path)
+    return classifier
 
 
 class Wanted(NamedTuple):
@@ -115,6 +186,11 @@ def embed(
         `map(function, items)` of some cluster, or Python's own; not called when nothing is to be computed.
     progress
         Called with (images done, images in all).
+
+    Raises
+    ------
+    SpecError
+        Features that are not finite or vary in length; none of that set of images are kept.
     """
     found: dict[Key, Features | DamagedShardError] = {}
     missing = {}
@@ -129,10 +205,10 @@ def embed(
 
     def blocks(images: Source) -> Iterator[tuple[int, np.ndarray]]:
         nonlocal done
-        assert space.path is not None
+        assert space.embedding is not None
         count = images.shape[0]
         starts = range(0, count, CHUNK_ROWS)
-        tasks = [_Task(space.path, images, start, min(start + CHUNK_ROWS, count)) for start in starts]
+        tasks = [_Task(space.embedding, images, start, min(start + CHUNK_ROWS, count)) for start in starts]
         for start, values in map(_run, tasks):
             if isinstance(values, DamagedShardError):
                 raise values
@@ -142,15 +218,19 @@ def embed(
 
     for key, each in missing.items():
         try:
-            shape = (each.images.shape[0], FEATURES)
-            found[key] = write_features(each.path, shape, each.fingerprint, blocks(each.images))
+            computed = blocks(each.images)
+            first = next(computed)
+            shape = (each.images.shape[0], first[1].shape[1])
+            found[key] = write_features(each.path, shape, each.fingerprint, chain([first], computed))
         except DamagedShardError as error:
             found[key] = error
+        except EmbeddingError as error:
+            raise SpecError(f"embedding {space.name}: {error}") from error
     return found
 
 
 class _Task(NamedTuple):
-    classifier: Path
+    embedding: Embedding
     images: Source
     start: int
     stop: int
@@ -162,7 +242,7 @@ def _run(task: _Task) -> tuple[int, np.ndarray | DamagedShardError]:
         images = task.images.read(task.start, task.stop)
     except DamagedShardError as error:  # others go on
         return task.start, error
-    return task.start, _classifier(task.classifier).features(images)
+    return task.start, task.embedding.features(images)
 
 
 @lru_cache(maxsize=1)

@@ -56,6 +56,8 @@ def common_json(results: Results, table: Table) -> dict[str, Any]:
         "fidelity_gate": _finite(table.gate),
         "embedding": {
             "name": results.attrs.get("embedding"),
+            "about": results.attrs.get("embedding_about"),
+            "fingerprint": results.attrs.get("embedding_fingerprint"),
             **{name.removeprefix("embedding_"): _plain(results[name].values, name)
                for name in ("embedding_accuracy", "embedding_training_accuracy") if name in results},
         },

@@ -5,9 +5,10 @@ Invariant: `SampleSettings` is science, part of a trial's id; the other sections
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cluster.site import Gigabytes, Seconds
+from ganlab.quality.embeddings.names import settled
 
 
 class Section(BaseModel):
@@ -51,8 +52,11 @@ Fault = Literal["copies", "noise", "blur", "far"]
 class CollisionSettings(Section):
     """How images are compared."""
 
-    embedding: Literal["pixels", "classifier"] = "pixels"
-    """Space of the distances: pixels, from 0 to 255; classifier: top layer of one trained on the labelled real images."""
+    embedding: Annotated[str, AfterValidator(settled)] = "pixels"
+    """Space of the distances: pixels, from 0 to 255; normalised: pixels of each image less their mean, over their
+    standard deviation; classifier: top layer of one trained on the labelled real images; efficientnet-lite0: a network
+    trained on photographs (extra efficientnet); NAME-unit: rows of length 1; NAME+NAME: both side by side, rows of
+    length 1; or the path of a network (.pt, .onnx, .safetensors) or of the YAML file that describes it."""
     sample_sizes: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (50, 100, 200, 400)
     """Sample sizes of the birthday test (images), rising."""
     threshold: Threshold = "auto"

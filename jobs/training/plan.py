@@ -14,6 +14,7 @@ import numpy as np
 from ganlab.data.datasets import LEAST_REAL
 from ganlab.models.families import FAMILIES, family_of, make_family, own_settings
 from ganlab.models.train import seconds_per_step
+from ganlab.quality.embeddings.names import PIXELS, needs_classifier, short_name
 from jobs.spec.datasets import dataset_shape
 from jobs.spec.sweep import Spec, SpecError, TrialSettings
 from jobs.training.failures import refused_model
@@ -93,12 +94,18 @@ def check_sweep(spec: Spec) -> tuple[tuple[int, ...], list[ShardPlan]]:
     shape = tuple(rest)
     check_enough(count, spec.source)
     classes = spec.dataset.label_count()
-    if spec.collisions.embedding == "classifier" and (classes is None or len(shape) != 3):
+    embedding = spec.collisions.embedding
+    if needs_classifier(embedding) and (classes is None or len(shape) != 3):
         raise SpecError(
-            f"got classifier, but dataset {spec.dataset.name} cannot train one: no labelled images; allowed: pixels",
+            f"got {embedding}, but dataset {spec.dataset.name} cannot train one: no labelled images; allowed: pixels",
             ("collisions", "embedding"),
             spec.source,
         )
+    if embedding != PIXELS and len(shape) != 3:
+        raise SpecError(
+            f"got {short_name(embedding)}, but dataset {spec.dataset.name} has points; allowed: pixels, whose distances "
+            "are then between the points themselves", ("collisions", "embedding"), spec.source,
+        )  # fmt: skip
     find_code(spec)
     plans = []
     for trial in spec.trials():

@@ -3,6 +3,7 @@
 Invariant: each row of the tables is one call of the command line; a call that is not refused fails its test.
 """
 
+import io
 import os
 import shlex
 import shutil
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import yaml
 
@@ -23,6 +25,7 @@ from jobs.report.sweep_page import write_report
 from storage.layout import SweepLayout
 from storage.lock import sweep_lock
 from tests.command_line import call
+from tests.ganlab.networks import traced
 from tests.jobs.review.sweeps import make_sweep
 
 SMALL: dict[str, Any] = {
@@ -76,7 +79,8 @@ def usage() -> Iterator[Case]:
         ("plan small.yaml --json=yes", "does not take a value"),
         ("plan small.yaml --set", "'--set' requires an argument"),
         ("status sweep --watch --json", "--watch is for people, --json for programs"),
-        ("measure x.npy --embedding cnn", "'cnn' is not one of 'pixels', 'classifier'"),
+        ("measure x.npy --embedding cnn", 'got "cnn"; allowed: pixels, normalised, classifier, efficientnet-lite0'),
+        ("measure x.npy --embedding normalized", "did you mean normalised?"),
         ("measure x.npy --report .", "File '.' is a directory"),
         ("measure sweep --threshold 3", "--threshold", "a sweep has its own settings"),
         ("measure sweep --resize 3", "--resize", "a sweep has its own settings"),
@@ -114,6 +118,30 @@ def usage() -> Iterator[Case]:
             yield Case(
                 f"{option} {number}", [option.split()[-1], f"got {number.strip(chr(39))}", f"allowed: {allowed}"]
             )
+
+
+def embeddings() -> Iterator[Case]:
+    """Networks whose features are none, files that are no networks, and packages that are not there."""
+    pictures = io.BytesIO()
+    np.save(pictures, np.random.default_rng(0).integers(0, 256, (30, 3, 8, 8), np.uint8))
+    rows: tuple[tuple[str, Mapping[str, bytes | str], list[str]], ...] = (
+        ("c.pt", {"c.pt": traced(lambda x: x.flatten(1)[:, :3] * 0)}, ["c.pt", "constant features", "another layer"]),
+        ("n.pt", {"n.pt": traced(lambda x: x.flatten(1)[:, :3] / 0)}, ["n.pt", "NaN or infinite", "finite numbers"]),
+        ("v.pt", {"v.pt": traced(lambda x: x.flatten(1)[:, x.flatten(1).sum(0) > 2])},
+         ["v.pt", "varying length"]),
+        ("m.pt", {"m.pt": traced(lambda x: x * 2)}, ["m.pt", "features of shape", "pool: mean"]),
+        ("no.pt", {"no.pt": "no model"}, ["no.pt: got no TorchScript model", "allowed: what torch.jit.save wrote"]),
+        ("nowhere.pt", {}, ["nowhere.pt: No such file", "allowed: a file that can be read"]),
+        ("nowhere.yaml", {}, ["nowhere.yaml: No such file"]),
+        ("k.yaml", {"k.yaml": "file: x.pt\nmeen: 3\n"}, ["k.yaml: meen", "allowed: resize, crop"]),
+        ("w.safetensors", {"w.safetensors": ""}, ["architecture: got None", "allowed: timm/NAME or open_clip/NAME"]),
+    )  # fmt: skip
+    for name, files, says in rows:
+        given = {**files, "pictures.npy": pictures.getvalue()}
+        yield Case(f"measure pictures.npy --threshold 3 --embedding {name}", says, files=given)
+        yield Case(
+            f"{RUN} small.yaml --set collisions.embedding={name}", ["collisions.embedding: ", *says], files=files
+        )
 
 
 def places() -> Iterator[Case]:
@@ -439,7 +467,7 @@ def cluster_files() -> Iterator[Case]:
 
 
 REFUSED = [
-    *usage(), *places(), *outs(), *checkpoints(), *settings(), *refused_by_plan_and_run(), *sweep_files(),
+    *usage(), *embeddings(), *places(), *outs(), *checkpoints(), *settings(), *refused_by_plan_and_run(), *sweep_files(),
     *cluster_files(),
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from ganlab.pairs.closest import pairs_within
 from ganlab.pairs.content import content_digests, in_order, random_places
 from ganlab.quality.embedding import ClassifierSettings
+from ganlab.quality.embeddings.normalised import Normalised
 from ganlab.quality.manifold import manifold_scores
 from ganlab.statistics.diversity import diversity
 from jobs.cli.pipeline import measure_path
@@ -22,6 +23,7 @@ from jobs.measuring import space as space_module
 from jobs.report.results_json import samples_json
 from jobs.report.sample_page import write_sample_report
 from jobs.spec.sweep import SpecError
+from tests.ganlab.networks import traced
 
 SILENT = Console(quiet=True)
 
@@ -155,6 +157,37 @@ def test_the_classifier_is_trained_once_and_features_are_kept(files, folder, mon
         assert by_hand[name] == first[name]
     scores = manifold_scores(features["real"], features["own"][_random_order(files[0])[:600]])
     assert (first["precision"], first["recall"]) == (scores.precision, scores.recall)
+
+
+def test_an_embedding_gives_the_numbers_of_its_features(files: tuple[Path, Path], folder: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    for name, path in zip(("own", "real"), files, strict=True):
+        np.save(folder / f"{name}.npy", Normalised().features(np.load(path)["images"]))
+    by_hand = samples_json(measure_path(folder / "own.npy", None, folder / "real.npy", None, SILENT))
+    found = samples_json(measure_path(files[0], None, files[1], None, SILENT, "normalised"))
+    for key in ("support_size", "duplicates", "threshold", "frechet_distance", "fidelity_ratio"):
+        assert by_hand[key] == found[key]
+    assert found["embedding"] == {
+        "name": "normalised", "about": Normalised.about, "fingerprint": f"normalised {Normalised.fingerprint}",
+    }  # fmt: skip
+    alone = samples_json(measure_path(files[0], found["threshold"], None, None, SILENT, "normalised"))
+    assert alone["duplicates"] == found["duplicates"]
+    with pytest.raises(SpecError, match=r"--embedding normalised: got float32 .*allowed: pictures"):
+        measure_path(folder / "own.npy", 3.0, None, None, SILENT, "normalised")
+
+
+def test_a_networks_file_gives_the_same_numbers_wherever_it_lies(files, folder: Path, monkeypatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    network = traced(lambda x: x.flatten(1)[:, :64] * 2)
+    (folder / "below").mkdir()
+    for place in ("net.pt", "below/net.pt"):
+        (folder / place).write_bytes(network)
+    answers = [samples_json(measure_path(files[0], 0.5, None, None, SILENT, str(folder / place)))
+               for place in ("net.pt", "below/net.pt")]  # fmt: skip
+    assert answers[0] == answers[1]
+    assert answers[0]["embedding"]["name"] == "net.pt"
+    pixels = samples_json(measure_path(files[0], 0.5 * 255 / 2, None, None, SILENT))
+    assert pixels["duplicates"] == answers[0]["duplicates"] > 0
 
 
 def _random_order(path: Path) -> np.ndarray:

@@ -8,6 +8,7 @@ import xarray as xr
 
 from ganlab.pairs.closest import pairs_within
 from ganlab.quality.embedding import ClassifierSettings
+from ganlab.quality.embeddings.names import folder_name
 from ganlab.quality.frechet import Moments, frechet_distance
 from ganlab.quality.manifold import manifold_scores
 from ganlab.quality.scores import real_side
@@ -27,6 +28,7 @@ from storage.outcome import Outcome, write_outcome
 from storage.reference import read_reference
 from storage.samples import Samples
 from storage.shards import ShardWriter, create_samples
+from tests.ganlab.networks import traced
 
 
 def sampled(prepared, **collisions):
@@ -130,6 +132,25 @@ def test_scores_and_modes_are_in_the_results(prepared) -> None:
     assert len(snapshot["closest"]) == 20
     assert content["settings"][0]["support_size"]["seeds"] == 1
     assert content["real"]["samples"] == 300
+
+
+def test_each_space_keeps_its_records(prepared) -> None:
+    layout, spec, trial = sampled(prepared, embedding="normalised")
+    (layout.root / "net.pt").write_bytes(traced(lambda x: x.flatten(1)[:, :64] * 2))
+    networks = str(layout.root / "net.pt")
+    found = {}
+    for setting in ("normalised", networks, "pixels", "normalised"):
+        other = spec.collisions.model_copy(update={"embedding": setting})
+        own = spec.model_copy(update={"collisions": other})
+        measured = measure_sweep(layout, [trial], other, 2**30, map, quiet)
+        write_answers(layout, own, [trial], measured.real)
+        with xr.open_zarr(layout.results, chunks=None) as results:
+            numbers = (float(results.threshold), results.attrs["embedding"], results.attrs["embedding_fingerprint"])
+        assert found.setdefault(setting, numbers) == numbers
+    assert [name for _, name, _ in found.values()] == ["normalised", "net.pt", "pixels"]
+    assert len({threshold for threshold, _, _ in found.values()}) == 3
+    for setting in found:
+        assert layout.in_space(folder_name(setting)).real_neighbours.exists()
 
 
 def test_a_classifier_needs_labels(prepared) -> None:

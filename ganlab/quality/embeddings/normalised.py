@@ -1,0 +1,32 @@
+"""Pixels of an image less their mean, over their standard deviation: brightness and contrast no longer count.
+
+Invariant: the features of an image are a function of that image alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ganlab.quality.embeddings.base import Features
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """Pixels less the image's mean, over its standard deviation; an image of one constant value becomes zeros.
+
+    So the squared distance of two images of d values is 2 d (1 - r), with the Pearson correlation r of their pixels; a
+    constant image is √d from every image that is not constant, and 0 from every other constant one.
+    """
+
+    fingerprint = "normalised 1"
+    about = "pixels of each image less their mean, over their standard deviation"
+
+    def features(self, images: NDArray[np.uint8]) -> Features:
+        """See `Embedding.features`: d is C·H·W."""
+        pixels = images.reshape(len(images), -1).astype(np.float32)
+        pixels -= pixels.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+        deviation = np.sqrt(np.square(pixels, dtype=np.float64).mean(axis=1, keepdims=True))
+        constant = images.reshape(len(images), -1).min(axis=1) == images.reshape(len(images), -1).max(axis=1)
+        pixels[constant] = 0
+        return np.asarray(pixels / np.where(deviation > 0, deviation, 1), dtype=np.float32)
