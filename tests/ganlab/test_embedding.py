@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from ganlab.quality import embedding
 from ganlab.quality.embedding import (
     BLOCK,
     FEATURES,
@@ -48,6 +49,28 @@ def test_same_images_and_settings_give_the_same_weights(digits, classifier: Clas
         torch.set_num_threads(1)
     assert again.fingerprint == classifier.fingerprint
     assert again.held_out_accuracy == classifier.held_out_accuracy
+
+
+def test_weights_do_not_depend_on_how_many_threads_there_are(digits, classifier: Classifier, monkeypatch) -> None:
+    threads = embedding.ThreadPoolExecutor
+    monkeypatch.setattr(embedding, "ThreadPoolExecutor", lambda count, **options: threads(1, **options))
+    assert train_classifier(*digits, QUICK).fingerprint == classifier.fingerprint
+
+
+def test_colour_images_are_shifted_and_mirrored_and_grey_ones_shifted() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (200, 3, 16, 16), np.uint8)
+    for channels, flips in ((3, (1, -1)), (1, (1,))):
+        given = images[:, :channels]
+        moved = embedding._moved(given, np.random.default_rng(1))
+        # The middle of an image, 14 by 14 pixels, is found whole wherever the image was moved to.
+        found = np.array([
+            (moved[..., ::flip][..., down : down + 14, right : right + 14] == given[..., 1:-1, 1:-1]).all(axis=(1, 2, 3))
+            for flip in flips for down in range(3) for right in range(3)
+        ])  # fmt: skip
+        assert (found.sum(axis=0) == 1).all()
+        assert found.any(axis=1).all()
+    small = images[:, :, :8, :8]
+    np.testing.assert_array_equal(embedding._moved(small[:, :1], np.random.default_rng(1)), small[:, :1])
 
 
 def test_features_do_not_depend_on_how_many_are_asked_for(digits, classifier: Classifier) -> None:
