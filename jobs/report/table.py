@@ -420,7 +420,8 @@ def ratio_words(value: float) -> str:
     digits = 2
     while value != 1 and float(f"{value:.{digits}g}") == 1:
         digits += 1
-    return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-")
+    words = np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="k").rstrip(".")
+    return f"{value:.0f}" if value in (0, 1) else words
 
 
 def magnitude(value: float) -> str:
