@@ -66,7 +66,9 @@ def local_ray() -> Iterator[None]:
         # Nobody scrapes this Ray: without these libraries, which its agent loads for that alone, it starts sooner.
         sys.modules["ray.dashboard.optional_deps"] = None  # type: ignore[assignment]
         import ray  # late: it reads the variables above when it is imported
+        from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
+        AuthenticationTokenLoader.instance().reset_cache()  # of another Ray that this process had before
         resources = local_resources()
         try:
             with in_empty_folder(folder):
