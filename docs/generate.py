@@ -46,7 +46,7 @@ def as_yaml(value: Any) -> str:
 def default(cls: type[BaseModel], key: str) -> str:
     """The default of a key; for a whole section, that of its keys."""
     field = cls.model_fields[key]
-    if field.default_factory is not None or is_section(cls, key):
+    if field.default_factory is not None or (is_section(cls, key) and not is_path(cls, key)):
         return "its keys' own"
     return "must be given" if field.default is PydanticUndefined else f"`{as_yaml(field.default)}`"
 
@@ -73,10 +73,18 @@ def keys(cls: type[BaseModel], leave_out: Iterable[str] = ()) -> str:
     return table(
         ("key", "allowed", "default", "what it is"),
         (
-            (f"`{key}`", "a mapping, see below" if is_section(cls, key) else allowed(cls, key), default(cls, key),
-             described[key]) for key in own
+            (f"`{key}`", "a path" if is_path(cls, key) else
+             "a mapping, see below" if is_section(cls, key) else allowed(cls, key),
+             default(cls, key), described[key]) for key in own
         ),
     )  # fmt: skip
+
+
+def is_path(cls: type[BaseModel], key: str) -> bool:
+    """Whether a key is given as a path, to which the content's hash is added."""
+    from ganlab.models.families.imported import CheckpointFile
+
+    return cls.model_fields[key].annotation is CheckpointFile
 
 
 def is_section(cls: type[BaseModel], key: str) -> bool:

@@ -20,6 +20,7 @@ DISTANCE = (*TRIAL, "distance")
 CLASS = (*TRIAL, "class")
 LOGGED = ("trial", "logged")
 SETTING = ("setting",)
+MATCHED = ("trial",)
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,8 @@ class Statistic:
     over_seeds : str
         Mean over the seeds of a setting, in the group `settings`: "geometric" for what is compared by ratios; empty when
         it has none.
+    matched : bool
+        It is also given at matched fidelity: ``<name>_matched``, one for each trial, with its mean over the seeds.
     """
 
     name: str
@@ -79,13 +82,16 @@ class Statistic:
     heading: str = ""
     form: str = ""
     over_seeds: Mean = ""
+    matched: bool = False
 
     def variables(self) -> Iterator[tuple[str, Variable]]:
         """Its variables by name."""
-        yield from self._with_ends(self.name, self.dims, self.long_name)
+        yield from self._with_ends(self.name, self.dims, self.long_name, self.method)
+        if self.matched:
+            yield from self._with_ends(f"{self.name}_matched", MATCHED, f"{self.long_name}, at {_MATCHED}", _CROSSING)
         if self.real:
             dims = tuple(dim for dim in self.dims if dim not in TRIAL)
-            yield from self._with_ends(f"real_{self.name}", dims, f"{self.long_name}, of the real images")
+            yield from self._with_ends(f"real_{self.name}", dims, f"{self.long_name}, of the real images", self.method)
 
     def means(self) -> Iterator[tuple[str, Variable]]:
         """Variables of its mean over the seeds of a setting, by name."""
@@ -94,13 +100,19 @@ class Statistic:
         how = "Student's t at the Dataset's attribute confidence; NaN for one seed"
         if self.over_seeds == "geometric":
             how += "; of the logarithms, and without an upper end if a seed gave a lower bound"
-        what = f"{self.over_seeds} mean over seeds of {self.name}: {self.long_name}"
-        yield f"{self.name}_mean", Variable(SETTING, self.units, what, "of the final snapshots of the n_seeds trials")
-        for end, word in (("low", "lower"), ("high", "upper")):
-            yield f"{self.name}_{end}", Variable(SETTING, self.units, f"{word} end of {self.name}_mean", how)
+        for name, whose in (
+            (self.name, "of the final snapshots of the n_seeds trials"),
+            (f"{self.name}_matched", "of the n_matched trials"),
+        )[: 1 + self.matched]:
+            what = f"{self.over_seeds} mean over seeds of {name}: {VARIABLES[name].long_name}"
+            yield f"{name}_mean", Variable(SETTING, self.units, what, whose)
+            for end, word in (("low", "lower"), ("high", "upper")):
+                yield f"{name}_{end}", Variable(SETTING, self.units, f"{word} end of {name}_mean", how)
 
-    def _with_ends(self, name: str, dims: tuple[str, ...], long_name: str) -> Iterator[tuple[str, Variable]]:
-        yield name, Variable(dims, self.units, long_name, self.method, self.kind)
+    def _with_ends(
+        self, name: str, dims: tuple[str, ...], long_name: str, method: str
+    ) -> Iterator[tuple[str, Variable]]:
+        yield name, Variable(dims, self.units, long_name, method, self.kind)
         for end, word in (("low", "lower"), ("high", "upper")) if self.interval else ():
             how = f"{self.interval}; {word} end of the interval at the Dataset's attribute confidence"
             yield f"{name}_{end}", Variable(dims, self.units, f"{word} end of {name}", how)
@@ -114,6 +126,8 @@ _DEGREES = "from the number of duplicates of each image, see docs/statistics.md"
 _JUDGED = "falling fit to the verdicts on pairs of all trials, weighted by the inverse of their chance to be shown"
 _EXPECTED = "p2 = pairs that people would call duplicates by duplicate_probability, of the first images / their pairs"
 _MODEL = "1 - exp(-s (s - 1) p2 / 2)"
+_MATCHED = "matched_fidelity"
+_CROSSING = "between the two last successive snapshots with that fidelity ratio between them"
 
 STATISTICS: tuple[Statistic, ...] = (
     Statistic("samples", TRIAL, "images", "images of the snapshot", "all of its committed samples", "int64", real=True),
@@ -167,6 +181,7 @@ STATISTICS: tuple[Statistic, ...] = (
         heading="effective number",
         form="images",
         over_seeds="geometric",
+        matched=True,
     ),
     Statistic(
         "sensitivity",
@@ -196,6 +211,26 @@ STATISTICS: tuple[Statistic, ...] = (
         "distinct_seen / samples",
         real=True,
         over_seeds="arithmetic",
+    ),
+    Statistic(
+        "distinct_at_common_size",
+        TRIAL,
+        "images",
+        "distinct images expected among common_sample_size of the samples",
+        "rarefaction: distinct_expected between two sample_multiples",
+        over_seeds="arithmetic",
+        matched=True,
+    ),
+    Statistic(
+        "common_sample_size", (), "images", "samples of the smallest snapshot", "of all measured snapshots", "int64"
+    ),
+    Statistic(
+        "matched_fidelity",
+        (),
+        "1",
+        "fidelity ratio at which trials are compared",
+        "of the ratios that the most completed trials reach, by snapshots that pass the quality gate, the one nearest to "
+        "the median of their last ones; missing if no two trials reach one",
     ),
     Statistic(
         "unseen_share",
@@ -402,8 +437,28 @@ STATISTICS: tuple[Statistic, ...] = (
         TRIAL,
         "1",
         "samples realistic enough for a statement on their diversity",
-        "fidelity_ratio at most the Dataset's attribute fidelity_gate; False where not measured",
+        "quality_reason is passed; False where not measured",
         "bool",
+    ),
+    Statistic(
+        "quality_reason",
+        TRIAL,
+        "1",
+        "word of the quality gate",
+        "passed, copies, noise, blur or far: the fault with most samples, of the Dataset's attribute quality_faults, see "
+        "docs/quality.md",
+        "str",
+    ),
+    Statistic(
+        "detail_ratio",
+        TRIAL,
+        "1",
+        "fine detail of samples against that of real images; 1 is as much",
+        "mean square along the directions of 8x8 patches that hold the last 5 % of real patches' variance / the same of "
+        "held-out real images",
+        tables=("quality",),
+        heading="fine detail",
+        form=".2f",
     ),
     Statistic(
         "realistic_share",
@@ -434,6 +489,8 @@ STATISTICS: tuple[Statistic, ...] = (
         tables=("quality",),
         heading="recall",
         form=".1%",
+        over_seeds="arithmetic",
+        matched=True,
     ),
     Statistic(
         "density",
@@ -741,6 +798,14 @@ SETTING_VARIABLES: dict[str, Variable] = {
         "is_lower_bound among the n_seeds trials",
         "int64",
     ),
+    "n_matched": Variable(
+        SETTING,
+        "count",
+        "trials that the means at matched fidelity are of",
+        "completed, with snapshots that pass the quality gate on both sides of matched_fidelity",
+        "int64",
+    ),
+    "matched_fidelity": VARIABLES["matched_fidelity"],
     **{name: each for statistic in STATISTICS for name, each in statistic.means()},
 }
 """Every variable that the group `settings` of results may have, by name."""

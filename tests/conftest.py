@@ -198,7 +198,7 @@ def sweep_file(folder: Path) -> Callable[..., Path]:
             "model": {"family": "known-support", "pool": 50},
             "train": {"steps": 1},
             "samples": {"final_images": 512},
-            "collisions": {"sample_sizes": [10, 20], "threshold": 32, "fidelity_gate": 10},
+            "collisions": {"sample_sizes": [10, 20], "threshold": 32, "quality_faults": []},
             **sections,
         }
         path = folder / f"{name}.yaml"

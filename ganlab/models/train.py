@@ -162,9 +162,17 @@ def train(
     drain()
 
 
-def draw(family: Family, images: int, noise: np.random.Generator) -> Drawn:
-    """Draw independent images, or points, as a function of the family's weights and the noise alone."""
-    parts = [family.sample(min(SAMPLE_BATCH, images - first), noise) for first in range(0, images, SAMPLE_BATCH)]
+def draw(
+    family: Family, images: int, noise: np.random.Generator, progress: Callable[[int], None] = lambda done: None
+) -> Drawn:
+    """Draw independent images, or points, as a function of the family's weights and the noise alone.
+
+    `progress` is called with the number of images drawn, after each batch.
+    """
+    parts = []
+    for first in range(0, images, SAMPLE_BATCH):
+        parts.append(family.sample(min(SAMPLE_BATCH, images - first), noise))
+        progress(min(images, first + SAMPLE_BATCH))
     labels = [part.labels for part in parts if part.labels is not None]
     return Drawn(np.concatenate([part.images for part in parts]), np.concatenate(labels) if labels else None)
 

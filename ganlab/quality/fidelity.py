@@ -67,14 +67,6 @@ def fidelity_ratio(distance: npt.NDArray[np.floating], real: RealNeighbours) -> 
     return float(np.median(distance)) / real.median if real.median else math.nan
 
 
-def passes_gate(distance: npt.NDArray[np.floating], real: RealNeighbours, gate: float) -> bool:
-    """True if samples are near enough to the real images for their diversity to mean something.
-
-    The fidelity ratio is at most `gate`; where it is not defined, most samples equal a real image.
-    """
-    return float(np.median(distance)) <= gate * real.median
-
-
 def realistic(distance: npt.NDArray[np.floating], real: RealNeighbours) -> npt.NDArray[np.bool_]:
     """Which samples lie inside the real manifold; their share is the precision."""
     return np.asarray(distance <= real.radius)

@@ -6,13 +6,14 @@ which they are stored changes nothing.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ganlab.pairs.content import content_order, take
 from ganlab.pairs.exact import Array, Index, Read
+from ganlab.quality.detail import DetailBasis, is_picture
 from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
 from ganlab.quality.manifold import NEIGHBOURS, ManifoldScores, manifold_scores, radii_squared
 from ganlab.statistics.correlation import CorrelationCurve, choose_distances, correlation_curve, degrees_within
@@ -65,6 +66,8 @@ class Scores:
         Real images that have so many exact copies that their ball has radius 0 and holds ties alone.
     rate_degrees : int64 (r, m)
         Duplicates of each image looked at among these, at each of the distances of `RealSide.rate_distances`.
+    detail : float64 (2, m) or None
+        Fine and finest detail (`ganlab.quality.detail`) of the images looked at; None of what is no picture.
     """
 
     manifold: ManifoldScores | None
@@ -72,6 +75,7 @@ class Scores:
     curve: CorrelationCurve
     without_ball: int = 0
     rate_degrees: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64))
+    detail: npt.NDArray[np.float64] | None = None
 
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays by name, for example for numpy.savez."""
@@ -79,6 +83,8 @@ class Scores:
         arrays["frechet"] = np.asarray(self.frechet)
         arrays["without_ball"] = np.asarray(self.without_ball)
         arrays["rate_degrees"] = self.rate_degrees
+        if self.detail is not None:
+            arrays["detail"] = self.detail
         if self.manifold is not None:
             arrays |= {f"manifold.{name}": np.asarray(value) for name, value in vars(self.manifold).items()}
         return arrays
@@ -89,12 +95,56 @@ class Scores:
         names = {name.removeprefix("manifold."): value.item() for name, value in arrays.items() if "." in name}
         curve = CorrelationCurve(arrays["distances"], arrays["within"], arrays["pairs"])
         manifold = ManifoldScores(**names) if names else None
-        return cls(manifold, float(arrays["frechet"]), curve, int(arrays["without_ball"]), arrays["rate_degrees"])
+        without_ball, rate_degrees = int(arrays["without_ball"]), arrays["rate_degrees"]
+        return cls(manifold, float(arrays["frechet"]), curve, without_ball, rate_degrees, arrays.get("detail"))
 
 
 def scored_images(generated: int, real: int, image_bytes: int) -> int:
     """How many images of each set are looked at: equally many, as published scores are of equal sets."""
     return max(2, min(generated, real, MOST_IMAGES, MOST_BYTES // image_bytes))
+
+
+def detail_basis(read: Read, count: int, order: Index) -> DetailBasis | None:
+    """Learn where real images have little detail; None of what is no picture, and of a single image.
+
+    Half of the images looked at are left to compare with: those that directions were chosen by have less detail there.
+
+    Parameters
+    ----------
+    read, count, order
+        As for `real_side`, of the pictures themselves in every space.
+    """
+    some = _looked_at(read, count, order)
+    return DetailBasis.learn(some[: len(some) // 2]) if is_picture(some) and len(some) > 1 else None
+
+
+def with_detail(
+    scores: Scores,
+    basis: DetailBasis | None,
+    read: Read,
+    count: int,
+    order: Index | None = None,
+    *,
+    learnt: bool = False,
+) -> Scores:
+    """Add the fine detail of images to their scores.
+
+    Parameters
+    ----------
+    read, count, order
+        As for `score`, of the pictures themselves in every space.
+    learnt
+        These are the images that `detail_basis` learnt from: only the others of those looked at are taken.
+    """
+    if basis is None:
+        return scores
+    some = _looked_at(read, count, order)
+    return replace(scores, detail=basis.detail(some[len(some) // 2 :] if learnt else some))
+
+
+def _looked_at(read: Read, count: int, order: Index | None) -> Array:
+    images = scored_images(count, count, read(0, 1).nbytes)
+    return read(0, min(images, count)) if order is None else take(read, order[:images])
 
 
 def real_side(

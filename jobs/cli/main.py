@@ -1,4 +1,4 @@
-"""The command line: ganlab plan | run | submit | status | cancel | monitor | measure | review | report | export.
+"""The command line: ganlab plan | run | submit | status | cancel | monitor | sample | measure | review | report | export.
 
 Invariant: data on stdout, everything else on stderr; exit code 0 done, 1 failed while running, 2 wrong usage or input,
 130 interrupted; a user's mistake never shows a traceback.
@@ -354,6 +354,31 @@ def report(folder: Path, as_json: bool) -> None:
         page = write_report(layout)
     told = {"report": str(page), "results": str(layout.results)}
     click.echo(json.dumps(told, indent=2) if as_json else page)
+
+
+@main.command()
+@click.argument("checkpoint", metavar="CHECKPOINT.yaml", type=_Path(path_type=Path))
+@click.option("--images", type=_Whole(2, 1_000_000_000), required=True, help="How many to draw.")
+@click.option(
+    "--out", type=_Path(path_type=Path), required=True, help="Folder of the samples; the same command resumes."
+)
+@click.option("--seed", type=_Whole(0, 2**32 - 1), default=0, show_default=True, help="Of latent vectors and labels.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True, help="Where to draw.")
+@JSON
+@ended_by_ctrl_c()
+def sample(checkpoint: Path, images: int, out: Path, seed: int, device: str, as_json: bool) -> None:
+    """Draw images of a trained model of another library; `ganlab measure` takes the folder.
+
+    CHECKPOINT.yaml names the file and says what it takes: docs/own-gan.md.
+    """
+    from jobs.console.progress import Bar, loading, stderr_console
+
+    with loading():
+        from jobs.training.sampling import sample_checkpoint
+
+    with Bar(stderr_console(), "Drawing images", images) as bar:
+        sample_checkpoint(checkpoint, images, out, seed, device, bar.update)
+    click.echo(json.dumps({"folder": str(out), "images": images}, indent=2) if as_json else out)
 
 
 @main.command()

@@ -14,8 +14,9 @@ from ganlab.quality.fidelity import MANIFOLD_QUANTILE
 from jobs.measuring.calibrate import verdict_answers
 from jobs.measuring.cells import Axes, numbered_from, rate_values, real_values, sample_values, stacked
 from jobs.measuring.distance import ChosenDistance, RealImages
-from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
+from jobs.measuring.facts import MULTIPLES, RealFacts, SampleFacts, gate_of, sample_facts
 from jobs.measuring.known_modes import mode_cell
+from jobs.measuring.matched import common_size_values, matched_values
 from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints
 from jobs.measuring.scoring import read_scores, scores_name
 from jobs.measuring.settings import setting_rows
@@ -61,9 +62,7 @@ def write_answers(
         if (facts := _facts(layout, spec, known, Snapshot(trial.id, step), _labels(layout, trial.id, step), held_against))
     }  # fmt: skip
     labels = sorted({each.label for facts in found.values() for each in facts.classes})
-    axes = Axes(
-        settings.sample_sizes, labels, settings.flagged, settings.fidelity_gate, tuple(each.rate for each in real.rates)
-    )
+    axes = Axes(settings.sample_sizes, labels, settings.flagged, tuple(each.rate for each in real.rates))
 
     def cell(trial: TrialSettings, step: int) -> Mapping[str, Any]:
         facts = found.get(Snapshot(trial.id, step))
@@ -74,6 +73,7 @@ def write_answers(
         return own | numbered_from(first, sample_values(facts, axes))
 
     variables: dict[str, Any] = stacked([[cell(trial, step) for step in steps] for trial in trials])
+    variables |= common_size_values(variables, MULTIPLES)
     logged_steps, losses = _losses(layout, trials)
     variables |= _own_measures(layout, trials, steps)
     variables |= losses | {
@@ -85,6 +85,7 @@ def write_answers(
         variables |= {"embedding_accuracy": space.classifier.held_out_accuracy,
                       "embedding_training_accuracy": space.classifier.training_accuracy}  # fmt: skip
     coordinates = _coordinates(layout, spec, trials, steps, logged_steps, active)
+    variables |= matched_values(variables, coordinates["status"])
     if of_real.scores is not None:
         coordinates["distance"] = of_real.scores.curve.distances
     coordinates |= axes.coordinates
@@ -108,7 +109,10 @@ def _facts(
         return None
     scores = read_scores(own.scores(*snapshot), scores_name(known[snapshot]))
     settings = spec.collisions
-    return sample_facts(record, settings.sample_sizes, settings.confidence, labels=labels, scores=scores, real=real)
+    return sample_facts(
+        record, settings.sample_sizes, settings.confidence,
+        labels=labels, scores=scores, real=real, gate=gate_of(settings),
+    )  # fmt: skip
 
 
 def _labels(layout: SweepLayout, trial_id: str, step: int) -> np.ndarray | None:
@@ -207,6 +211,7 @@ def _attributes(spec: Spec, chosen: ChosenDistance, space: Space) -> Mapping[str
         "embedding_fingerprint": space.fingerprint,
         "confidence": settings.confidence,
         "fidelity_gate": settings.fidelity_gate,
+        "quality_faults": list(settings.quality_faults),
         "manifold": f"within the {MANIFOLD_QUANTILE} quantile of held-out real images' distances to the nearest other",
         "threshold": chosen.attributes,
     }

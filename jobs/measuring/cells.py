@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ganlab.quality.gate import Judgement
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import DuplicateDistance
 from ganlab.statistics.support import Estimate
@@ -30,8 +31,6 @@ class Axes:
     sample_sizes, classes : sequence of int
     flagged : int
         Closest pairs of a snapshot that are kept.
-    gate : float
-        Largest fidelity ratio that passes the quality gate.
     rates : tuple of float
         Rates of real pairs that the real images can show.
     """
@@ -39,7 +38,6 @@ class Axes:
     sample_sizes: Sequence[int]
     classes: Sequence[int]
     flagged: int
-    gate: float
     rates: tuple[float, ...] = ()
 
     @property
@@ -111,6 +109,10 @@ def _manifold(name: str) -> Compute:
         return None if scores is None or scores.manifold is None else getattr(scores.manifold, name)
 
     return compute
+
+
+def _judged(value: Callable[[Judgement], Any]) -> Compute:
+    return lambda facts, axes: None if facts.judgement is None else value(facts.judgement)
 
 
 def _published(name: str) -> Compute:
@@ -203,7 +205,9 @@ COMPUTED: dict[str, Compute] = {
         None if not facts.classes else _by_class(facts, axes, lambda each: each.nonuniform) == 1
     ),
     "fidelity_ratio": lambda facts, axes: facts.fidelity_ratio,
-    "passes_quality_gate": lambda facts, axes: None if facts.real is None else facts.passes_gate(axes.gate),
+    "passes_quality_gate": _judged(lambda judgement: judgement.passes),
+    "quality_reason": _judged(lambda judgement: str(judgement.quality)),
+    "detail_ratio": _judged(lambda judgement: judgement.detail_ratio),
     "realistic_share": lambda facts, axes: facts.realistic_share,
     "precision": _manifold("precision"),
     "recall": _manifold("recall"),

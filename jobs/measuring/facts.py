@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ganlab.pairs.exact import Index
-from ganlab.quality.fidelity import RealNeighbours, fidelity_ratio, passes_gate, realistic
+from ganlab.quality.fidelity import RealNeighbours, fidelity_ratio, realistic
+from ganlab.quality.gate import DEFAULT_GATE, Evidence, Gate, Judgement, Quality, judge
 from ganlab.quality.scores import Scores
 from ganlab.statistics.classes import ClassEstimate, estimate_by_class
 from ganlab.statistics.correlation import CorrelationCurve, diversity_ratio
@@ -37,6 +38,7 @@ from ganlab.statistics.support import (
     theorem_bound,
 )
 from jobs.measuring.distance import RealImages
+from jobs.spec.sections import CollisionSettings
 from storage.pair_records import PairRecord
 
 MULTIPLES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
@@ -87,6 +89,8 @@ class SampleFacts:
         Against the real images; None without. The ratio is not a number where it is not defined.
     realistic : Estimate or None
         Support among the realistic images alone.
+    judgement : Judgement or None
+        Of the quality gate; None without real images.
     scores : Scores or None
         See `ganlab.quality.scores`; its curve is sharpened by all pairs.
     diversity_ratio : tuple of float, or None
@@ -115,6 +119,7 @@ class SampleFacts:
     fidelity_ratio: float | None
     realistic_share: float | None
     realistic: Estimate | None
+    judgement: Judgement | None
     scores: Scores | None
     diversity_ratio: tuple[float, float, float] | None
     at_rates: tuple[Diversity, ...]
@@ -138,10 +143,6 @@ class SampleFacts:
         """Images of the whole sample that duplicate one of them."""
         return int(self.record.degrees[image])
 
-    def passes_gate(self, gate: float) -> bool:
-        """True if the samples pass the quality gate; False without real images."""
-        return self.real is not None and passes_gate(self.distance, self.real, gate)
-
 
 @dataclass(frozen=True, eq=False)
 class RealFacts:
@@ -155,10 +156,31 @@ class RealFacts:
         """Distances of real images to their nearest other one."""
         return self.images.neighbours
 
+    @property
+    def held_out(self) -> Evidence:
+        """Real images as the quality gate looks at them, each left out in turn."""
+        scores = self.facts.scores
+        return Evidence(self.neighbours.distance, None if scores is None else scores.detail)
+
+
+def gate_of(settings: CollisionSettings) -> Gate:
+    """What passes the quality gate of a sweep."""
+    return Gate(settings.fidelity_gate, tuple(map(Quality, settings.quality_faults)))
+
+
+def evidence(record: PairRecord, scores: Scores | None) -> Evidence:
+    """Samples as the quality gate looks at them."""
+    distance = np.sqrt(record.neighbour_squared.astype(np.float64))
+    if scores is None or scores.detail is None:
+        return Evidence(distance)
+    looked_at = record.numbers[: scores.detail.shape[1]]
+    return Evidence(distance, scores.detail, 1 / (1 + record.degrees[looked_at]))
+
 
 def sample_facts(
     record: PairRecord, sample_sizes: Sequence[int], confidence: float, *,
     labels: npt.NDArray[np.int64] | None = None, scores: Scores | None = None, real: RealFacts | None = None,
+    gate: Gate = DEFAULT_GATE,
 ) -> SampleFacts:  # fmt: skip
     """Say everything of one sample.
 
@@ -174,6 +196,8 @@ def sample_facts(
         What is known beside the pairs.
     real
         The real images, where there are any; left out for these themselves.
+    gate
+        What passes the quality gate.
     """
     support = estimate_from_degrees(record.degrees, confidence)
     # When duplicates are too many to list, the first images in a random order stand for all. Below, images are counted in
@@ -183,12 +207,13 @@ def sample_facts(
     real_degrees = None if real is None else real.facts.record.degrees
     heavy = _numbered(heavy_modes(pairs, below, confidence, real_degrees), numbers)
     sharpened = _sharpened(record, scores)
-    ratio = share = among = ratio_to_real = diversity_at = None
+    ratio = share = among = judgement = ratio_to_real = diversity_at = None
     at_rates: tuple[Diversity, ...] = ()
     if real is not None:
         distance = np.sqrt(record.neighbour_squared.astype(np.float64))
         inside = realistic(distance, real.neighbours)
         ratio, share = fidelity_ratio(distance, real.neighbours), float(inside.mean())
+        judgement = judge(evidence(record, scores), real.held_out, gate)
         among = support_within(pairs, inside[numbers[:below]], confidence)
         ratio_to_real = _ratio_to_real(support, scores, real)
         at_rates = _at_rates(scores, real, confidence)
@@ -207,6 +232,7 @@ def sample_facts(
         fidelity_ratio=ratio,
         realistic_share=share,
         realistic=among,
+        judgement=judgement,
         scores=sharpened,
         diversity_ratio=ratio_to_real,
         at_rates=at_rates,

@@ -368,13 +368,15 @@ def score_snapshots(
     images = in_space(layout, missing, space, map)
     damaged = {snapshot: each for snapshot, each in images.items() if isinstance(each, DamagedShardError)}
     scores = {
-        each.snapshot: WantedScores(own, layout.scores(*each.snapshot), scores_name(each.whole),
+        each.snapshot: WantedScores(own, each.images, layout.scores(*each.snapshot), scores_name(each.whole),
                                     each.snapshot.trial == REFERENCE)
         for each in missing if not isinstance(own := images[each.snapshot], DamagedShardError)
     }  # fmt: skip
     name = space.name_of(read_reference(layout).fingerprint)
     threshold = float(np.sqrt(real.chosen.squared))
-    return damaged | write_scores(scores, reference_in(layout, space, map), name, threshold, real.rates, map, progress)
+    of_real = _real(layout, ()).images
+    reference = reference_in(layout, space, map)
+    return damaged | write_scores(scores, reference, of_real, name, threshold, real.rates, map, progress)
 
 
 def _enough_for_now(keep: PartialPairs, images: int) -> bool:

@@ -15,7 +15,8 @@ import numpy as np
 from ganlab.pairs.content import content_digests, in_order, random_places, take
 from ganlab.pairs.exact import Index
 from ganlab.quality.fidelity import RealNeighbours
-from ganlab.quality.scores import Scores, real_side, score, score_real, scored_images
+from ganlab.quality.gate import DEFAULT_GATE
+from ganlab.quality.scores import Scores, detail_basis, real_side, score, score_real, scored_images, with_detail
 from ganlab.statistics.correlation import choose_distances, correlation_curve
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance
@@ -26,7 +27,7 @@ from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.notes import Note, content_notes, figure_notes
 from jobs.measuring.samples import Embedded, Opened, in_embedding
 from jobs.measuring.space import PIXELS, Space
-from jobs.spec.sections import CollisionSettings, Threshold
+from jobs.spec.sections import Threshold
 from storage.pair_records import NearestReal
 from storage.results import build_dataset
 from storage.samples import DamagedShardError
@@ -61,9 +62,8 @@ class SampleAnswer:
     def results(self) -> Any:
         """The answer as a Dataset of results with one trial and one snapshot: an xarray.Dataset."""
         labels = sorted({each.label for each in self.facts.classes})
-        gate = CollisionSettings().fidelity_gate
         rates = () if self.real is None else self.real.images.rates
-        axes = Axes(SAMPLE_SIZES, labels, CLOSEST, gate, tuple(each.rate for each in rates))
+        axes = Axes(SAMPLE_SIZES, labels, CLOSEST, tuple(each.rate for each in rates))
         variables = stacked([[sample_values(self.facts, axes)]]) | {"threshold": self.threshold}
         coordinates: dict[str, Any] = {
             "trial": [self.samples.path.name], "family": [""], "status": ["completed"], "step": [0],
@@ -76,7 +76,8 @@ class SampleAnswer:
         attributes = {
             "title": self.samples.path.name, "embedding": self.space.name, "embedding_about": self.space.about,
             "embedding_fingerprint": self.space.fingerprint, "confidence": self.facts.support.confidence,
-            "fidelity_gate": gate, "threshold": self.chosen.attributes,
+            "fidelity_gate": DEFAULT_GATE.largest_ratio, "quality_faults": list(map(str, DEFAULT_GATE.faults)),
+            "threshold": self.chosen.attributes,
         }  # fmt: skip
         if (classifier := self.space.classifier) is not None:
             variables |= {"embedding_accuracy": classifier.held_out_accuracy,
@@ -168,6 +169,10 @@ def measure_samples(
     own_scores, real_scores = _scores(
         source, records["samples"].numbers, others, real_order, math.sqrt(squared), rates, stage
     )
+    if reference is not None and real_order is not None and real_scores is not None:
+        own_scores, real_scores = _with_detail(
+            (own_scores, samples, records["samples"].numbers), (real_scores, reference, real_order)
+        )
     real = None
     if reference is not None and neighbours is not None:
         labels = None if samples.labels is None else reference.labels
@@ -212,6 +217,19 @@ def _scores(
     own = score(source.read, count, against, order)
     stage("Scoring", 2, 2)
     return own, of_real
+
+
+def _with_detail(own: tuple[Scores, Opened, Index], real: tuple[Scores, Opened, Index]) -> tuple[Scores, Scores]:
+    """Add fine detail to the scores of samples and of real images, each drawn in the order given."""
+    (scores, samples, order), (real_scores, reference, real_order) = own, real
+    pictures, real_pictures = samples.pictures, reference.pictures
+    if pictures is None or real_pictures is None:
+        return scores, real_scores
+    basis = detail_basis(real_pictures.read, real_pictures.shape[0], real_order)
+    return (
+        with_detail(scores, basis, pictures.read, pictures.shape[0], order),
+        with_detail(real_scores, basis, real_pictures.read, real_pictures.shape[0], real_order, learnt=True),
+    )
 
 
 def _nearest(found: Found | None) -> NearestReal | None:

@@ -22,6 +22,7 @@ from jobs.measuring.space import PIXELS, Progress, Space, Wanted, embed, embeddi
 from jobs.spec.inputs import conversion, describe_array, with_value_range
 from jobs.spec.validation import SpecError
 from storage.arrays import MissingItemsError, open_array, open_labels
+from storage.layout import TrialLayout
 from storage.partial_pairs import PartialPairs, cache_folder
 from storage.samples import DamagedShardError
 
@@ -164,7 +165,7 @@ def open_samples(
     ----------
     path
         uint8 images or float32 features, one per item of the first axis; ``PATH:MEMBER`` is one array of an ``.npz`` or a
-        Zarr group.
+        Zarr group. A folder that `ganlab sample` has filled stands for the samples in it.
     reading
         How files are read that can be read in several ways.
 
@@ -173,6 +174,8 @@ def open_samples(
     SpecError
         Naming the path, what was found and what is allowed.
     """
+    if (samples := TrialLayout(path).samples).is_dir():
+        path = samples  # of a folder that `ganlab sample` fills, or of one trial of a sweep
     try:
         if path.is_dir() and not any((path / name).exists() for name in ("zarr.json", ".zarray", ".zgroup")):
             images, _, read = read_pictures(

@@ -12,8 +12,21 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from ganlab.pairs.content import content_order
+from ganlab.pairs.exact import Index
+from ganlab.quality.detail import BANDS, PATCH, DetailBasis
 from ganlab.quality.manifold import NEIGHBOURS
-from ganlab.quality.scores import MOST_IMAGES, RealSide, Scores, real_side, score, score_real, scored_images
+from ganlab.quality.scores import (
+    MOST_IMAGES,
+    RealSide,
+    Scores,
+    detail_basis,
+    real_side,
+    score,
+    score_real,
+    scored_images,
+    with_detail,
+)
 from ganlab.statistics.correlation import POINTS
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance
@@ -27,9 +40,20 @@ Progress = Callable[[float, float], None]
 
 
 class Wanted(NamedTuple):
-    """A set of images to score: where to keep the scores, and what names the images, the real ones and the space."""
+    """A set of images to score.
+
+    Attributes
+    ----------
+    images, pictures
+        The images in the space, and as they are.
+    path, fingerprint
+        Where to keep the scores, and what names the images, the real ones and the space.
+    is_real
+        True of the real images.
+    """
 
     images: Source
+    pictures: Source
     path: Path
     fingerprint: str
     is_real: bool = False
@@ -37,7 +61,7 @@ class Wanted(NamedTuple):
 
 def scores_name(measured: str) -> str:
     """Name of the scores of a snapshot whose pair record has this fingerprint."""
-    made = [measured, MOST_IMAGES, NEIGHBOURS, POINTS, ORDER, RATES, FACTORS]
+    made = [measured, MOST_IMAGES, NEIGHBOURS, POINTS, ORDER, RATES, FACTORS, PATCH, BANDS]
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
 
 
@@ -50,6 +74,7 @@ def read_scores(path: Path, fingerprint: str) -> Scores | None:
 def write_scores(
     wanted: Mapping[Key, Wanted],
     reference: Source,
+    pictures: Source,
     name: str,
     threshold: float,
     rates: tuple[DuplicateDistance, ...],
@@ -60,8 +85,9 @@ def write_scores(
 
     Parameters
     ----------
-    reference, name
-        The real images, and what names them and the space: workers keep what they prepare under it.
+    reference, pictures, name
+        The real images in the space, and as they are, and what names them and the space: workers keep what they prepare
+        under it.
     threshold, rates
         Distance of duplicates, and distances of rates of real pairs.
     progress
@@ -76,8 +102,8 @@ def write_scores(
     real = reference.shape[0]
     image_bytes = reference.read(0, 1).nbytes if missing else 0
     tasks = [
-        _Task(key, each.images, each.is_real,
-              _Real(name, scored_images(each.images.shape[0], real, image_bytes), threshold, rates, reference))
+        _Task(key, each.images, each.pictures, each.is_real,
+              _Real(name, scored_images(each.images.shape[0], real, image_bytes), threshold, rates, reference, pictures))
         for key, each in missing.items()
     ]  # fmt: skip
     total, done = sum(task.pairs for task in tasks), 0
@@ -101,11 +127,19 @@ class _Real:
     threshold: float
     rates: tuple[DuplicateDistance, ...]
     source: Source = field(compare=False)
+    pictures: Source = field(compare=False)
+
+
+class _Prepared(NamedTuple):
+    side: RealSide
+    basis: DetailBasis | None
+    order: Index
 
 
 class _Task(NamedTuple):
     key: Any
     images: Source
+    pictures: Source
     is_real: bool
     real: _Real
 
@@ -120,16 +154,21 @@ def _run(task: _Task) -> tuple[Any, int, Scores | DamagedShardError]:
     found: Scores | DamagedShardError
     try:
         real, count = _prepared(task.real), task.images.shape[0]
+        order = real.order if task.is_real else None
         found = (
-            score_real(task.images.read, count, real.distances) if task.is_real
-            else score(task.images.read, count, real)
+            score_real(task.images.read, count, real.side.distances, order) if task.is_real
+            else score(task.images.read, count, real.side)
         )  # fmt: skip
+        found = with_detail(found, real.basis, task.pictures.read, count, order, learnt=task.is_real)
     except DamagedShardError as error:  # others go on
         found = error
     return task.key, task.pairs, found
 
 
 @lru_cache(maxsize=2)
-def _prepared(real: _Real) -> RealSide:
+def _prepared(real: _Real) -> _Prepared:
     """Prepared by every worker for itself: seconds, where sending it with every task would cost more."""
-    return real_side(real.source.read, real.source.shape[0], real.images, real.threshold, rates=real.rates)
+    read, count = real.source.read, real.source.shape[0]
+    order = content_order(read, count)
+    side = real_side(read, count, real.images, real.threshold, order, real.rates)
+    return _Prepared(side, detail_basis(real.pictures.read, count, order), order)

@@ -34,7 +34,8 @@ def setting_rows(
     -------
     SettingRows
         In the order in which settings first appear. Means are of the trials that completed and whose final snapshot
-        passes the quality gate, so NaN where no trial does; statistics that the results lack are left out.
+        passes the quality gate, those at matched fidelity of the trials that reach it, so NaN where no trial does;
+        statistics that the results lack are left out.
     """
     described = {name: values for name, values in coordinates.items() if name not in {*OF_A_TRIAL, *COORDINATES}}
     members: dict[tuple[Any, ...], list[int]] = {}
@@ -43,7 +44,10 @@ def setting_rows(
     trials = np.arange(len(final))
 
     def last(name: str, missing: float | bool = np.nan) -> np.ndarray:
-        return variables[name][trials, final] if name in variables else np.full(len(final), missing)
+        if name not in variables:
+            return np.full(len(final), missing)
+        values: np.ndarray = variables[name]
+        return values if values.ndim == 1 else values[trials, final]
 
     counts = last("passes_quality_gate", False) & (np.asarray(coordinates["status"]) == "completed")
     seeds = [np.array(each)[counts[each]] for each in members.values()]
@@ -53,13 +57,20 @@ def setting_rows(
         "n_seeds": [len(each) for each in seeds],
         "n_lower_bounds": [int(is_lower_bound[each].sum()) for each in seeds],
     }
+    matched = seeds
+    if "matched_fidelity" in variables:
+        reached = np.isfinite(variables["support_size_matched"])
+        matched = [np.array(each)[reached[each]] for each in members.values()]
+        found |= {
+            "n_matched": [len(each) for each in matched],
+            "matched_fidelity": variables["matched_fidelity"],
+        }
     for statistic in STATISTICS:
-        if statistic.over_seeds and statistic.name in variables:
-            values, low, high = (last(f"{statistic.name}{end}") for end in ("", "_low", "_high"))
-            means = [_mean(statistic, values[each], low[each], high[each], confidence) for each in seeds]
-            found |= {
-                f"{statistic.name}_{end}": [getattr(mean, end) for mean in means] for end in ("mean", "low", "high")
-            }
+        for name, rows in ((statistic.name, seeds), (f"{statistic.name}_matched", matched)):
+            if statistic.over_seeds and name in variables:
+                values, low, high = (last(f"{name}{end}") for end in ("", "_low", "_high"))
+                means = [_mean(statistic, values[each], low[each], high[each], confidence) for each in rows]
+                found |= {f"{name}_{end}": [getattr(mean, end) for mean in means] for end in ("mean", "low", "high")}
     columns = {name: [setting[place] for setting in members] for place, name in enumerate(described)}
     return SettingRows({"setting": np.arange(len(members)), **columns}, found)
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from ganlab.statistics.support import collision_probability
+from ganlab.statistics.support import collision_probability, mean_over_seeds
 from jobs.report.curves import Curve, collision_axes, curve_chart
 from jobs.report.svg import (
     FAINT,
@@ -31,6 +31,7 @@ from jobs.report.table import Measured, Results, Row, Table, magnitude, setting_
 
 CATEGORIES = 24  # more settings than this do not fit on an axis without numbers
 PANELS = 6
+UNMATCHED_BESIDE = 0.022  # of the x axis, between a figure at matched fidelity and the unmatched one
 CURVE_POINTS = 160  # more points of a loss curve than a small chart shows are averaged
 
 
@@ -219,14 +220,24 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
             if row.support is None:
                 continue
             spot = at.backward(panel.x[row.trial]) + centre
-            shift = (seeds.index(row.seed or 0) - (len(seeds) - 1) / 2) * spacing
-            colour_of = colour if row.counts else NONE
-            point = _point(axes, at.forward(spot + shift), row.support, colour_of, hollow=not row.counts)
-            point.set_gid(titled(f"{row.label}: {row.support_words}"))
-            if row.trial in pictured:
-                point.set_url(f"#trial-{row.trial}")
+            x = at.forward(spot + (seeds.index(row.seed or 0) - (len(seeds) - 1) / 2) * spacing)
+            own = colour if row.counts else NONE
+            drawn: list[tuple[Any, str]] = []
+            if table.matched_fidelity is None:
+                drawn.append((_point(axes, x, row.support, own, hollow=not row.counts), row.support_words))
+            else:
+                if (matched := row.matched_support) is not None:
+                    point = _point(axes, x, matched, colour, hollow=False)
+                    drawn.append((point, f"{matched} at fidelity ratio {table.matched_fidelity:.2f}"))
+                beside = at.forward(spot + UNMATCHED_BESIDE)
+                (cross,) = axes.plot([beside], [row.support.value], "x", color=own, markersize=6)
+                drawn.append((cross, f"{row.support_words}, last snapshot"))
+            for artist, said in drawn:
+                artist.set_gid(titled(f"{row.label}: {said}"))
+                if row.trial in pictured:
+                    artist.set_url(f"#trial-{row.trial}")
             at_x.setdefault(at.forward(spot), []).append(row)
-        line = [(x, each.mean) for x, rows in sorted(at_x.items()) if (each := table.spread(rows)) is not None]
+        line = [(x, mean) for x, rows in sorted(at_x.items()) if math.isfinite(mean := _mean(table, rows))]
         style: dict[str, Any] = (
             {"marker": "D", "markersize": 8} if len(seeds) > 1 else {"marker": "o", "markersize": 5.5}
         )
@@ -235,8 +246,13 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
             label = name or ("geometric mean over seeds" if len(seeds) > 1 else "")
             axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.6, alpha=0.9, label=label, **style)
     _name_the_unverified(axes, panel, table)
+    ratio = table.matched_fidelity
     if any(row.counts for row in table.trials):
-        axes.plot([], [], "o", color=SERIES[0], markersize=5.5, label=f"one trial, {table.confidence:.0%} interval")
+        label = f"one trial, {table.confidence:.0%} interval"
+        if ratio is not None:
+            label += f", at fidelity ratio {ratio:.2f}"
+            axes.plot([], [], "x", color=SERIES[0], markersize=6, label="last snapshot, unmatched")
+        axes.plot([], [], "o", color=SERIES[0], markersize=5.5, label=label)
     if any(row.support is not None and not row.counts for row in table.trials):
         axes.plot(
             [],
@@ -251,6 +267,15 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
     _x_ticks(axes, panel, at, width, font)
     axes.set_xlabel(panel.label)
     axes.set_ylabel("effective number of images")
+
+
+def _mean(table: Table, rows: Sequence[Row]) -> float:
+    """Geometric mean over seeds, at matched fidelity where there is one; NaN of none."""
+    if table.matched_fidelity is None:
+        found = table.spread(rows)
+        return math.nan if found is None else found.mean
+    matched = [row.matched_support.value for row in rows if row.matched_support is not None]
+    return mean_over_seeds(matched, geometric=True).mean if matched else math.nan
 
 
 def _point(axes: Any, x: float, support: Measured, colour: str, hollow: bool) -> Any:

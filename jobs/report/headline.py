@@ -7,7 +7,15 @@ is said of their diversity but that they collapsed.
 import math
 from collections.abc import Iterator
 
-from jobs.report.table import Measured, Results, Row, Table, magnitude, number_words, ratio_words
+from jobs.report.table import FAULT_WORDS, Measured, Results, Row, Table, magnitude, number_words, ratio_words
+
+DECEIVING = {
+    "copies": "it is that of the images they copy",
+    "noise": "bad samples look diverse",
+    "blur": "blurred samples look alike",
+    "far": "bad samples look diverse",
+}
+"""Why numbers on the diversity of samples with a fault mislead."""
 
 
 def headline(row: Row, table: Table, here: Results) -> list[str]:
@@ -25,9 +33,10 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
     gate = _gate(row, table)
     ratio = row.interval("diversity_ratio")
     if not row.passes_gate:
-        if ratio is not None and row.collapsed:  # noise lessens duplicates, so the gate does not bear on this
+        if ratio is not None and row.collapsed:  # no fault but blur makes so many duplicates
             return [f"{gate} Collapsed all the same: two generated images are duplicates {relative_words(ratio)}."]
-        return [f"{gate} Nothing is said of their diversity: bad samples look diverse."]
+        why = DECEIVING.get(row.fault or "", "")
+        return [f"{gate} Nothing is said of their diversity: {why}."]
     found = (_relative(row), _effective_number(row, table, here), _distinct(row), _concentration(row, here), gate)
     return [sentence for sentence in found if sentence]
 
@@ -118,7 +127,7 @@ def _concentrations(row: Row, here: Results) -> Iterator[str]:
 def _gate(row: Row, table: Table) -> str:
     if "passes_quality_gate" not in row.values:
         return "Quality gate: not applied, for want of real images."
-    passed = "passed" if row.passes_gate else "not passed"
+    passed = f"not passed ({row.fault}: {FAULT_WORDS[row.fault]})" if row.fault else "passed"
     if row.fidelity_ratio is None:
         return f"Quality gate: {passed}; the fidelity ratio is not defined."
     ratio = number_words(row.fidelity_ratio, ".2f")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jobs.measuring.sample_answer import SampleAnswer
-from jobs.report.table import Results, Row, Setting, Table, build_table, scalar
+from jobs.report.table import Results, Row, Setting, Table, build_table, of_trial, scalar
 from storage.statistics import TRIAL, VARIABLES
 
 LISTS = {
@@ -106,6 +106,7 @@ def _trial(trial: Results, row: Row) -> dict[str, Any]:
     return {
         "trial": row.trial, "settings": dict(row.settings), "seed": row.seed, "status": row.status, "reason": row.reason,
         "weights": dict(row.weights), "quality_gate": row.gate_words,
+        **{name: _plain(trial[name].values, name) for name in of_trial(trial)},
         "snapshots": [
             {"step": int(trial["step"].values[place]), **snapshot_json(trial.isel(snapshot=place))}
             for place in range(trial.sizes["snapshot"]) if not math.isnan(trial["samples"].values[place])

@@ -21,6 +21,7 @@ from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import ModeShown, Pair, mode_picture, write_page
 from jobs.report.table import (
     CLASSES,
+    FAULT_WORDS,
     Results,
     Row,
     Setting,
@@ -48,6 +49,13 @@ PAIRS_SHOWN = 480  # over all trials
 GRID_COLUMNS = 20
 MODES_SHOWN = 4  # of a trial
 OPEN_TRIALS = 12  # of more trials the pairs are folded away
+MADE = {
+    "copies": "made copies of training images",
+    "noise": "made samples with noise",
+    "blur": "made blurred samples",
+    "far": "made samples too far from the real images, where diversity has no meaning",
+}
+"""Trials that do not pass the quality gate, by their fault."""
 NO_BREAK = "\u00a0–\u2060\u00a0"  # a dash alone would let the line break behind it
 Item = TypeVar("Item")
 
@@ -139,7 +147,7 @@ def write_report(layout: SweepLayout) -> Path:
         grids=grids, grids_left_out=len(measured) - len(grids), real_grid=real_grid, pairs=pairs,
         pairs_left_out=len(measured) - len(pairs), open_pairs=len(pairs) <= OPEN_TRIALS,
         modes=modes, modes_left_out=len(heavy) - len(modes), open_modes=len(modes) <= OPEN_TRIALS,
-        quality_headings=table_headings("quality"),
+        fault_words=FAULT_WORDS, quality_headings=table_headings("quality"),
         quality_rows=[row.table_cells("quality") for row in [*measured, *control]],
         published_headings=table_headings("published"), published_rows=[row.table_cells("published") for row in measured],
         class_headings=CLASSES, classes=[cells for row in measured for cells in class_rows(row, results)],
@@ -200,8 +208,8 @@ def _count_sentences(table: Table) -> Iterator[str]:
         (sum(row.status == "failed" for row in table.trials), "failed"),
         (sum(row.status not in ("failed", "completed") for row in table.trials), "did not run to the end"),
         (sum(row.status == "completed" and row.support is None for row in table.trials), "could not be measured"),
-        (sum(row.status == "completed" and row.support is not None and not row.passes_gate for row in table.trials),
-         "made samples too far from the real images, where diversity has no meaning"),
+        *((sum(row.status == "completed" and row.fault == fault for row in table.trials), words)
+          for fault, words in MADE.items()),
     ]  # fmt: skip
     others = _listed([f"{count} {reason}" for count, reason in reasons if count])
     if not others:

@@ -13,11 +13,18 @@ import numpy as np
 
 from ganlab.statistics.diversity import collapsed
 from ganlab.statistics.support import Estimate, Spread, spread
-from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
+from storage.statistics import MATCHED, STATISTICS, TRIAL, VARIABLES, Statistic
 
 Results = Any  # an xarray.Dataset, whose type only storage may name
 NOT_MEASURED = "–"
 WITHHELD = "withheld"  # in place of a number on the diversity of samples that do not pass the quality gate
+FAULT_WORDS = {
+    "copies": "too many samples lie nearer to a training image than 99 % of held-out real images do",
+    "noise": "the smoothest samples have more of the finest detail than the smoothest real images, as noise gives",
+    "blur": "the samples have less than half of the fine detail of real images",
+    "far": "too many samples lie too far from the real images",
+}
+"""What each fault of the quality gate (`quality_reason`) means."""
 CLASSES = ("trial", "class", "effective number", "real images", "samples", "duplicates", "largest mode", "uniform")
 _NOT_HYPERPARAMETERS = {"trial", "family", "seed", "status", "reason"}
 
@@ -60,7 +67,8 @@ class Row:
     snapshot, step : int or None
         Place and generator step of the snapshot; None when none is measured.
     values : mapping
-        Every statistic of the snapshot that has one value, by name; those that are missing are left out.
+        Every statistic of the snapshot that has one value, and those at matched fidelity, by name; those that are
+        missing are left out.
     """
 
     trial: str
@@ -84,6 +92,11 @@ class Row:
         return self.interval("support_size")
 
     @property
+    def matched_support(self) -> Measured | None:
+        """Effective number at the fidelity ratio at which trials are compared; None where the trial never reaches it."""
+        return self.interval("support_size_matched")
+
+    @property
     def samples(self) -> int | None:
         """Images of the snapshot."""
         return self.values.get("samples")
@@ -104,14 +117,24 @@ class Row:
         return self.snapshot is not None and bool(self.values.get("passes_quality_gate", self.seed is None))
 
     @property
+    def fault(self) -> str | None:
+        """Fault for which the samples do not pass the quality gate; None where they do, or are not measured."""
+        if self.passes_gate or "passes_quality_gate" not in self.values:
+            return None
+        return self.values.get("quality_reason") or "far"  # the only one of version 0.1.0, which names none
+
+    @property
     def counts(self) -> bool:
         """True if the row counts for its setting: it ran to its end, and its samples pass the quality gate."""
         return self.status == "completed" and self.passes_gate and self.support is not None
 
     @property
     def collapsed(self) -> bool:
-        """True if the generator has collapsed (`ganlab.statistics.diversity`); False without real images."""
-        return collapsed(self.values.get("diversity_ratio_high", math.nan))
+        """True if the generator has collapsed (`ganlab.statistics.diversity`).
+
+        False without real images, and where blur makes duplicates of different images.
+        """
+        return self.fault != "blur" and collapsed(self.values.get("diversity_ratio_high", math.nan))
 
     @property
     def label(self) -> str:
@@ -128,7 +151,11 @@ class Row:
         if self.support is None:
             return "not measured"
         ending = "" if self.status == "completed" else f", {self.status} at step {self.step:,}"
-        return ("passed" if self.passes_gate else "not passed") + (", collapsed" if self.collapsed else "") + ending
+        return (
+            (f"not passed: {self.fault}" if self.fault else "passed")
+            + (", collapsed" if self.collapsed else "")
+            + ending
+        )
 
     @property
     def support_words(self) -> str:
@@ -208,6 +235,8 @@ class Table:
         Level of every interval.
     gate : float
         Largest fidelity ratio that passes the quality gate.
+    matched_fidelity : float or None
+        Fidelity ratio at which trials are compared; None if no two trials reach one.
     """
 
     hyperparameters: tuple[str, ...]
@@ -216,6 +245,7 @@ class Table:
     threshold: float
     confidence: float
     gate: float
+    matched_fidelity: float | None = None
 
     @property
     def real_support(self) -> Measured | None:
@@ -270,11 +300,9 @@ class Table:
             f"Effective number: 1 over the chance that two images are duplicates, with the {self.confidence:.0%} "
             f"interval; a duplicate is a pair at most {self.threshold:.4g} apart."
         )
-        if any(not row.passes_gate and row.support is not None for row in self.trials):
-            notes.append(
-                f"Withheld: the samples lie more than {self.gate:g} times as far from the real images as held-out real "
-                "images do, and bad samples look diverse."
-            )
+        found = {row.fault for row in self.trials if row.support is not None}
+        if faults := [f"{fault}: {words}" for fault, words in FAULT_WORDS.items() if fault in found]:
+            notes.append(f"Withheld where the quality gate is not passed ({'; '.join(faults)}).")
         in_part = sum(row.values.get("listed_samples") != row.samples for row in self.trials)
         if in_part:
             notes.append(
@@ -291,6 +319,13 @@ class Table:
         for row in self.trials:
             groups.setdefault(tuple(row.settings.values()), []).append(row)
         return tuple(Setting(rows[0].settings, tuple(rows), self.spread(rows)) for rows in groups.values())
+
+    @property
+    def unmatched(self) -> tuple[Row, ...]:
+        """Measured trials that never reach the fidelity ratio at which trials are compared."""
+        if self.matched_fidelity is None:
+            return ()
+        return tuple(row for row in self.trials if row.support is not None and row.matched_support is None)
 
     def spread(self, rows: Iterable[Row]) -> Spread | None:
         """The spread over seeds of the rows that count."""
@@ -350,6 +385,7 @@ def build_table(results: Results) -> Table:
         threshold=float(results["threshold"]),
         confidence=float(results.attrs.get("confidence", 0.95)),
         gate=float(results.attrs.get("fidelity_gate", math.nan)),
+        matched_fidelity=float(results["matched_fidelity"]) if "matched_fidelity" in results else None,
     )
 
 
@@ -384,7 +420,8 @@ def ratio_words(value: float) -> str:
     digits = 2
     while value != 1 and float(f"{value:.{digits}g}") == 1:
         digits += 1
-    return np.format_float_positional(float(f"{value:.{digits}g}"), trim="-")
+    words = np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="k").rstrip(".")
+    return f"{value:.0f}" if value in (0, 1) else words
 
 
 def magnitude(value: float) -> str:
@@ -435,6 +472,11 @@ def scalar(values: Any, name: str) -> Any:
     return int(value) if VARIABLES[name].kind == "int64" else value
 
 
+def of_trial(results: Results) -> list[str]:
+    """Statistics there that have one value for each trial."""
+    return [name for name, about in VARIABLES.items() if about.dims == MATCHED and name in results]
+
+
 def _row(trial: Results, names: list[str]) -> Row:
     """A row of a Dataset of one trial."""
     counts = trial["samples"].values if "samples" in trial else []
@@ -443,6 +485,7 @@ def _row(trial: Results, names: list[str]) -> Row:
     last = trial if place is None else trial.isel(snapshot=place)
     alone = [name for name, about in VARIABLES.items() if about.dims == TRIAL and name in trial]
     values = {} if place is None else {name: scalar(last[name], name) for name in alone}
+    values |= {name: scalar(trial[name], name) for name in of_trial(trial)}
     return Row(
         trial=str(trial["trial"].item()),
         settings={name: trial[name].item() for name in names},

@@ -12,13 +12,16 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from ganlab.quality.fidelity import RealNeighbours, passes_gate
+from ganlab.quality.gate import Evidence, judge
+from ganlab.quality.scores import Scores
 from ganlab.randomness import generator_for
 from ganlab.verdicts.selection import NearPairs, closest_of_samples, draw, in_turn
 from jobs.measuring.comparison import Map
+from jobs.measuring.facts import evidence, gate_of
 from jobs.measuring.measure import REFERENCE
-from jobs.measuring.measured import MeasuredSnapshot, measured_sweep
+from jobs.measuring.measured import MeasuredSnapshot, MeasuredSweep, measured_sweep
 from jobs.measuring.near import edges_of, near_pairs, protocol_size
+from jobs.measuring.scoring import read_scores, scores_name
 from jobs.spec.sweep import CollisionSettings, SpecError, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import PairRecord
@@ -174,7 +177,12 @@ def choose(
     reference = last.pop(REFERENCE, None)
     if reference is None or not last:
         raise missing
-    passed = {trial: each for trial, each in last.items() if _passes_gate(each.record, sweep.real, settings)}
+    of_real = _scores(sweep, reference)
+    held_out = Evidence(sweep.real.distance, None if of_real is None else of_real.detail)
+    passed = {
+        trial: each for trial, each in last.items()
+        if judge(evidence(each.record, _scores(sweep, each)), held_out, gate_of(settings)).passes
+    }  # fmt: skip
     wanted = {**(passed or last), **({REFERENCE: reference} if blind else {})}
     near = near_pairs(sweep.layout, list(wanted.values()), float(edges[-1]), memory_bytes, map, progress)
     sets = {
@@ -200,9 +208,8 @@ def choose(
     return Choice(tuple(part for part in parts if part.pairs), blind, sweep.embedding, samples, threshold, bool(passed))
 
 
-def _passes_gate(record: PairRecord, real: RealNeighbours, settings: CollisionSettings) -> bool:
-    """True if the samples pass the quality gate, so that their pairs mean something."""
-    return passes_gate(np.sqrt(record.neighbour_squared), real, settings.fidelity_gate)
+def _scores(sweep: MeasuredSweep, each: MeasuredSnapshot) -> Scores | None:
+    return read_scores(sweep.layout.scores(*each.snapshot), scores_name(each.name))
 
 
 def _closest(each: Candidates, count: int) -> list[Shown]:

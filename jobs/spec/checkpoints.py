@@ -1,4 +1,4 @@
-"""Checkpoints of users' models (``family: import:…``) in the settings of a sweep.
+"""Checkpoints of users' models (``family: checkpoint`` or ``import:…``) in the settings of a sweep.
 
 Invariant: a trial takes a checkpoint only while its content has the hash that the trial's id was made of.
 """
@@ -11,6 +11,7 @@ from typing import Any
 from jobs.spec.validation import KeyPath, SpecError, shown
 
 PREFIX = "import:"  # as in ganlab.models.families.imported, which loads torch
+CHECKPOINT = "checkpoint"  # as in ganlab.models.families, likewise
 FORM = "import:package.module:factory"
 
 
@@ -30,7 +31,8 @@ def settle_checkpoints(model: Any, path: KeyPath = ("model",)) -> Any:
     if isinstance(alternatives := model.get("grid_search"), list):
         settled = [settle_checkpoints(each, (*path, "grid_search", at)) for at, each in enumerate(alternatives)]
         return {**model, "grid_search": settled}
-    if not families_named(model.get("family")) or "checkpoint" not in model:
+    takes_one = families_named(model.get("family")) or model.get("family") == CHECKPOINT
+    if not takes_one or "checkpoint" not in model:
         return model
     given, place = model["checkpoint"], (*path, "checkpoint")
     if isinstance(given, dict) and "path" not in given:

@@ -46,6 +46,9 @@ class FromReal(Section):
 Threshold = Literal["auto"] | Annotated[float, Field(ge=0)] | FromReal
 
 
+Fault = Literal["copies", "noise", "blur", "far"]
+
+
 class CollisionSettings(Section):
     """How images are compared."""
 
@@ -75,8 +78,10 @@ class CollisionSettings(Section):
     flagged: Annotated[int, Field(ge=1, le=1000)] = 20
     """Closest pairs per snapshot that are kept for people to judge."""
     fidelity_gate: Annotated[float, Field(gt=0)] = 1.25
-    """Quality gate: largest fidelity ratio (distance from the real images, over that of held-out real ones) at which
-    numbers on diversity are given."""
+    """Quality gate: how many times as far from the real images as held-out real ones samples may lie: most of them in the
+    median (the fidelity ratio), and all but one in twenty in the 0.95 quantile."""
+    quality_faults: tuple[Fault, ...] = ("copies", "noise", "blur", "far")
+    """Quality gate: faults of samples that withhold numbers on diversity (docs/quality.md); [] withholds none."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of every interval."""
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ganlab.data.datasets import LEAST_REAL
-from ganlab.models.families import FAMILIES, Imported, family_of, make_family, own_settings
+from ganlab.models.families import FAMILIES, family_of, make_family, own_settings
 from ganlab.models.train import seconds_per_step
 from ganlab.quality.embeddings.names import PIXELS, needs_classifier, short_name
 from jobs.spec.datasets import dataset_shape
@@ -62,7 +62,7 @@ def shard_plan(trial: TrialSettings, shape: tuple[int, ...], source: str = "") -
     """
     snapshots = [(step, trial.samples.images_per_snapshot) for step in trial.samples.snapshots]
     snapshots.append((trial.train.steps, trial.samples.final_images))
-    labelled = family_of(trial.model).labelled
+    labelled = family_of(trial.model).gives_labels(own_settings(trial.model))
     try:
         return ShardPlan.make(snapshots, shape, labelled=labelled)
     except ValueError as error:
@@ -122,13 +122,13 @@ def check_enough(images: int, source: str) -> None:
 
 
 def try_imported(trials: Sequence[TrialSettings], shape: tuple[int, ...], source: str, device: str = "cpu") -> None:
-    """Make one model by each stranger's factory, as a trial will, and see what it draws. SpecError: one sentence."""
+    """Make one model of each family that is not trained here, and see what it draws. SpecError: one line."""
     for trial in {trial.model.family: trial for trial in reversed(trials)}.values():
-        if trial.model.family in FAMILIES:
+        if trial.model.family in FAMILIES and family_of(trial.model).trained:
             continue
         with refused_model(trial.model, source):
             family = make_family(trial.model, shape, trial.train, trial.seed, device)
-            if isinstance(family, Imported):
+            if not family.trained:
                 family.prepare(np.empty((0, *shape)))
 
 
@@ -160,7 +160,7 @@ def parameter_counts(trial: TrialSettings, shape: tuple[int, ...]) -> dict[str, 
 @lru_cache(maxsize=256)
 def _parameter_counts(model: Any, train: Any, shape: tuple[int, ...]) -> tuple[tuple[str, int], ...]:
     try:
-        if family_of(model) is Imported:
+        if not family_of(model).trained:
             return ()
         networks = make_family(model, shape, train, seed=0, device="meta").networks
     except Exception:
@@ -188,7 +188,7 @@ def training_seconds(trials: Sequence[TrialSettings], shape: tuple[int, ...], so
 
 def _step_seconds(trial: TrialSettings, shape: tuple[int, ...], source: str) -> float:
     with refused_model(trial.model, source):
-        if family_of(trial.model) is Imported:
+        if not family_of(trial.model).trained:
             return 0.0
         family = make_family(trial.model, shape, trial.train, trial.seed)
         return seconds_per_step(family, shape, trial.train)

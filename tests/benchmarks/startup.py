@@ -47,7 +47,7 @@ dataset: {name: digits, resolution: 8}
 model: {family: known-support, pool: {grid_search: [100, 1000]}, pixel_noise: 1}
 train: {steps: 1}
 samples: {final_images: 1000}
-collisions: {sample_sizes: [10, 50], threshold: 32, fidelity_gate: 10}
+collisions: {sample_sizes: [10, 50], threshold: 32, quality_faults: []}
 """
 PAUSE_S = 0.02  # between two looks at the processor time of a process
 LIMIT_S = 300.0

@@ -19,18 +19,22 @@ SMALL: dict[str, dict[str, Any]] = {
     "ali": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "code_width": 8},
     "bigan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "code_width": 8},
     "dcgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
+    "diffusion": {"generator_width": 4, "sampling_steps": 3, "sampler": "ancestral"},
+    "flow": {"generator_width": 4, "sampling_steps": 3},
     "gmm": {"components": 3},
     "infogan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "categories": 3},
     "known-support": {"pool": 20},
     "mix": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "components": 2},
     "pacgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "packing": 3},
+    "r3gan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
     "stacked": {"latent_dim": 4, "upper_latent_dim": 3, "generator_width": 4, "discriminator_width": 4, "upper_width": 8,
                 "classes": 3, "features": 16, "classifier_steps": 6, "joint_after": 8},
     "vae": {"latent_dim": 4, "generator_width": 4},
     "wgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "discriminator_steps": 2},
     "wgan-gp": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "discriminator_steps": 2},
 }  # fmt: skip
-OF_POINTS = sorted(set(FAMILIES) - {"known-support", "stacked"})
+TRAINED = sorted(name for name, family in FAMILIES.items() if family.trained)  # the others: test_checkpoint.py
+OF_POINTS = sorted(set(TRAINED) - {"known-support", "stacked"})
 SETTINGS = TrainSettings(steps=20, batch_size=8, log_every=4, learning_rate=1e-3)
 
 
@@ -88,7 +92,7 @@ def assert_resumes(name: str, items: np.ndarray, stop_at: int) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [3, 11])
-@pytest.mark.parametrize("name", sorted(FAMILIES))
+@pytest.mark.parametrize("name", TRAINED)
 def test_a_resumed_run_equals_an_unbroken_one(name: str, stop_at: int) -> None:
     assert_resumes(name, IMAGES, stop_at)
 
@@ -106,9 +110,12 @@ FORWARD: dict[str, dict[str, Any]] = {
     "ali": {**PAIRS, "encoder": ([ITEM], (8,))},
     "bigan": {**PAIRS, "encoder": ([ITEM], (4,))},
     "dcgan": DCGAN,
+    "diffusion": {"generator": ([ITEM, ()], ITEM)},
+    "flow": {"generator": ([ITEM, ()], ITEM)},
     "infogan": {"generator": ([(9,)], ITEM), "discriminator": ([ITEM], (6,))},
     "mix": {"generator.components.1": ([(4,)], ITEM), "discriminator.components.1": ([ITEM], ())},
     "pacgan": {"generator": ([(4,)], ITEM), "discriminator": ([(9, -1, -1)], ())},
+    "r3gan": DCGAN,
     "stacked": {"classifier.features": ([ITEM], (16,)), "classifier.head": ([(16,)], (3,)),
                 "upper_generator": ([(3,), (3,)], (16,)), "generator": ([(16,), (4,)], ITEM),
                 "upper_discriminator": ([(16,)], (6,)), "discriminator": ([ITEM], (7,))},
@@ -118,21 +125,28 @@ FORWARD: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("refine", [False, True])
-@pytest.mark.parametrize("resolution", [16, 32, 64])
-@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"known-support", "gmm"}))
-def test_networks_take_and_give_their_shapes_at_every_resolution(name: str, resolution: int, refine: bool) -> None:
+NETWORKS = sorted(set(TRAINED) - {"known-support", "gmm"})
+REFINED = [name for name in NETWORKS if "refine" in FAMILIES[name].Settings.model_fields]
+
+
+@pytest.mark.parametrize("resolution", [8, 16, 32, 64, 128])
+@pytest.mark.parametrize(
+    ("name", "changes"), [*((name, {}) for name in NETWORKS), *((name, {"refine": True}) for name in REFINED)]
+)
+def test_networks_take_and_give_their_shapes_at_every_resolution(
+    name: str, resolution: int, changes: dict[str, Any]
+) -> None:
     def sized(shape: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(resolution if size == -1 else size for size in shape)
 
-    networks = make(name, sized(ITEM), "meta", refine=refine).networks
+    networks = make(name, sized(ITEM), "meta", **changes).networks
     assert networks.keys() == {path.split(".")[0] for path in FORWARD[name]}
     for path, (inputs, output) in FORWARD[name].items():
         given = networks.get_submodule(path)(*(torch.empty(5, *sized(shape), device="meta") for shape in inputs))
         assert given.shape == (5, *sized(output)), path
 
 
-@pytest.mark.parametrize("name", sorted(set(FAMILIES) - {"known-support", "gmm"}))
+@pytest.mark.parametrize("name", NETWORKS)
 def test_samples_have_the_shape_of_the_data(name: str) -> None:
     drawn = draw(make(name, (3, 16, 16)), 5, np.random.default_rng(0))
     assert drawn.images.shape == (5, 3, 16, 16)
@@ -143,13 +157,30 @@ def test_samples_have_the_shape_of_the_data(name: str) -> None:
         assert points.dtype == np.float32
 
 
+@pytest.mark.parametrize("name", ["diffusion", "flow", "r3gan"])
+def test_an_image_is_a_function_of_its_own_noise(name: str) -> None:
+    """Each image alone, by a network whose every weight counts, is the one it was among others."""
+    changes = {"sampler": "ddim"} if name == "diffusion" else {}
+    family = make(name, (3, 16, 16), **changes)
+    for number, parameter in enumerate(family.averages["generator"].network.parameters()):
+        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(number))
+    together = family.sample(4, np.random.default_rng(0)).images
+    size = 4 if name == "r3gan" else 3 * 16 * 16
+    noise = np.random.default_rng(0)
+    for image in together:
+        alone = noise.standard_normal((1, size), dtype=np.float32)
+        given = type("Given", (), {"standard_normal": lambda *_, alone=alone, **__: alone})()
+        np.testing.assert_allclose(family.sample(1, given).images[0].astype(int), image, atol=1)  # rounding
+    assert len(np.unique(together, axis=0)) == 4
+
+
 def test_families_refuse_data_that_they_cannot_learn_from() -> None:
     settings = FAMILIES["stacked"].Settings.model_validate(SMALL["stacked"])
     with pytest.raises(ValueError, match=r"got stacked, which learns from labels.* allowed: a dataset with classes"):
         FAMILIES["stacked"].check(settings, (1, 8, 8), None)
     with pytest.raises(ValueError, match=r"got classes = 3, but the dataset has 10; allowed: 10 or more"):
         FAMILIES["stacked"].check(settings, (1, 8, 8), 10)
-    for name in set(FAMILIES) - set(OF_POINTS):
+    for name in set(TRAINED) - set(OF_POINTS):
         with pytest.raises(ValueError, match="points; allowed: images"):
             FAMILIES[name].check(FAMILIES[name].Settings.model_validate(SMALL[name]), (2,), 3)
 

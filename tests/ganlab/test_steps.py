@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
-from ganlab.models.families import FAMILIES
+from ganlab.models.families import FAMILIES, dcgan, diffusion, flow, r3gan
 from ganlab.models.train import TrainSettings
 
 SEED, COUNT, LATENT = 5, 6, 3
@@ -100,6 +100,197 @@ def test_dcgan(loss: str) -> None:
     by_loss = {"non-saturating": -said.sigmoid().log().mean(), "log": (1 - said.sigmoid()).log().mean()}
     assert_descends(on_generator, by_loss.get(loss, -said.mean()), "generator")
     assert_reports(losses, generator_loss=on_generator.loss, discriminator_loss=on_discriminator[-1].loss)
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
+def test_r3gan(shape: tuple[int, ...]) -> None:
+    """Huang et al. 2024, equation 2: E f(D(G(z)) − D(x)), in pairs, with R1 and R2 of section 2, γ/2 times E‖∇D‖²."""
+    family = make("r3gan", shape, **SMALL, gradient_penalty=3.0)
+    for network in family.networks.values():  # zero-initialised layers would hide what is behind them
+        for number, parameter in enumerate(network.parameters()):
+            nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(number))
+    real = torch.randn(COUNT, *shape, generator=torch.Generator().manual_seed(0))
+    (on_discriminator, on_generator), losses = descents(family, real.clone())
+    draws = np.random.default_rng(SEED)
+    judge = on_discriminator.networks["discriminator"]
+    fake = on_discriminator.networks["generator"](normal(draws)).detach()
+    apart = judge(real) - judge(fake)
+    slopes = [
+        torch.autograd.grad(judge(each).sum(), each, create_graph=True)[0].square().sum()
+        for each in (real.clone().requires_grad_(), fake.clone().requires_grad_())
+    ]
+    game = -apart.sigmoid().log().mean()
+    penalty = sum(slopes) / (2 * COUNT)
+    assert_descends(on_discriminator, game + 3 * penalty, "discriminator")
+    judge = on_generator.networks["discriminator"]
+    apart = judge(on_generator.networks["generator"](normal(draws))) - judge(real)
+    assert_descends(on_generator, -apart.sigmoid().log().mean(), "generator")
+    assert_reports(
+        losses, generator_loss=on_generator.loss, discriminator_loss=game.detach(), gradient_penalty=penalty.detach()
+    )
+
+
+def of_weight(family: Any) -> Any:
+    """The family, with no weight left at the zero that it begins with."""
+    for network in (family.generator, family.averages["generator"].network):
+        for number, parameter in enumerate(network.parameters()):
+            nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(number))
+    return family
+
+
+@pytest.mark.parametrize("shape", [(2,), (1, 8, 8)])
+@pytest.mark.parametrize("name", ["diffusion", "flow"])
+def test_diffusion_and_flow(name: str, shape: tuple[int, ...]) -> None:
+    """What is descended: Ho et al. 2020, algorithm 1, and Lipman et al. 2022, equation 23 with σ_min = 0.
+
+    ‖ε − ε_θ(√ᾱ x + √(1 − ᾱ) ε, t)‖², and ‖v_θ((1 − t) ε + t x, t) − (x − ε)‖².
+    """
+    family = of_weight(make(name, shape, generator_width=4))
+    real = torch.randn(COUNT, *shape, generator=torch.Generator().manual_seed(0))
+    (descent,), losses = descents(family, real)
+    draws, network = np.random.default_rng(SEED), descent.networks["generator"]
+    if name == "diffusion":
+        level = draws.integers(1, 1001, COUNT)
+        noise = torch.from_numpy(draws.standard_normal((COUNT, math.prod(shape)), dtype=np.float32)).view(real.shape)
+        beta = np.array([1e-4 + (0.02 - 1e-4) * t / 999 for t in range(1000)])
+        kept = [float(np.prod(1 - beta[:t])) for t in level]
+        given = torch.stack([a**0.5 * x + (1 - a) ** 0.5 * e for a, x, e in zip(kept, real, noise, strict=True)])
+        time, wanted = torch.from_numpy(level / 1000).float(), noise
+    else:
+        time = uniform(draws, COUNT, 1)[:, 0]
+        noise = torch.from_numpy(draws.standard_normal((COUNT, math.prod(shape)), dtype=np.float32)).view(real.shape)
+        given = torch.stack([(1 - t) * e + t * x for t, x, e in zip(time, real, noise, strict=True)])
+        wanted = real - noise
+    expected = ((network(given, time) - wanted) ** 2).mean()
+    assert_descends(descent, expected, "generator")
+    assert_reports(losses, generator_loss=expected.detach())
+
+
+def test_ancestral_sampling_is_that_of_the_paper() -> None:
+    """Ho et al. 2020, algorithm 2, with the posterior's variance β̃ (equation 7), at all 1000 levels."""
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    kept = torch.cumprod(1 - beta, 0)
+    draws = torch.Generator().manual_seed(1)
+    for level in (1000, 500, 2, 1):
+        share, before = float(kept[level - 1]), float(kept[level - 2]) if level > 1 else 1.0
+        items, noise, fresh = torch.randn(3, 4, 2, dtype=torch.float64, generator=draws)
+        mean = (items - beta[level - 1] / (1 - share) ** 0.5 * noise) / (1 - beta[level - 1]).sqrt()
+        deviation = (beta[level - 1] * (1 - before) / (1 - share)).sqrt()
+        found = diffusion.reverse_step(items, noise, share, before, fresh if level > 1 else None, clip=False)
+        torch.testing.assert_close(found, mean + deviation * fresh if level > 1 else mean)
+
+
+def test_clipping_holds_the_estimate_of_the_image_and_changes_nothing_within() -> None:
+    """Ho et al. 2020, equation 7: the posterior's mean of an estimate x₀ within [−1, 1]."""
+    beta = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    kept = torch.cumprod(1 - beta, 0)
+    share, before, b = float(kept[299]), float(kept[298]), float(beta[299])
+    items, noise, fresh = torch.randn(3, 40, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    clean = (items - (1 - share) ** 0.5 * noise) / share**0.5
+    assert (clean.abs() > 1).any()
+    assert (clean.abs() < 1).any()
+    mean = before**0.5 * b / (1 - share) * clean.clamp(-1, 1) + (1 - b) ** 0.5 * (1 - before) / (1 - share) * items
+    found = diffusion.reverse_step(items, noise, share, before, fresh, clip=True)
+    torch.testing.assert_close(found, mean + (b * (1 - before) / (1 - share)) ** 0.5 * fresh)
+
+
+@pytest.mark.parametrize(("sampler", "steps"), [("ddim", 1), ("ddim", 4), ("ancestral", 4)])
+def test_diffusion_samples_by_the_steps_that_were_asked_for(sampler: str, steps: int) -> None:
+    """Of one point x the right noise is (x_t − √ᾱ x) / √(1 − ᾱ): every sampler ends at x, whatever it began with."""
+    family = make("diffusion", generator_width=4, sampler=sampler, sampling_steps=steps)
+    point, kept, asked = torch.tensor([0.7, -2.0]), torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0), []
+
+    def denoise(network: nn.Module, items: Tensor, time: Tensor) -> Tensor:
+        asked.append(round(float(time[0]) * 1000))
+        share = kept[asked[-1] - 1]
+        return (items - share.sqrt() * point) / (1 - share).sqrt()
+
+    family.denoise = denoise
+    images = family.sample(50, np.random.default_rng(0)).images
+    assert asked == {1: [1000], 4: [1000, 667, 334, 1]}[steps]
+    np.testing.assert_allclose(images, np.broadcast_to(point.numpy(), (50, 2)), atol=2e-2)
+
+
+def test_deterministic_samples_of_a_normal_law_are_a_linear_map_of_their_noise() -> None:
+    """Of N(0, s²) the right noise is √(1 − ᾱ) x / (ᾱ s² + 1 − ᾱ): many steps of `ddim` scale their noise by s."""
+    family = make("diffusion", generator_width=4, sampling_steps=1000)
+    kept, scale = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000), 0), 0.3
+
+    def denoise(network: nn.Module, items: Tensor, time: Tensor) -> Tensor:
+        share = kept[round(float(time[0]) * 1000) - 1]
+        return (1 - share).sqrt() * items / (share * scale**2 + 1 - share)
+
+    family.denoise = denoise
+    noise = np.random.default_rng(0).standard_normal((20, 2), dtype=np.float32)
+    np.testing.assert_allclose(family.sample(20, np.random.default_rng(0)).images, scale * noise, rtol=0.02)
+
+
+@pytest.mark.parametrize(("heun", "order"), [(False, 1), (True, 2)])
+def test_a_flows_solver_has_its_order(heun: bool, order: int) -> None:
+    """dx/dt = t x has the solution x₀ exp(t² / 2): halving the steps' size divides the error by 2 or by 4."""
+    start = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    ends = [flow.solve(lambda items, time: time * items, start, steps, heun) for steps in (100, 200)]
+    errors = [float((end - start * math.exp(0.5)).norm()) for end in ends]
+    assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.05)
+
+
+def test_a_flow_asks_its_averaged_network_from_noise_to_items() -> None:
+    family = make("flow", generator_width=4, sampling_steps=2, sampler="heun")
+    asked = []
+
+    def denoise(network: nn.Module, items: Tensor, time: Tensor) -> Tensor:
+        asked.append(float(time[0]))
+        assert network is family.averages["generator"].network
+        return torch.ones_like(items)
+
+    family.denoise = denoise
+    noise = np.random.default_rng(0).standard_normal((3, 2), dtype=np.float32)
+    np.testing.assert_allclose(family.sample(3, np.random.default_rng(0)).images, noise + 1, rtol=1e-6)
+    assert asked == [0, 0.5, 0.5, 1]
+
+
+@pytest.mark.parametrize("name", ["wgan-gp", "r3gan"])
+def test_second_order_gradients_are_finite_differences(name: str) -> None:
+    """The gradient of a penalty on the discriminator's gradient, by central differences along random directions.
+
+    In 64 bits and with smooth units in place of leaky ReLUs, whose second derivative is not defined everywhere.
+    """
+    judge = make(name, (1, 8, 8), **SMALL).discriminator.double()
+    places = [(parent, key) for parent in judge.modules() for key, child in parent.named_children()
+              if isinstance(child, nn.LeakyReLU | r3gan.Activation)]  # fmt: skip
+    assert places
+    for parent, key in places:
+        setattr(parent, key, nn.Softplus())
+    draws = torch.Generator().manual_seed(3)
+    parameters = list(judge.parameters())
+    for parameter in parameters:
+        nn.init.normal_(parameter, std=0.5, generator=draws)
+    real, fake = torch.randn(2, COUNT, 1, 8, 8, dtype=torch.float64, generator=draws)
+    share = torch.rand(COUNT, 1, 1, 1, dtype=torch.float64, generator=draws)
+
+    def penalty() -> Tensor:
+        if name == "wgan-gp":
+            return dcgan.gradient_penalty(judge, real, fake, share)
+        items = real.clone().requires_grad_()
+        return r3gan.zero_centred_penalty(judge(items), items)
+
+    # The penalties round to 32 bits; a difference must be taken without that.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "float", lambda tensor: tensor)
+        gradients = torch.autograd.grad(penalty(), parameters, allow_unused=True)
+        for _ in range(3):
+            direction = [torch.randn(p.shape, dtype=p.dtype, generator=draws) for p in parameters]
+            slope = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True) if g is not None)
+            ends = []
+            for step in (1e-5, -1e-5):
+                with torch.no_grad():
+                    for parameter, along in zip(parameters, direction, strict=True):
+                        parameter.add_(along, alpha=step)
+                ends.append(float(penalty().detach()))
+                with torch.no_grad():
+                    for parameter, along in zip(parameters, direction, strict=True):
+                        parameter.sub_(along, alpha=step)
+            assert slope == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["ali", "bigan"])
@@ -274,6 +465,9 @@ ADAM, RMSPROP = torch.optim.Adam, torch.optim.RMSprop
         ("wgan", {}, RMSPROP, 5e-5, None, 5),
         ("wgan-gp", {}, ADAM, 1e-4, (0.0, 0.9), 5),
         ("pacgan", {}, ADAM, 2e-4, (0.5, 0.999), 1),
+        ("r3gan", {}, ADAM, 2e-4, (0.0, 0.99), None),
+        ("diffusion", {}, ADAM, 2e-4, (0.9, 0.999), None),
+        ("flow", {}, ADAM, 5e-4, (0.9, 0.999), None),
         ("ali", {}, ADAM, 1e-4, (0.5, 0.999), None),
         ("bigan", {}, ADAM, 1e-4, (0.5, 0.999), None),
         ("stacked", {}, ADAM, 1e-4, (0.5, 0.999), None),
@@ -283,7 +477,9 @@ def test_optimizers_are_the_published_ones(
     name: str, changes: dict[str, str], kind: type[torch.optim.Optimizer], rate: float,
     betas: tuple[float, float] | None, discriminator_steps: int | None,
 ) -> None:  # fmt: skip
-    family = make(name, (1, 8, 8), generator_width=4, discriminator_width=4, **changes)
+    widths = {width: 4 for width in ("generator_width", "discriminator_width")
+              if width in FAMILIES[name].Settings.model_fields}  # fmt: skip
+    family = make(name, (1, 8, 8), **widths, **changes)
     assert getattr(family, "discriminator_steps", None) == discriminator_steps
     for trained in family.optimizers.keys() - {"classifier"}:
         (group,) = family.optimizers[trained].param_groups

@@ -131,7 +131,7 @@ class TestEdges:
     def test_a_collapsed_sample_is_support_one(self, samples):
         result = estimate(pairs_of_clusters(samples), samples)
         assert result.size == result.low == 1
-        assert 1 < result.high < 60
+        assert 1 < result.high <= 1 / 0.015 + 1e-9  # two images: 1 over the error that is spent below p₂
         assert result.largest_mode_mass == 1
         assert result.sample_size_at_half == 2
 

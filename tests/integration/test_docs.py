@@ -46,7 +46,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = yaml.safe_load(shipped_sweeps()["digits-demo"].read_text("utf-8"))
     small["train"] |= {"steps": 40, "log_every": 10}
     small["samples"] = {"snapshots": [10, 20], "images_per_snapshot": 512, "final_images": 1024}
-    small["collisions"] |= {"fidelity_gate": 100}  # what 40 steps make is noise
+    small["collisions"] |= {"quality_faults": []}  # what 40 steps make is noise
     small |= {"seeds": 1, "resources": {"measure_workers": 1}}
     (folder / "digits-demo").write_text(yaml.safe_dump(small))
     spec, layout = load_spec(folder / "digits-demo"), SweepLayout(folder / "sweeps" / "digits-demo")

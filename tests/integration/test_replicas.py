@@ -18,7 +18,7 @@ SECTIONS = {
     ]},
     "train": {"steps": 20, "batch_size": 16, "log_every": 5},
     "samples": {"snapshots": [10], "images_per_snapshot": 256, "final_images": 256},
-    "collisions": {"sample_sizes": [10], "fidelity_gate": 1e6, "threshold": {"quantile": 0.1}}, "seeds": 3,
+    "collisions": {"sample_sizes": [10], "quality_faults": [], "threshold": {"quantile": 0.1}}, "seeds": 3,
 }  # fmt: skip
 
 

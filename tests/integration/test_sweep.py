@@ -33,7 +33,7 @@ def test_known_support_is_found(on_clusters, sweep_file, folder) -> None:
     spec = sweep_file(
         "known", model={"family": "known-support", "pool": {"grid_search": [100, 1000, 10000]}},
         samples={"final_images": 6144},
-        collisions={"sample_sizes": [10, 50, 100, 400], "threshold": 32, "fidelity_gate": 10},
+        collisions={"sample_sizes": [10, 50, 100, 400], "threshold": 32, "quality_faults": []},
     )  # fmt: skip
     done = on_clusters("run", spec, "--out", folder / "known")
     assert done.exit_code == 0, done.stderr

@@ -34,7 +34,7 @@ SMALL: dict[str, Any] = {
     "model": {"family": "known-support", "pool": 50},
     "train": {"steps": 1},
     "samples": {"final_images": 512},
-    "collisions": {"sample_sizes": [10, 20], "threshold": 32, "fidelity_gate": 10},
+    "collisions": {"sample_sizes": [10, 20], "threshold": 32, "quality_faults": []},
 }
 SITE: dict[str, Any] = {"nodes": 1, "time_min": 60}
 LONG = "x" * 300  # longer than any name on disk
@@ -70,6 +70,10 @@ def usage() -> Iterator[Case]:
         ("measure", "Missing argument 'PATH'"),
         ("review", "Missing argument 'FOLDER'"),
         ("report", "Missing argument 'FOLDER'"),
+        ("export", "Missing argument 'FOLDER'"),
+        ("export sweep", "Missing option '--to'", "csv", "ro-crate"),
+        ("export sweep --to excel", "'excel' is not one of 'csv'"),
+        ("export nowhere --to csv", "no sweep here (no sweep.yaml)"),
         ("monitor", "Missing argument 'FOLDER'"),
         ("plan small.yaml other", "unexpected extra argument (other)"),
         ("status sweep sweep", "unexpected extra argument (sweep)"),
@@ -185,6 +189,30 @@ def places() -> Iterator[Case]:
             (LONG, "too long"),
         ):  # fmt: skip
             yield Case(f"{command} {name}", says)
+
+
+def checkpoints() -> Iterator[Case]:
+    """Files of `ganlab sample`: settings that don't fit one another, and models that are not as they say."""
+    sample = "sample g.yaml --images 600 --out out"
+    good: dict[str, Any] = {"checkpoint": "small.yaml", "format": "torchscript", "shape": [1, 8, 8], "latent_dim": 4}
+
+    def case(*says: str, command: str = sample, **changes: Any) -> Case:
+        settings = {key: value for key, value in {**good, **changes}.items() if value is not None}
+        return Case(command, list(says), files={"g.yaml": yaml.safe_dump(settings)})
+
+    yield Case(sample, ["g.yaml: does not exist", "allowed: a checkpoint file"])
+    yield Case("sample g.yaml --out out", ["Missing option '--images'"])
+    yield case("got 1; allowed: a whole number", command="sample g.yaml --images 1 --out out")
+    yield case("checkpoint: ", "No such file", checkpoint="nowhere.pt")
+    yield case('format: got "torchscrip"', "did you mean torchscript?", format="torchscrip")
+    yield case("shape: is missing", shape=None)
+    yield case("latent_dm: unknown key", "did you mean latent_dim?", latent_dm=4)
+    yield case("got latent_dim None for torchscript", "allowed: latent_dim", latent_dim=None)
+    yield case("got format pickle", "run code", "trust: true", format="pickle")
+    yield case("got format torch-export", "trust: true", format="torch-export")
+    yield case("got range [1.0, -1.0]", "allowed: the least value", range=[1, -1])
+    yield case("small.yaml can't be read", "allowed: a whole file written by torch.jit.save")
+    yield case("is no diffusers folder", format="diffusers", latent_dim=None, checkpoint="full")
 
 
 def outs() -> Iterator[Case]:
@@ -443,7 +471,7 @@ def cluster_files() -> Iterator[Case]:
 
 
 REFUSED = [
-    *usage(), *embeddings(), *places(), *outs(), *settings(), *refused_by_plan_and_run(), *sweep_files(),
+    *usage(), *embeddings(), *places(), *outs(), *checkpoints(), *settings(), *refused_by_plan_and_run(), *sweep_files(),
     *cluster_files(),
 ]  # fmt: skip
 

@@ -18,7 +18,7 @@ TINY = {
     "model": {"family": "known-support", "pool": 50},
     "train": {"steps": 1},
     "samples": {"final_images": 512},
-    "collisions": {"sample_sizes": [10, 20], "threshold": 32, "fidelity_gate": 10},
+    "collisions": {"sample_sizes": [10, 20], "threshold": 32, "quality_faults": []},
     "resources": {"gpus_per_trial": 1, "device": "cpu"},
 }
 ENDLESS = {**STEADY, "name": "endless", "train": {**STEADY["train"], "steps": 10_000_000}}

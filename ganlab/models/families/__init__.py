@@ -10,13 +10,17 @@ from pydantic import BaseModel
 from ganlab.models.families.ali import ALI
 from ganlab.models.families.base import Drawn, Family
 from ganlab.models.families.bigan import BiGAN
+from ganlab.models.families.checkpoint import Checkpoint
 from ganlab.models.families.dcgan import DCGAN
+from ganlab.models.families.diffusion import Diffusion
+from ganlab.models.families.flow import Flow
 from ganlab.models.families.gmm import GMM
 from ganlab.models.families.imported import PREFIX, Imported, ImportedSettings, imported_family, settings_of_subclass
 from ganlab.models.families.infogan import InfoGAN
 from ganlab.models.families.known_support import KnownSupport
 from ganlab.models.families.mix import Mix
 from ganlab.models.families.pacgan import PacGAN
+from ganlab.models.families.r3gan import R3GAN
 from ganlab.models.families.stacked import Stacked
 from ganlab.models.families.vae import VAE
 from ganlab.models.families.wgan import WGAN
@@ -25,12 +29,16 @@ from ganlab.models.families.wgan_gp import WGANGP
 FAMILIES: dict[str, type[Family]] = {
     "ali": ALI,
     "bigan": BiGAN,
+    "checkpoint": Checkpoint,
     "dcgan": DCGAN,
+    "diffusion": Diffusion,
+    "flow": Flow,
     "gmm": GMM,
     "infogan": InfoGAN,
     "known-support": KnownSupport,
     "mix": Mix,
     "pacgan": PacGAN,
+    "r3gan": R3GAN,
     "stacked": Stacked,
     "vae": VAE,
     "wgan": WGAN,

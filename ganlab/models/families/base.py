@@ -48,6 +48,8 @@ class Family(ABC):
     Settings: ClassVar[type[BaseModel]]
     labelled: ClassVar[bool] = False
     """True if the family is trained on labels and generates a label with every image."""
+    trained: ClassVar[bool] = True
+    """Whether its weights come from its steps, or its `prepare`, and not from a user's file or code."""
     networks: nn.ModuleDict
     """Every trained network by name; `generator`, `discriminator` and `encoder` where there are such."""
 
@@ -68,6 +70,11 @@ class Family(ABC):
         if cls.labelled and classes is None:
             raise ValueError(f"got {settings.family}, which learns from labels, but the dataset has none; allowed: "
                              "a dataset with classes, or a family that needs none")  # fmt: skip
+
+    @classmethod
+    def gives_labels(cls, settings: Any) -> bool:
+        """Whether every image that it draws comes with a label."""
+        return cls.labelled
 
     @abstractmethod
     def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:

@@ -116,14 +116,48 @@ def settings_of_subclass(family: type[Family], settings: ImportedSettings) -> Ba
         raise ModelError(f"{settings.family} refuses its settings: {place}: {first['msg']}") from error
 
 
-class Imported(Family):
-    """Family of a user's sampling callable; see `Family` for the arguments. Training does nothing.
+class Untrained(Family):
+    """A family whose weights come from elsewhere: training does nothing, and what it draws is tried before it is used."""
+
+    trained = False
+    name: str
+    shape: Shape
+    seed: int
+    remedy: str
+    """What is allowed, where the images drawn do not depend on the random numbers given as they should."""
+
+    def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
+        first, again, other = (self.sample(TRIED, generator_for(self.seed, "trying", number)).images
+                               for number in (0, 0, 1))  # fmt: skip
+        if not np.array_equal(first, again):
+            raise ModelError(
+                f"{self.name} gave other images when asked again with equal random numbers; allowed: {self.remedy} "
+                "and from nothing else (docs/own-gan.md)"
+            )
+        if np.array_equal(first, other) and not (first == first[:1]).all():
+            raise ModelError(f"{self.name} gave the same {TRIED} images whatever its generator; allowed: "
+                             f"{self.remedy} (docs/own-gan.md)")  # fmt: skip
+        return torch.zeros(len(images))
+
+    def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        return {}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        return None
+
+
+class Imported(Untrained):
+    """Family of a user's sampling callable; see `Family` for the arguments.
 
     The factory is called with the keys of the model section; `device`, `shape` and `seed` are given besides if it has
     parameters of these names.
     """
 
     Settings = ImportedSettings
+    remedy = "a sample(count, generator) that draws from its generator"
 
     def __init__(
         self,
@@ -160,22 +194,6 @@ class Imported(Family):
             keys = ", ".join(settings.keys) or "none"
             raise ModelError(f"{settings.family} can't be called with the keys given ({keys}): {error}") from error
 
-    def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
-        first, again, other = (self.sample(TRIED, generator_for(self.seed, "trying", number)).images
-                               for number in (0, 0, 1))  # fmt: skip
-        if not np.array_equal(first, again):
-            raise ModelError(
-                f"{self.name} gave other images when asked again with equal random numbers; allowed: a sample(count, "
-                "generator) that draws from its generator and from nothing else (docs/own-gan.md)"
-            )
-        if np.array_equal(first, other) and not (first == first[:1]).all():
-            raise ModelError(f"{self.name} gave the same {TRIED} images whatever its generator; allowed: a sample(count, "
-                             "generator) that draws from its generator (docs/own-gan.md)")  # fmt: skip
-        return torch.zeros(len(images))
-
-    def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
-        return {}
-
     def sample(self, count: int, noise: np.random.Generator) -> Drawn:
         try:
             drawn = self._sample(count, noise)
@@ -190,12 +208,6 @@ class Imported(Family):
         if wanted is np.float32 and not np.isfinite(images).all():
             raise ModelError(f"{self.name} gave points that are not finite")
         return Drawn(np.ascontiguousarray(images))
-
-    def state(self) -> dict[str, Any]:
-        return {}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        return None
 
     def _hint(self, images: object) -> str:
         if not isinstance(images, np.ndarray) or len(self.shape) != 3:

@@ -82,7 +82,7 @@ class TrainedFamily(Family):
             torch.manual_seed(int(generator_for(seed, "weights").integers(2**63)))
             self.networks = nn.ModuleDict(self.build())
             for network in self.networks.values():
-                initialise(network)
+                self.initialise(network)
         self.networks.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averages = {name: Average(self.networks[name], train.ema_decay) for name in self.averaged}
         self.optimizers = {name: self._optimizer(name) for name in self.networks}
@@ -90,6 +90,10 @@ class TrainedFamily(Family):
     @abstractmethod
     def build(self) -> Mapping[str, nn.Module]:
         """Make every network, by name; torch's random numbers come from the seed here."""
+
+    def initialise(self, network: nn.Module) -> None:
+        """Draw a network's first weights; torch's random numbers come from the seed here."""
+        initialise(network)
 
     def _optimizer(self, name: str) -> torch.optim.Optimizer:
         kind, rate, betas = self.optimization

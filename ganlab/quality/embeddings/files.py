@@ -51,11 +51,14 @@ class NetworkFile:
     ----------
     settings : FileSettings
     sha256 : str
-        Of the file's content.
+        Hash of the file's content.
+    load : callable
+        Opens the file: one of the registry's loaders.
     """
 
     settings: FileSettings
     sha256: str
+    load: Callable[[FileSettings], Loaded]
 
     @property
     def fingerprint(self) -> str:
@@ -96,24 +99,26 @@ class NetworkFile:
         return unit_rows(features) if settings.unit else features
 
 
-def open_file(settings: FileSettings, loaders: Mapping[str, object]) -> NetworkFile:
+def open_file(settings: FileSettings, loaders: Mapping[str, Callable[[FileSettings], Loaded]]) -> NetworkFile:
     """The embedding of a file, its content hashed. Raises EmbeddingError when it can't be read or is of no known kind."""
     if settings.file.suffix not in loaders:
         raise EmbeddingError(f"{settings.file}: got a file of no known kind; allowed: {', '.join(loaders)}")
+    return NetworkFile(settings, _sha256(settings.file), loaders[settings.file.suffix])
+
+
+def _sha256(path: Path) -> str:
     try:
-        with settings.file.open("rb") as file:
-            return NetworkFile(settings, hashlib.file_digest(file, "sha256").hexdigest())
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise EmbeddingError(f"{settings.file}: {error.strerror}; allowed: a file that can be read") from error
+        raise EmbeddingError(f"{path}: {error.strerror}; allowed: a file that can be read") from error
 
 
 @lru_cache(maxsize=2)
 def _load(network: NetworkFile) -> Loaded:
-    from ganlab.quality.embeddings.registry import LOADERS
-
-    if open_file(network.settings, LOADERS).sha256 != network.sha256:
+    if _sha256(network.settings.file) != network.sha256:
         raise EmbeddingError(f"{network.settings.file}: its content has changed since this work began; start it again")
-    return LOADERS[network.settings.file.suffix](network.settings)
+    return network.load(network.settings)
 
 
 def reason(error: Exception) -> str:

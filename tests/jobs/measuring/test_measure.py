@@ -216,7 +216,8 @@ def test_answers(sampled) -> None:
 
 
 def test_settings_are_of_final_snapshots_alone(prepared) -> None:
-    layout, spec = prepared(**POOL, seeds=2, collisions={"sample_sizes": [10, 100], "threshold": 32})
+    collisions = {"sample_sizes": [10, 100], "threshold": 32, "quality_faults": []}
+    layout, spec = prepared(**POOL, seeds=2, collisions=collisions)
     whole, damaged = spec.trials()
     for trial in (whole, damaged):
         draw(layout, trial)

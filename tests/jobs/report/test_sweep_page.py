@@ -251,7 +251,7 @@ def test_page_and_terminal_say_the_same(page: Page, table: Table) -> None:
 
 def test_rows_say_what_happened(table: Table) -> None:
     rows = {row.trial: dict(zip(table.columns, row.cells(), strict=True)) for row in table.trials}
-    assert {rows["noise-0"][name] for name in ("effective number", "quality gate")} == {"withheld", "not passed"}
+    assert {rows["noise-0"][name] for name in ("effective number", "quality gate")} == {"withheld", "not passed: far"}
     assert rows["good-0"]["quality gate"] == "passed"
     assert re.fullmatch(r"\d+ \(\d+ – \d+\)", rows["good-0"]["effective number"])
     assert rows["unique"]["effective number"].startswith("≥ ")

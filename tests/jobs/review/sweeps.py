@@ -33,7 +33,7 @@ def make_sweep(
     spec = check_spec({
         "name": "small", "dataset": {"name": "digits"}, "model": {"family": "known-support", "pool": pool},
         "train": {"steps": 1}, "samples": {"final_images": samples}, "seeds": seeds,
-        "collisions": {"sample_sizes": [10, 20, 40], "fidelity_gate": 10, **collisions},
+        "collisions": {"sample_sizes": [10, 20, 40], "quality_faults": [], **collisions},
     })  # fmt: skip
     layout = SweepLayout(root)
     originals = blobs(random, max(real, pool), shape)

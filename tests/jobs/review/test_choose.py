@@ -90,7 +90,7 @@ def test_a_threshold_of_zero_leaves_nothing_to_draw(tmp_path) -> None:
 
 
 def test_without_a_trial_that_passes_the_gate_all_are_shown_and_it_is_said(tmp_path) -> None:
-    layout, _ = make_sweep(tmp_path / "sweep", samples=256, fidelity_gate=0.001)
+    layout, _ = make_sweep(tmp_path / "sweep", samples=256, fidelity_gate=0.001, quality_faults=["far"])
     choice = chosen(layout)
     assert not choice.gate_passed
     assert choice.parts

@@ -1,0 +1,60 @@
+"""Table of docs/experiments/cifar10.md, beside the published one, from a finished sweep.
+
+`ganlab run cifar10-classes --set dataset.path=/data/cifar-10-batches-bin` first, then
+`python docs/experiments/cifar10_classes.py sweeps/cifar10-classes`.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from finished import finished_sweep
+from scipy.stats import spearmanr
+
+PUBLISHED = {
+    "airplane": 500,
+    "automobile": 50,
+    "bird": 500,
+    "cat": 100,
+    "deer": 500,
+    "dog": 300,
+    "frog": 50,
+    "horse": 200,
+    "ship": 500,
+    "truck": 100,
+}
+"""Sample size at ½ of a Stacked GAN, by class in the order of the labels (Arora and Zhang 2017)."""
+
+
+def half_point(effective_number: float) -> float:
+    """Sample size at which a duplicate is as likely as not, of so many equally likely images."""
+    return 0.5 + np.sqrt(0.25 + 2 * np.log(2) * effective_number)
+
+
+def main(folder: Path, results: xr.Dataset) -> None:
+    """Print a row for each class and trial's last snapshot, and whether the samples are good enough for a verdict."""
+    last = results.isel(snapshot=-1)
+    print(f"distances in: {results.attrs['embedding']}; a duplicate is a pair within {float(last.threshold):,.4g}")
+    for trial in range(last.sizes["trial"]):
+        row = last.isel(trial=trial)
+        passes = bool(row.passes_quality_gate)
+        said = "passed" if passes else "not passed: quality too low for a verdict, numbers below are not of diversity"
+        print(f"\nseed {int(row.seed)}, step {int(row.step):,}: quality gate {said} (fidelity ratio "
+              f"{float(row.fidelity_ratio):.2f}, precision {float(row.precision):.2f}, recall {float(row.recall):.2f}); "
+              f"effective number {float(row.support_size):,.0f}\n")  # fmt: skip
+        print("| class | published s at ½ | s at ½ (95 %) | effective number | nonuniformity | real images: s at ½ |")
+        print("|---|---|---|---|---|---|")
+        found = []
+        for label, (name, published) in enumerate(PUBLISHED.items()):
+            here = row.sel({"class": label})
+            sizes = [half_point(float(here[f"class_support_size{end}"])) for end in ("", "_low", "_high")]
+            found.append(sizes[0])
+            print(f"| {name} | {published} | {sizes[0]:,.0f} ({sizes[1]:,.0f} – {sizes[2]:,.0f}) | "
+                  f"{float(here.class_support_size):,.0f} | {float(here.class_nonuniformity):.1f} | "
+                  f"{half_point(float(here.real_class_support_size)):,.0f} |")  # fmt: skip
+        order = spearmanr(found, list(PUBLISHED.values()))
+        print(f"\nrank correlation with the published half points: {order.statistic:.2f} (p {order.pvalue:.3f})")
+
+
+if __name__ == "__main__":
+    main(*finished_sweep())

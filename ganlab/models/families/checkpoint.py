@@ -1,0 +1,202 @@
+"""Trained models of other libraries, by a file: TorchScript, torch.export, ONNX, diffusers, pickles of StyleGAN's kind.
+
+Invariant: latent vectors, labels and seeds come from the generator given, in batches of one size, so a shard can be drawn
+again bit for bit; a file that runs code is loaded by a process that can do little else, and only if it is trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import nn
+
+from ganlab.models.adapters import RUNS_CODE, AdapterError, Format, open_checkpoint
+from ganlab.models.families.base import AverageGradients, Dataset, Drawn, Shape
+from ganlab.models.families.imported import CheckpointFile, ModelError, Untrained
+
+if TYPE_CHECKING:
+    from ganlab.models.train_settings import TrainSettings
+
+Size = Annotated[int, Field(ge=1, le=65_536)]
+OUTSIDE = 0.05
+"""Share of values that may lie further than this share of the range beyond it: generators without a bound overshoot."""
+
+
+class CheckpointSettings(BaseModel):
+    """A trained model of another library, named by its file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    family: Literal["checkpoint"] = "checkpoint"
+    checkpoint: CheckpointFile
+    """File, or folder, of the trained model, as a path."""
+    format: Format
+    """What wrote it; "torch-export" and "pickle" run code when they are loaded, and need `trust`."""
+    latent_dim: Size | tuple[Size, ...] | None = None
+    """Length, or shape, of one latent vector; none for diffusers."""
+    latent: Literal["normal", "uniform"] = "normal"
+    """Law of the latent vector's numbers; uniform is from −1 to 1."""
+    range: tuple[float, float] | None = None
+    """Least and largest value of the images, if they are not uint8; the default is −1 to 1, of diffusers 0 to 1."""
+    classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """Number of classes of a class-conditional model: labels are drawn uniformly, given to it, and stored."""
+    one_hot: bool = False
+    """Whether it takes labels as float32 (n, classes), as StyleGAN does, and not as int64 (n,)."""
+    batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
+    """Images for each call of the model."""
+    sampling_steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Steps of a diffusers pipeline's sampler; the default is the pipeline's own."""
+    entry: str = "G_ema"
+    """Key of the network, if a pickle holds a dictionary."""
+    code: Path | None = None
+    """Folder that a pickle's code is imported from, such as a clone of the repository that wrote it."""
+    trust: bool = False
+    """Whether a file may run code, in a process that changes no file and sees no variable of yours."""
+
+    @model_validator(mode="after")
+    def _fits_the_format(self) -> Self:
+        if self.format in RUNS_CODE and not self.trust:
+            raise ValueError(
+                f"got format {self.format}, whose files run code of their author's when they are loaded; allowed: with "
+                "trust: true, whose limits stand in docs/own-gan.md"
+            )
+        if (self.format == "diffusers") != (self.latent_dim is None):
+            allowed = "no latent_dim for diffusers" if self.format == "diffusers" else "latent_dim, as the model has it"
+            raise ValueError(f"got latent_dim {self.latent_dim} for {self.format}; allowed: {allowed}")
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError(f"got range {list(self.range)}; allowed: the least value, then a larger one")
+        if self.classes is not None and self.format == "diffusers":
+            raise ValueError(f"got classes {self.classes} for diffusers; allowed: pipelines without classes")
+        return self
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """Shape of one latent vector; () where there is none."""
+        given = self.latent_dim
+        return (given,) if isinstance(given, int) else given or ()
+
+
+class Checkpoint(Untrained):
+    """The family; see `Family` for the arguments."""
+
+    Settings = CheckpointSettings
+    remedy = "a model that draws its images from its latent vectors, labels and torch's seed"
+
+    def __init__(
+        self,
+        settings: CheckpointSettings,
+        shape: Shape,
+        train: TrainSettings,
+        seed: int,
+        device: torch.device | str = "cpu",
+        average_gradients: AverageGradients | None = None,
+    ) -> None:
+        self.settings, self.shape, self.seed = settings, tuple(shape), seed
+        self.name = f"the checkpoint {settings.checkpoint.path}"
+        self.networks = nn.ModuleDict()
+        try:
+            self._adapter = open_checkpoint(
+                settings.checkpoint.path, settings.format, str(device), settings.entry, settings.code,
+                settings.sampling_steps,
+            )  # fmt: skip
+        except AdapterError as error:
+            raise ModelError(str(error)) from error
+        stated = self._adapter.latent_shape
+        if stated is not None and stated != settings.latent_shape:
+            raise ModelError(f"got latent_dim {_size(settings.latent_shape)}, but {self.name} takes latent vectors of "
+                             f"{_size(stated)}; allowed: latent_dim: {_size(stated)}")  # fmt: skip
+        self._range = settings.range or self._adapter.value_range
+
+    @classmethod
+    def check(cls, settings: CheckpointSettings, shape: Shape, classes: int | None) -> None:
+        if len(shape) != 3:
+            raise ModelError("got a dataset of points; allowed: images, which checkpoints draw")
+
+    @classmethod
+    def gives_labels(cls, settings: CheckpointSettings) -> bool:
+        return settings.classes is not None
+
+    def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
+        self._check_range(np.concatenate([drawn for _, drawn in self._batches(16, np.random.default_rng(self.seed))]))
+        return super().prepare(images, labels)
+
+    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
+        parts = list(self._batches(count, noise))
+        images = np.concatenate([self._to_uint8(images) for _, images in parts])
+        if self.settings.classes is None:
+            return Drawn(images)
+        return Drawn(images, np.concatenate([labels for labels, _ in parts]))
+
+    def _batches(self, count: int, noise: np.random.Generator) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
+        """Draw in batches of one size: (labels, images), checked for their shape and type.
+
+        The last batch is drawn whole and cut, since models exported for one size take no other, and kernels round
+        differently by the size.
+        """
+        s = self.settings
+        for first in range(0, count, s.batch_size):
+            size = min(s.batch_size, count - first)
+            whole = size if s.format == "diffusers" else s.batch_size
+            seed = int(noise.integers(2**63))
+            latent = None
+            if s.latent_shape:
+                normal = s.latent == "normal"
+                latent = (noise.standard_normal((whole, *s.latent_shape), dtype=np.float32) if normal
+                          else 2 * noise.random((whole, *s.latent_shape), dtype=np.float32) - 1)  # fmt: skip
+            labels = noise.integers(0, s.classes or 1, whole)
+            given = None if s.classes is None else np.eye(s.classes, dtype=np.float32)[labels] if s.one_hot else labels
+            try:
+                images = self._adapter.draw(seed, whole, latent, given)
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except Exception as error:
+                said = " ".join(f"{type(error).__name__}: {error}".removeprefix("AdapterError: ").split())
+                took = f"latent vectors of {_size(s.latent_shape)}" if s.latent_shape else "seeds"
+                took += "" if given is None else f" and {'one-hot ' if s.one_hot else ''}labels of {s.classes} classes"
+                raise ModelError(f"{self.name} fails on {whole} {took}: {said[:300]}; allowed: latent_dim, classes and "
+                                 "batch_size as the model has them") from error  # fmt: skip
+            self._check_shape(images, whole)
+            yield labels[:size], images[:size]
+
+    def _check_shape(self, images: NDArray[Any], count: int) -> None:
+        if images.shape != (count, *self.shape):
+            last = images.shape[1:] == (*self.shape[1:], self.shape[0])
+            hint = "; channels come before height and width" if last else ""
+            raise ModelError(f"{self.name} gave {images.dtype} {images.shape} for {count} images; allowed: "
+                             f"{(count, *self.shape)}, of the shape said{hint}")  # fmt: skip
+        if images.dtype != np.uint8 and images.dtype.kind != "f":
+            raise ModelError(f"{self.name} gave {images.dtype}; allowed: uint8, or floating-point numbers")
+        if images.dtype.kind == "f" and not np.isfinite(images).all():
+            raise ModelError(f"{self.name} gave values that are not finite")
+
+    def _check_range(self, images: NDArray[Any]) -> None:
+        """Refuse images whose values are beyond the range said, or all in one half of it: seen on several images."""
+        if images.dtype == np.uint8:
+            return
+        low, high = self._range
+        slack = OUTSIDE * (high - low)
+        beyond = float(((images < low - slack) | (images > high + slack)).mean())
+        middle = (low + high) / 2
+        half = images.min() > middle - slack or images.max() < middle + slack
+        if beyond > OUTSIDE or half:
+            raise ModelError(
+                f"{self.name} gave values from {images.min():.4g} to {images.max():.4g} in {len(images)} images, "
+                f"{beyond:.0%} of them beyond {low:g} to {high:g}; allowed: range: [least, largest], as the model has it"
+            )
+
+    def _to_uint8(self, images: NDArray[Any]) -> NDArray[np.uint8]:
+        if images.dtype == np.uint8:
+            return np.ascontiguousarray(images)
+        low, high = self._range
+        scaled = (images.astype(np.float32) - np.float32(low)) * np.float32(255 / (high - low))
+        return np.ascontiguousarray(scaled.round().clip(0, 255).astype(np.uint8))
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return str(shape[0]) if len(shape) == 1 else str(list(shape))

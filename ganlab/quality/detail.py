@@ -1,0 +1,96 @@
+"""Fine detail of pictures: their variance in the directions of small patches in which real pictures vary least.
+
+Invariant: the detail of a picture depends on that picture and on the real ones that the directions come from, never on
+the pictures beside it.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ganlab.pairs.exact import Array
+
+PATCH = 8  # pixels along each side of a patch
+BANDS = (0.95, 0.99)
+"""Shares of the variance of real patches: a band has the directions that are left after those that hold this share."""
+_BLOCK_BYTES = 2**24  # of patches in float64
+Floats = npt.NDArray[np.float64]
+
+
+def is_picture(images: Array) -> bool:
+    """True if images are pictures: uint8 (n, C, H, W)."""
+    return images.dtype == np.uint8 and images.ndim == 4
+
+
+@dataclass(frozen=True, eq=False)
+class DetailBasis:
+    """Directions in which patches of real pictures vary least.
+
+    Attributes
+    ----------
+    mean : float64 (d,)
+        Mean patch of all channels, d = C · PATCH², in grey levels; patches are smaller in pictures smaller than them.
+    directions : tuple of float64 (d, k)
+        Orthonormal directions of each of `BANDS`; k is 0 where the real patches do not vary.
+    """
+
+    mean: Floats
+    directions: tuple[Floats, ...]
+
+    @classmethod
+    def learn(cls, pictures: Array) -> "DetailBasis":
+        """Find the principal directions of the patches of real pictures, uint8 (n, C, H, W).
+
+        Sums of products of grey levels are integers, so neither blocks nor threads change them.
+        """
+        count, total, products = 0, np.zeros(()), np.zeros(())
+        for patches in _patches(pictures):
+            rows = patches.reshape(-1, patches.shape[-1])
+            count, total, products = count + len(rows), total + rows.sum(axis=0), products + rows.T @ rows
+        mean = total / count
+        variance, directions = np.linalg.eigh(products / count - np.outer(mean, mean))
+        held = np.cumsum(np.maximum(variance, 0))  # eigenvalues ascend: the first directions hold the least variance
+        return cls(mean, tuple(directions[:, : np.searchsorted(held, (1 - band) * held[-1])] for band in BANDS))
+
+    def detail(self, pictures: Array) -> Floats:
+        """Fine detail of pictures, float64 (bands, n): mean square along each band's directions, in grey levels².
+
+        Independent noise of variance v at every pixel adds v to it; averaging over neighbouring pixels takes it away.
+
+        Parameters
+        ----------
+        pictures : uint8 (n, C, H, W)
+            Of the size of the real ones.
+        """
+        parts = [np.empty((len(self.directions), 0))]
+        for patches in _patches(pictures):
+            own = patches - self.mean
+            parts.append(
+                np.array(
+                    [
+                        np.square(own @ each).mean(axis=(1, 2)) if each.size else np.zeros(len(own))
+                        for each in self.directions
+                    ]
+                )
+            )
+        return np.concatenate(parts, axis=1)
+
+
+def _patches(pictures: Array) -> Iterator[Floats]:
+    """Patches side by side that cover each picture, (n, patches, d), of a block of pictures at a time.
+
+    The last ones overlap where a side is no multiple of `PATCH`.
+    """
+    size = tuple(min(PATCH, side) for side in pictures.shape[2:])
+    down, across = (
+        np.append(np.arange(0, side - own, own), side - own) for side, own in zip(pictures.shape[2:], size, strict=True)
+    )
+    rows = max(1, _BLOCK_BYTES // (8 * math.prod(pictures.shape[1:])))
+    for start in range(0, len(pictures), rows):
+        block = pictures[start : start + rows]
+        windows = np.lib.stride_tricks.sliding_window_view(block, size, axis=(2, 3))[:, :, down][:, :, :, across]
+        of_picture = windows.transpose(0, 2, 3, 1, 4, 5).reshape(len(block), len(down) * len(across), -1)
+        yield of_picture.astype(np.float64)

@@ -1,0 +1,141 @@
+"""`ganlab sample`: a model's samples in a folder that `ganlab measure` takes, through kills, to the same bits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+import zarr
+
+from storage.layout import TrialLayout
+from storage.samples import Samples
+from tests.command_line import call
+
+SETTINGS: dict[str, Any] = {"checkpoint": "g.pt", "format": "torchscript", "shape": [1, 8, 8], "latent_dim": 4}
+
+
+class Slow(torch.nn.Module):
+    """A generator that takes its time: some milliseconds for each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.work = torch.nn.Linear(4, 64), torch.nn.Parameter(torch.full((500, 500), 1e-3))
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        busy = self.work @ self.work @ self.work
+        return torch.tanh(3 * self.first(latent) + 0 * busy.sum()).view(-1, 1, 8, 8)
+
+
+@pytest.fixture
+def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(Slow(), torch.zeros(2, 4)).save("g.pt")
+    write()
+    return folder
+
+
+def write(**changes: Any) -> None:
+    Path("g.yaml").write_text(yaml.safe_dump({**SETTINGS, **changes}))
+
+
+def test_samples_are_measured_and_the_same_again(home: Path) -> None:
+    result = call("sample", "g.yaml", "--images", "600", "--out", "out", "--json")
+    assert json.loads(result.stdout) == {"folder": "out", "images": 600}
+    images = np.asarray(zarr.open_group("out/samples.zarr", mode="r")["images"])
+    assert images.shape == (600, 1, 8, 8)
+    assert len(np.unique(images, axis=0)) == 600
+    before = {path: path.stat().st_mtime_ns for path in Path("out/commits").iterdir()}
+    assert call("sample", "g.yaml", "--images", "600", "--out", "out").exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in Path("out/commits").iterdir()} == before
+    answer = json.loads(call("measure", "out", "--threshold", "30", "--json").stdout)
+    assert answer["read"]["shape"] == [600, 1, 8, 8]
+    call("sample", "g.yaml", "--images", "600", "--out", "other", "--seed", "1")
+    assert (np.asarray(zarr.open_group("other/samples.zarr", mode="r")["images"]) != images).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "changes", "says"),
+    [
+        (["--seed", "1"], {}, "seed was 0 and is 1"),
+        (["--images", "400"], {}, "images was 600 and is 400"),
+        ([], {"latent": "uniform"}, "holds samples of other settings: model was"),
+    ],
+)
+def test_a_folder_of_other_settings_is_refused(
+    arguments: list[str], changes: dict[str, Any], says: str, home: Path
+) -> None:
+    call("sample", "g.yaml", "--images", "600", "--out", "out")
+    write(**changes)
+    result = call("sample", "g.yaml", "--images", "600", "--out", "out", *arguments)
+    assert result.exit_code == 2
+    assert says in result.stderr
+    (home / "full").mkdir()
+    (home / "full" / "file").touch()
+    assert "holds something else; allowed: a new or empty folder" in call(
+        "sample", "g.yaml", "--images", "600", "--out", "full").stderr  # fmt: skip
+
+
+def test_a_moved_checkpoint_is_the_same_and_a_changed_one_is_not(home: Path) -> None:
+    call("sample", "g.yaml", "--images", "600", "--out", "out")
+    (home / "g.pt").rename(home / "moved.pt")
+    write(checkpoint="moved.pt")
+    assert call("sample", "g.yaml", "--images", "600", "--out", "out").exit_code == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(Slow(), torch.zeros(2, 4)).save("moved.pt")
+    assert "holds samples of other settings: model was" in call(
+        "sample", "g.yaml", "--images", "600", "--out", "out").stderr  # fmt: skip
+
+
+@pytest.mark.process
+def test_a_killed_command_goes_on_to_the_same_bits(home: Path) -> None:
+    """SIGKILL once some shards are committed and others are not; what was committed stays, the rest is drawn again."""
+    images = str(40 * 4096)
+    command = [sys.executable, "-m", "jobs.cli", "sample", "g.yaml", "--images", images, "--out"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    process = subprocess.Popen([*command, "killed"], env=environment)
+    trial = TrialLayout(Path("killed"))
+    deadline = time.monotonic() + 300
+    while len(list(trial.commits.glob("*.json"))) < 2:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    committed = {path: path.stat().st_mtime_ns for path in trial.commits.glob("*.json")}
+    assert 2 <= len(committed) < 40
+    refused = call("measure", "killed", "--threshold", "30")
+    assert refused.exit_code == 2
+    assert "of 40 shards are committed" in refused.stderr
+    assert call("sample", "g.yaml", "--images", images, "--out", "killed").exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in committed} == committed
+    assert call("sample", "g.yaml", "--images", images, "--out", "whole").exit_code == 0
+    for shard in (0, 2, 17, 39):
+        first, stop = shard * 4096, (shard + 1) * 4096
+        ours, theirs = (Samples(TrialLayout(Path(name))).read(first, stop) for name in ("killed", "whole"))
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_a_sweep_takes_a_checkpoint_and_stores_its_labels(home: Path) -> None:
+    """`family: checkpoint` in a sweep file: planned with its content's hash in the trial's id."""
+    sweep = {
+        "name": "theirs", "dataset": {"name": "digits", "resolution": 8}, "train": {"steps": 1},
+        "model": {"family": "checkpoint", "checkpoint": "g.pt", "format": "torchscript", "latent_dim": 4},
+        "samples": {"final_images": 512}, "collisions": {"sample_sizes": [10]},
+    }  # fmt: skip
+    Path("theirs.yaml").write_text(yaml.safe_dump(sweep))
+    result = call("plan", "theirs.yaml", "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["trials"]
