@@ -39,7 +39,7 @@ from ganlab.statistics.duplicate_distance import duplicate_distance
 
 SPACES = (
     "pixels", "normalised", "classifier", "classifier-unit", "normalised+classifier", "efficientnet-lite0",
-    "efficientnet-lite0-unit", "normalised+efficientnet-lite0",
+    "normalised+efficientnet-lite0",
 )  # fmt: skip
 
 
