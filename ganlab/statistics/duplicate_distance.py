@@ -165,7 +165,7 @@ class _ClosePairs:
 
     def kth(self, count: float) -> float:
         """Distance of the `count`-th closest pair; infinite for one that isn't listed."""
-        place = math.ceil(count) - 1
+        place = max(math.ceil(count) - 1, 0)
         if place >= len(self.pairs):
             return math.inf
         squared = float(self.pairs.squared_distance[place])
