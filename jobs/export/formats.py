@@ -16,10 +16,10 @@ from storage.layout import SweepLayout
 
 
 class Format(NamedTuple):
-    """How a format is written, and the library that writes it."""
+    """How a format is written, and the module that writes it."""
 
     write: Callable[[Content, Path], None]
-    library: str
+    module: str
 
 
 FORMATS: Mapping[str, Format] = {
@@ -44,9 +44,9 @@ def export(layout: SweepLayout, name: str, folder: Path) -> Path:
         If the disk is full, the folder is read-only, or the like.
     """
     chosen = FORMATS[name]
-    if importlib.util.find_spec(chosen.library) is None:
+    if importlib.util.find_spec(chosen.module) is None:
         raise SpecError(
-            f"--to {name}: needs {chosen.library}, which is not installed; run `pip install 'ganlab[export]'`"
+            f"--to {name}: needs {chosen.module}, which is not installed; run `pip install 'ganlab[export]'`"
         )
     if not layout.results.is_dir():
         raise SpecError(f"{layout.root}: no results here yet; run `ganlab measure {layout.root}` first")

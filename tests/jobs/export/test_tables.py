@@ -102,7 +102,7 @@ def test_nothing_else_is_ever_replaced(layout: SweepLayout, tmp_path: Path) -> N
 
 
 def test_a_missing_library_and_missing_results_are_named(layout: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(FORMATS, "mlflow", FORMATS["mlflow"]._replace(library="no_such_library"))
+    monkeypatch.setitem(FORMATS, "mlflow", FORMATS["mlflow"]._replace(module="no_such_library"))
     with pytest.raises(SpecError, match=r"--to mlflow: needs no_such_library.*pip install 'ganlab\[export\]'"):
         export(layout, "mlflow", layout.root / "export")
     with pytest.raises(SpecError, match="no results here yet; run `ganlab measure"):
