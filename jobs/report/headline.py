@@ -37,7 +37,13 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
             return [f"{gate} Collapsed all the same: two generated images are duplicates {relative_words(ratio)}."]
         why = DECEIVING.get(row.fault or "", "")
         return [f"{gate} Nothing is said of their diversity: {why}."]
-    found = (_relative(row), _effective_number(row, table, here), _distinct(row), _concentration(row, here), gate)
+    found = (
+        relative_sentence(row),
+        _effective_number(row, table, here),
+        _distinct(row),
+        _concentration(row, here),
+        gate,
+    )
     return [sentence for sentence in found if sentence]
 
 
@@ -57,7 +63,8 @@ def times_words(ratio: float) -> str:
     return ratio_words(1 / ratio if ratio > 0 else math.inf)
 
 
-def _relative(row: Row) -> str:
+def relative_sentence(row: Row) -> str:
+    """First sentence of an answer: the diversity beside that of the real images; it never claims more than theirs."""
     ratio = row.interval("diversity_ratio")
     if ratio is None:
         return "Without real images nothing is known of how diverse they are beside these, nor of their quality."

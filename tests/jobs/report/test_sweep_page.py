@@ -20,6 +20,7 @@ from ganlab.statistics.support import Estimate, collision_frequency, collision_p
 from jobs.cli.show import LONGEST_CELL, show_results
 from jobs.measuring.cells import stacked
 from jobs.report import page as page_module
+from jobs.report.headline import relative_sentence
 from jobs.report.figures import support_chart
 from jobs.report.sweep_page import answer, results_table, write_report
 from jobs.report.table import Measured, Row, Table, magnitude, number_words
@@ -513,3 +514,20 @@ def test_measured_in_words() -> None:
 def test_collapsed_is_said_against_the_real_images(values: dict[str, float], collapsed: bool) -> None:
     row = Row("a", {}, 0, "completed", "", {}, 0, 100, values)
     assert row.collapsed is collapsed
+
+
+@pytest.mark.parametrize(
+    ("ratio", "begins"),
+    [
+        ((0.2, 0.1, 0.3), "Less diverse than the real images: "),
+        ((0.9, 0.7, 1.1), "No less diverse than the real images, as far as these samples show: "),
+        ((2.0, 1.5, 2.7), "Fewer duplicates than among the real images: "),
+    ],
+)
+def test_no_sentence_claims_more_diversity_than_the_real_images_have(
+    ratio: tuple[float, float, float], begins: str
+) -> None:
+    names = ("diversity_ratio", "diversity_ratio_low", "diversity_ratio_high")
+    words = relative_sentence(Row("a", {}, 0, "completed", "", {}, 0, 100, dict(zip(names, ratio, strict=True))))
+    assert words.startswith(begins)
+    assert words.endswith("Noise in the samples has this effect, too.") is (ratio[1] > 1)
