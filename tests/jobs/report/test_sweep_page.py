@@ -20,8 +20,8 @@ from ganlab.statistics.support import Estimate, collision_frequency, collision_p
 from jobs.cli.show import LONGEST_CELL, show_results
 from jobs.measuring.cells import stacked
 from jobs.report import page as page_module
-from jobs.report.headline import relative_sentence
 from jobs.report.figures import support_chart
+from jobs.report.headline import relative_sentence
 from jobs.report.sweep_page import answer, results_table, write_report
 from jobs.report.table import Measured, Row, Table, magnitude, number_words
 from jobs.spec.validation import SpecError
