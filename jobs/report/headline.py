@@ -1,4 +1,4 @@
-"""The headline of one sample in five sentences, the same on the terminal and in reports.
+"""The headline of one sample in a few sentences, the same on the terminal and in reports.
 
 Invariant: each sentence says what one statistic says and no more; where the samples do not pass the quality gate nothing
 is said of their diversity but that they collapsed.
@@ -7,6 +7,7 @@ is said of their diversity but that they collapsed.
 import math
 from collections.abc import Iterator
 
+from ganlab.quality.copying import DECIDING, Word
 from jobs.report.table import FAULT_WORDS, Measured, Results, Row, Table, magnitude, number_words, ratio_words
 
 DECEIVING = {
@@ -30,7 +31,7 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
     here
         The results of the snapshot alone.
     """
-    gate = _gate(row, table)
+    gate = " ".join(sentence for sentence in (_gate(row, table), copying_words(row, here)) if sentence)
     ratio = row.interval("diversity_ratio")
     if not row.passes_gate:
         if ratio is not None and row.collapsed:  # no fault but blur makes so many duplicates
@@ -122,6 +123,31 @@ def _concentrations(row: Row, here: Results) -> Iterator[str]:
                 f"class {here['class'].values[most]} holds {number_words(samples[most] / samples.sum(), '.0%')} of the "
                 f"samples and {number_words(duplicates[most] / row.values['listed_duplicates'], '.0%')} of the duplicates"
             )
+
+
+def copying_words(row: Row, here: Results) -> str:
+    """Say whether samples copy training images; nothing without real images."""
+    word = row.values.get("copying")
+    if not word:
+        return ""
+    held_out = row.values.get("held_out_images")
+    control = "" if held_out else " No images are held out: each training image stood in for one in turn."
+    if word == Word.UNKNOWN:
+        count = f"{held_out:,} held-out images" if held_out else "so few real images"
+        return (
+            f"Copying can't be said: {count} and {row.samples:,} samples show no share of copies below a half.{control}"
+        )
+    seen = number_words(row.values["copied_share_seen"], ".1%")
+    if word == Word.NONE_SEEN:
+        return f"No sign of copying (a share of {seen} would have been seen).{control}"
+    names = ("copied_share_at", "copied_share_at_low", "copied_share_at_high")
+    shares = [Measured(*(float(here[name].sel(near_quantile=near)) for name in names)) for near in DECIDING]
+    share = max(shares, key=lambda each: each.low if each.low > 0 else -1)
+    blur = " Blur brings samples near training images, too." if row.fault == "blur" else ""
+    return (
+        f"Copies: {share.words('.1%')} of the samples lie as near to training images as copies, beyond what "
+        f"{'held-out' if held_out else 'other training'} images do.{blur}{control}"
+    )
 
 
 def _gate(row: Row, table: Table) -> str:
