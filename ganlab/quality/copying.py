@@ -284,5 +284,6 @@ def _most_copied(near: Index, distance: Floats, neighbour: Index) -> tuple[Index
     """Training images nearest to most of the samples `near`, how many those are, and the nearest of them."""
     nearest_first = near[np.lexsort((near, distance[near]))]
     copied, first, times = np.unique(neighbour[nearest_first], return_index=True, return_counts=True)
-    order = np.lexsort((copied, -times))[:SHOWN]
-    return copied[order], times[order].astype(np.int64), nearest_first[first[order]]
+    copy = nearest_first[first]
+    order = np.lexsort((copied, distance[copy], -times))[:SHOWN]
+    return copied[order], times[order].astype(np.int64), copy[order]

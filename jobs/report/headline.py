@@ -31,15 +31,15 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
     here
         The results of the snapshot alone.
     """
-    gate = " ".join(sentence for sentence in (_gate(row, table), copying_words(row, here)) if sentence)
+    gate, copies = _gate(row, table), copying_words(row, here)
     ratio = row.interval("diversity_ratio")
-    if not row.passes_gate:
-        if ratio is not None and row.collapsed:  # no fault but blur makes so many duplicates
-            return [f"{gate} Collapsed all the same: two generated images are duplicates {relative_words(ratio)}."]
-        why = DECEIVING.get(row.fault or "", "")
-        return [f"{gate} Nothing is said of their diversity: {why}."]
-    found = (_relative(row), _effective_number(row, table, here), _distinct(row), _concentration(row, here), gate)
-    return [sentence for sentence in found if sentence]
+    if row.passes_gate:
+        found = [_relative(row), _effective_number(row, table, here), _distinct(row), _concentration(row, here), gate]
+    elif ratio is not None and row.collapsed:  # no fault but blur makes so many duplicates
+        found = [f"{gate} Collapsed all the same: two generated images are duplicates {relative_words(ratio)}."]
+    else:
+        found = [f"{gate} Nothing is said of their diversity: {DECEIVING.get(row.fault or '', '')}."]
+    return [sentence for sentence in (*found, copies) if sentence]
 
 
 def relative_words(ratio: Measured) -> str:

@@ -106,34 +106,37 @@ def pick(found: Found, places: np.ndarray) -> Found:
     return found[0][places], found[1][places]
 
 
-def compared(images: np.ndarray, training: np.ndarray) -> Found:
-    found = nearest(images, training)
-    return np.sqrt(found.squared_distance.astype(np.float64)), found.index[:, 1]
+class Trained:
+    """Training images in a space, compared with one another and with their copies once."""
 
+    def __init__(self, space: str, training: np.ndarray) -> None:
+        self._features = SPACES[space]
+        self._known = self._features(training)
+        own = nearest(self._known, self._known, 2).squared_distance[1::2]
+        self._own = np.sqrt(own.astype(np.float64))
+        some = training[np.random.default_rng(1).permutation(len(training))[:COPIES]]
+        self._copies = {kind: self.compared(make(some)) for kind, make in KINDS.items()}
 
-def bench(
-    space: str, training: np.ndarray, others: np.ndarray, held_out: np.ndarray | None = None, stands_in: bool = False
-) -> Bench:
-    features = SPACES[space]
-    known = features(training)
-    own = np.sqrt(nearest(known, known, 2).squared_distance[1::2].astype(np.float64))
-    some = training[np.random.default_rng(1).permutation(len(training))[:COPIES]]
-    copies = {kind: compared(features(make(some)), known) for kind, make in KINDS.items()}
-    control = None if held_out is None else compared(features(held_out), known)
-    return Bench(own, compared(features(others), known), control, copies, stands_in)
+    def compared(self, images: np.ndarray) -> Found:
+        """The nearest training image of each image."""
+        found = nearest(self._features(images), self._known)
+        return np.sqrt(found.squared_distance.astype(np.float64)), found.index[:, 1]
+
+    def bench(self, others: np.ndarray, held_out: Found | None = None, stands_in: bool = False) -> Bench:
+        return Bench(self._own, self.compared(others), held_out, self._copies, stands_in)
 
 
 def of_sweep(folder: Path, space: str) -> Iterator[tuple[str, Bench]]:
     """The last samples of each trial."""
     layout = SweepLayout(folder)
-    training, others = read_reference(layout).images, read_held_out(layout)
-    held_out = None if others is None else others.images
+    trained, others = Trained(space, read_reference(layout).images), read_held_out(layout)
+    held_out = None if others is None else trained.compared(others.images)
     for trial in layout.trial_ids():
         steps = Samples(layout.trial(trial)).steps
         if steps:
             last = steps[max(steps)]
             images = Samples(layout.trial(trial)).read(last.start, min(last.stop, last.start + OTHERS))
-            yield f"{folder.name} {trial}", bench(space, training, images, held_out, held_out is None)
+            yield f"{folder.name} {trial}", trained.bench(images, held_out, held_out is None)
 
 
 def row(name: str, space: str, each: Bench, draws: int, samples: int) -> str:
@@ -158,7 +161,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print(f"{'|---' * (len(heads) + 3)}|")
     for each in data_sets(options.folder):
         for space in options.spaces:
-            print(row(each.name, space, bench(space, each.training, each.held_out), options.draws, options.samples))
+            print(
+                row(
+                    each.name, space, Trained(space, each.training).bench(each.held_out), options.draws, options.samples
+                )
+            )
     for folder in options.sweep:
         for space in options.spaces:
             for name, found in of_sweep(folder, space):
