@@ -58,6 +58,10 @@ METRICS: dict[str, Definition] = {
         "gauge", "Trials in whose newest measured snapshot duplicates are over 100 times as frequent as among the real "
         "images, by the whole interval of that ratio.", ("family",)
     ),
+    "ganlab_trials_copying": Definition(
+        "gauge", "Trials in whose newest measured snapshot more samples lie as near to training images as copies than "
+        "held-out images do, by the whole interval of that share.", ("family",)
+    ),
     "ganlab_attempts_total": Definition(
         "counter", "Starts of a trial that have ended, by how.", ("end",), ATTEMPT_ENDS
     ),

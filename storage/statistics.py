@@ -16,6 +16,7 @@ TRIAL = ("trial", "snapshot")
 SAMPLE_SIZE = (*TRIAL, "sample_size")
 FLAGGED = (*TRIAL, "flagged")
 MODE = (*TRIAL, "mode")
+COPIED = (*TRIAL, "copied")
 DISTANCE = (*TRIAL, "distance")
 CLASS = (*TRIAL, "class")
 LOGGED = ("trial", "logged")
@@ -121,6 +122,8 @@ class Statistic:
 _INVERSE_SIMPSON = "1 / p2 with p2 = duplicates / pairs compared: the inverse Simpson number (Hill number of order 2)"
 _BALLS = "of balls that reach to the 5th nearest of their own set; as many samples as real images, see scored_images"
 _MODES = "modes larger than any of a sample of the real images, or of equally likely ones without them, at 1 %"
+_COPIED = "share of samples within that quantile of held-out images' distances to training images, less what is usual"
+_BETA = "of samples and held-out images: a binomial law whose chance has a beta law"
 _OF_CLASS = "pairs of images of that class alone"
 _DEGREES = "from the number of duplicates of each image, see docs/statistics.md"
 _JUDGED = "falling fit to the verdicts on pairs of all trials, weighted by the inverse of their chance to be shown"
@@ -460,6 +463,87 @@ STATISTICS: tuple[Statistic, ...] = (
         heading="fine detail",
         form=".2f",
     ),
+    Statistic(
+        "copying",
+        TRIAL,
+        "1",
+        "word on copies of training images among the samples",
+        "copies: the low end of copied_share_at is above 0 at near_quantile 0.001 or 0.01; none-seen; unknown: half of "
+        "the samples might be copies and not be found",
+        "str",
+    ),
+    Statistic(
+        "copied_share",
+        TRIAL,
+        "1",
+        "share of samples that are copies of training images, or as near",
+        f"{_COPIED} at near_quantile 0.01",
+        interval=_BETA,
+        tables=("quality",),
+        heading="copied",
+        form=".1%",
+    ),
+    Statistic(
+        "copied_share_at",
+        (*TRIAL, "near_quantile"),
+        "1",
+        "share of samples that are copies of training images, or as near, by what is called near",
+        _COPIED,
+        interval=_BETA,
+    ),
+    Statistic(
+        "copied_share_seen",
+        TRIAL,
+        "1",
+        "share of exact copies that would have been called copies",
+        "with probability 0.95, wherever the other samples lie; NaN where none would",
+    ),
+    Statistic(
+        "held_out_images",
+        TRIAL,
+        "images",
+        "held-out images that samples are compared with",
+        "0: each training image is held out in turn",
+        "int64",
+    ),
+    Statistic(
+        "authenticity",
+        TRIAL,
+        "1",
+        "share of authentic samples",
+        "farther from their nearest training image than that is from its own nearest other one (Alaa et al. 2022)",
+        tables=("quality",),
+        heading="authentic",
+        form=".0%",
+    ),
+    Statistic(
+        "held_out_authenticity", TRIAL, "1", "share of authentic held-out images", "as authenticity, of held-out images"
+    ),
+    Statistic(
+        "copying_z",
+        TRIAL,
+        "1",
+        "distances of samples to training images against those of held-out images; far below 0 where samples are nearer",
+        "Mann-Whitney statistic less its mean, over its deviation for one law (Meehan et al. 2020)",
+    ),
+    Statistic(
+        "copying_z_in_cells",
+        TRIAL,
+        "1",
+        "copying_z by cell: the statistic C_T",
+        "mean over k-means cells of training images, weighted by their held-out images (Meehan et al. 2020)",
+    ),
+    Statistic(
+        "copied_index",
+        COPIED,
+        "1",
+        "number of a training image that most samples copy",
+        "nearest to most of the samples that copied_share counts",
+        "int64",
+    ),
+    Statistic("copied_times", COPIED, "images", "samples that copy it", "counted", "int64"),
+    Statistic("copy_index", COPIED, "1", "number of its nearest copy in samples.zarr", "exact distances", "int64"),
+    Statistic("copy_distance", COPIED, "distance", "distance to that copy", "exact distance"),
     Statistic(
         "realistic_share",
         TRIAL,
@@ -820,6 +904,7 @@ COORDINATES: dict[str, tuple[str, str, str]] = {
     "order": ("order", "1", "order of an effective number"),
     "distance_factor": ("distance_factor", "1", "distance over the distance of duplicates"),
     "sample_multiple": ("sample_multiple", "1", "images over the images seen"),
+    "near_quantile": ("near_quantile", "1", "share of held-out images that lie as near to a training image"),
     "real_rate": ("real_rate", "1", "share of the pairs of different real images"),
     "judged_distance": ("judged_distance", "distance", "distance of a pair that people may be asked about"),
     "distance_bin": ("distance_bin", "distance", "middle of an interval of the distance"),

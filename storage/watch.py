@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from storage.atomic import read_json
 from storage.attempts import Attempt, read_attempts
@@ -232,6 +233,23 @@ def read_pair_counts(path: str | Path) -> PairCounts:
             )  # fmt: skip
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged, expected a record of pairs: {error}") from error
+
+
+def read_nearest(
+    path: str | Path, squared: str, neighbour: str
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """Return the distances to the nearest training images, and their numbers, of a record that has them by these names.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it can't be read.
+    """
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as members:
+            return np.sqrt(members[squared].astype(np.float64)), members[neighbour]
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged, expected nearest training images: {error}") from error
 
 
 def reference_shape(layout: SweepLayout) -> tuple[int, ...] | None:

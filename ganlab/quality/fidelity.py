@@ -26,10 +26,16 @@ class RealNeighbours:
         (pixels: 0–255 per channel).
     held_out : float64 (m,) or None
         Of real images that no model was trained on; None without any.
+    nearest : int64 or None
+        Number of the nearest training image of each image of `distance`.
+    cells : int64 (N,) or None
+        Cell of each training image, see `ganlab.quality.copying`.
     """
 
     training: npt.NDArray[np.float64]
     held_out: npt.NDArray[np.float64] | None = None
+    nearest: npt.NDArray[np.int64] | None = None
+    cells: npt.NDArray[np.int64] | None = None
 
     @property
     def distance(self) -> npt.NDArray[np.float64]:

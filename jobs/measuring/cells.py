@@ -4,12 +4,14 @@ Invariant: every name here is declared in `storage.statistics`; a statistic that
 in the results, never a number.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from ganlab.quality.copying import QUANTILES, SHOWN, CopiedShare, Copying
 from ganlab.quality.gate import Judgement
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import DuplicateDistance
@@ -19,6 +21,7 @@ from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
 
 MODES_SHOWN = 8  # heavy modes of which images are kept, to be looked at
 COPIES_SHOWN = 6  # images kept of each
+OF_SAMPLES = ("flagged_index", "mode_index", "copy_index")  # statistics that are numbers of samples
 ORDERS = (0, 1, 2)  # of effective numbers
 
 
@@ -48,6 +51,7 @@ class Axes:
             "order": ORDERS,
             "distance_factor": (FACTORS[0], FACTORS[-1]),
             "sample_multiple": MULTIPLES,
+            "near_quantile": QUANTILES,
         }
         return found | ({"real_rate": self.rates} if self.rates else {})
 
@@ -122,6 +126,15 @@ def _published(name: str) -> Compute:
 def _at_rates(facts: SampleFacts, names: Sequence[str]) -> list[list[float]] | None:
     """Attributes of the diversity at each rate; None without real images."""
     return [[getattr(each, name) for each in facts.at_rates] for name in names] if facts.at_rates else None
+
+
+def _copying(value: Callable[[Copying], Any]) -> Compute:
+    return lambda facts, axes: None if facts.copying is None else value(facts.copying)
+
+
+def _interval(share: CopiedShare | None) -> tuple[float, float, float]:
+    """A share of copies with its interval; NaN where too few images are held out."""
+    return (math.nan,) * 3 if share is None else (share.value, share.low, share.high)
 
 
 def _padded(values: Any, shape: tuple[int, ...]) -> np.ndarray:
@@ -208,6 +221,21 @@ COMPUTED: dict[str, Compute] = {
     "passes_quality_gate": _judged(lambda judgement: judgement.passes),
     "quality_reason": _judged(lambda judgement: str(judgement.quality)),
     "detail_ratio": _judged(lambda judgement: judgement.detail_ratio),
+    "copying": _copying(lambda found: str(found.word)),
+    "copied_share": _copying(lambda found: _interval(found.share())),
+    "copied_share_at": _copying(lambda found: np.transpose([_interval(found.share(each)) for each in QUANTILES])),
+    "copied_share_seen": _copying(lambda found: found.seen),
+    "held_out_images": _copying(lambda found: found.held_out),
+    "authenticity": _copying(lambda found: found.authenticity),
+    "held_out_authenticity": _copying(lambda found: found.held_out_authenticity),
+    "copying_z": _copying(lambda found: found.z),
+    "copying_z_in_cells": _copying(lambda found: found.z_in_cells),
+    "copied_index": _copying(lambda found: _padded(found.copied, (SHOWN,))),
+    "copied_times": _copying(lambda found: _padded(found.times, (SHOWN,))),
+    "copy_index": _copying(lambda found: _padded(found.copy, (SHOWN,))),
+    "copy_distance": lambda facts, axes: (
+        None if facts.copying is None else _padded(facts.distance[facts.copying.copy], (SHOWN,))
+    ),
     "realistic_share": lambda facts, axes: facts.realistic_share,
     "precision": _manifold("precision"),
     "recall": _manifold("recall"),
@@ -263,7 +291,7 @@ def stacked(cells: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, np.ndarra
 
 def numbered_from(first: int, values: Mapping[str, Any]) -> dict[str, Any]:
     """The same values, with images numbered among the samples of the trial, of which the snapshot begins at `first`."""
-    return {**values, **{name: values[name] + first for name in ("flagged_index", "mode_index") if name in values}}
+    return {**values, **{name: values[name] + first for name in OF_SAMPLES if name in values}}
 
 
 def _values(facts: SampleFacts, axes: Axes, statistics: Iterable[Statistic]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ganlab.pairs.exact import Index
+from ganlab.quality.copying import Copying, copying
 from ganlab.quality.fidelity import RealNeighbours, fidelity_ratio, realistic
 from ganlab.quality.gate import DEFAULT_GATE, Evidence, Gate, Judgement, Quality, judge
 from ganlab.quality.scores import Scores
@@ -91,6 +92,8 @@ class SampleFacts:
         Support among the realistic images alone.
     judgement : Judgement or None
         Of the quality gate; None without real images.
+    copying : Copying or None
+        Whether samples are copies of training images; None without real images.
     scores : Scores or None
         See `ganlab.quality.scores`; its curve is sharpened by all pairs.
     diversity_ratio : tuple of float, or None
@@ -120,6 +123,7 @@ class SampleFacts:
     realistic_share: float | None
     realistic: Estimate | None
     judgement: Judgement | None
+    copying: Copying | None
     scores: Scores | None
     diversity_ratio: tuple[float, float, float] | None
     at_rates: tuple[Diversity, ...]
@@ -207,13 +211,14 @@ def sample_facts(
     real_degrees = None if real is None else real.facts.record.degrees
     heavy = _numbered(heavy_modes(pairs, below, confidence, real_degrees), numbers)
     sharpened = _sharpened(record, scores)
-    ratio = share = among = judgement = ratio_to_real = diversity_at = None
+    ratio = share = among = judgement = copied = ratio_to_real = diversity_at = None
     at_rates: tuple[Diversity, ...] = ()
     if real is not None:
         distance = np.sqrt(record.neighbour_squared.astype(np.float64))
         inside = realistic(distance, real.neighbours)
         ratio, share = fidelity_ratio(distance, real.neighbours), float(inside.mean())
         judgement = judge(evidence(record, scores), real.held_out, gate)
+        copied = copying(distance, record.neighbour, real.neighbours, confidence)
         among = support_within(pairs, inside[numbers[:below]], confidence)
         ratio_to_real = _ratio_to_real(support, scores, real)
         at_rates = _at_rates(scores, real, confidence)
@@ -233,6 +238,7 @@ def sample_facts(
         realistic_share=share,
         realistic=among,
         judgement=judgement,
+        copying=copied,
         scores=sharpened,
         diversity_ratio=ratio_to_real,
         at_rates=at_rates,

@@ -16,6 +16,7 @@ import numpy as np
 
 from ganlab.pairs.content import content_digests, content_order, random_places
 from ganlab.pairs.exact import Index
+from ganlab.quality.copying import training_cells
 from ganlab.quality.embeddings.names import folder_name
 from ganlab.quality.fidelity import RealNeighbours
 from ganlab.statistics.duplicate_distance import RATES
@@ -53,6 +54,7 @@ from storage.samples import DamagedShardError, Samples
 
 Stage = Callable[[str, float, float], None]
 REFERENCE = "reference"  # stands for the real images where a trial's id may stand
+CELLS = "cells"  # name of the cells of training images among what is kept of the real images
 HELD_OUT = "held-out"  # stands for the real images that no trial was trained on
 REAL_ORDER = "by content"  # in which duplicates of the real images are listed
 # A snapshot that is still being drawn is compared from so many images on, and again when there are so many times as many.
@@ -200,20 +202,24 @@ def real_images_of(
     reference = read_reference(layout)
     held_out = held_out_in(layout, space, map)
     nearest = _nearest_real(layout, memory_bytes, map, progress, space)
-    nearest_of_others = None
+    others = nearest
     if held_out is not None:
-        nearest_of_others = np.sqrt(_nearest_of_held_out(layout, held_out, memory_bytes, map, progress, space).squared)
-    neighbours = RealNeighbours(np.sqrt(nearest.squared), nearest_of_others)
+        others = _nearest_of_held_out(layout, held_out, memory_bytes, map, progress, space)
     rates = wanted_rates(settings.threshold, RATES)
-    name = f"{space.name_of(reference.fingerprint)} {rates}"
+    name = f"{space.name_of(reference.fingerprint)} {rates} {CELLS}"
     kept = read_real_distances(layout, name)
     if kept is None:
         training = reference_in(layout, space, map)
         images = training if held_out is None else Joined(training, held_out)
         found = real_rates(images, content_order(images.read, images.shape[0]), rates)
-        write_real_distances(layout, name, rates_to_arrays(found))
+        order = content_order(training.read, training.shape[0])
+        cells = training_cells(training.read, training.shape[0], order, len(others.squared))
+        write_real_distances(layout, name, rates_to_arrays(found) | {CELLS: cells})
     else:
-        found = rates_from_arrays(kept)
+        found, cells = rates_from_arrays(kept), kept[CELLS]
+    neighbours = RealNeighbours(
+        np.sqrt(nearest.squared), None if held_out is None else np.sqrt(others.squared), others.neighbour, cells
+    )
     chosen = choose_distance(settings.threshold, found, neighbours, space.integer(reference))
     return RealImages(neighbours, chosen, found)
 

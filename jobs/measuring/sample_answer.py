@@ -14,6 +14,7 @@ import numpy as np
 
 from ganlab.pairs.content import content_digests, in_order, random_places, take
 from ganlab.pairs.exact import Index
+from ganlab.quality.copying import training_cells
 from ganlab.quality.fidelity import RealNeighbours
 from ganlab.quality.gate import DEFAULT_GATE
 from ganlab.quality.scores import Scores, detail_basis, real_side, score, score_real, scored_images, with_detail
@@ -145,8 +146,14 @@ def measure_samples(
             wanted[NEAREST_OF_HELD_OUT] = Comparison(test, _run(), reference=others)
         real_near = found(wanted)
         near = real_near[NEAREST_OTHER]
-        of_test = None if test is None else _distance(real_near[NEAREST_OF_HELD_OUT])
-        neighbours = RealNeighbours(_distance(near), of_test)
+        beside = real_near.get(NEAREST_OF_HELD_OUT, near)
+        nearest = _nearest(beside)
+        assert nearest is not None
+        assert reference is not None
+        count = len(nearest.neighbour)
+        cells = training_cells(others.read, others.shape[0], in_order(places[reference]), count)
+        of_test = None if test is None else _distance(beside)
+        neighbours = RealNeighbours(_distance(near), of_test, nearest.neighbour, cells)
     stage("Real pairs", 0, 1)
     rates: tuple[DuplicateDistance, ...] = ()
     if others is not None and reference is not None:

@@ -1,4 +1,4 @@
-"""The headline of one sample in five sentences, the same on the terminal and in reports.
+"""The headline of one sample in a few sentences, the same on the terminal and in reports.
 
 Invariant: each sentence says what one statistic says and no more; where the samples do not pass the quality gate nothing
 is said of their diversity but that they collapsed.
@@ -7,6 +7,7 @@ is said of their diversity but that they collapsed.
 import math
 from collections.abc import Iterator
 
+from ganlab.quality.copying import DECIDING, Word
 from jobs.report.table import FAULT_WORDS, Measured, Results, Row, Table, magnitude, number_words, ratio_words
 
 DECEIVING = {
@@ -30,21 +31,21 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
     here
         The results of the snapshot alone.
     """
-    gate = _gate(row, table)
+    gate, copies = _gate(row, table), copying_words(row, here)
     ratio = row.interval("diversity_ratio")
-    if not row.passes_gate:
-        if ratio is not None and row.collapsed:  # no fault but blur makes so many duplicates
-            return [f"{gate} Collapsed all the same: two generated images are duplicates {relative_words(ratio)}."]
-        why = DECEIVING.get(row.fault or "", "")
-        return [f"{gate} Nothing is said of their diversity: {why}."]
-    found = (
-        relative_sentence(row),
-        _effective_number(row, table, here),
-        _distinct(row),
-        _concentration(row, here),
-        gate,
-    )
-    return [sentence for sentence in found if sentence]
+    if row.passes_gate:
+        found = [
+            relative_sentence(row),
+            _effective_number(row, table, here),
+            _distinct(row),
+            _concentration(row, here),
+            gate,
+        ]
+    elif ratio is not None and row.collapsed:  # no fault but blur makes so many duplicates
+        found = [f"{gate} Collapsed all the same: two generated images are duplicates {relative_words(ratio)}."]
+    else:
+        found = [f"{gate} Nothing is said of their diversity: {DECEIVING.get(row.fault or '', '')}."]
+    return [sentence for sentence in (*found, copies) if sentence]
 
 
 def relative_words(ratio: Measured) -> str:
@@ -129,6 +130,31 @@ def _concentrations(row: Row, here: Results) -> Iterator[str]:
                 f"class {here['class'].values[most]} holds {number_words(samples[most] / samples.sum(), '.0%')} of the "
                 f"samples and {number_words(duplicates[most] / row.values['listed_duplicates'], '.0%')} of the duplicates"
             )
+
+
+def copying_words(row: Row, here: Results) -> str:
+    """Say whether samples copy training images; nothing without real images."""
+    word = row.values.get("copying")
+    if not word:
+        return ""
+    held_out = row.values.get("held_out_images")
+    control = "" if held_out else " No images are held out: each training image stood in for one in turn."
+    if word == Word.UNKNOWN:
+        count = f"{held_out:,} held-out images" if held_out else "so few real images"
+        return (
+            f"Copying can't be said: {count} and {row.samples:,} samples show no share of copies below a half.{control}"
+        )
+    seen = number_words(row.values["copied_share_seen"], ".1%")
+    if word == Word.NONE_SEEN:
+        return f"No sign of copying (a share of {seen} would have been seen).{control}"
+    names = ("copied_share_at", "copied_share_at_low", "copied_share_at_high")
+    shares = [Measured(*(float(here[name].sel(near_quantile=near)) for name in names)) for near in DECIDING]
+    share = max(shares, key=lambda each: each.low if each.low > 0 else -1)
+    blur = " Blur brings samples near training images, too." if row.fault == "blur" else ""
+    return (
+        f"Copies: {share.words('.1%')} of the samples lie as near to training images as copies, beyond what "
+        f"{'held-out' if held_out else 'other training'} images do.{blur}{control}"
+    )
 
 
 def _gate(row: Row, table: Table) -> str:

@@ -5,17 +5,19 @@ Invariant: a page loads nothing from elsewhere.
 
 import importlib.metadata
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ganlab.quality.copying import Word
 from jobs.report.mosaics import Picture, mosaic
 from storage.atomic import write_bytes
 
 Images = Sequence[np.ndarray | None]
+Take = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,44 @@ class ModeShown:
     high: float
     reference_distance: float | None
     among: int | None = None  # of which the members are, where they are not of all samples
+
+
+@dataclass(frozen=True)
+class CopyShown:
+    """A training image that many samples copy, beside the nearest of its copies."""
+
+    picture: Picture
+    number: int
+    times: int
+    copy: int
+    distance: float
+
+
+def copies_shown(here: Any, training: Take, samples: Take) -> list[CopyShown]:
+    """The training images that most samples of a snapshot copy, of its results; none where no copies were found.
+
+    Parameters
+    ----------
+    here : xarray.Dataset
+        The results of the snapshot alone.
+    training, samples
+        Give images by their numbers.
+    """
+    if "copying" not in here or str(here["copying"].values) != Word.COPIES:
+        return []
+    names = ("copied_index", "copied_times", "copy_index", "copy_distance")
+    rows = np.stack([here[name].values for name in names], axis=1)
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    if not len(rows):
+        return []
+    images = zip(training(rows[:, 0].astype(np.int64)), samples(rows[:, 2].astype(np.int64)), strict=True)
+    return [
+        CopyShown(
+            mosaic(list(both), 2, max(48, *both[0].shape[1:])), int(number), int(times), int(copy), float(distance)
+        )
+        for both, (number, times, copy, distance) in zip(images, rows, strict=True)
+        if both[0].ndim == 3
+    ]
 
 
 def mode_picture(members: Images, nearest: np.ndarray | None, copies: int) -> Picture:

@@ -20,12 +20,13 @@ LISTS = {
     "class": "classes",
     "mode": "heavy_modes",
     "flagged": "closest",
+    "copied": "most_copied",
     "component": "components",
 }
 """Key of the list of records that stands for the variables along a dimension."""
-MAPPINGS = {"order": "effective_numbers", "distance_factor": "sensitivity"}
+MAPPINGS = {"order": "effective_numbers", "distance_factor": "sensitivity", "near_quantile": "copied_shares"}
 """Key of the mapping, by coordinate, that stands for the statistic along a dimension: values, or [value, low, high]."""
-SPARSE = ("sample_size", "mode", "flagged", "class")
+SPARSE = ("sample_size", "mode", "flagged", "class", "copied")
 """Dimensions of which the places without any value are left out."""
 
 

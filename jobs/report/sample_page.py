@@ -3,6 +3,7 @@
 Invariant: the page says what the JSON says; samples that are no pictures leave out the pictures and nothing else.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jobs.measuring.cells import COPIES_SHOWN, MODES_SHOWN
 from jobs.measuring.sample_answer import SampleAnswer
 from jobs.report.headline import headline
 from jobs.report.mosaics import Picture, mosaic
-from jobs.report.page import ModeShown, Pair, mode_picture, write_page
+from jobs.report.page import CopyShown, ModeShown, Pair, copies_shown, mode_picture, write_page
 from jobs.report.table import CLASSES, build_table, class_rows, table_headings
 from storage.samples import read_numbers
 
@@ -54,7 +55,7 @@ def write_sample_report(answer: SampleAnswer, path: Path) -> Path:
         grid=_grid(answer.samples.pictures, facts.record.numbers),
         real_grid=None if answer.reference is None or real is None
         else _grid(answer.reference.pictures, real.record.numbers),
-        pairs=_pairs(answer), modes=_modes(answer),
+        pairs=_pairs(answer), modes=_modes(answer), copies=_copies(answer, results.isel(trial=0, snapshot=0)),
         quality_headings=table_headings("quality"),
         quality_rows=[] if real is None else [each.table_cells("quality") for each in rows],
         scored_images=row.values.get("scored_images", ""),
@@ -90,6 +91,14 @@ def _pairs(answer: SampleAnswer) -> list[Pair]:
         distance = float(np.sqrt(squared))
         shown.append(Pair(picture, distance, to_real, (i, j), squared <= record.threshold_squared))
     return shown
+
+
+def _copies(answer: SampleAnswer, here: Any) -> list[CopyShown]:
+    pictures = answer.samples.pictures
+    references = None if answer.reference is None else answer.reference.pictures
+    if pictures is None or references is None:
+        return []
+    return copies_shown(here, *(partial(read_numbers, each.read) for each in (references, pictures)))
 
 
 def _modes(answer: SampleAnswer) -> list[ModeShown]:

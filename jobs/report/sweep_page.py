@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ganlab.pairs.content import content_order
+from ganlab.quality.copying import SHOWN, Word
 from ganlab.statistics.diversity import COLLAPSED_RATIO
 from ganlab.statistics.support import Spread
 from jobs.report.headline import times_words
 from jobs.report.mosaics import Picture, mosaic, picture_of
-from jobs.report.page import ModeShown, Pair, mode_picture, write_page
+from jobs.report.page import CopyShown, ModeShown, Pair, copies_shown, mode_picture, write_page
 from jobs.report.table import (
     CLASSES,
     FAULT_WORDS,
@@ -29,6 +30,7 @@ from jobs.report.table import (
     build_table,
     class_rows,
     magnitude,
+    number_words,
     table_headings,
     value_words,
 )
@@ -86,6 +88,15 @@ class Modes:
 
     row: Row
     shown: list[ModeShown]
+    problem: str
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Copies among the samples of a trial, or why they can't be shown."""
+
+    row: Row
+    shown: list[CopyShown]
     problem: str
 
 
@@ -147,6 +158,7 @@ def write_report(layout: SweepLayout) -> Path:
         grids=grids, grids_left_out=len(measured) - len(grids), real_grid=real_grid, pairs=pairs,
         pairs_left_out=len(measured) - len(pairs), open_pairs=len(pairs) <= OPEN_TRIALS,
         modes=modes, modes_left_out=len(heavy) - len(modes), open_modes=len(modes) <= OPEN_TRIALS,
+        copies=list(_copies(layout, measured, results, reference)),
         fault_words=FAULT_WORDS, quality_headings=table_headings("quality"),
         quality_rows=[row.table_cells("quality") for row in [*measured, *control]],
         published_headings=table_headings("published"), published_rows=[row.table_cells("published") for row in measured],
@@ -217,6 +229,13 @@ def _count_sentences(table: Table) -> Iterator[str]:
     else:
         trials = _trials(len(table.trials))
         yield f"Of {trials}, {counted or 'none'} ran to the end and passed the quality gate; {others}."
+    words = [row.values["copying"] for row in table.trials if row.values.get("copying")]
+    copies = words.count(Word.COPIES)
+    if copies:
+        yield f"Samples of {_trials(copies)} lie as near to training images as copies, beyond what other real images do."
+    elif words.count(Word.NONE_SEEN) == len(words) > 0:
+        seen = max(row.values["copied_share_seen"] for row in table.trials if row.values.get("copying"))
+        yield f"No sign of copying in any trial (a share of {number_words(seen, '.1%')} would have been seen)."
     collapsed = sum(row.collapsed for row in table.trials)
     if collapsed:
         share = f"over {1 / COLLAPSED_RATIO:.0f} times as frequent as among the real images"
@@ -315,6 +334,22 @@ def _modes(layout: SweepLayout, rows: Sequence[Row], results: Results, reference
             yield Modes(row, _trial_modes(layout, row, here, reference), "")
         except (ValueError, DamagedShardError) as error:
             yield Modes(row, [], str(error))
+
+
+def _copies(
+    layout: SweepLayout, rows: Sequence[Row], results: Results, reference: Reference | None
+) -> Iterator[Copies]:
+    """Copies of the trials that have some, beside the training images, as many as the page can hold."""
+    if reference is None:
+        return
+    places = {str(trial): place for place, trial in enumerate(results["trial"].values)}
+    copying = [row for row in rows if row.values.get("copying") == Word.COPIES]
+    for row in _one_seed_first(copying, max(1, PAIR_BYTES // (2 * SHOWN * _image_bytes(reference)))):
+        here = results.isel(trial=places[row.trial], snapshot=row.snapshot)
+        try:
+            yield Copies(row, copies_shown(here, reference.take, Samples(layout.trial(row.trial)).take), "")
+        except (ValueError, DamagedShardError) as error:
+            yield Copies(row, [], str(error))
 
 
 def _trial_modes(layout: SweepLayout, row: Row, here: Results, reference: Reference | None) -> list[ModeShown]:

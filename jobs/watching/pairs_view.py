@@ -14,7 +14,7 @@ from monitoring.metrics import QUANTILES, Snapshot
 from storage.layout import SweepLayout
 from storage.progress import Measuring, read_measuring
 from storage.verdicts import read_verdicts, standing
-from storage.watch import PairCounts, Signature, TrialWatch, read_pair_counts, signature, snapshot_records
+from storage.watch import PairCounts, Signature, TrialWatch, read_nearest, read_pair_counts, signature, snapshot_records
 
 if TYPE_CHECKING:
     from ganlab.statistics.support import Estimate
@@ -29,6 +29,7 @@ class PairsView:
     def __init__(self, layout: SweepLayout) -> None:
         self._layout = layout
         self._records: dict[str, dict[int, tuple[Signature, PairCounts]]] = {}
+        self._copies: dict[str, dict[int, bool]] = {}
         self._folders: dict[str, Signature] = {}
         self._verdicts: tuple[Signature, int] = (None, 0)
         self._measuring: Measuring | None = None
@@ -39,7 +40,7 @@ class PairsView:
         trials = list(trials)
         for trial_id in (REFERENCE, *(trial.id for trial in trials)):
             try:
-                self._read(trial_id)
+                self._read(trial_id, confidence)
             except (OSError, ValueError):
                 new.add("ganlab_exporter_problems", 1, "unreadable")
         real = self._counts(REFERENCE).get(0)
@@ -56,6 +57,8 @@ class PairsView:
                 supports.append(_support(newest, confidence))
                 if real is not None and _collapsed(newest, real, confidence):
                     new.add("ganlab_trials_collapsed", 1, family_of(trial))
+                if self._copies.get(trial.id, {}).get(max(counts)):
+                    new.add("ganlab_trials_copying", 1, family_of(trial))
         new.add("ganlab_duplicates", 0)
         for quantile in QUANTILES if supports else ():
             new.set("ganlab_support_size", float(np.quantile(supports, float(quantile))), quantile)
@@ -77,7 +80,7 @@ class PairsView:
         last = self._measuring
         return last.pairs_done / (last.written - last.started) if last and last.written > last.started else 0.0
 
-    def _read(self, trial_id: str) -> None:
+    def _read(self, trial_id: str, confidence: float) -> None:
         """Read what is new among a trial's records."""
         folder = signature(self._layout.pair_record(trial_id, 0).parent)
         if trial_id in self._folders and folder == self._folders[trial_id]:
@@ -86,7 +89,23 @@ class PairsView:
         for step, (path, found) in snapshot_records(self._layout, trial_id).items():
             if step not in known or known[step][0] != found:
                 known[step] = found, read_pair_counts(path)
+                if trial_id != REFERENCE:
+                    self._copies.setdefault(trial_id, {})[step] = self._copying(path, confidence)
         self._folders[trial_id] = folder
+
+    def _copying(self, path: str, confidence: float) -> bool:
+        """True if the samples of a record hold copies of training images."""
+        from ganlab.quality.copying import Word, copying  # late: scipy is slow to load
+        from ganlab.quality.fidelity import RealNeighbours
+
+        if not self._layout.real_neighbours.exists():
+            return False
+        training, _ = read_nearest(self._layout.real_neighbours, "squared", "neighbour")
+        held_out = None
+        if self._layout.held_out_neighbours.exists():
+            held_out, _ = read_nearest(self._layout.held_out_neighbours, "squared", "neighbour")
+        found = read_nearest(path, "neighbour_squared", "neighbour")
+        return copying(*found, RealNeighbours(training, held_out), confidence).word == Word.COPIES
 
     def _counts(self, trial_id: str) -> dict[int, PairCounts]:
         return {step: counts for step, (_, counts) in self._records.get(trial_id, {}).items()}

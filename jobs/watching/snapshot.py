@@ -147,7 +147,7 @@ class SweepWatch:
         for family in sorted({family_of(trial) for trial in trials} or {self._family}):
             for state in TRIAL_STATES:
                 new.set("ganlab_trials", 0, state, family)
-            for name in ("ganlab_train_steps_per_second", "ganlab_trials_collapsed"):
+            for name in ("ganlab_train_steps_per_second", "ganlab_trials_collapsed", "ganlab_trials_copying"):
                 new.set(name, 0, family)
         for trial in trials:
             family = family_of(trial)

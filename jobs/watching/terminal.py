@@ -69,6 +69,8 @@ def _warnings(new: Snapshot, now: float) -> Iterator[Text]:
     if collapsed := new.total("ganlab_trials_collapsed"):
         words = f"{collapsed:.0f} collapsed: duplicates are over 100 times as frequent as among the real images"
         yield Text(words, "yellow")
+    if copying := new.total("ganlab_trials_copying"):
+        yield Text(f"{copying:.0f} with copies of training images among their newest samples", "yellow")
     if new.get("ganlab_filesystem_free_bytes") < new.get("ganlab_sample_bytes", "to_write"):
         yield Text("the disk has less room than the sweep has still to write", "red")
     for (kind,), count in new.values["ganlab_exporter_problems"].items():

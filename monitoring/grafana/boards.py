@@ -225,6 +225,11 @@ SAMPLES = Board(
                 steps=((1, "orange"),), alert="GanlabCollapse",
             ),
             Panel(
+                "Copying trials by family", "Which kind of model copies its training images?",
+                {"{{family}}": "sum by (family) (ganlab_trials_copying{@})"}, kind="bars", width=8,
+                steps=((1, "orange"),), alert="GanlabCopying",
+            ),
+            Panel(
                 "Flagged pairs by verdict", "Has anybody looked at what the machine calls duplicates?",
                 {"{{state}}": "sum by (state) (ganlab_verdicts{@})"}, kind="bars", width=8,
             ),

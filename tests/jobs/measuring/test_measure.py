@@ -205,6 +205,16 @@ def test_answers(sampled) -> None:
     # Samples are noisy copies of training images: much nearer than held-out real ones, and all inside the manifold.
     assert float(last.fidelity_ratio) < 0.2
     assert float(last.realistic_share) == 1
+    # And none is a held-out image: these are all the training images themselves.
+    assert (last.copying, last.held_out_images, last.copied_share_high) == ("copies", 0, 1)
+    assert last.copied_share_low > 0.98
+    shown = [
+        Samples(layout.trial(trial.id)).take(last.copy_index.values.astype(int)),
+        read_reference(layout).take(last.copied_index.values.astype(int)),
+    ]
+    apart = np.linalg.norm(np.subtract(*(images.reshape(8, -1).astype(float) for images in shown)), axis=1)
+    np.testing.assert_allclose(apart, last.copy_distance.values)
+    assert float(last.copied_times.values[0]) == np.unique(record.neighbour, return_counts=True)[1].max()
     assert float(last.support_size_realistic) == expected.size
     distance = np.linalg.norm(
         np.subtract(*Samples(layout.trial(trial.id)).take(last.flagged_index.values[3]).astype(float))

@@ -31,7 +31,8 @@ def few_listed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def without_numbers(found: dict[str, Any]) -> dict[str, Any]:
     """An answer without paths and without the numbers of images."""
-    indices = {"path", "flagged_index", "mode_index", "mode_reference_index", "reference_index"}
+    indices = {"path", "flagged_index", "mode_index", "mode_reference_index", "reference_index", "copied_index"}
+    indices |= {"copy_index"}
 
     def stripped(value: Any) -> Any:
         if isinstance(value, dict):

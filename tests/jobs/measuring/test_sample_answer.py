@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -110,7 +111,7 @@ def test_a_page_for_a_file(files: tuple[Path, Path]) -> None:
     write_sample_report(answer, page)
     text = page.read_text(encoding="utf-8")
     assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', text)
-    assert text.count("data:image/png") == 2 + 20 + 1
+    assert text.count("data:image/png") == 2 + 20 + 1 + 8  # grids, pairs, a mode, training images that are copied
     for words in (
         "Heavy modes",
         "Class by class",
@@ -357,6 +358,76 @@ def test_no_sentence_calls_a_figure_infinite(folder: Path) -> None:
     words = "\n".join(sample_lines(measure_path(folder / "apart.npy", 1.0, None, None, SILENT)))
     assert "no duplicate at 0.9 and no duplicate at 1.1 of that distance" in words
     assert "∞" not in words
+
+
+@pytest.fixture
+def sets_of_digits(folder: Path) -> dict[str, np.ndarray]:
+    """Digits to train on, held-out ones and others, in files, and the arrays by name."""
+    images = np.rint(load_digits().images[:, None] * (255 / 16)).astype(np.uint8)
+    images = images[np.random.default_rng(0).permutation(len(images))]
+    sets = {"training": images[:800], "test": images[800:1300], "others": images[1300:]}
+    for name, some in sets.items():
+        np.save(folder / f"{name}.npy", some)
+    return sets
+
+
+def copying_of(folder: Path, samples: np.ndarray, test: bool = True) -> tuple[dict[str, Any], str]:
+    """JSON and sentences on these samples."""
+    np.save(folder / "samples.npy", samples)
+    held_out = folder / "test.npy" if test else None
+    answer = measure_path(folder / "samples.npy", None, folder / "training.npy", None, SILENT, test=held_out)
+    return samples_json(answer), "\n".join(sample_lines(answer))
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_copies_of_training_images_are_called_copies(
+    folder: Path, sets_of_digits: dict[str, np.ndarray], test: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    copies = sets_of_digits["training"][rng.integers(0, 800, 5000)]
+    found, words = copying_of(folder, copies, test)
+    assert found["copying"] == "copies"
+    assert found["copied_share"] == found["copied_share_high"] == 1
+    assert found["copied_share_low"] > 0.99
+    assert found["authenticity"] == 0
+    assert found["copying_z"] < -20
+    assert found["held_out_images"] == (500 if test else 0)
+    times = np.unique((copies.reshape(5000, -1)), axis=0, return_counts=True)[1]
+    assert [each["copied_times"] for each in found["most_copied"]] == sorted(times.tolist(), reverse=True)[:8]
+    assert [each["copy_distance"] for each in found["most_copied"]] == [0] * 8
+    first = found["most_copied"][0]
+    assert np.array_equal(copies[int(first["copy_index"])], sets_of_digits["training"][int(first["copied_index"])])
+    assert "Copies: 100.0% (99." in words
+    assert ("each training image stood in" in words) != test
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_real_images_are_not_called_copies(folder: Path, sets_of_digits: dict[str, np.ndarray], test: bool) -> None:
+    found, words = copying_of(folder, sets_of_digits["others"], test)
+    assert found["copying"] == "none-seen"
+    assert found["copied_share_low"] == 0
+    assert found["copied_share_seen"] < 0.12
+    assert found["authenticity"] == pytest.approx(found["held_out_authenticity"], abs=0.1)
+    assert abs(found["copying_z"]) < 4
+    assert set(found["copied_shares"]) == {"0.001", "0.01", "0.05"}
+    seen = f"{found['copied_share_seen']:.1%}"
+    assert f"No sign of copying (a share of {seen} would have been seen)." in words
+    # And what would have been seen is seen: copies in place of as many of the same samples.
+    count = int(np.ceil(found["copied_share_seen"] * len(sets_of_digits["others"])))
+    with_copies = np.concatenate([sets_of_digits["training"][:count], sets_of_digits["others"][count:]])
+    found, words = copying_of(folder, with_copies, test)
+    assert found["copying"] == "copies"
+    assert "Copies: " in words
+
+
+def test_a_page_shows_copies_beside_the_training_images(folder: Path, sets_of_digits: dict[str, np.ndarray]) -> None:
+    for samples, shown in ((sets_of_digits["training"][:300], True), (sets_of_digits["others"], False)):
+        np.save(folder / "samples.npy", samples)
+        reference, held_out = folder / "training.npy", folder / "test.npy"
+        answer = measure_path(folder / "samples.npy", None, reference, None, SILENT, test=held_out)
+        page = write_sample_report(answer, folder / "page.html").read_text()
+        assert ("of training image" in page) == shown
+        assert ("beside its nearest copy, sample" in page) == shown
 
 
 def test_held_out_images_are_the_control(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Watching a sweep's folder: what it says, what it says when the folder is damaged, and that it goes on."""
 
+import io
 import json
 import os
 import re
@@ -27,6 +28,7 @@ from jobs.watching.snapshot import SweepWatch
 from jobs.watching.terminal import view
 from monitoring.metrics import ATTEMPT_ENDS, DEATHS, FAILURES, METRICS, TRIAL_STATES, registry
 from monitoring.targets import Target
+from storage.atomic import read_arrays, write_arrays
 from storage.attempts import Cause, end_attempt
 from storage.layout import SweepLayout
 from storage.lock import sweep_lock
@@ -234,6 +236,20 @@ def test_a_trial_has_collapsed_when_its_duplicates_are_far_too_frequent(
     mode = ((0, 1000 - images), (max(images - 1, 0), images)) if images > 1 else ((0, 1000),)
     counts = PairCounts(1000, 499_500, duplicates, 20, mode)
     assert _collapsed(counts, real, 0.95) is collapsed
+
+
+@pytest.mark.parametrize(("step", "seen"), [(40, True), (5, False)])
+def test_copies_among_the_newest_samples_are_counted(sweep: SweepLayout, step: int, seen: bool) -> None:
+    record = sweep.pair_record(first_in_state(sweep, "completed"), step)
+    arrays = read_arrays(record)
+    arrays["neighbour_squared"][:200] = 0
+    write_arrays(record, **arrays)
+    new = SweepWatch(sweep).look()
+    assert new.get("ganlab_trials_copying", "dcgan") == seen
+    assert new.total("ganlab_exporter_problems") == 0
+    screen = Console(width=100, record=True, file=io.StringIO())
+    screen.print(view(SweepWatch(sweep), new, time.time()))
+    assert ("1 with copies of training images" in screen.export_text()) == seen
 
 
 def test_a_look_that_fails_leaves_the_old_figures(sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:
