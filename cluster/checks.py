@@ -70,8 +70,10 @@ def check_site(site: Site, nodes: Sequence[Nodes] | None = None) -> None:
     _at_most(site.mem_gb or 0, (node.memory_mb / 1024 for node in fitting), "mem_gb", "GB per node", where)
     _check_time(site.time_min, fitting, "time_min", where)
     if not any(_fits(site, node) for node in fitting):
-        raise RefusedError(f"no node of {where} has {site.gpus_per_node} GPUs, {site.cpus_per_node} CPUs and "
-                           f"{site.mem_gb or 0:g} GB at once; see `sinfo --exact -o '%P %c %m %G'`")  # fmt: skip
+        raise RefusedError(
+            f"no node of {where} has {site.gpus_per_node} GPUs, {site.cpus_per_node} CPUs and "
+            f"{site.mem_gb or 0:g} GB at once; see `sinfo --exact -o '%P %c %m %G'`"
+        )
     own = site.controller
     there = own.partition or site.partition
     head = _in_partition(nodes, there, "controller.partition")
@@ -101,8 +103,10 @@ def tiny_memory(site: Site) -> str | None:
                 continue
         if given_mb and given_mb < LEAST_MEMORY_MB:  # 0: all of the node
             whose = "the site's default" if own is None else "what the file says"
-            return (f"{key}: each job gets {given_mb:.0f} MB, {whose}, and is likely to be killed for memory; allowed: "
-                    f"any, but give at least {LEAST_MEMORY_MB / 1024:g}")  # fmt: skip
+            return (
+                f"{key}: each job gets {given_mb:.0f} MB, {whose}, and is likely to be killed for memory; allowed: "
+                f"any, but give at least {LEAST_MEMORY_MB / 1024:g}"
+            )
     return None
 
 
@@ -127,21 +131,36 @@ def check_shared(site: Site, folder: Path) -> None:
         *("--job-name=ganlab-canary", "/bin/sh", "-c", look),
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * CANARY_S, check=False,
-                              stdin=subprocess.DEVNULL, env=outside_any_job())  # fmt: skip
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=2 * CANARY_S,
+            check=False,
+            stdin=subprocess.DEVNULL,
+            env=outside_any_job(),
+        )
     except (subprocess.TimeoutExpired, FileNotFoundError):
         return
     if found := re.search(r"^unseen by (\S+)$", done.stdout, re.MULTILINE):
-        raise RefusedError(f"{folder} is on no file system that the nodes share: {found[1]} does not see what "
-                           f"{socket.gethostname()} has written there; choose another folder with --out")  # fmt: skip
+        raise RefusedError(
+            f"{folder} is on no file system that the nodes share: {found[1]} does not see what "
+            f"{socket.gethostname()} has written there; choose another folder with --out"
+        )
 
 
 def _nodes(row: Sequence[str]) -> Nodes:
     name, available, limit, cpus, memory, features, gres = row
     return Nodes(
-        name.rstrip("*"), name.endswith("*"), available == "up", minutes(limit), int(cpus.rstrip("+")),
-        int(memory.rstrip("+")), frozenset(re.split(r"[,|&]", features)) - {"(null)", ""}, _gpus(gres),
-    )  # fmt: skip
+        name.rstrip("*"),
+        name.endswith("*"),
+        available == "up",
+        minutes(limit),
+        int(cpus.rstrip("+")),
+        int(memory.rstrip("+")),
+        frozenset(re.split(r"[,|&]", features)) - {"(null)", ""},
+        _gpus(gres),
+    )
 
 
 def minutes(limit: str) -> float:
@@ -201,8 +220,9 @@ def _check_gpus(site: Site, nodes: Sequence[Nodes], where: str) -> None:
     kinds = sorted({kind for node in nodes for kind in node.gpus if kind})
     if site.gpu_type is not None and site.gpu_type not in kinds:
         allowed = ", ".join(kinds) or "null, since SLURM knows no kinds here"
-        raise RefusedError(f"gpu_type: got {site.gpu_type}; allowed in {where}: {allowed}"
-                           f"{_nearest(site.gpu_type, kinds)}")  # fmt: skip
+        raise RefusedError(
+            f"gpu_type: got {site.gpu_type}; allowed in {where}: {allowed}{_nearest(site.gpu_type, kinds)}"
+        )
     _at_most(site.gpus_per_node, (_count(site, node) for node in nodes), "gpus_per_node", "GPUs per node", where)
 
 
@@ -229,8 +249,10 @@ def _at_most(wanted: float, there: Iterable[float], key: str, unit: str, where: 
 def _check_time(wanted: int, nodes: Sequence[Nodes], key: str, where: str) -> None:
     longest = max(node.time_limit_min for node in nodes)
     if wanted > longest:
-        raise RefusedError(f"{key}: got {wanted}; allowed: at most {longest:g} minutes, the time limit of {where} "
-                           "(jobs requeue themselves at their end)")  # fmt: skip
+        raise RefusedError(
+            f"{key}: got {wanted}; allowed: at most {longest:g} minutes, the time limit of {where} "
+            "(jobs requeue themselves at their end)"
+        )
 
 
 def _nearest(word: str, known: Sequence[str]) -> str:

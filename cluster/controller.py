@@ -203,8 +203,10 @@ class _Controller:
                 log.info("what Ray's own logs say:\n%s", ray_node.ray_logs(sockets))
                 raise
             if time.monotonic() > deadline:
-                raise NodeDiedError(f"Ray's head and Dask's scheduler on {self.job.node} did not start within "
-                                  f"{self.site.start_s:.0f} s (start_s); see {self.job.log_of('Ray head')}")  # fmt: skip
+                raise NodeDiedError(
+                    f"Ray's head and Dask's scheduler on {self.job.node} did not start within "
+                    f"{self.site.start_s:.0f} s (start_s); see {self.job.log_of('Ray head')}"
+                )
             self._sleep(0.2)
 
     def _await_old_workers(self) -> None:

@@ -174,9 +174,15 @@ def read_run(folder: Path, logs: Path, job_id: str, restart: int) -> Run | None:
     values = dict(line.partition("=")[::2] for line in lines)
     try:
         return Run(
-            job_id, restart, values.get("node", "?"), float(values.get("began") or time.time()),
-            float(values["ended"]) if values.get("ended") else None, int(values["code"]) if values.get("code") else None,
-            values.get("requeue", ""), logs / f"{job_id}_0_log.out", int(values.get("from") or 0),
-        )  # fmt: skip
+            job_id,
+            restart,
+            values.get("node", "?"),
+            float(values.get("began") or time.time()),
+            float(values["ended"]) if values.get("ended") else None,
+            int(values["code"]) if values.get("code") else None,
+            values.get("requeue", ""),
+            logs / f"{job_id}_0_log.out",
+            int(values.get("from") or 0),
+        )
     except ValueError:
         return None

@@ -94,8 +94,10 @@ def read_submission(folder: Path) -> Submission | None:
         lists = {key: tuple(record.get(key, ())) for key in ("workers", "controllers")}
         return Submission(**{**record, **lists})
     except (KeyError, TypeError) as error:
-        raise SchedulerError(f"{ClusterFolder(folder).submission}: damaged, expected the ids of the sweep's jobs: "
-                             f"{error!r}; `squeue --me` lists yours, `scancel` ends them") from error  # fmt: skip
+        raise SchedulerError(
+            f"{ClusterFolder(folder).submission}: damaged, expected the ids of the sweep's jobs: "
+            f"{error!r}; `squeue --me` lists yours, `scancel` ends them"
+        ) from error
 
 
 def queue(submission: Submission) -> list[QueuedJob]:
@@ -152,11 +154,14 @@ def ask(command: Sequence[str], stdin: str | None = None) -> str:
         If it is not installed, fails (with all that it said), or does not answer within a minute.
     """
     try:
-        done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=ANSWER_S, check=False,
-                              env=outside_any_job())  # fmt: skip
+        done = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, timeout=ANSWER_S, check=False, env=outside_any_job()
+        )
     except FileNotFoundError:
-        raise SchedulerError(f"SLURM is not installed here: there is no command {command[0]}; "
-                             "`ganlab run` runs a sweep on this machine alone") from None  # fmt: skip
+        raise SchedulerError(
+            f"SLURM is not installed here: there is no command {command[0]}; "
+            "`ganlab run` runs a sweep on this machine alone"
+        ) from None
     except subprocess.TimeoutExpired:
         raise SchedulerError(f"SLURM did not answer `{command[0]}` within {ANSWER_S} s; try again later") from None
     if done.returncode != 0:

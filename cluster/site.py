@@ -17,11 +17,27 @@ Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 # Options of sbatch that the system itself sets, or that a key of CLUSTER.yaml sets.
 OWN_OPTIONS = {
-    "account": "account", "array": "array_parallelism", "constraint": "constraint", "cpus-per-task": "cpus_per_node",
-    "dependency": None, "error": None, "exclusive": "exclusive", "gpus-per-node": "gpus_per_node", "job-name": None,
-    "mem": "mem_gb", "nodes": "nodes", "ntasks-per-node": None, "open-mode": None, "output": None,
-    "partition": "partition", "qos": "qos", "signal": "notice_s", "time": "time_min", "chdir": None, "requeue": None,
-}  # fmt: skip
+    "account": "account",
+    "array": "array_parallelism",
+    "constraint": "constraint",
+    "cpus-per-task": "cpus_per_node",
+    "dependency": None,
+    "error": None,
+    "exclusive": "exclusive",
+    "gpus-per-node": "gpus_per_node",
+    "job-name": None,
+    "mem": "mem_gb",
+    "nodes": "nodes",
+    "ntasks-per-node": None,
+    "open-mode": None,
+    "output": None,
+    "partition": "partition",
+    "qos": "qos",
+    "signal": "notice_s",
+    "time": "time_min",
+    "chdir": None,
+    "requeue": None,
+}
 MOST_NODES = 100_000  # more than any cluster has
 SHARE_FOR_MEASURING = 0.25  # of a node's memory, for all its measuring processes; training has the rest
 MEASURING_BYTES = 2 * 10**9  # for each of them where the file does not say how much memory a node gives

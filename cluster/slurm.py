@@ -33,7 +33,7 @@ from cluster.scheduler import (
     largest_array,
     outside_any_job,
     write_submission,
-)  # fmt: skip
+)
 from cluster.script import first_lines, last_lines
 from cluster.site import Site
 from cluster.worker import run_worker
@@ -117,8 +117,9 @@ def submit(site: Site, jobs: Jobs) -> Submission:
         If SLURM does not answer.
     """
     if shutil.which("sbatch") is None:
-        raise RefusedError("SLURM is not installed here: there is no command sbatch; "
-                           "`ganlab run` runs a sweep on this machine alone")  # fmt: skip
+        raise RefusedError(
+            "SLURM is not installed here: there is no command sbatch; `ganlab run` runs a sweep on this machine alone"
+        )
     largest = largest_array()
     name = f"ganlab-{jobs.name}-{secrets.token_hex(4)}"
     _prepare(jobs)
@@ -131,9 +132,15 @@ def submit(site: Site, jobs: Jobs) -> Submission:
             ask(["scancel", "--quiet", *ids])
         raise
     submission = Submission(
-        name, ids[0], tuple(ids[1:]), site.nodes, socket.gethostname(), getpass.getuser(), time.strftime("%FT%T%z"),
+        name,
+        ids[0],
+        tuple(ids[1:]),
+        site.nodes,
+        socket.gethostname(),
+        getpass.getuser(),
+        time.strftime("%FT%T%z"),
         controllers=(ids[0],),
-    )  # fmt: skip
+    )
     write_submission(jobs.folder, submission)
     return submission
 

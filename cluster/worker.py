@@ -220,8 +220,9 @@ class _Worker:
         while not ready():
             self._check(head)
             if time.monotonic() > deadline:
-                raise NodeDiedError(f"{otherwise} within {self.site.start_s:.0f} s (start_s); "
-                                 f"see {self.job.log_of('Ray')}")  # fmt: skip
+                raise NodeDiedError(
+                    f"{otherwise} within {self.site.start_s:.0f} s (start_s); see {self.job.log_of('Ray')}"
+                )
             self._sleep(0.2)
 
     def _check(self, head: Head) -> None:

@@ -73,11 +73,19 @@ def keys(cls: type[BaseModel], leave_out: Iterable[str] = ()) -> str:
     return table(
         ("key", "allowed", "default", "what it is"),
         (
-            (f"`{key}`", "a path" if is_path(cls, key) else
-             "a mapping, see below" if is_section(cls, key) else allowed(cls, key),
-             default(cls, key), described[key]) for key in own
+            (
+                f"`{key}`",
+                "a path"
+                if is_path(cls, key)
+                else "a mapping, see below"
+                if is_section(cls, key)
+                else allowed(cls, key),
+                default(cls, key),
+                described[key],
+            )
+            for key in own
         ),
-    )  # fmt: skip
+    )
 
 
 def is_path(cls: type[BaseModel], key: str) -> bool:
@@ -106,23 +114,33 @@ def sweep_file() -> str:
     from jobs.spec.sweep import Spec
 
     sections = {
-        "train": TrainSettings, "samples": SampleSettings, "collisions": CollisionSettings, "search": SearchSettings,
+        "train": TrainSettings,
+        "samples": SampleSettings,
+        "collisions": CollisionSettings,
+        "search": SearchSettings,
         "resources": ResourceSettings,
-    }  # fmt: skip
-    return "\n".join([
-        "# The sweep file", "",
-        "Every key, its type, bounds and default, in the words that an error would use. The keys of `dataset` are in "
-        "[datasets](datasets.md), those of `model` in [families](families.md). An unknown key is refused, and so is a "
-        "value of another type.", "",
-        "`dataset`, `model`, `train`, `samples` and a seed decide what a trial computes, and its id; `resources` may be "
-        "changed at any time.", "",
-        keys(Spec, ("provenance",)),
-        "## Search words", "",
-        f"In `model` and `train` a value may be a mapping with one of {', '.join(f'`{kind}`' for kind in KINDS)}. The "
-        "first two take a list of values, the others `[low, high]`. A grid has `grid_search` alone; the others are drawn "
-        "when `search.algorithm` is `random` or `optuna`. `model` as a whole may be a `grid_search` of models.", "",
-        *(f"## {name}\n\n{purpose(cls)}\n\n{keys(cls)}" for name, cls in sections.items()),
-    ])  # fmt: skip
+    }
+    return "\n".join(
+        [
+            "# The sweep file",
+            "",
+            "Every key, its type, bounds and default, in the words that an error would use. The keys of `dataset` are in "
+            "[datasets](datasets.md), those of `model` in [families](families.md). An unknown key is refused, and so is a "
+            "value of another type.",
+            "",
+            "`dataset`, `model`, `train`, `samples` and a seed decide what a trial computes, and its id; `resources` may be "
+            "changed at any time.",
+            "",
+            keys(Spec, ("provenance",)),
+            "## Search words",
+            "",
+            f"In `model` and `train` a value may be a mapping with one of {', '.join(f'`{kind}`' for kind in KINDS)}. The "
+            "first two take a list of values, the others `[low, high]`. A grid has `grid_search` alone; the others are drawn "
+            "when `search.algorithm` is `random` or `optuna`. `model` as a whole may be a `grid_search` of models.",
+            "",
+            *(f"## {name}\n\n{purpose(cls)}\n\n{keys(cls)}" for name, cls in sections.items()),
+        ]
+    )
 
 
 def dataset_keys() -> str:
@@ -133,8 +151,10 @@ def dataset_keys() -> str:
         f"## {name}\n\n{purpose(settings)}\n\n" + (keys(settings, ("name",)) if len(settings.model_fields) > 1 else "")
         for name, settings in DATASETS.items()
     )
-    head = "# Datasets\n\nOne of these stands in a sweep file as `dataset: {name: …}`, with keys of its own. A path is " \
-           "relative to the folder that ganlab is started in; `~` and `$VARIABLES` are filled in.\n"  # fmt: skip
+    head = (
+        "# Datasets\n\nOne of these stands in a sweep file as `dataset: {name: …}`, with keys of its own. A path is "
+        "relative to the folder that ganlab is started in; `~` and `$VARIABLES` are filled in.\n"
+    )
     return "\n".join([head, *parts])
 
 
@@ -146,9 +166,11 @@ def family_keys() -> str:
         f"## {name}\n\n{purpose(family.Settings)}\n\n{keys(family.Settings, ('family',))}"
         for name, family in sorted(FAMILIES.items())
     )
-    head = "# Families\n\nOne of these stands in a sweep file as `model: {family: …}`, with keys of its own. What each " \
-           "is and how to add one: [families of models](../families.md); a model that is yours: [your own GAN]" \
-           "(../own-gan.md).\n"  # fmt: skip
+    head = (
+        "# Families\n\nOne of these stands in a sweep file as `model: {family: …}`, with keys of its own. What each "
+        "is and how to add one: [families of models](../families.md); a model that is yours: [your own GAN]"
+        "(../own-gan.md).\n"
+    )
     return "\n".join([head, *parts])
 
 
@@ -156,19 +178,33 @@ def cluster_file() -> str:
     """Every key of CLUSTER.yaml."""
     from cluster.site import Controller, Site
 
-    return "\n".join([
-        "# The cluster file", "",
-        f"{purpose(Site)} How to choose: [sweeps on SLURM](../slurm.md).", "",
-        keys(Site), "## controller", "", purpose(Controller), "", keys(Controller),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# The cluster file",
+            "",
+            f"{purpose(Site)} How to choose: [sweeps on SLURM](../slurm.md).",
+            "",
+            keys(Site),
+            "## controller",
+            "",
+            purpose(Controller),
+            "",
+            keys(Controller),
+        ]
+    )
 
 
 def command_line() -> str:
     """The help of every command."""
     from jobs.cli.main import main
 
-    parts = ["# The command line", "", "What `--help` prints. Exit codes and messages: [errors](../errors.md).", "",
-             help_of(main, "ganlab")]  # fmt: skip
+    parts = [
+        "# The command line",
+        "",
+        "What `--help` prints. Exit codes and messages: [errors](../errors.md).",
+        "",
+        help_of(main, "ganlab"),
+    ]
     parts += [f"## ganlab {name}\n\n{help_of(command, f'ganlab {name}')}" for name, command in commands(main)]
     return "\n".join(parts)
 
@@ -189,8 +225,9 @@ def commands(group: click.Group) -> Iterator[tuple[str, click.Command]]:
 
 def help_of(command: click.Command, name: str) -> str:
     """Output of --help on a terminal of 100 columns."""
-    context = click.Context(command, info_name=name, terminal_width=100, max_content_width=100,
-                            help_option_names=["-h", "--help"])  # fmt: skip
+    context = click.Context(
+        command, info_name=name, terminal_width=100, max_content_width=100, help_option_names=["-h", "--help"]
+    )
     return f"```text\n{command.get_help(context)}\n```\n"
 
 
@@ -204,51 +241,76 @@ def results() -> str:
             yield f"`{name}`", dims, about.kind, about.units, about.long_name, about.method
 
     columns = ("variable", "dimensions", "type", "unit", "what it is", "how it is made")
-    return "\n".join([
-        "# The results", "",
-        "`results.zarr` is one xarray Dataset, which `xr.open_zarr` reads without ganlab; `xr.open_dataset(DIR, "
-        'engine="ganlab")` is the same, and `xr.open_datatree(DIR, engine="ganlab")` has the images of every trial '
-        "beside it. Each variable carries `units`, `long_name` and `method` as attributes. "
-        "`xr.open_zarr(PATH, chunks=None)` leaves out dask, so that `results.groupby(\"discriminator_width\")` works: "
-        "dask arrays, which are xarray's default, have no known groups. "
-        "How to query them: [results in Python](../results.ipynb).", "",
-        "Only what was computed is there; a number or a count that one snapshot lacks is NaN, a flag False.", "",
-        "## Coordinates", "",
-        "Along `trial`: the trial's id, `family`, `seed`, `status`, `generator_weights` and the weights of every other "
-        "network, and each hyperparameter that varies, by the last part of its key (`discriminator_width`).", "",
-        table(("coordinate", "along", "unit", "what it is"),
-              ((f"`{name}`", f"`{dim}`", unit, title) for name, (dim, unit, title) in COORDINATES.items())),
-        "## Variables", "",
-        table(columns, rows(VARIABLES)),
-        "## Settings", "",
-        "The group `settings` has one row for each setting: the trials that differ by their seed alone. "
-        '`xr.open_zarr("results.zarr", group="settings")` reads it, and it is `settings` in the tree. Along `setting`: '
-        "`family`, the weights of each network, and each hyperparameter that varies. "
-        "How means and intervals are made: [seeds](../statistics.md#seeds).", "",
-        table(columns, rows(SETTING_VARIABLES)),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# The results",
+            "",
+            "`results.zarr` is one xarray Dataset, which `xr.open_zarr` reads without ganlab; `xr.open_dataset(DIR, "
+            'engine="ganlab")` is the same, and `xr.open_datatree(DIR, engine="ganlab")` has the images of every trial '
+            "beside it. Each variable carries `units`, `long_name` and `method` as attributes. "
+            '`xr.open_zarr(PATH, chunks=None)` leaves out dask, so that `results.groupby("discriminator_width")` works: '
+            "dask arrays, which are xarray's default, have no known groups. "
+            "How to query them: [results in Python](../results.ipynb).",
+            "",
+            "Only what was computed is there; a number or a count that one snapshot lacks is NaN, a flag False.",
+            "",
+            "## Coordinates",
+            "",
+            "Along `trial`: the trial's id, `family`, `seed`, `status`, `generator_weights` and the weights of every other "
+            "network, and each hyperparameter that varies, by the last part of its key (`discriminator_width`).",
+            "",
+            table(
+                ("coordinate", "along", "unit", "what it is"),
+                ((f"`{name}`", f"`{dim}`", unit, title) for name, (dim, unit, title) in COORDINATES.items()),
+            ),
+            "## Variables",
+            "",
+            table(columns, rows(VARIABLES)),
+            "## Settings",
+            "",
+            "The group `settings` has one row for each setting: the trials that differ by their seed alone. "
+            '`xr.open_zarr("results.zarr", group="settings")` reads it, and it is `settings` in the tree. Along `setting`: '
+            "`family`, the weights of each network, and each hyperparameter that varies. "
+            "How means and intervals are made: [seeds](../statistics.md#seeds).",
+            "",
+            table(columns, rows(SETTING_VARIABLES)),
+        ]
+    )
 
 
 def metrics() -> str:
     """Every metric of the exporter."""
     from monitoring.metrics import METRICS
 
-    return "\n".join([
-        "# Metrics", "",
-        "What the exporter serves to Prometheus ([watching a sweep](../monitoring.md)). All of them have the labels "
-        "`sweep`, `cluster` and `job` of their target. Ray's metrics begin with `ray_`, Dask's with `dask_`, and both "
-        "have the label `node` too; the exporter's own CPU and memory begin with `process_`. A value that is not "
-        "known is left out.", "",
-        table(("metric", "type", "labels", "what it says"),
-              ((f"`{name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
-               for name, metric in METRICS.items())),
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            "# Metrics",
+            "",
+            "What the exporter serves to Prometheus ([watching a sweep](../monitoring.md)). All of them have the labels "
+            "`sweep`, `cluster` and `job` of their target. Ray's metrics begin with `ray_`, Dask's with `dask_`, and both "
+            "have the label `node` too; the exporter's own CPU and memory begin with `process_`. A value that is not "
+            "known is left out.",
+            "",
+            table(
+                ("metric", "type", "labels", "what it says"),
+                (
+                    (f"`{name}`", metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
+                    for name, metric in METRICS.items()
+                ),
+            ),
+        ]
+    )
 
 
 PAGES: dict[str, Callable[[], str]] = {
-    "sweep-file.md": sweep_file, "datasets.md": dataset_keys, "families.md": family_keys,
-    "cluster-file.md": cluster_file, "command-line.md": command_line, "results.md": results, "metrics.md": metrics,
-}  # fmt: skip
+    "sweep-file.md": sweep_file,
+    "datasets.md": dataset_keys,
+    "families.md": family_keys,
+    "cluster-file.md": cluster_file,
+    "command-line.md": command_line,
+    "results.md": results,
+    "metrics.md": metrics,
+}
 
 
 def stale() -> dict[Path, str]:

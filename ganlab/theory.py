@@ -81,9 +81,16 @@ class Split:
 
 
 def pool_gap(
-    images: UInt8, pool: int, width: int, seed: int, *, steps: int = 2000, learning_rate: float = 1e-3,
-    kernel_size: int = 4, refine: bool = False,
-) -> Gap:  # fmt: skip
+    images: UInt8,
+    pool: int,
+    width: int,
+    seed: int,
+    *,
+    steps: int = 2000,
+    learning_rate: float = 1e-3,
+    kernel_size: int = 4,
+    refine: bool = False,
+) -> Gap:
     """Train a discriminator against a generator that is uniform on `pool` real images (Arora et al. 2017, corollary 3.2).
 
     The discriminator (layer normalisation, so that it judges each image alone) is trained to tell other real images from
@@ -165,9 +172,17 @@ class NoisyImages:
 
 
 def encoder_decoder_gap(
-    images: UInt8, pool: int, width: int, seed: int, *, spacing: int = 50, steps: int = 2000,
-    learning_rate: float = 1e-3, kernel_size: int = 4, refine: bool = False,
-) -> Gap:  # fmt: skip
+    images: UInt8,
+    pool: int,
+    width: int,
+    seed: int,
+    *,
+    spacing: int = 50,
+    steps: int = 2000,
+    learning_rate: float = 1e-3,
+    kernel_size: int = 4,
+    refine: bool = False,
+) -> Gap:
     """Train a discriminator of pairs against the encoder–decoder construction of `pool` images.
 
     `gap` is |E D(x⊙η, E(x⊙η)) − E D(G(z), z)| on fresh images and noise: the ε that this discriminator is fooled to.
@@ -186,8 +201,16 @@ def encoder_decoder_gap(
         return made.generate(latent), latent
 
     def make() -> nn.Module:
-        return JointDiscriminator(images.shape[1:], made.latent_dim, width, kernel_size, refine, code_width=2 * width,
-                                  dropout=0.0, normalise="layer")  # fmt: skip
+        return JointDiscriminator(
+            images.shape[1:],
+            made.latent_dim,
+            width,
+            kernel_size,
+            refine,
+            code_width=2 * width,
+            dropout=0.0,
+            normalise="layer",
+        )
 
     return _train(make, real, generated, pool, width, seed, steps, learning_rate)
 
@@ -263,9 +286,15 @@ Generated = Callable[[int | None, np.random.Generator], tuple[Tensor, ...]]
 
 
 def _train(
-    make: Callable[[], nn.Module], real: Real, generated: Generated, pool: int, width: int, seed: int, steps: int,
+    make: Callable[[], nn.Module],
+    real: Real,
+    generated: Generated,
+    pool: int,
+    width: int,
+    seed: int,
+    steps: int,
     learning_rate: float,
-) -> Gap:  # fmt: skip
+) -> Gap:
     """Train one discriminator by the usual loss; keep it where it tells best apart on the images for choosing."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator_for(seed, "theory weights").integers(2**63)))

@@ -15,12 +15,28 @@ from prometheus_client.registry import Collector
 TRIAL_STATES = ("waiting", "running", "interrupted", "completed", "stopped", "failed")
 FAILURES = ("nan", "out_of_memory", "disk", "died", "error")
 ATTEMPT_ENDS = (
-    "completed", "stopped", "failed", "error", "died", "disk", "preempted", "node_lost", "interrupted",
-)  # fmt: skip
+    "completed",
+    "stopped",
+    "failed",
+    "error",
+    "died",
+    "disk",
+    "preempted",
+    "node_lost",
+    "interrupted",
+)
 WORKER_STATES = ("waiting", "starting", "joined", "leaving", "lost", "failed", "ended")
 DEATHS = (
-    "memory", "time_limit", "preempted", "node_failure", "not_started", "failed", "killed", "requeue_refused", "vanished",
-)  # fmt: skip
+    "memory",
+    "time_limit",
+    "preempted",
+    "node_failure",
+    "not_started",
+    "failed",
+    "killed",
+    "requeue_refused",
+    "vanished",
+)
 JOB_STATES = ("pending", "running", "other")
 STAGES = ("step", "checkpoint", "shard", "trial", "measure", "report")
 QUANTILES = ("0", "0.25", "0.5", "0.75", "1")
@@ -40,27 +56,37 @@ METRICS: dict[str, Definition] = {
     # The sweep
     "ganlab_build_info": Definition("gauge", "1; the labels name the version at work.", ("version", "python")),
     "ganlab_sweep_active": Definition("gauge", "1 while a command or a controller works on the sweep, else 0."),
-    "ganlab_sweep_finished": Definition("gauge", "1 once every trial has ended and every snapshot is measured, else 0."),
+    "ganlab_sweep_finished": Definition(
+        "gauge", "1 once every trial has ended and every snapshot is measured, else 0."
+    ),
     "ganlab_estimated_end_timestamp_seconds": Definition(
         "gauge", "When the sweep will end at the present rates; left out while there is no rate."
     ),
     "ganlab_last_success_timestamp_seconds": Definition(
-        "gauge", "When each stage last got something done: a logged step, a checkpoint, a shard, a completed trial, a "
-        "measured snapshot, the report.", ("stage",)
+        "gauge",
+        "When each stage last got something done: a logged step, a checkpoint, a shard, a completed trial, a "
+        "measured snapshot, the report.",
+        ("stage",),
     ),
     # Training
     "ganlab_trials": Definition(
-        "gauge", "Trials by state; interrupted ones were begun, have no end, and nothing works on the sweep.",
-        ("state", "family"), TRIAL_STATES
+        "gauge",
+        "Trials by state; interrupted ones were begun, have no end, and nothing works on the sweep.",
+        ("state", "family"),
+        TRIAL_STATES,
     ),
     "ganlab_trials_failed": Definition("gauge", "Trials that stand as failed, by cause.", ("cause",), FAILURES),
     "ganlab_trials_collapsed": Definition(
-        "gauge", "Trials in whose newest measured snapshot duplicates are over 100 times as frequent as among the real "
-        "images, by the whole interval of that ratio.", ("family",)
+        "gauge",
+        "Trials in whose newest measured snapshot duplicates are over 100 times as frequent as among the real "
+        "images, by the whole interval of that ratio.",
+        ("family",),
     ),
     "ganlab_trials_copying": Definition(
-        "gauge", "Trials in whose newest measured snapshot more samples lie as near to training images as copies than "
-        "held-out images do, by the whole interval of that share.", ("family",)
+        "gauge",
+        "Trials in whose newest measured snapshot more samples lie as near to training images as copies than "
+        "held-out images do, by the whole interval of that share.",
+        ("family",),
     ),
     "ganlab_attempts_total": Definition(
         "counter", "Starts of a trial that have ended, by how.", ("end",), ATTEMPT_ENDS
@@ -71,19 +97,20 @@ METRICS: dict[str, Definition] = {
     "ganlab_train_steps_total": Definition("counter", "Generator steps made, each counted once.", ("family",)),
     "ganlab_train_steps_planned": Definition("gauge", "Generator steps of all known trials.", ("family",)),
     "ganlab_train_images_total": Definition("counter", "Training images shown, each step counted once.", ("family",)),
-    "ganlab_train_steps_per_second": Definition(
-        "gauge", "Sum of what the running trials report.", ("family",)
-    ),
+    "ganlab_train_steps_per_second": Definition("gauge", "Sum of what the running trials report.", ("family",)),
     "ganlab_loss": Definition(
         "gauge", "Quantiles, over running trials, of the newest logged losses.", ("family", "network", "quantile")
     ),
     "ganlab_checkpoint_oldest_timestamp_seconds": Definition(
-        "gauge", "Of the running trials, the checkpoint (or the start, before the first) that is longest ago: what a "
-        "kill would cost."
+        "gauge",
+        "Of the running trials, the checkpoint (or the start, before the first) that is longest ago: what a "
+        "kill would cost.",
     ),
     # Samples
     "ganlab_shards": Definition(
-        "gauge", "Shards by state; damaged: committed, but the file is missing or cut short.", ("state",),
+        "gauge",
+        "Shards by state; damaged: committed, but the file is missing or cut short.",
+        ("state",),
         ("committed", "to_write", "damaged"),
     ),
     "ganlab_sample_bytes": Definition("gauge", "Bytes of samples by state.", ("state",), ("committed", "to_write")),
@@ -97,31 +124,41 @@ METRICS: dict[str, Definition] = {
         "gauge", "Snapshots of samples by state.", ("state",), ("measured", "to_measure", "to_draw")
     ),
     "ganlab_pairs": Definition(
-        "gauge", "Pairs of samples of the known trials by state; compared: of snapshots that are measured.", ("state",),
+        "gauge",
+        "Pairs of samples of the known trials by state; compared: of snapshots that are measured.",
+        ("state",),
         ("compared", "to_compare"),
     ),
     "ganlab_pairs_compared_total": Definition(
-        "counter", "Pairs compared while this exporter watched, as the work reports them; those of samples with real "
-        "images included."
+        "counter",
+        "Pairs compared while this exporter watched, as the work reports them; those of samples with real "
+        "images included.",
     ),
     "ganlab_pairs_per_second": Definition("gauge", "Rate of the comparison that is under way; 0 when none is."),
     "ganlab_tiles_left": Definition("gauge", "Tiles left of the comparison that is under way; 0 when none is."),
     "ganlab_duplicates": Definition("gauge", "Pairs found within the threshold, real images left out."),
     "ganlab_support_size": Definition(
-        "gauge", "Quantiles, over trials, of the effective number of images (order 2) at their newest measured snapshot; "
-        "of a trial without a duplicate, the lower bound.", ("quantile",)
+        "gauge",
+        "Quantiles, over trials, of the effective number of images (order 2) at their newest measured snapshot; "
+        "of a trial without a duplicate, the lower bound.",
+        ("quantile",),
     ),
     "ganlab_verdicts": Definition(
         "gauge", "Flagged pairs by whether a person has judged them.", ("state",), ("given", "missing")
     ),
     # Cluster
     "ganlab_workers": Definition(
-        "gauge", "Worker jobs by what they last said; lost: they say they joined, but have long said nothing.",
-        ("state",), WORKER_STATES
+        "gauge",
+        "Worker jobs by what they last said; lost: they say they joined, but have long said nothing.",
+        ("state",),
+        WORKER_STATES,
     ),
     "ganlab_slurm_jobs": Definition("gauge", "Jobs of the sweep that SLURM knows, by state.", ("state",), JOB_STATES),
     "ganlab_job_deaths_total": Definition(
-        "counter", "Runs of jobs that ended although nobody had asked for it, by what ended them.", ("cause",), DEATHS,
+        "counter",
+        "Runs of jobs that ended although nobody had asked for it, by what ended them.",
+        ("cause",),
+        DEATHS,
     ),
     "ganlab_nodes_left_out": Definition(
         "gauge", "Nodes on which a worker job failed by itself, and which the sweep no longer uses."
@@ -135,7 +172,10 @@ METRICS: dict[str, Definition] = {
     "ganlab_gpu_memory_used_bytes": Definition("gauge", "Memory in use on these GPUs.", ("node",)),
     # The exporter itself
     "ganlab_exporter_problems": Definition(
-        "gauge", "What keeps these figures from being whole now: trials or files concerned, by kind.", ("kind",), PROBLEMS
+        "gauge",
+        "What keeps these figures from being whole now: trials or files concerned, by kind.",
+        ("kind",),
+        PROBLEMS,
     ),
     "ganlab_exporter_clock_jumps_total": Definition(
         "counter", "Times that this host's clock was set forward or back by more than two seconds."
@@ -145,7 +185,7 @@ METRICS: dict[str, Definition] = {
     ),
     "ganlab_exporter_look_seconds": Definition("gauge", "How long the newest look at the folder took."),
     "ganlab_exporter_looked_timestamp_seconds": Definition("gauge", "When it ended: how old these figures are."),
-}  # fmt: skip
+}
 
 
 @dataclass

@@ -77,8 +77,10 @@ class Attempt:
 
 def begin_attempt(trial: TrialLayout) -> None:
     """Record that this process begins to work on the trial."""
-    _append(trial, {"started": time.time(), "host": socket.gethostname(), "pid": os.getpid(),
-                    "progress": durable_progress(trial)})  # fmt: skip
+    _append(
+        trial,
+        {"started": time.time(), "host": socket.gethostname(), "pid": os.getpid(), "progress": durable_progress(trial)},
+    )
 
 
 def resume_attempt(trial: TrialLayout, step: int) -> None:

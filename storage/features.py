@@ -106,11 +106,18 @@ def write_features(
     written = 0
     with whole_folder(path) as folder:
         array = zarr.create_array(
-            folder, shape=shape, dtype="float32", chunks=(min(CHUNK_ROWS, shape[0]), shape[1]), filters=None,
-            compressors=[Crc32cCodec()], fill_value=0, dimension_names=("sample", "feature"),
-            attributes={"fingerprint": fingerprint}, config={"write_empty_chunks": True},
+            folder,
+            shape=shape,
+            dtype="float32",
+            chunks=(min(CHUNK_ROWS, shape[0]), shape[1]),
+            filters=None,
+            compressors=[Crc32cCodec()],
+            fill_value=0,
+            dimension_names=("sample", "feature"),
+            attributes={"fingerprint": fingerprint},
+            config={"write_empty_chunks": True},
             chunk_key_encoding={"name": "default", "separator": "."},
-        )  # fmt: skip
+        )
         for start, values in blocks:
             assert start % CHUNK_ROWS == 0
             array[start : start + len(values)] = values

@@ -33,8 +33,10 @@ class LeaseLostError(RuntimeError):
     """Another process has taken the trial over, or may have: this one must not write to it any more."""
 
     def __init__(self, trial: TrialLayout) -> None:
-        super().__init__(f"{trial.root.name}: its lease could not be renewed for {LEASE_S - MARGIN_S:.0f} s, or another "
-                         "process has it: this one stops")  # fmt: skip
+        super().__init__(
+            f"{trial.root.name}: its lease could not be renewed for {LEASE_S - MARGIN_S:.0f} s, or another "
+            "process has it: this one stops"
+        )
 
 
 class Lease:

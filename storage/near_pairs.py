@@ -43,9 +43,7 @@ def read_near_record(layout: SweepLayout, trial_id: str, step: int, fingerprint:
     """The record of one snapshot; None when there is none, it is damaged, or it belongs to other images."""
     try:
         columns = read_arrays(layout.near_pairs(trial_id, step))
-        record = NearRecord(
-            str(columns["fingerprint"]), columns["index"], columns["squared"], int(columns["samples"])
-        )  # fmt: skip
+        record = NearRecord(str(columns["fingerprint"]), columns["index"], columns["squared"], int(columns["samples"]))
     except (FileNotFoundError, ValueError, KeyError):
         return None
     return record if record.fingerprint == fingerprint else None

@@ -92,9 +92,12 @@ class Samples:
         images = np.empty((stop - start, *self.plan.image_shape), dtype=self.dtype)
         for index, first, last in parts:
             images[first - start : last - start] = read_shard(
-                self._array, self.trial.shard(index, len(self.shape)), self.plan.shard_bytes, slice(first, last),
+                self._array,
+                self.trial.shard(index, len(self.shape)),
+                self.plan.shard_bytes,
+                slice(first, last),
                 self.trial.root,
-            )  # fmt: skip
+            )
         return images
 
     def labels(self, start: int, stop: int) -> NDArray[np.int64] | None:

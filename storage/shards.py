@@ -80,10 +80,17 @@ def create_samples(trial: TrialLayout, plan: ShardPlan) -> None:
         create_images(group, plan.samples, plan.image_shape, plan.shard_images, plan.chunk_images)
         if plan.labelled:
             group.create_array(
-                "label", shape=(plan.samples,), chunks=(plan.shard_images,), dtype="int64", filters=None,
-                compressors=[Crc32cCodec()], fill_value=0, dimension_names=("sample",),
-                chunk_key_encoding={"name": "default", "separator": "."}, config={"write_empty_chunks": True},
-            )  # fmt: skip
+                "label",
+                shape=(plan.samples,),
+                chunks=(plan.shard_images,),
+                dtype="int64",
+                filters=None,
+                compressors=[Crc32cCodec()],
+                fill_value=0,
+                dimension_names=("sample",),
+                chunk_key_encoding={"name": "default", "separator": "."},
+                config={"write_empty_chunks": True},
+            )
         steps = np.repeat(*np.array(plan.snapshots, dtype=np.int64).T)
         group.create_array("step", data=steps, compressors=[Crc32cCodec()], dimension_names=("sample",))
 

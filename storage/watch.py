@@ -190,8 +190,12 @@ class TrialWatch:
     def _count_shards(self, now: Signature) -> None:
         commits, *arrays = (self._looks[name][0] for name in ("commits", "images", "points"))
         names = {name for name in _names(commits) if name.endswith(".json")}
-        sizes = {int(parts[1]): entry.stat().st_size for array in arrays for entry in _entries(array)
-                 if len(parts := entry.name.split(".")) > 1 and parts[0] == "c"}  # fmt: skip
+        sizes = {
+            int(parts[1]): entry.stat().st_size
+            for array in arrays
+            for entry in _entries(array)
+            if len(parts := entry.name.split(".")) > 1 and parts[0] == "c"
+        }
         expected = self.plan.shard_bytes if self.plan else None
         numbers = {int(name.removesuffix(".json")) for name in names}
         self.shards = len(numbers)
@@ -228,9 +232,12 @@ def read_pair_counts(path: str | Path) -> PairCounts:
             degrees, closest = members["degrees"], members["closest_squared"]
             numbers, images = np.unique(degrees, return_counts=True)
             return PairCounts(
-                int(members["samples"]), int(members["pairs_compared"]), int(degrees.sum()) // 2, len(closest),
+                int(members["samples"]),
+                int(members["pairs_compared"]),
+                int(degrees.sum()) // 2,
+                len(closest),
                 tuple(zip(numbers.tolist(), images.tolist(), strict=True)),
-            )  # fmt: skip
+            )
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged, expected a record of pairs: {error}") from error
 

@@ -33,9 +33,21 @@ MARKS = {
 }
 """Why a block of commands is not run."""
 OTHER_PROGRAMS = {
-    "apptainer", "apt-get", "cd", "docker", "enroot", "export", "git", "grafana", "ln", "ls", "pre-commit", "rm",
-    "source", "ssh",
-}  # fmt: skip
+    "apptainer",
+    "apt-get",
+    "cd",
+    "docker",
+    "enroot",
+    "export",
+    "git",
+    "grafana",
+    "ln",
+    "ls",
+    "pre-commit",
+    "rm",
+    "source",
+    "ssh",
+}
 
 
 @dataclass(frozen=True)
@@ -84,8 +96,11 @@ def check_kind(block: Block) -> None:
     """Raise AssertionError for a language or word that says nothing."""
     assert block.language in LANGUAGES, f"{block.where}: {block.language or 'no language'}; allowed: {LANGUAGES}"
     known = {
-        "sh": [*MARKS, "exit"], "python": ["title"], "yaml": ["title"], "text": ["output"],
-    }[block.language]  # fmt: skip
+        "sh": [*MARKS, "exit"],
+        "python": ["title"],
+        "yaml": ["title"],
+        "text": ["output"],
+    }[block.language]
     for word in block.words:
         assert word.split("=", 1)[0] in known, f"{block.where}: {word}; allowed after {block.language}: {known}"
 

@@ -173,9 +173,14 @@ def ganlab(folder: Path) -> Ganlab:
 
     def call(*arguments: str | Path, timeout: float = 300, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [Path(sys.executable).with_name("ganlab"), *map(str, arguments)], capture_output=True, text=True, check=False,
-            timeout=timeout, cwd=folder, env={**os.environ, "COLUMNS": "200", **environment},
-        )  # fmt: skip
+            [Path(sys.executable).with_name("ganlab"), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            cwd=folder,
+            env={**os.environ, "COLUMNS": "200", **environment},
+        )
 
     return call
 

@@ -110,8 +110,9 @@ def build(device: str, arguments: dict[str, str], volumes: list[str]) -> None:
         *("bud", "--layers", "--format=docker", "--isolation=chroot", "--network=host", "--pull-never", "--tag", IMAGE),
         *(word for name, value in own.items() for word in ("--build-arg", f"{name}={value}")),
         *(word for volume in volumes for word in ("--volume", volume)),
-        str(ROOT), output=sys.stderr,
-    )  # fmt: skip
+        str(ROOT),
+        output=sys.stderr,
+    )
 
 
 def check_configuration() -> None:

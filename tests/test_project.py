@@ -76,12 +76,17 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
 
 def test_a_circle_of_imports_is_found() -> None:
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) in (
-        ["a", "b", "c", "a"], ["b", "c", "a", "b"], ["c", "a", "b", "c"],
-    )  # fmt: skip
+        ["a", "b", "c", "a"],
+        ["b", "c", "a", "b"],
+        ["c", "a", "b", "c"],
+    )
 
 
 def test_measuring_imports_nothing_above_it() -> None:
     upper = ("jobs.review", "jobs.report", "jobs.watching", "jobs.cli.main")
-    above = {name: [each for each in found if each.startswith(upper)] for name, found in imports().items()
-             if name.startswith("jobs.measuring")}  # fmt: skip
+    above = {
+        name: [each for each in found if each.startswith(upper)]
+        for name, found in imports().items()
+        if name.startswith("jobs.measuring")
+    }
     assert not any(above.values()), above

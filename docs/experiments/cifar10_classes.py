@@ -39,9 +39,11 @@ def main(folder: Path, results: xr.Dataset) -> None:
         row = last.isel(trial=trial)
         passes = bool(row.passes_quality_gate)
         said = "passed" if passes else "not passed: quality too low for a verdict, numbers below are not of diversity"
-        print(f"\nseed {int(row.seed)}, step {int(row.step):,}: quality gate {said} (fidelity ratio "
-              f"{float(row.fidelity_ratio):.2f}, precision {float(row.precision):.2f}, recall {float(row.recall):.2f}); "
-              f"effective number {float(row.support_size):,.0f}\n")  # fmt: skip
+        print(
+            f"\nseed {int(row.seed)}, step {int(row.step):,}: quality gate {said} (fidelity ratio "
+            f"{float(row.fidelity_ratio):.2f}, precision {float(row.precision):.2f}, recall {float(row.recall):.2f}); "
+            f"effective number {float(row.support_size):,.0f}\n"
+        )
         print("| class | published s at ½ | s at ½ (95 %) | effective number | nonuniformity | real images: s at ½ |")
         print("|---|---|---|---|---|---|")
         found = []
@@ -49,9 +51,11 @@ def main(folder: Path, results: xr.Dataset) -> None:
             here = row.sel({"class": label})
             sizes = [half_point(float(here[f"class_support_size{end}"])) for end in ("", "_low", "_high")]
             found.append(sizes[0])
-            print(f"| {name} | {published} | {sizes[0]:,.0f} ({sizes[1]:,.0f} – {sizes[2]:,.0f}) | "
-                  f"{float(here.class_support_size):,.0f} | {float(here.class_nonuniformity):.1f} | "
-                  f"{half_point(float(here.real_class_support_size)):,.0f} |")  # fmt: skip
+            print(
+                f"| {name} | {published} | {sizes[0]:,.0f} ({sizes[1]:,.0f} – {sizes[2]:,.0f}) | "
+                f"{float(here.class_support_size):,.0f} | {float(here.class_nonuniformity):.1f} | "
+                f"{half_point(float(here.real_class_support_size)):,.0f} |"
+            )
         order = spearmanr(found, list(PUBLISHED.values()))
         print(f"\nrank correlation with the published half points: {order.statistic:.2f} (p {order.pvalue:.3f})")
 

@@ -17,8 +17,10 @@ def main(folder: Path, results: xr.Dataset) -> None:
     """Print the table; write the figure beside this file."""
     every = results.isel(snapshot=-1)
     last = every.isel(trial=every.passes_quality_gate.values)
-    print("| class | seeds | support, geometric mean (least – most) | half point √(2 N ln 2) | largest mode | nonuniform"
-          " | real images |")  # fmt: skip
+    print(
+        "| class | seeds | support, geometric mean (least – most) | half point √(2 N ln 2) | largest mode | nonuniform"
+        " | real images |"
+    )
     print("|---|---|---|---|---|---|---|")
     figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -28,9 +30,11 @@ def main(folder: Path, results: xr.Dataset) -> None:
         sizes = here.class_support_size.values
         mean = float(np.exp(np.log(sizes).mean()))
         nonuniform = int(here.class_nonuniform.values.astype(bool).sum())
-        print(f"| {label} | {len(sizes)} | {mean:,.0f} ({sizes.min():,.0f} – {sizes.max():,.0f}) | "
-              f"{np.sqrt(2 * mean * np.log(2)):,.0f} | {float(here.class_largest_mode_mass.max()):.1%} | "
-              f"{nonuniform} of {len(sizes)} | {float(here.real_class_support_size):,.0f} |")  # fmt: skip
+        print(
+            f"| {label} | {len(sizes)} | {mean:,.0f} ({sizes.min():,.0f} – {sizes.max():,.0f}) | "
+            f"{np.sqrt(2 * mean * np.log(2)):,.0f} | {float(here.class_largest_mode_mass.max()):.1%} | "
+            f"{nonuniform} of {len(sizes)} | {float(here.real_class_support_size):,.0f} |"
+        )
         x = place + np.linspace(-0.15, 0.15, len(sizes))
         error = np.abs([sizes - here.class_support_size_low.values, here.class_support_size_high.values - sizes])
         axes.errorbar(x, sizes, error, fmt="o", ms=4, lw=1, color="#1f5fa8")
@@ -40,11 +44,15 @@ def main(folder: Path, results: xr.Dataset) -> None:
     ratio = last.class_support_size / last.real_class_support_size
     means = np.log(last.class_support_size).mean("trial")
     order = spearmanr(means, last.real_class_support_size)
-    print(f"\nshare of the real class's support: {float(ratio.min()):.2f} to {float(ratio.max()):.2f}; "
-          f"rank correlation with it over classes {order.statistic:.2f} (p {order.pvalue:.3f})")  # fmt: skip
+    print(
+        f"\nshare of the real class's support: {float(ratio.min()):.2f} to {float(ratio.max()):.2f}; "
+        f"rank correlation with it over classes {order.statistic:.2f} (p {order.pvalue:.3f})"
+    )
     print(f"nonuniformity {float(last.class_nonuniformity.min()):.1f} to {float(last.class_nonuniformity.max()):.1f}")
-    print(f"{last.sizes['trial']} of {every.sizes['trial']} trials pass the gate, and are shown; "
-          f"fidelity {float(last.fidelity_ratio.mean()):.2f}")  # fmt: skip
+    print(
+        f"{last.sizes['trial']} of {every.sizes['trial']} trials pass the gate, and are shown; "
+        f"fidelity {float(last.fidelity_ratio.mean()):.2f}"
+    )
     axes.set_xticks(range(last.sizes["class"]), [str(label) for label in last["class"].values])
     axes.set(yscale="log", xlabel="class", ylabel="effective number (red: real images, 95 % interval)")
     axes.spines[["top", "right"]].set_visible(False)

@@ -29,14 +29,19 @@ def main(folder: Path, results: xr.Dataset) -> None:
     for width, group in last.groupby("discriminator_width"):
         passed = group.isel(trial=group.passes_quality_gate.values)
         sizes, realistic = passed.support_size.values, passed.support_size_realistic.values
-        said = "gate not passed" if not len(sizes) else (
-            f"{np.exp(np.log(sizes).mean()):,.0f} ({sizes.min():,.0f} – {sizes.max():,.0f})")  # fmt: skip
+        said = (
+            "gate not passed"
+            if not len(sizes)
+            else (f"{np.exp(np.log(sizes).mean()):,.0f} ({sizes.min():,.0f} – {sizes.max():,.0f})")
+        )
         only = "" if not len(sizes) else f"{np.exp(np.log(realistic).mean()):,.0f}"
         gate = f"{len(sizes)} of {group.sizes['trial']}"
         fidelity = f"{float(group.fidelity_ratio.mean()):.2f}"
         print(f"| {int(width)} | {int(group.discriminator_weights[0]):,} | {gate} | {said} | {only} | {fidelity} |")
-    print(f"| real digits | | | {float(last.real_support_size):,.0f} ({float(last.real_support_size_low):,.0f} – "
-          f"{float(last.real_support_size_high):,.0f}, 95 % interval) | | 1 |\n")  # fmt: skip
+    print(
+        f"| real digits | | | {float(last.real_support_size):,.0f} ({float(last.real_support_size_low):,.0f} – "
+        f"{float(last.real_support_size_high):,.0f}, 95 % interval) | | 1 |\n"
+    )
     kept = last.isel(trial=last.passes_quality_gate.values)
     for name in ("support_size", "support_size_realistic"):
         for words, least, most in (("all widths", 0, 99), ("widths 8 to 16", 8, 16), ("widths 16 to 32", 16, 32)):
@@ -66,8 +71,10 @@ def main(folder: Path, results: xr.Dataset) -> None:
             x, y = (last.discriminator_weights.values * jitter)[chosen], last.support_size.values[chosen]
             error = np.abs([y - last.support_size_low.values[chosen], last.support_size_high.values[chosen] - y])
             axes.errorbar(x, y, error, fmt="o", ms=4, lw=1, **style)
-    means = [(float(g.discriminator_weights[0]), float(np.exp(np.log(g.support_size).mean())))
-             for _, g in kept.groupby("discriminator_width")]  # fmt: skip
+    means = [
+        (float(g.discriminator_weights[0]), float(np.exp(np.log(g.support_size).mean())))
+        for _, g in kept.groupby("discriminator_width")
+    ]
     axes.plot(*np.array(means).T, color="#1f5fa8", lw=1.5, label="geometric mean of the seeds")
     axes.set(xscale="log", yscale="log", xlabel="weights of the discriminator", ylabel="effective number (order 2)")
     axes.spines[["top", "right"]].set_visible(False)

@@ -40,8 +40,10 @@ def labels(last: xr.Dataset) -> list[str]:
 
 def table(last: xr.Dataset, names: list[str]) -> None:
     """Print, for each trial, the sample size at ½, duplicates and quality, and how training oscillated."""
-    print("| model | seed | s at ½ (95 %) | effective number | duplicates | fidelity, gate | recall | coverage "
-          "| loss of G − loss of D | their spread, second half |")  # fmt: skip
+    print(
+        "| model | seed | s at ½ (95 %) | effective number | duplicates | fidelity, gate | recall | coverage "
+        "| loss of G − loss of D | their spread, second half |"
+    )
     print("|---|---|---|---|---|---|---|---|---|---|")
     late = last.isel(logged=slice(last.sizes["logged"] // 2, None))
     apart = (late.generator_loss - late.discriminator_loss).mean("logged").values
@@ -50,15 +52,19 @@ def table(last: xr.Dataset, names: list[str]) -> None:
         row = last.isel(trial=trial)
         half = [float(row[f"sample_size_at_half{end}"]) for end in ("", "_low", "_high")]
         gate = "passed" if bool(row.passes_quality_gate) else "not passed"
-        print(f"| {name} | {int(row.seed)} | {half[0]:,.0f} ({half[1]:,.0f} – {half[2]:,.0f}) | "
-              f"{float(row.support_size):,.0f} | {float(row.duplicates):,.0f} "
-              f"| {float(row.fidelity_ratio):.2f}, {gate} | {float(row.recall):.2f} | {float(row.coverage):.2f} "
-              f"| {apart[trial]:.2f} | {spread[trial]:.2f} |")  # fmt: skip
+        print(
+            f"| {name} | {int(row.seed)} | {half[0]:,.0f} ({half[1]:,.0f} – {half[2]:,.0f}) | "
+            f"{float(row.support_size):,.0f} | {float(row.duplicates):,.0f} "
+            f"| {float(row.fidelity_ratio):.2f}, {gate} | {float(row.recall):.2f} | {float(row.coverage):.2f} "
+            f"| {apart[trial]:.2f} | {spread[trial]:.2f} |"
+        )
     for what, values in (("loss of G − loss of D", apart), ("spread of the loss of D", spread)):
         known = np.isfinite(values)
         found = spearmanr(values[known], last.support_size.values[known])
-        print(f"rank correlation of the effective number with {what}: {found.statistic:.2f} (p {found.pvalue:.3f}, "
-              f"{known.sum()} trials)")  # fmt: skip
+        print(
+            f"rank correlation of the effective number with {what}: {found.statistic:.2f} (p {found.pvalue:.3f}, "
+            f"{known.sum()} trials)"
+        )
 
 
 def curves(last: xr.Dataset, names: list[str], path: Path) -> None:

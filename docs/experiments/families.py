@@ -23,8 +23,10 @@ def geometric(values: np.ndarray) -> str:
 def main(folder: Path, results: xr.Dataset) -> None:
     """Print the table; write the figure beside this file."""
     last = results.isel(snapshot=-1)
-    print("| model | discriminator's weights | passed the gate | support | sample size at ½ | realistic only | fidelity "
-          "| E(G(z)) − z | G(E(x)) − x |")  # fmt: skip
+    print(
+        "| model | discriminator's weights | passed the gate | support | sample size at ½ | realistic only | fidelity "
+        "| E(G(z)) − z | G(E(x)) − x |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     groups = by_model(last)
     for name, group in groups.items():
@@ -32,10 +34,12 @@ def main(folder: Path, results: xr.Dataset) -> None:
         weights = int(group.discriminator_weights[0]) if "discriminator_weights" in group.coords else 0
         said = f"{weights:,}" if weights else "–"
         code, back = float(group.latent_reconstruction_error.mean()), float(group.reconstruction_error.mean())
-        print(f"| {name} | {said} | {passed.sizes['trial']} of {group.sizes['trial']} | "
-              f"{geometric(passed.support_size.values)} | {geometric(passed.sample_size_at_half.values)} | "
-              f"{geometric(passed.support_size_realistic.values)} | {float(group.fidelity_ratio.mean()):.2f} | "
-              f"{'–' if np.isnan(code) else f'{code:.2f}'} | {'–' if np.isnan(back) else f'{back:.0f}'} |")  # fmt: skip
+        print(
+            f"| {name} | {said} | {passed.sizes['trial']} of {group.sizes['trial']} | "
+            f"{geometric(passed.support_size.values)} | {geometric(passed.sample_size_at_half.values)} | "
+            f"{geometric(passed.support_size_realistic.values)} | {float(group.fidelity_ratio.mean()):.2f} | "
+            f"{'–' if np.isnan(code) else f'{code:.2f}'} | {'–' if np.isnan(back) else f'{back:.0f}'} |"
+        )
     low, high = float(last.real_support_size_low), float(last.real_support_size_high)
     print(f"| real images | | | {float(last.real_support_size):,.0f} ({low:,.0f} – {high:,.0f}, 95 %) | | | 1 | | |")
 

@@ -23,11 +23,15 @@ def by_model(results: xr.Dataset) -> dict[str, xr.Dataset]:
     def label(trial: int) -> str:
         row = results.isel(trial=trial)
         differing = [(key, row[key].item()) for key in keys]
-        return ", ".join([
-            str(row.family.item()),
-            *(f"{key.replace('_', ' ')} {value}" for key, value in differing if value not in ("None", "nan")),
-        ])  # fmt: skip
+        return ", ".join(
+            [
+                str(row.family.item()),
+                *(f"{key.replace('_', ' ')} {value}" for key, value in differing if value not in ("None", "nan")),
+            ]
+        )
 
     labels = [label(trial) for trial in range(results.sizes["trial"])]
-    return {name: results.isel(trial=[i for i, other in enumerate(labels) if other == name])
-            for name in dict.fromkeys(labels)}  # fmt: skip
+    return {
+        name: results.isel(trial=[i for i, other in enumerate(labels) if other == name])
+        for name in dict.fromkeys(labels)
+    }

@@ -49,26 +49,34 @@ def between_networks(seed: int, steps: int = 6000, every: int = 500, batch: int 
 
 def play_networks() -> None:
     """Print, seed by seed, what pure networks and mixtures of a GAN's own snapshots can be sure of."""
-    print("\n| seed | networks | pure equilibria | best discriminator is sure of | best generator concedes "
-          "| value of the mixtures | generators, discriminators in them |")  # fmt: skip
+    print(
+        "\n| seed | networks | pure equilibria | best discriminator is sure of | best generator concedes "
+        "| value of the mixtures | generators, discriminators in them |"
+    )
     print("|---|---|---|---|---|---|---|")
     for seed in range(3):
         payoff = between_networks(seed)
         found = solve(payoff)
         sure, concedes = payoff.min(axis=1).max(), payoff.max(axis=0).min()
         used = [int((each > 1e-6).sum()) for each in (found.column, found.row)]
-        print(f"| {seed} | {len(payoff)} and {payoff.shape[1]} | {len(pure_equilibria(payoff)) or 'none'} | {sure:.3f} | "
-              f"{concedes:.3f} | {found.value:.3f} | {used[0]}, {used[1]} |")  # fmt: skip
+        print(
+            f"| {seed} | {len(payoff)} and {payoff.shape[1]} | {len(pure_equilibria(payoff)) or 'none'} | {sure:.3f} | "
+            f"{concedes:.3f} | {found.value:.3f} | {used[0]}, {used[1]} |"
+        )
 
 
 def main() -> None:
     """Print the equilibria and how far each way of training is from them; draw the paths."""
     solution = solve(ROCK_PAPER_SCISSORS)
     print(f"pure equilibria: {pure_equilibria(ROCK_PAPER_SCISSORS) or 'none'}")
-    print(f"mixed: {np.round(solution.row, 3).tolist()} against {np.round(solution.column, 3).tolist()}, "
-          f"value {abs(solution.value):.3f}\n")  # fmt: skip
-    print("| steps of the two players | distance from the equilibrium: start, least, end | gain of the best replies, end "
-          "| the same, of the mixture of all steps |")  # fmt: skip
+    print(
+        f"mixed: {np.round(solution.row, 3).tolist()} against {np.round(solution.column, 3).tolist()}, "
+        f"value {abs(solution.value):.3f}\n"
+    )
+    print(
+        "| steps of the two players | distance from the equilibrium: start, least, end | gain of the best replies, end "
+        "| the same, of the mixture of all steps |"
+    )
     print("|---|---|---|---|")
     figure = Figure(figsize=(9, 4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

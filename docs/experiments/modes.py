@@ -26,14 +26,18 @@ def main(folder: Path, results: xr.Dataset) -> None:
     """Print the table; write the figure beside this file."""
     last = results.isel(snapshot=-1)
     groups = by_model(last.isel(trial=last.modes_found.values >= 0))
-    print("| model | discriminator's weights | seeds | modes found, 95 % interval of the mean | high-quality share "
-          "| divergence in nats |")  # fmt: skip
+    print(
+        "| model | discriminator's weights | seeds | modes found, 95 % interval of the mean | high-quality share "
+        "| divergence in nats |"
+    )
     print("|---|---|---|---|---|---|")
     for name, group in groups.items():
         weights = int(np.nan_to_num(group.discriminator_weights[0]))
-        print(f"| {name} | {f'{weights:,}' if weights else '–'} | {group.sizes['trial']} | "
-              f"{mean(group.modes_found.values.astype(float))} | "
-              f"{mean(group.high_quality_share.values)} | {mean(group.mode_divergence.values)} |")  # fmt: skip
+        print(
+            f"| {name} | {f'{weights:,}' if weights else '–'} | {group.sizes['trial']} | "
+            f"{mean(group.modes_found.values.astype(float))} | "
+            f"{mean(group.high_quality_share.values)} | {mean(group.mode_divergence.values)} |"
+        )
 
     figure = Figure(figsize=(8, 0.5 * len(groups) + 1.2), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

@@ -24,10 +24,12 @@ def columns(results: xr.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Figures of each trial by name: at matched fidelity, and unmatched at the last snapshot."""
     found = {name: results[name].values for name in ("support_size", "recall", "coverage", "fidelity_ratio")}
     sizes = np.multiply.outer(results.samples.values, results.sample_multiple.values)
-    found["distinct"] = np.array([
-        [np.interp(DISTINCT_AMONG, *each) for each in zip(*trial, strict=True)]
-        for trial in zip(sizes, results.distinct_expected.values, strict=True)
-    ])  # fmt: skip
+    found["distinct"] = np.array(
+        [
+            [np.interp(DISTINCT_AMONG, *each) for each in zip(*trial, strict=True)]
+            for trial in zip(sizes, results.distinct_expected.values, strict=True)
+        ]
+    )
     counts = results.passes_quality_gate.values & (results.status.values == "completed")[:, None]
     fidelity = np.where(counts, results.fidelity_ratio.values, np.nan)
     ratio = float(results.matched_fidelity)
@@ -98,8 +100,10 @@ def main(folder: Path, results: xr.Dataset) -> None:
     trials = zip(widths, results.seed.values, support, strict=True)
     never = [f"width {width}, seed {seed}" for width, seed, value in trials if np.isnan(value)]
     print(f"never at that ratio: {'; '.join(never) or 'none'}\n")
-    print("| width | weights | trials | effective number | distinct among 10,000 | recall | coverage "
-          "| unmatched: effective number | fidelity |")  # fmt: skip
+    print(
+        "| width | weights | trials | effective number | distinct among 10,000 | recall | coverage "
+        "| unmatched: effective number | fidelity |"
+    )
     print("|---|---|---|---|---|---|---|---|---|")
     for width in np.unique(widths):
         own = widths == width
@@ -126,8 +130,11 @@ def main(folder: Path, results: xr.Dataset) -> None:
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, 3)
     weights = results.discriminator_weights.values
-    shown = (("support_size", "effective number (order 2)"), ("distinct", f"distinct among {DISTINCT_AMONG:,}"),
-             ("recall", "recall (filled), coverage (open)"))  # fmt: skip
+    shown = (
+        ("support_size", "effective number (order 2)"),
+        ("distinct", f"distinct among {DISTINCT_AMONG:,}"),
+        ("recall", "recall (filled), coverage (open)"),
+    )
     for axes, (name, label) in zip(panels, shown, strict=True):
         matched, last = found[name]
         axes.plot(weights * 1.12, last, "x", color="#888888", ms=5, label="last snapshot, unmatched")

@@ -15,8 +15,10 @@ from matplotlib.figure import Figure
 def main(folder: Path, results: xr.Dataset) -> None:
     """Print, for each trial, how support moves in the second half of training; write the figure beside this file."""
     late = slice(results.sizes["snapshot"] // 2, None)
-    print("| sampled from | seed | support, second half: least – most | moves between snapshots, rms of log | "
-          "of its intervals, rms of log | slope of log support per doubling of steps |")  # fmt: skip
+    print(
+        "| sampled from | seed | support, second half: least – most | moves between snapshots, rms of log | "
+        "of its intervals, rms of log | slope of log support per doubling of steps |"
+    )
     print("|---|---|---|---|---|---|")
     figure = Figure(figsize=(8, 6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -31,9 +33,11 @@ def main(folder: Path, results: xr.Dataset) -> None:
         sizes = row.support_size.values[late]
         decay = float(row.ema_decay)
         name = f"averaged ({decay})" if decay else "last weights"
-        print(f"| {name} | {int(row.seed)} | {sizes.min():,.0f} – {sizes.max():,.0f} | "
-              f"{np.sqrt((moves**2).mean()):.2f} | "
-              f"{np.sqrt(2 * (noise**2).mean()):.2f} | {slope:+.2f} |")  # fmt: skip
+        print(
+            f"| {name} | {int(row.seed)} | {sizes.min():,.0f} – {sizes.max():,.0f} | "
+            f"{np.sqrt((moves**2).mean()):.2f} | "
+            f"{np.sqrt(2 * (noise**2).mean()):.2f} | {slope:+.2f} |"
+        )
         style = {"color": "#1f5fa8" if decay else "#c8553d", "lw": 1.2, "alpha": 0.8}
         above.plot(results.step, row.support_size, label=name if not int(row.seed) else None, **style)
         below.plot(results.step, row.fidelity_ratio, **style)

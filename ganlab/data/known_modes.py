@@ -102,6 +102,9 @@ def _count(mode: npt.NDArray[np.int64], modes: int, samples: int) -> ModeCount:
     counts = np.bincount(mode, minlength=modes)
     share = counts[counts > 0] / max(1, counts.sum())
     return ModeCount(
-        found=int((counts > 0).sum()), modes=modes, high_quality=len(mode) / samples,
-        divergence=float((share * np.log(share * modes)).sum()) if len(mode) else math.inf, samples=samples,
-    )  # fmt: skip
+        found=int((counts > 0).sum()),
+        modes=modes,
+        high_quality=len(mode) / samples,
+        divergence=float((share * np.log(share * modes)).sum()) if len(mode) else math.inf,
+        samples=samples,
+    )

@@ -121,8 +121,13 @@ def _onnx(path: Path, device: str) -> Adapter:
         session = runtime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # of classes that onnxruntime keeps to itself
         _unreadable(path, "an ONNX exporter", error)
-    kinds = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(double)": np.float64,
-             "tensor(int64)": np.int64, "tensor(int32)": np.int32}  # fmt: skip
+    kinds = {
+        "tensor(float)": np.float32,
+        "tensor(float16)": np.float16,
+        "tensor(double)": np.float64,
+        "tensor(int64)": np.int64,
+        "tensor(int32)": np.int32,
+    }
     inputs = [(each.name, kinds.get(each.type, np.float32)) for each in session.get_inputs()]
     shape = session.get_inputs()[0].shape[1:]
     stated = tuple(shape) if all(isinstance(size, int) for size in shape) else None
@@ -131,8 +136,10 @@ def _onnx(path: Path, device: str) -> Adapter:
         given = [each for each in (latent, label) if each is not None]
         if len(given) != len(inputs):
             names = ", ".join(name for name, _ in inputs)
-            raise AdapterError(f"the checkpoint has {len(inputs)} inputs ({names}) and {len(given)} are given; allowed: "
-                               "latent vectors, and labels where `classes` is given")  # fmt: skip
+            raise AdapterError(
+                f"the checkpoint has {len(inputs)} inputs ({names}) and {len(given)} are given; allowed: "
+                "latent vectors, and labels where `classes` is given"
+            )
         feed = {name: each.astype(kind) for (name, kind), each in zip(inputs, given, strict=True)}
         return np.asarray(session.run(None, feed)[0])
 
@@ -145,8 +152,10 @@ def _diffusers(path: Path, device: str, steps: int | None) -> Adapter:
     try:
         name = json.loads((path / "model_index.json").read_text("utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError) as error:
-        raise AdapterError(f"{path} is no diffusers folder: model_index.json with a _class_name can't be read there; "
-                           "allowed: a folder that a pipeline's save_pretrained has written") from error  # fmt: skip
+        raise AdapterError(
+            f"{path} is no diffusers folder: model_index.json with a _class_name can't be read there; "
+            "allowed: a folder that a pipeline's save_pretrained has written"
+        ) from error
     if name not in PIPELINES:
         close = difflib.get_close_matches(str(name), PIPELINES, n=1, cutoff=0.4)
         hint = f"; did you mean {close[0]}?" if close else ""
@@ -174,9 +183,13 @@ def _diffusers(path: Path, device: str, steps: int | None) -> Adapter:
 
 def _confined(path: Path, form: str, device: str, entry: str, code: Path | None) -> Adapter:
     request = {
-        "path": str(path), "format": form, "entry": entry, "code": None if code is None else str(code.absolute()),
-        "device": device, "threads": torch.get_num_threads(),
-    }  # fmt: skip
+        "path": str(path),
+        "format": form,
+        "entry": entry,
+        "code": None if code is None else str(code.absolute()),
+        "device": device,
+        "threads": torch.get_num_threads(),
+    }
     try:
         model = ConfinedModel(request)
     except ConfinedError as error:

@@ -56,8 +56,10 @@ def confine(folder: str) -> None:
     except OSError:
         version = 0
     if version < OLDEST:
-        raise OSError(f"the kernel of this machine ({platform.release()}) cannot confine a process: it has Landlock "
-                      f"version {version}, and {OLDEST} is needed (Linux 6.2)")  # fmt: skip
+        raise OSError(
+            f"the kernel of this machine ({platform.release()}) cannot confine a process: it has Landlock "
+            f"version {version}, and {OLDEST} is needed (Linux 6.2)"
+        )
     rules = _Ruleset(CHANGES | READ_FILE, TCP if version >= 4 else 0, SIGNALS_AND_SOCKETS if version >= 6 else 0)
     length = size(24 if version >= 6 else 16 if version >= 4 else 8)
     ruleset = call(CREATE_RULESET, ctypes.byref(rules), length, ctypes.c_uint32(0))

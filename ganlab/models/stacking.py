@@ -35,9 +35,11 @@ class StackedNetwork:
         self.shared = [pair for layer in self._layers for pair in layer.shared()]
         """Every stacked weight, with the networks' own weights, which are slices of it."""
         self.counters = [
-            module.num_batches_tracked for network in networks for module in network.modules()
+            module.num_batches_tracked
+            for network in networks
+            for module in network.modules()
             if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d)
-        ]  # fmt: skip
+        ]
 
     def join(self, batches: Sequence[Tensor]) -> Tensor:
         """Lay K batches, (n, C, H, W) or (n, D), side by side."""
@@ -128,9 +130,7 @@ class _Linear(_Weighted):
 class _BatchNorm(_Weighted):
     def __init__(self, modules: list[nn.Module]) -> None:
         super().__init__(modules)
-        self._mean, self._variance = (
-            _joined_buffers(modules, name) for name in ("running_mean", "running_var")
-        )  # fmt: skip
+        self._mean, self._variance = (_joined_buffers(modules, name) for name in ("running_mean", "running_var"))
 
     def __call__(self, joined: Tensor) -> Tensor:
         like = self.modules[0]
@@ -138,9 +138,15 @@ class _BatchNorm(_Weighted):
         # Vectors (K, D, n) are to batch normalisation one item of K·D channels and length n.
         given = joined.reshape(1, -1, joined.shape[2]) if joined.ndim == 3 else joined
         result = functional.batch_norm(
-            given, self._mean, self._variance, self.weights["weight"], self.weights["bias"], True, like.momentum or 0.1,
+            given,
+            self._mean,
+            self._variance,
+            self.weights["weight"],
+            self.weights["bias"],
+            True,
+            like.momentum or 0.1,
             like.eps,
-        )  # fmt: skip
+        )
         return result.view_as(joined)
 
 

@@ -277,9 +277,7 @@ class _Search:
         hit = np.flatnonzero(near.any(axis=1))
         a, b = np.nonzero(near[hit])
         a = hit[a]
-        self._add(
-            _indices(row)[a], _indices(column)[b], None if squared is None else squared[a, b].astype(np.int64)
-        )  # fmt: skip
+        self._add(_indices(row)[a], _indices(column)[b], None if squared is None else squared[a, b].astype(np.int64))
 
     def _bounds(self, i: Index) -> Floats:
         """The collector's bounds, none above what a pair can reach, so that arithmetic with them is finite."""

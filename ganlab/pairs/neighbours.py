@@ -127,16 +127,28 @@ def nearest_in_tile(
 
 
 def nearest_images(
-    rows: Images, columns: Images, screen: Screen | None, count: int, itself: bool = False,
-    row_start: int = 0, column_start: int = 0, device: str = "cpu",
-) -> Neighbours:  # fmt: skip
+    rows: Images,
+    columns: Images,
+    screen: Screen | None,
+    count: int,
+    itself: bool = False,
+    row_start: int = 0,
+    column_start: int = 0,
+    device: str = "cpu",
+) -> Neighbours:
     """The same for images in memory, whose first ones have the numbers `row_start` and `column_start`."""
     bounds = nearest_bounds(rows, columns, screen, count + itself, device)
     collector = _Nearest(Neighbours.create(row_start, len(rows), count), bounds, itself)
     search(
-        rows, columns, screen, collector,
-        row_start=row_start, column_start=column_start, ordered=False, device=device,
-    )  # fmt: skip
+        rows,
+        columns,
+        screen,
+        collector,
+        row_start=row_start,
+        column_start=column_start,
+        ordered=False,
+        device=device,
+    )
     return collector.found
 
 

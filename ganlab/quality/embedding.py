@@ -141,8 +141,12 @@ class Classifier:
         """Plain arrays by name, for example for numpy.savez."""
         weights = {f"weights.{name}": values for name, values in self.weights.items()}
         accuracy = np.array([self.held_out_accuracy, self.training_accuracy])
-        return weights | {"image_shape": np.array(self.image_shape), "classes": self.classes, "accuracy": accuracy,
-                          "held_out_images": np.array(self.held_out_images)}  # fmt: skip
+        return weights | {
+            "image_shape": np.array(self.image_shape),
+            "classes": self.classes,
+            "accuracy": accuracy,
+            "held_out_images": np.array(self.held_out_images),
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Classifier":
@@ -151,8 +155,14 @@ class Classifier:
         try:
             channels, height, width = (int(size) for size in arrays["image_shape"])
             held_out, training = (float(share) for share in arrays["accuracy"])
-            made = cls(weights, (channels, height, width), arrays["classes"], held_out, training,
-                       int(arrays["held_out_images"]))  # fmt: skip
+            made = cls(
+                weights,
+                (channels, height, width),
+                arrays["classes"],
+                held_out,
+                training,
+                int(arrays["held_out_images"]),
+            )
             assert made._network is not None
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise ValueError(f"no classifier's weights: {error}; train it again") from error

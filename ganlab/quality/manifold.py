@@ -92,9 +92,12 @@ def count_inside(centres: Array, squared_radii: Array, points: Array, device: st
 
 
 def manifold_scores(
-    real: Array, generated: Array, neighbours: int = NEIGHBOURS, real_radii_squared: Array | None = None,
+    real: Array,
+    generated: Array,
+    neighbours: int = NEIGHBOURS,
+    real_radii_squared: Array | None = None,
     device: str = "cpu",
-) -> ManifoldScores:  # fmt: skip
+) -> ManifoldScores:
     """Compare generated with real images.
 
     Parameters

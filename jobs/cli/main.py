@@ -242,15 +242,23 @@ def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool)
     failed = run_sweep(spec, layout, stderr_console())
     show_results(layout, as_json)
     if failed:
-        click.echo(f"ganlab: {failed} of the trials failed; see `ganlab status {layout.root}`; the same command "
-                   "tries them again", err=True)  # fmt: skip
+        click.echo(
+            f"ganlab: {failed} of the trials failed; see `ganlab status {layout.root}`; the same command "
+            "tries them again",
+            err=True,
+        )
         sys.exit(1)
 
 
 @main.command()
 @SWEEP
-@click.option("--cluster", metavar="CLUSTER.yaml", required=True, shell_complete=SITES,
-              help="The site: a file, or the name of a shipped one.")  # fmt: skip
+@click.option(
+    "--cluster",
+    metavar="CLUSTER.yaml",
+    required=True,
+    shell_complete=SITES,
+    help="The site: a file, or the name of a shipped one.",
+)
 @SET
 @OUT
 @JSON
@@ -292,8 +300,10 @@ def cancel(folder: Path, as_json: bool) -> None:
     else:
         click.echo(f"cancelled {_jobs(jobs)}")
     if before.unknown:
-        _note(f"{before.unknown}; jobs that run end by themselves within a minute, because {folder}/cluster says so; "
-              "when SLURM answers again, the same command takes those that wait out of the queue")  # fmt: skip
+        _note(
+            f"{before.unknown}; jobs that run end by themselves within a minute, because {folder}/cluster says so; "
+            "when SLURM answers again, the same command takes those that wait out of the queue"
+        )
 
 
 @main.command()
@@ -323,8 +333,15 @@ def status(folder: Path, as_json: bool, watch: bool) -> None:
     callback=_given,
     help="Address to serve on; 0.0.0.0 for other machines.",
 )
-@click.option("--every", "every_s", type=_Real(0.1, 600), default=5.0, show_default=True, metavar="SECONDS",
-              help="Time between two looks at the folder.")  # fmt: skip
+@click.option(
+    "--every",
+    "every_s",
+    type=_Real(0.1, 600),
+    default=5.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two looks at the folder.",
+)
 def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
     """Export a sweep's metrics to Prometheus, whether it runs or is done; Ctrl-C ends it."""
     from jobs.console.progress import loading
@@ -535,10 +552,20 @@ def _jobs(ids: tuple[str, ...]) -> str:
 @click.option(
     "--blind", is_flag=True, help="Show nothing but the images, shuffled, with real pairs among them as controls."
 )
-@click.option("--pairs", type=_Whole(0, 100_000), default=360, show_default=True,
-              help="Pairs to draw around the threshold, for the calibration.")  # fmt: skip
-@click.option("--samples", type=_Whole(0, 10_000), default=4, show_default=True,
-              help="Samples of each trial to judge as in the published test: the closest pairs of each.")  # fmt: skip
+@click.option(
+    "--pairs",
+    type=_Whole(0, 100_000),
+    default=360,
+    show_default=True,
+    help="Pairs to draw around the threshold, for the calibration.",
+)
+@click.option(
+    "--samples",
+    type=_Whole(0, 10_000),
+    default=4,
+    show_default=True,
+    help="Samples of each trial to judge as in the published test: the closest pairs of each.",
+)
 @click.option(
     "--host",
     default="127.0.0.1",
@@ -553,8 +580,16 @@ def review(folder: Path, port: int | None, reviewer: str, blind: bool, pairs: in
     with loading():
         from jobs.review.serve import serve
 
-    serve(_sweep_folder(folder), stderr_console(), port=port, host=host, reviewer=reviewer, blind=blind, drawn=pairs,
-          samples=samples)  # fmt: skip
+    serve(
+        _sweep_folder(folder),
+        stderr_console(),
+        port=port,
+        host=host,
+        reviewer=reviewer,
+        blind=blind,
+        drawn=pairs,
+        samples=samples,
+    )
 
 
 def _sweep_folder(folder: Path) -> Any:

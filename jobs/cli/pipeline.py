@@ -128,8 +128,9 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
         except ValueError as error:
             raise SpecError(
                 f"got {spec.collisions.embedding}, but dataset {spec.dataset.name} cannot train one: {error}",
-                ("collisions", "embedding"), spec.source,
-            ) from None  # fmt: skip
+                ("collisions", "embedding"),
+                spec.source,
+            ) from None
     if spec.collisions.embedding != PIXELS.setting:
         check_setting(spec.collisions.embedding, dataset.images.shape[1:], f"{spec.source}: collisions.embedding")
     if dataset.read is not None:
@@ -210,10 +211,18 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
 
 
 def measure_path(
-    path: Path, threshold: Threshold | None, reference: Path | None, resize: int | None, console: Console,
-    embedding: str = PIXELS.setting, *, skip_unreadable: bool = False, frames: Frames | None = None,
-    allow_missing: bool = False, test: Path | None = None,
-) -> SampleAnswer:  # fmt: skip
+    path: Path,
+    threshold: Threshold | None,
+    reference: Path | None,
+    resize: int | None,
+    console: Console,
+    embedding: str = PIXELS.setting,
+    *,
+    skip_unreadable: bool = False,
+    frames: Frames | None = None,
+    allow_missing: bool = False,
+    test: Path | None = None,
+) -> SampleAnswer:
     """Measure anyone's samples; when it is long and they lie in a file, workers share the work, and it can be resumed."""
     reading = Reading(resize, skip_unreadable, frames, allow_missing)
     with reading_bar(console, "Reading pictures") as progress:
@@ -271,7 +280,8 @@ def provenance() -> dict[str, str]:
     versions = {name: importlib.metadata.version(name) for name in RECORDED_VERSIONS}
     commit = {}
     if shutil.which("git") is not None:
-        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True,
-                               check=False)  # fmt: skip
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
         commit = {"commit": found.stdout.strip()} if found.returncode == 0 else {}
     return versions | commit | {"python": platform.python_version()}

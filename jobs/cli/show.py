@@ -30,23 +30,34 @@ def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, s
     varying = varying_values(spec, plan.trials)
     rows = [(trial, weights) for trial, weights in zip(plan.trials, plan.weights, strict=True)]
     if as_json:
-        trials = [{"id": trial.id, "seed": trial.seed, **varying(trial), "weights": weights}
-                  for trial, weights in rows]  # fmt: skip
-        click.echo(json.dumps({
-            "name": spec.name, "trials": trials, "shards": plan.shards,
-            "samples": plan.samples, "sample_bytes": plan.sample_bytes, "pairs": plan.pairs,
-            "training_seconds": plan.seconds, "concurrent_trials": plan.concurrency,
-            **({"scripts": dict(scripts)} if scripts else {})}, indent=2))  # fmt: skip
+        trials = [{"id": trial.id, "seed": trial.seed, **varying(trial), "weights": weights} for trial, weights in rows]
+        click.echo(
+            json.dumps(
+                {
+                    "name": spec.name,
+                    "trials": trials,
+                    "shards": plan.shards,
+                    "samples": plan.samples,
+                    "sample_bytes": plan.sample_bytes,
+                    "pairs": plan.pairs,
+                    "training_seconds": plan.seconds,
+                    "concurrent_trials": plan.concurrency,
+                    **({"scripts": dict(scripts)} if scripts else {}),
+                },
+                indent=2,
+            )
+        )
         return
     console = text_console()
     where = "on SLURM" if scripts else "here"
     totals = f": {len(plan.trials)} trials, {plan.concurrency} at a time {where}"
     console.print(Text.assemble((spec.name, "bold"), totals))
     facts = [
-        ("shards", f"{plan.shards:,}"), ("images to store", f"{plan.samples:,} ({size(plan.sample_bytes)})"),
+        ("shards", f"{plan.shards:,}"),
+        ("images to store", f"{plan.samples:,} ({size(plan.sample_bytes)})"),
         ("pairs to compare", f"{plan.pairs:,}"),
         ("training time", "not timed" if plan.seconds is None else f"about {duration(plan.seconds)} on this CPU"),
-    ]  # fmt: skip
+    ]
     for name, value in facts:
         console.print(f"  {name:<18} {value}")
     groups: dict[tuple[Any, ...], list[int]] = {}
@@ -79,8 +90,11 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
     shown = results.rows[:TABLE_ROWS]
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     # That all are completed goes without saying. Cells fold where the terminal is narrow, and lose nothing.
-    told = [place for place, name in enumerate(results.columns)
-            if name != "status" or {row[place] for row in results.rows} != {"completed"}]  # fmt: skip
+    told = [
+        place
+        for place, name in enumerate(results.columns)
+        if name != "status" or {row[place] for row in results.rows} != {"completed"}
+    ]
     for place in told:
         table.add_column(results.columns[place].replace(" ", "\n"), overflow="fold")
     for row in shown:
@@ -137,8 +151,11 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
     if answer.space.classifier is not None:
         yield f"The classifier is right about {answer.space.classifier.held_out_accuracy:.1%} of held-out real images"
     for name in ("quality", "published"):
-        words = [f"{heading} {cell}" for heading, cell in zip(table_headings(name), row.table_cells(name), strict=True)
-                 if heading and cell not in (NOT_MEASURED, WITHHELD)]  # fmt: skip
+        words = [
+            f"{heading} {cell}"
+            for heading, cell in zip(table_headings(name), row.table_cells(name), strict=True)
+            if heading and cell not in (NOT_MEASURED, WITHHELD)
+        ]
         if words:
             yield f"{name.capitalize()}: {', '.join(words)}"
 

@@ -134,13 +134,16 @@ def jobs_for(spec: "Spec", layout: SweepLayout) -> "Jobs":
 
     folder = str(layout.root)
     return Jobs(
-        name=spec.name, folder=layout.cluster, logs=layout.logs, code=layout.code,
+        name=spec.name,
+        folder=layout.cluster,
+        logs=layout.logs,
+        code=layout.code,
         children=(
             child("train", "jobs.cli.driver", "train", folder),
             child("measure", "jobs.cli.driver", "measure", folder),
             child("monitor", "jobs.watching.monitor", folder, "--controller", required=False),
         ),
-    )  # fmt: skip
+    )
 
 
 def copy_code(layout: SweepLayout) -> None:
@@ -163,16 +166,19 @@ def cancel_sweep(layout: SweepLayout) -> OnSlurm:
 
     before = on_slurm(layout)
     if before is None:
-        raise SpecError(f"{layout.root}: was not submitted to SLURM, so there is nothing to cancel; Ctrl-C ends "
-                        "`ganlab run`")  # fmt: skip
+        raise SpecError(
+            f"{layout.root}: was not submitted to SLURM, so there is nothing to cancel; Ctrl-C ends `ganlab run`"
+        )
     if before.jobs is None or before.jobs:
         try:
             cancel(layout.cluster)
             before = replace(before, unknown="")
         except PermissionError:
             who = before.submission.user
-            raise SpecError(f"{layout.root}: was submitted by {who}, and you are {getpass.getuser()}; allowed: the same "
-                            "user, who may end it") from None  # fmt: skip
+            raise SpecError(
+                f"{layout.root}: was submitted by {who}, and you are {getpass.getuser()}; allowed: the same "
+                "user, who may end it"
+            ) from None
         except SchedulerError as error:  # the note that is left in the folder ends what runs
             before = replace(before, unknown=str(error))
     layout.targets.unlink(missing_ok=True)  # an ended sweep is not one whose metrics are missing

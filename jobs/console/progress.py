@@ -59,10 +59,17 @@ class Bar:
         self._started = self._last_line = time.monotonic()
         # A dumb terminal, which can't move its cursor, gets lines like a log.
         self._rich = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=30), TextColumn("{task.percentage:>3.0f}%"),
-            TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            console=console, transient=True, disable=not console.is_interactive,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.percentage:>3.0f}%"),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_interactive,
+        )
         self._task = self._rich.add_task(label, total=total, note="")
 
     def __enter__(self) -> Self:

@@ -58,9 +58,14 @@ def write_answers(
     steps = sorted({step for trial in trials for step in (*trial.samples.snapshots, trial.train.steps)})
     found = {
         Snapshot(trial.id, step): facts
-        for trial in trials for step in steps
-        if (facts := _facts(layout, spec, known, Snapshot(trial.id, step), _labels(layout, trial.id, step), held_against))
-    }  # fmt: skip
+        for trial in trials
+        for step in steps
+        if (
+            facts := _facts(
+                layout, spec, known, Snapshot(trial.id, step), _labels(layout, trial.id, step), held_against
+            )
+        )
+    }
     labels = sorted({each.label for facts in found.values() for each in facts.classes})
     axes = Axes(settings.sample_sizes, labels, settings.flagged, tuple(each.rate for each in real.rates))
 
@@ -82,8 +87,10 @@ def write_answers(
         **rate_values(real.rates),
     }
     if space.classifier is not None:
-        variables |= {"embedding_accuracy": space.classifier.held_out_accuracy,
-                      "embedding_training_accuracy": space.classifier.training_accuracy}  # fmt: skip
+        variables |= {
+            "embedding_accuracy": space.classifier.held_out_accuracy,
+            "embedding_training_accuracy": space.classifier.training_accuracy,
+        }
     coordinates = _coordinates(layout, spec, trials, steps, logged_steps, active)
     variables |= matched_values(variables, coordinates["status"])
     if of_real.scores is not None:
@@ -99,9 +106,13 @@ def write_answers(
 
 
 def _facts(
-    layout: SweepLayout, spec: Spec, known: Mapping[Snapshot, str], snapshot: Snapshot,
-    labels: np.ndarray | None, real: RealFacts | None,
-) -> SampleFacts | None:  # fmt: skip
+    layout: SweepLayout,
+    spec: Spec,
+    known: Mapping[Snapshot, str],
+    snapshot: Snapshot,
+    labels: np.ndarray | None,
+    real: RealFacts | None,
+) -> SampleFacts | None:
     """Values of one snapshot; None while it is not measured."""
     own = layout.in_space(folder_name(spec.collisions.embedding))
     record = read_pair_record(own, *snapshot, known[snapshot]) if snapshot in known else None
@@ -110,9 +121,14 @@ def _facts(
     scores = read_scores(own.scores(*snapshot), scores_name(known[snapshot]))
     settings = spec.collisions
     return sample_facts(
-        record, settings.sample_sizes, settings.confidence,
-        labels=labels, scores=scores, real=real, gate=gate_of(settings),
-    )  # fmt: skip
+        record,
+        settings.sample_sizes,
+        settings.confidence,
+        labels=labels,
+        scores=scores,
+        real=real,
+        gate=gate_of(settings),
+    )
 
 
 def _labels(layout: SweepLayout, trial_id: str, step: int) -> np.ndarray | None:

@@ -84,7 +84,7 @@ def verdict_answers(
         pair: _Said(pair, tuple(by_name.values()))
         for (trial, step, numbers), by_name in held.items()
         if (pair := _Pair(Snapshot(trial, step), numbers)).snapshot in snapshots
-    }  # fmt: skip
+    }
     calibration = _calibrate(said.values(), snapshots, near, edges, settings)
     variables = _who(said.values(), settings) | _flagged(said, trials, steps, snapshots, settings)
     variables |= _published(said, trials, steps, snapshots, near, settings)
@@ -95,10 +95,13 @@ def verdict_answers(
         ends = calibration.threshold_interval
         coordinates = {"judged_distance": at, "distance_bin": (edges[:-1] + edges[1:]) / 2}
         variables |= {
-            "duplicate_probability": calibration.probability(at), "duplicate_probability_low": low,
-            "duplicate_probability_high": high, "calibrated_threshold": calibration.threshold,
-            "calibrated_threshold_low": ends[0], "calibrated_threshold_high": ends[1],
-        }  # fmt: skip
+            "duplicate_probability": calibration.probability(at),
+            "duplicate_probability_low": low,
+            "duplicate_probability_high": high,
+            "calibrated_threshold": calibration.threshold,
+            "calibrated_threshold_low": ends[0],
+            "calibrated_threshold_high": ends[1],
+        }
         variables |= _pieces(said.values(), snapshots, near, edges)
         variables |= _supports(calibration, trials, steps, near)
     return variables, coordinates
@@ -128,21 +131,28 @@ def _generated(
 
 
 def _calibrate(
-    said: Iterable[_Said], snapshots: Snapshots, near: Mapping[Snapshot, NearPairs], edges: np.ndarray,
+    said: Iterable[_Said],
+    snapshots: Snapshots,
+    near: Mapping[Snapshot, NearPairs],
+    edges: np.ndarray,
     settings: CollisionSettings,
-) -> Calibration | None:  # fmt: skip
+) -> Calibration | None:
     judged = [(each, at) for each, at in _generated(said, snapshots, near, edges) if each.pair.snapshot in near]
     if not judged:
         return None
     at = np.array([distance for _, distance in judged])
     piece = pieces(at, edges)
     names = {snapshot: number for number, snapshot in enumerate(snapshots)}
-    counts = {snapshot: np.bincount(pieces(each.distance, edges), minlength=len(edges) - 1) * each.stand_for
-              for snapshot, each in near.items()}  # fmt: skip
+    counts = {
+        snapshot: np.bincount(pieces(each.distance, edges), minlength=len(edges) - 1) * each.stand_for
+        for snapshot, each in near.items()
+    }
     weight = weights(
-        [names[each.pair.snapshot] for each, _ in judged], piece, [each.chosen != "drawn" for each, _ in judged],
+        [names[each.pair.snapshot] for each, _ in judged],
+        piece,
+        [each.chosen != "drawn" for each, _ in judged],
         [counts[each.pair.snapshot][place] for (each, _), place in zip(judged, piece, strict=True)],
-    )  # fmt: skip
+    )
     return calibrate(at, [each.share for each, _ in judged], weight, edges, settings.confidence)
 
 
@@ -185,13 +195,19 @@ def _who(said: Iterable[_Said], settings: CollisionSettings) -> dict[str, Any]:
     real = [SHARE[verdict.verdict] for each in controls if each.chosen == "control" for verdict in each.verdicts]
     same = [SHARE[verdict.verdict] for each in controls if each.chosen == "same" for verdict in each.verdicts]
     return {
-        "reviewers": len(reviewers), "verdicts": sum(len(each.verdicts) for each in everything),
-        "agreement_kappa": among.kappa, "agreement_kappa_low": among.low, "agreement_kappa_high": among.high,
-        "agreement_observed": among.observed, "agreement_pairs": among.pairs,
-        "control_kappa": on_controls.kappa, "control_verdicts": len(real), "identical_control_verdicts": len(same),
+        "reviewers": len(reviewers),
+        "verdicts": sum(len(each.verdicts) for each in everything),
+        "agreement_kappa": among.kappa,
+        "agreement_kappa_low": among.low,
+        "agreement_kappa_high": among.high,
+        "agreement_observed": among.observed,
+        "agreement_pairs": among.pairs,
+        "control_kappa": on_controls.kappa,
+        "control_verdicts": len(real),
+        "identical_control_verdicts": len(same),
         "control_duplicates": np.mean(real) if real else np.nan,
         "identical_control_duplicates": np.mean(same) if same else np.nan,
-    }  # fmt: skip
+    }
 
 
 def _agreement(said: Sequence[_Said], reviewers: Sequence[str], confidence: float) -> Agreement:
@@ -203,9 +219,12 @@ def _agreement(said: Sequence[_Said], reviewers: Sequence[str], confidence: floa
 
 
 def _flagged(
-    said: Mapping[_Pair, _Said], trials: Sequence[TrialSettings], steps: Sequence[int], snapshots: Snapshots,
+    said: Mapping[_Pair, _Said],
+    trials: Sequence[TrialSettings],
+    steps: Sequence[int],
+    snapshots: Snapshots,
     settings: CollisionSettings,
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     """The majority's verdict on each of the closest pairs."""
     words = np.full((len(trials), len(steps), settings.flagged), "", dtype="U10")
     for row, trial in enumerate(trials):
@@ -221,9 +240,13 @@ def _flagged(
 
 
 def _published(
-    said: Mapping[_Pair, _Said], trials: Sequence[TrialSettings], steps: Sequence[int], snapshots: Snapshots,
-    near: Mapping[Snapshot, NearPairs], settings: CollisionSettings,
-) -> dict[str, Any]:  # fmt: skip
+    said: Mapping[_Pair, _Said],
+    trials: Sequence[TrialSettings],
+    steps: Sequence[int],
+    snapshots: Snapshots,
+    near: Mapping[Snapshot, NearPairs],
+    settings: CollisionSettings,
+) -> dict[str, Any]:
     """The published protocol: does the majority call one of the closest pairs of a sample a duplicate?
 
     Counted are the first samples, as many as were shown, up to the first with a pair that nobody judged: those that
@@ -240,8 +263,15 @@ def _published(
                 continue
             measured, each = snapshots[snapshot], near[snapshot]
             size = protocol_size(measured.record, settings)
-            shown = max((verdict.samples for pair, each_said in said.items() if pair.snapshot == snapshot
-                         for verdict in each_said.verdicts), default=0)  # fmt: skip
+            shown = max(
+                (
+                    verdict.samples
+                    for pair, each_said in said.items()
+                    if pair.snapshot == snapshot
+                    for verdict in each_said.verdicts
+                ),
+                default=0,
+            )
             hits = counted = 0
             for places in closest_of_samples(each.pairs, each.samples, size, settings.flagged)[:shown]:
                 index = each.pairs.index[places] + measured.first

@@ -143,15 +143,30 @@ class Comparison:
             assert self.threshold_squared is not None
             screen = _screen(_Named(self.fingerprint, self.images), self.closest, self.threshold_squared)
             among = partial(
-                compare_tile, self.images.read, tile, screen, self.threshold_squared, self.closest, LISTED,
-                bound_squared=bound_squared, rows=rows, places=places,
-            )  # fmt: skip
+                compare_tile,
+                self.images.read,
+                tile,
+                screen,
+                self.threshold_squared,
+                self.closest,
+                LISTED,
+                bound_squared=bound_squared,
+                rows=rows,
+                places=places,
+            )
             return Found(on_best_device(lambda device: among(device=device)), None)
         assert self.reference is not None
         screen = _screen(_Named(f"reference of {self.fingerprint}", self.reference), self.neighbours, 0.0)
         nearest = partial(
-            nearest_in_tile, self.images.read, self.reference.read, tile, screen, self.neighbours, self.itself, rows=rows
-        )  # fmt: skip
+            nearest_in_tile,
+            self.images.read,
+            self.reference.read,
+            tile,
+            screen,
+            self.neighbours,
+            self.itself,
+            rows=rows,
+        )
         return Found(None, on_best_device(lambda device: nearest(device=device)))
 
 

@@ -182,10 +182,15 @@ def evidence(record: PairRecord, scores: Scores | None) -> Evidence:
 
 
 def sample_facts(
-    record: PairRecord, sample_sizes: Sequence[int], confidence: float, *,
-    labels: npt.NDArray[np.int64] | None = None, scores: Scores | None = None, real: RealFacts | None = None,
+    record: PairRecord,
+    sample_sizes: Sequence[int],
+    confidence: float,
+    *,
+    labels: npt.NDArray[np.int64] | None = None,
+    scores: Scores | None = None,
+    real: RealFacts | None = None,
     gate: Gate = DEFAULT_GATE,
-) -> SampleFacts:  # fmt: skip
+) -> SampleFacts:
     """Say everything of one sample.
 
     Parameters
@@ -249,7 +254,7 @@ def sample_facts(
             record.degrees, np.maximum(np.multiply(MULTIPLES, record.samples), 1).astype(np.int64), confidence
         ),
         diversity_ratio_at=diversity_at,
-    )  # fmt: skip
+    )
 
 
 def _ratio_to_real(support: Estimate, scores: Scores | None, real: RealFacts) -> tuple[float, float, float]:

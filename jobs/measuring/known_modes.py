@@ -21,8 +21,10 @@ def mode_cell(layout: SweepLayout, dataset: DatasetSettings, trial_id: str, step
     if found is None:
         return {}
     return {
-        "modes_found": found.found, "high_quality_share": found.high_quality, "mode_divergence": found.divergence,
-    }  # fmt: skip
+        "modes_found": found.found,
+        "high_quality_share": found.high_quality,
+        "mode_divergence": found.divergence,
+    }
 
 
 def _found(trial: TrialLayout, dataset: DatasetSettings, step: int) -> ModeCount | None:

@@ -364,9 +364,13 @@ def _real_places(layout: SweepLayout) -> Index:
 
 
 def score_snapshots(
-    layout: SweepLayout, wanted: Sequence[Committed], real: RealImages, map: Map, progress: ScoreProgress,
+    layout: SweepLayout,
+    wanted: Sequence[Committed],
+    real: RealImages,
+    map: Map,
+    progress: ScoreProgress,
     space: Space = PIXELS,
-) -> dict[Snapshot, DamagedShardError]:  # fmt: skip
+) -> dict[Snapshot, DamagedShardError]:
     """Score complete snapshots, the real images among them, that are not scored yet; returns those that can't be read."""
     missing = [each for each in wanted if read_scores(layout.scores(*each.snapshot), scores_name(each.whole)) is None]
     if not missing:
@@ -374,10 +378,12 @@ def score_snapshots(
     images = in_space(layout, missing, space, map)
     damaged = {snapshot: each for snapshot, each in images.items() if isinstance(each, DamagedShardError)}
     scores = {
-        each.snapshot: WantedScores(own, each.images, layout.scores(*each.snapshot), scores_name(each.whole),
-                                    each.snapshot.trial == REFERENCE)
-        for each in missing if not isinstance(own := images[each.snapshot], DamagedShardError)
-    }  # fmt: skip
+        each.snapshot: WantedScores(
+            own, each.images, layout.scores(*each.snapshot), scores_name(each.whole), each.snapshot.trial == REFERENCE
+        )
+        for each in missing
+        if not isinstance(own := images[each.snapshot], DamagedShardError)
+    }
     name = space.name_of(read_reference(layout).fingerprint)
     threshold = float(np.sqrt(real.chosen.squared))
     of_real = _real(layout, ()).images
@@ -392,9 +398,12 @@ def _enough_for_now(keep: PartialPairs, images: int) -> bool:
 
 
 def fingerprints(
-    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, threshold_squared: float,
+    layout: SweepLayout,
+    trials: Sequence[TrialSettings],
+    settings: CollisionSettings,
+    threshold_squared: float,
     space: Space = PIXELS,
-) -> Iterator[tuple[Snapshot, str]]:  # fmt: skip
+) -> Iterator[tuple[Snapshot, str]]:
     """Every snapshot that is complete, the real images first, and the fingerprint of its record."""
     for each in committed(layout, trials, settings, threshold_squared, space):
         if each.complete:
@@ -402,9 +411,12 @@ def fingerprints(
 
 
 def committed(
-    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, threshold_squared: float,
+    layout: SweepLayout,
+    trials: Sequence[TrialSettings],
+    settings: CollisionSettings,
+    threshold_squared: float,
     space: Space = PIXELS,
-) -> Iterator[Committed]:  # fmt: skip
+) -> Iterator[Committed]:
     """Every snapshot that has images, the real images first; images as they are, fingerprints those of the space."""
     made = (ENGINE, space.fingerprint, settings.flagged, threshold_squared, read_reference(layout).fingerprint)
     yield _real(layout, (*made, REAL_ORDER))
@@ -416,9 +428,13 @@ def committed(
         for step, numbers in samples.begun.items():
             if numbers:
                 yield Committed(
-                    Snapshot(trial.id, step), SnapshotImages(samples, numbers.start, len(numbers)),
-                    step in samples.steps, made, tuple(snapshot_checksums(own, samples, step)), samples.plan.shard_images,
-                )  # fmt: skip
+                    Snapshot(trial.id, step),
+                    SnapshotImages(samples, numbers.start, len(numbers)),
+                    step in samples.steps,
+                    made,
+                    tuple(snapshot_checksums(own, samples, step)),
+                    samples.plan.shard_images,
+                )
 
 
 def _real(layout: SweepLayout, made: tuple[Any, ...]) -> Committed:

@@ -67,22 +67,32 @@ class SampleAnswer:
         axes = Axes(SAMPLE_SIZES, labels, CLOSEST, tuple(each.rate for each in rates))
         variables = stacked([[sample_values(self.facts, axes)]]) | {"threshold": self.threshold}
         coordinates: dict[str, Any] = {
-            "trial": [self.samples.path.name], "family": [""], "status": ["completed"], "step": [0],
-            **axes.coordinates, "class": np.array(labels, dtype=np.int64),
-        }  # fmt: skip
+            "trial": [self.samples.path.name],
+            "family": [""],
+            "status": ["completed"],
+            "step": [0],
+            **axes.coordinates,
+            "class": np.array(labels, dtype=np.int64),
+        }
         if self.facts.scores is not None:
             coordinates["distance"] = self.facts.scores.curve.distances
         if self.real is not None:
             variables |= real_values(self.real.facts, axes) | rate_values(rates)
         attributes = {
-            "title": self.samples.path.name, "embedding": self.space.name, "embedding_about": self.space.about,
-            "embedding_fingerprint": self.space.fingerprint, "confidence": self.facts.support.confidence,
-            "fidelity_gate": DEFAULT_GATE.largest_ratio, "quality_faults": list(map(str, DEFAULT_GATE.faults)),
+            "title": self.samples.path.name,
+            "embedding": self.space.name,
+            "embedding_about": self.space.about,
+            "embedding_fingerprint": self.space.fingerprint,
+            "confidence": self.facts.support.confidence,
+            "fidelity_gate": DEFAULT_GATE.largest_ratio,
+            "quality_faults": list(map(str, DEFAULT_GATE.faults)),
             "threshold": self.chosen.attributes,
-        }  # fmt: skip
+        }
         if (classifier := self.space.classifier) is not None:
-            variables |= {"embedding_accuracy": classifier.held_out_accuracy,
-                          "embedding_training_accuracy": classifier.training_accuracy}  # fmt: skip
+            variables |= {
+                "embedding_accuracy": classifier.held_out_accuracy,
+                "embedding_training_accuracy": classifier.training_accuracy,
+            }
         return build_dataset(coordinates, variables, attributes)
 
 

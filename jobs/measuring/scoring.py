@@ -102,10 +102,15 @@ def write_scores(
     real = reference.shape[0]
     image_bytes = reference.read(0, 1).nbytes if missing else 0
     tasks = [
-        _Task(key, each.images, each.pictures, each.is_real,
-              _Real(name, scored_images(each.images.shape[0], real, image_bytes), threshold, rates, reference, pictures))
+        _Task(
+            key,
+            each.images,
+            each.pictures,
+            each.is_real,
+            _Real(name, scored_images(each.images.shape[0], real, image_bytes), threshold, rates, reference, pictures),
+        )
         for key, each in missing.items()
-    ]  # fmt: skip
+    ]
     total, done = sum(task.pairs for task in tasks), 0
     damaged = {}
     for key, pairs, found in map(_run, tasks) if tasks else ():
@@ -156,9 +161,10 @@ def _run(task: _Task) -> tuple[Any, int, Scores | DamagedShardError]:
         real, count = _prepared(task.real), task.images.shape[0]
         order = real.order if task.is_real else None
         found = (
-            score_real(task.images.read, count, real.side.distances, order) if task.is_real
+            score_real(task.images.read, count, real.side.distances, order)
+            if task.is_real
             else score(task.images.read, count, real.side)
-        )  # fmt: skip
+        )
         found = with_detail(found, real.basis, task.pictures.read, count, order, learnt=task.is_real)
     except DamagedShardError as error:  # others go on
         found = error

@@ -111,9 +111,14 @@ def sweep_space(layout: SweepLayout, embedding: str, progress: Progress = lambda
     reference = read_reference(layout)
     key = embedding_key(reference.fingerprint)
     return embedding_space(
-        embedding, layout.classifier(key), key, lambda: (reference.images, reference.labels), reference.shape[1:],
-        progress, "collisions.embedding",
-    )  # fmt: skip
+        embedding,
+        layout.classifier(key),
+        key,
+        lambda: (reference.images, reference.labels),
+        reference.shape[1:],
+        progress,
+        "collisions.embedding",
+    )
 
 
 def check_setting(setting: str, image_shape: tuple[int, ...], asked: str) -> None:
@@ -125,9 +130,14 @@ def check_setting(setting: str, image_shape: tuple[int, ...], asked: str) -> Non
 
 
 def embedding_space(
-    setting: str, path: Path, key: str, labelled: LabelledImages, image_shape: tuple[int, ...], progress: Progress,
+    setting: str,
+    path: Path,
+    key: str,
+    labelled: LabelledImages,
+    image_shape: tuple[int, ...],
+    progress: Progress,
     asked: str,
-) -> Space:  # fmt: skip
+) -> Space:
     """The space of an embedding, tried on images of this shape.
 
     A classifier is the one kept at `path` under the name `key`, or is trained on ``labelled()`` images and kept there.

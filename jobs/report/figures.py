@@ -75,8 +75,9 @@ def collision_chart(table: Table, rows: Sequence[Row], results: Results, name: s
     sizes = results["sample_size"].values
     counted = {
         row.trial: [results[f"collision_probability{end}"].values[place, row.snapshot] for end in ("", "_low", "_high")]
-        for place, row in enumerate(table.trials) if row in rows and row.snapshot is not None
-    }  # fmt: skip
+        for place, row in enumerate(table.trials)
+        if row in rows and row.snapshot is not None
+    }
     with chart_style():
         figure = new_figure(330, 230, margins=True)
         axes = figure.add_subplot()
@@ -91,9 +92,15 @@ def collision_chart(table: Table, rows: Sequence[Row], results: Results, name: s
             shown = np.isfinite(middle)
             spot = sizes[shown] * 1.03 ** (number - (len(counted) - 1) / 2)
             axes.errorbar(
-                spot, middle[shown], [np.maximum(middle - low, 0)[shown], np.maximum(high - middle, 0)[shown]],
-                fmt="o", color=colour, markersize=4.5, elinewidth=1.1, markerfacecolor=_fill(row),
-            )  # fmt: skip
+                spot,
+                middle[shown],
+                [np.maximum(middle - low, 0)[shown], np.maximum(high - middle, 0)[shown]],
+                fmt="o",
+                color=colour,
+                markersize=4.5,
+                elinewidth=1.1,
+                markerfacecolor=_fill(row),
+            )
         collision_axes(axes)
         return to_svg(figure, f"collisions-{name}")
 
@@ -102,10 +109,13 @@ def threshold_chart(rows: Sequence[Row], table: Table, results: Results, name: s
     """P(two images are at most so far apart), of samples and of real images, and their ratio, against the distance."""
     places = [place for place, row in enumerate(table.trials) if row in rows and row.snapshot is not None]
     curves = [
-        Curve(results["pair_distance_cdf"].values[place, table.trials[place].snapshot],
-              results["diversity_ratio_at"].values[place, table.trials[place].snapshot], table.trials[place].passes_gate)
+        Curve(
+            results["pair_distance_cdf"].values[place, table.trials[place].snapshot],
+            results["diversity_ratio_at"].values[place, table.trials[place].snapshot],
+            table.trials[place].passes_gate,
+        )
         for place in places
-    ]  # fmt: skip
+    ]
     real = results["real_pair_distance_cdf"].values
     return curve_chart(results["distance"].values, curves, real, table.threshold, name)
 
@@ -301,8 +311,15 @@ def _name_the_unverified(axes: Any, panel: _Panel, table: Table) -> None:
     for x, rows in unverified.items() if len(unverified) <= CATEGORIES / 2 else ():
         ends = [row.support for row in rows if row.support is not None]
         top = max(support.value if support.is_lower_bound else support.high for support in ends)
-        axes.annotate("gate not passed", (x, top), (0, 5), textcoords="offset points", ha="center", color=NONE,
-                      fontsize=FONT_PX - 2)  # fmt: skip
+        axes.annotate(
+            "gate not passed",
+            (x, top),
+            (0, 5),
+            textcoords="offset points",
+            ha="center",
+            color=NONE,
+            fontsize=FONT_PX - 2,
+        )
 
 
 class _Positions:

@@ -40,9 +40,12 @@ def results_json(results: Results, table: Table) -> dict[str, Any]:
         **head,
         "settings": [_setting(setting) for setting in table.settings],
         "trials": [_trial(results.isel(trial=place), row) for place, row in enumerate(table.trials)],
-        "sweep": {name: _plain(results[name].values, name) for name in alone
-                  if not name.startswith(("real_", "embedding_")) and name not in head},
-    }  # fmt: skip
+        "sweep": {
+            name: _plain(results[name].values, name)
+            for name in alone
+            if not name.startswith(("real_", "embedding_")) and name not in head
+        },
+    }
 
 
 def common_json(results: Results, table: Table) -> dict[str, Any]:
@@ -59,11 +62,14 @@ def common_json(results: Results, table: Table) -> dict[str, Any]:
             "name": results.attrs.get("embedding"),
             "about": results.attrs.get("embedding_about"),
             "fingerprint": results.attrs.get("embedding_fingerprint"),
-            **{name.removeprefix("embedding_"): _plain(results[name].values, name)
-               for name in ("embedding_accuracy", "embedding_training_accuracy") if name in results},
+            **{
+                name.removeprefix("embedding_"): _plain(results[name].values, name)
+                for name in ("embedding_accuracy", "embedding_training_accuracy")
+                if name in results
+            },
         },
         "real": alone | _along_dimensions(results, names, prefix="real_") if names else None,
-    }  # fmt: skip
+    }
 
 
 def snapshot_json(here: Results) -> dict[str, Any]:
@@ -105,14 +111,20 @@ def _setting(setting: Setting) -> dict[str, Any]:
 
 def _trial(trial: Results, row: Row) -> dict[str, Any]:
     return {
-        "trial": row.trial, "settings": dict(row.settings), "seed": row.seed, "status": row.status, "reason": row.reason,
-        "weights": dict(row.weights), "quality_gate": row.gate_words,
+        "trial": row.trial,
+        "settings": dict(row.settings),
+        "seed": row.seed,
+        "status": row.status,
+        "reason": row.reason,
+        "weights": dict(row.weights),
+        "quality_gate": row.gate_words,
         **{name: _plain(trial[name].values, name) for name in of_trial(trial)},
         "snapshots": [
             {"step": int(trial["step"].values[place]), **snapshot_json(trial.isel(snapshot=place))}
-            for place in range(trial.sizes["snapshot"]) if not math.isnan(trial["samples"].values[place])
+            for place in range(trial.sizes["snapshot"])
+            if not math.isnan(trial["samples"].values[place])
         ],
-    }  # fmt: skip
+    }
 
 
 def _along_dimensions(here: Results, names: list[str], prefix: str = "") -> dict[str, Any]:
@@ -129,10 +141,16 @@ def _along_dimensions(here: Results, names: list[str], prefix: str = "") -> dict
             found[MAPPINGS[dim]] = {f"{key:g}": value for key, value in zip(keys, values, strict=True)}
             continue
         start = {dim: keys} if dim in here.coords else {}
-        records = [dict(zip([*start, *columns], row, strict=True))
-                   for row in zip(*start.values(), *columns.values(), strict=True)]  # fmt: skip
-        found[LISTS[dim]] = [each for each in records if dim not in SPARSE or any(each[name] not in (None, "", False)
-                             and not _nothing(each[name]) for name in columns)]  # fmt: skip
+        records = [
+            dict(zip([*start, *columns], row, strict=True))
+            for row in zip(*start.values(), *columns.values(), strict=True)
+        ]
+        found[LISTS[dim]] = [
+            each
+            for each in records
+            if dim not in SPARSE
+            or any(each[name] not in (None, "", False) and not _nothing(each[name]) for name in columns)
+        ]
     return found
 
 

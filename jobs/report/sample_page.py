@@ -48,21 +48,31 @@ def write_sample_report(answer: SampleAnswer, path: Path) -> Path:
     )
     row, rows = table.trials[0], [*table.trials, *([] if table.real is None else [table.real])]
     return write_page(
-        "samples.html.j2", path,
-        title=answer.samples.path.name, answer=sentences, row=row,
-        facts=facts, real=real, sample=answer,
-        collisions=Markup(collisions), thresholds=thresholds,
+        "samples.html.j2",
+        path,
+        title=answer.samples.path.name,
+        answer=sentences,
+        row=row,
+        facts=facts,
+        real=real,
+        sample=answer,
+        collisions=Markup(collisions),
+        thresholds=thresholds,
         grid=_grid(answer.samples.pictures, facts.record.numbers),
-        real_grid=None if answer.reference is None or real is None
+        real_grid=None
+        if answer.reference is None or real is None
         else _grid(answer.reference.pictures, real.record.numbers),
-        pairs=_pairs(answer), modes=_modes(answer), copies=_copies(answer, results.isel(trial=0, snapshot=0)),
+        pairs=_pairs(answer),
+        modes=_modes(answer),
+        copies=_copies(answer, results.isel(trial=0, snapshot=0)),
         quality_headings=table_headings("quality"),
         quality_rows=[] if real is None else [each.table_cells("quality") for each in rows],
         scored_images=row.values.get("scored_images", ""),
         published_headings=table_headings("published"),
         published_rows=[each.table_cells("published") for each in rows if "published_support" in row.values],
-        class_headings=CLASSES[1:], classes=[cells[1:] for cells in class_rows(row, results)],
-    )  # fmt: skip
+        class_headings=CLASSES[1:],
+        classes=[cells[1:] for cells in class_rows(row, results)],
+    )
 
 
 def _grid(pictures: Any, order: np.ndarray) -> Picture | None:

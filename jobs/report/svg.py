@@ -45,13 +45,28 @@ def log_ticks(axis: Any) -> None:
 
 def chart_style() -> AbstractContextManager[None]:
     """Settings of the charts; matplotlib's own are as before when the context ends."""
-    context: AbstractContextManager[None] = matplotlib.rc_context({
-        "svg.fonttype": "none", "font.size": FONT_PX, "axes.labelsize": FONT_PX, "legend.fontsize": FONT_PX,
-        "xtick.labelsize": FONT_PX - 1, "ytick.labelsize": FONT_PX - 1, "text.color": INK, "axes.labelcolor": INK,
-        "axes.edgecolor": FAINT, "xtick.color": FAINT, "ytick.color": FAINT, "xtick.labelcolor": INK,
-        "ytick.labelcolor": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.facecolor": "none",
-        "legend.labelcolor": INK, "axes.formatter.useoffset": False,
-    })  # fmt: skip
+    context: AbstractContextManager[None] = matplotlib.rc_context(
+        {
+            "svg.fonttype": "none",
+            "font.size": FONT_PX,
+            "axes.labelsize": FONT_PX,
+            "legend.fontsize": FONT_PX,
+            "xtick.labelsize": FONT_PX - 1,
+            "ytick.labelsize": FONT_PX - 1,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "axes.edgecolor": FAINT,
+            "xtick.color": FAINT,
+            "ytick.color": FAINT,
+            "xtick.labelcolor": INK,
+            "ytick.labelcolor": INK,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.facecolor": "none",
+            "legend.labelcolor": INK,
+            "axes.formatter.useoffset": False,
+        }
+    )
     return context
 
 

@@ -150,25 +150,41 @@ def write_report(layout: SweepLayout) -> Path:
     scored = sorted({row.values["scored_images"] for row in measured if "scored_images" in row.values})
     control = [] if table.real is None else [table.real]
     return write_page(
-        "report.html.j2", layout.report,
+        "report.html.j2",
+        layout.report,
         title=results.attrs.get("title", layout.root.name),
-        answer=[sentence.replace(" – ", NO_BREAK) for sentence in answer(table)], table=table, layout=layout,
-        support_charts=[Markup(support_chart(table, narrow, pictured)) for narrow in (False, True)], pictured=pictured,
-        charts=charts, settings_left_out=len(table.settings) - len(shown),
-        grids=grids, grids_left_out=len(measured) - len(grids), real_grid=real_grid, pairs=pairs,
-        pairs_left_out=len(measured) - len(pairs), open_pairs=len(pairs) <= OPEN_TRIALS,
-        modes=modes, modes_left_out=len(heavy) - len(modes), open_modes=len(modes) <= OPEN_TRIALS,
+        answer=[sentence.replace(" – ", NO_BREAK) for sentence in answer(table)],
+        table=table,
+        layout=layout,
+        support_charts=[Markup(support_chart(table, narrow, pictured)) for narrow in (False, True)],
+        pictured=pictured,
+        charts=charts,
+        settings_left_out=len(table.settings) - len(shown),
+        grids=grids,
+        grids_left_out=len(measured) - len(grids),
+        real_grid=real_grid,
+        pairs=pairs,
+        pairs_left_out=len(measured) - len(pairs),
+        open_pairs=len(pairs) <= OPEN_TRIALS,
+        modes=modes,
+        modes_left_out=len(heavy) - len(modes),
+        open_modes=len(modes) <= OPEN_TRIALS,
         copies=list(_copies(layout, measured, results, reference)),
-        fault_words=FAULT_WORDS, quality_headings=table_headings("quality"),
+        fault_words=FAULT_WORDS,
+        quality_headings=table_headings("quality"),
         quality_rows=[row.table_cells("quality") for row in [*measured, *control]],
-        published_headings=table_headings("published"), published_rows=[row.table_cells("published") for row in measured],
-        class_headings=CLASSES, classes=[cells for row in measured for cells in class_rows(row, results)],
+        published_headings=table_headings("published"),
+        published_rows=[row.table_cells("published") for row in measured],
+        class_headings=CLASSES,
+        classes=[cells for row in measured for cells in class_rows(row, results)],
         scored_images=_listed([f"{count:,}" for count in scored]) if scored else "",
         accuracy=float(results.get("embedding_accuracy", np.nan)),
         training_accuracy=float(results.get("embedding_training_accuracy", np.nan)),
-        attributes=results.attrs, verdicts=verdicts_view(layout, table, results, reference),
-        chosen_by=results["threshold"].attrs.get("chosen_by", "not recorded"), provenance=_provenance(layout),
-    )  # fmt: skip
+        attributes=results.attrs,
+        verdicts=verdicts_view(layout, table, results, reference),
+        chosen_by=results["threshold"].attrs.get("chosen_by", "not recorded"),
+        provenance=_provenance(layout),
+    )
 
 
 def answer(table: Table) -> list[str]:
@@ -200,8 +216,10 @@ def _support_sentences(table: Table, settings: list[tuple[Setting, Spread]]) -> 
     elif len(settings) <= 4:
         unit = [" images", *[""] * len(settings)]
         short = len(table.hyperparameters) == 1
-        parts = [_spread_words(setting, each, unit[place]) + _at(setting, short and place > 0)
-                 for place, (setting, each) in enumerate(settings)]  # fmt: skip
+        parts = [
+            _spread_words(setting, each, unit[place]) + _at(setting, short and place > 0)
+            for place, (setting, each) in enumerate(settings)
+        ]
         yield f"Effective number (order 2): {_listed(parts)}."
     else:
         ordered = sorted(settings, key=lambda each: each[1].mean)
@@ -220,9 +238,11 @@ def _count_sentences(table: Table) -> Iterator[str]:
         (sum(row.status == "failed" for row in table.trials), "failed"),
         (sum(row.status not in ("failed", "completed") for row in table.trials), "did not run to the end"),
         (sum(row.status == "completed" and row.support is None for row in table.trials), "could not be measured"),
-        *((sum(row.status == "completed" and row.fault == fault for row in table.trials), words)
-          for fault, words in MADE.items()),
-    ]  # fmt: skip
+        *(
+            (sum(row.status == "completed" and row.fault == fault for row in table.trials), words)
+            for fault, words in MADE.items()
+        ),
+    ]
     others = _listed([f"{count} {reason}" for count, reason in reasons if count])
     if not others:
         yield f"{'The trial' if counted == 1 else f'All {counted} trials'} passed the quality gate."
@@ -247,8 +267,10 @@ def _comparison_sentences(table: Table) -> Iterator[str]:
     if samples:
         pairs = sum(count * (count - 1) // 2 for count in (row.samples or 0 for row in table.trials))
         each = f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
-        yield (f"Compared were all {magnitude(pairs)} pairs among the last {each} images of each trial; two images at "
-               f"most {table.threshold:.4g} apart are duplicates.")  # fmt: skip
+        yield (
+            f"Compared were all {magnitude(pairs)} pairs among the last {each} images of each trial; two images at "
+            f"most {table.threshold:.4g} apart are duplicates."
+        )
 
 
 def _spread_words(setting: Setting, spread: Spread, unit: str = "") -> str:
@@ -363,10 +385,18 @@ def _trial_modes(layout: SweepLayout, row: Row, here: Results, reference: Refere
         real, distance = (_place(here, f"mode_reference_{name}", place) for name in ("index", "distance"))
         nearest = reference.take([int(real)])[0] if reference is not None and not math.isnan(real) else None
         mass, low, high = (_place(here, name, place) for name in ("mode_mass", "mode_mass_low", "mode_mass_high"))
-        shown.append(ModeShown(
-            mode_picture(list(images), nearest, len(numbers)), int(numbers[0]), int(here["mode_members"].values[place]),
-            mass, low, high, None if nearest is None else distance, _among(here),
-        ))  # fmt: skip
+        shown.append(
+            ModeShown(
+                mode_picture(list(images), nearest, len(numbers)),
+                int(numbers[0]),
+                int(here["mode_members"].values[place]),
+                mass,
+                low,
+                high,
+                None if nearest is None else distance,
+                _among(here),
+            )
+        )
     return shown
 
 
@@ -387,12 +417,16 @@ def _trial_pairs(layout: SweepLayout, row: Row, here: Results, count: int, refer
         both = slice(2 * place, 2 * place + 2)
         distance = float(here["flagged_distance"].values[place])
         first, second = here["reference_distance"].values[place].tolist() if known else (math.nan, math.nan)
-        pairs.append(Pair(
-            picture=mosaic([*images[both], *real[both]], 2, tile),
-            distance=distance, reference_distance=(first, second),
-            numbers=(int(numbers[place][0]), int(numbers[place][1])),
-            duplicate=distance <= float(here["threshold"]), decided=str(verdicts[place]),
-        ))  # fmt: skip
+        pairs.append(
+            Pair(
+                picture=mosaic([*images[both], *real[both]], 2, tile),
+                distance=distance,
+                reference_distance=(first, second),
+                numbers=(int(numbers[place][0]), int(numbers[place][1])),
+                duplicate=distance <= float(here["threshold"]),
+                decided=str(verdicts[place]),
+            )
+        )
     return pairs
 
 

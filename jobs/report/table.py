@@ -353,12 +353,18 @@ def class_rows(row: Row, results: Results) -> list[list[str]]:
         each = here.isel({"class": place})
         if math.isnan(float(each["class_samples"])):
             continue
-        rows.append([
-            row.label, str(label), _class_words(each, "class_support_size") if row.passes_gate else WITHHELD,
-            _class_words(each, "real_class_support_size"), f"{float(each['class_samples']):,.0f}",
-            f"{float(each['class_duplicates']):,.0f}", number_words(float(each["class_largest_mode_mass"]), ".2%"),
-            "no: a few images hold much" if each["class_nonuniform"] else "yes",
-        ])  # fmt: skip
+        rows.append(
+            [
+                row.label,
+                str(label),
+                _class_words(each, "class_support_size") if row.passes_gate else WITHHELD,
+                _class_words(each, "real_class_support_size"),
+                f"{float(each['class_samples']):,.0f}",
+                f"{float(each['class_duplicates']):,.0f}",
+                number_words(float(each["class_largest_mode_mass"]), ".2%"),
+                "no: a few images hold much" if each["class_nonuniform"] else "yes",
+            ]
+        )
     return rows
 
 
@@ -373,9 +379,10 @@ def build_table(results: Results) -> Table:
     """Make the table of a results Dataset."""
     results = results.load()
     names = [
-        str(name) for name, coordinate in results.coords.items()
+        str(name)
+        for name, coordinate in results.coords.items()
         if coordinate.dims == ("trial",) and name not in _NOT_HYPERPARAMETERS and not str(name).endswith("_weights")
-    ]  # fmt: skip
+    ]
     if len(set(results["family"].values.tolist())) > 1:
         names.insert(0, "family")
     return Table(
@@ -492,12 +499,15 @@ def _row(trial: Results, names: list[str]) -> Row:
         seed=int(trial["seed"]) if "seed" in trial.coords else None,
         status=str(trial["status"].item()),
         reason=str(trial["reason"].item()) if "reason" in trial.coords else "",
-        weights={str(name).removesuffix("_weights"): int(value) for name, value in trial.coords.items()
-                 if str(name).endswith("_weights")},
+        weights={
+            str(name).removesuffix("_weights"): int(value)
+            for name, value in trial.coords.items()
+            if str(name).endswith("_weights")
+        },
         snapshot=place,
         step=None if place is None else int(last["step"]),
         values={name: value for name, value in values.items() if value is not None},
-    )  # fmt: skip
+    )
 
 
 def _real_row(results: Results) -> Row | None:
@@ -515,7 +525,13 @@ def _estimate(row: Row, confidence: float) -> Estimate:
     support = row.support
     assert support is not None
     return Estimate(
-        samples=row.values["samples"], duplicates=row.values["duplicates"], confidence=confidence,
-        p2=0.0 if support.is_lower_bound else 1 / support.value, p2_low=1 / support.high, p2_high=1 / support.low,
-        p3=math.nan, largest_mode_mass=math.nan, size_without_largest_mode=math.nan,
-    )  # fmt: skip
+        samples=row.values["samples"],
+        duplicates=row.values["duplicates"],
+        confidence=confidence,
+        p2=0.0 if support.is_lower_bound else 1 / support.value,
+        p2_low=1 / support.high,
+        p2_high=1 / support.low,
+        p3=math.nan,
+        largest_mode_mass=math.nan,
+        size_without_largest_mode=math.nan,
+    )

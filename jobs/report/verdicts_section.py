@@ -103,9 +103,16 @@ def calibration_chart(results: Results) -> str:
         ends = [float(results[f"calibrated_threshold{end}"]) for end in ("_low", "", "_high")]
         if np.isfinite(ends).all():
             axes.errorbar(
-                [ends[1]], [0.5], xerr=[[ends[1] - ends[0]], [ends[2] - ends[1]]], fmt="D", color=SERIES[1], markersize=6,
-                capsize=4, label="calibrated threshold", zorder=4,
-            )  # fmt: skip
+                [ends[1]],
+                [0.5],
+                xerr=[[ends[1] - ends[0]], [ends[2] - ends[1]]],
+                fmt="D",
+                color=SERIES[1],
+                markersize=6,
+                capsize=4,
+                label="calibrated threshold",
+                zorder=4,
+            )
         axes.set_xlim(0, float(at[-1]))
         axes.set_ylim(-0.03, 1.03)
         axes.set_yticks([0, 0.5, 1], ["0", "½", "1"])
@@ -125,17 +132,23 @@ def _sentences(results: Results) -> Iterator[str]:
     automatic = number("threshold")
     if math.isfinite(threshold):
         bound = f"{low:.4g} – {high:.4g}" if math.isfinite(high) else f"{low:.4g} or more"
-        yield (f"They call half of the pairs duplicates at a distance of {threshold:.4g} ({bound}); the automatic "
-               f"threshold is {automatic:.4g}.")  # fmt: skip
+        yield (
+            f"They call half of the pairs duplicates at a distance of {threshold:.4g} ({bound}); the automatic "
+            f"threshold is {automatic:.4g}."
+        )
     elif math.isinf(threshold):
-        yield (f"They call more than half of the pairs duplicates even at the widest distance, 1.5 times the automatic "
-               f"threshold of {automatic:.4g}: set a larger collisions.threshold to learn where they stop.")  # fmt: skip
+        yield (
+            f"They call more than half of the pairs duplicates even at the widest distance, 1.5 times the automatic "
+            f"threshold of {automatic:.4g}: set a larger collisions.threshold to learn where they stop."
+        )
     if int(results["agreement_pairs"]) > 0:
         kappa = number("agreement_kappa")
         words = f"kappa {kappa:.2f} ({number('agreement_kappa_low'):.2f} – {number('agreement_kappa_high'):.2f})"
         pairs, observed = int(results["agreement_pairs"]), number("agreement_observed")
-        yield (f"On the {pairs:,} pairs that two or more judged, {observed:.0%} of the verdicts agree"
-               f"{': ' + words if math.isfinite(kappa) else ''}.")  # fmt: skip
+        yield (
+            f"On the {pairs:,} pairs that two or more judged, {observed:.0%} of the verdicts agree"
+            f"{': ' + words if math.isfinite(kappa) else ''}."
+        )
     else:
         yield "No pair was judged by two people, so nothing is known of their agreement."
     if int(results["control_verdicts"]) > 0:
@@ -144,8 +157,10 @@ def _sentences(results: Results) -> Iterator[str]:
             if int(results["identical_control_verdicts"])
             else ""
         )
-        yield (f"Controls: they call {number('control_duplicates'):.0%} of the near pairs of two real images "
-               f"duplicates{same}.")  # fmt: skip
+        yield (
+            f"Controls: they call {number('control_duplicates'):.0%} of the near pairs of two real images "
+            f"duplicates{same}."
+        )
 
 
 def _cells(results: Results, row: Row, place: int) -> list[str]:

@@ -38,9 +38,17 @@ def page_version() -> str:
 
 
 def make_app(
-    desk: Desk, pictures: Pictures, doorkeeper: Doorkeeper, labels: Mapping[str, str], *,
-    title: str, cookie: str, hosts: tuple[str, ...], any_address: bool = False, reviewer: str = "",
-) -> Any:  # fmt: skip
+    desk: Desk,
+    pictures: Pictures,
+    doorkeeper: Doorkeeper,
+    labels: Mapping[str, str],
+    *,
+    title: str,
+    cookie: str,
+    hosts: tuple[str, ...],
+    any_address: bool = False,
+    reviewer: str = "",
+) -> Any:
     """Make the ASGI application.
 
     Parameters
@@ -81,9 +89,14 @@ def make_app(
     def pair_values(name: str, number: int, verdict: str) -> dict[str, Any]:
         shown = desk.shown(name, number)
         return {
-            "pair": shown, "number": number, "verdict": verdict, "label": labels.get(shown.trial, shown.trial),
-            "threshold": desk.choice.threshold, "shape": pictures.shape, "parts": _parts_of(shown, blind),
-        }  # fmt: skip
+            "pair": shown,
+            "number": number,
+            "verdict": verdict,
+            "label": labels.get(shown.trial, shown.trial),
+            "threshold": desk.choice.threshold,
+            "shape": pictures.shape,
+            "parts": _parts_of(shown, blind),
+        }
 
     async def enter(request: Request) -> Response:
         if request.method == "GET":
@@ -114,8 +127,15 @@ def make_app(
             number = next((place for place, verdict in enumerate(verdicts) if not verdict), len(verdicts))
             first = pair_values(who, number, "") if number < len(verdicts) else None
             codes = "".join(verdict[:2] or "--" for verdict in verdicts)
-            return page("review", reviewer=who, number=number, first=first, verdicts=codes, choice=desk.choice,
-                        sizes=[len(part.pairs) for part in desk.choice.parts])  # fmt: skip
+            return page(
+                "review",
+                reviewer=who,
+                number=number,
+                first=first,
+                verdicts=codes,
+                choice=desk.choice,
+                sizes=[len(part.pairs) for part in desk.choice.parts],
+            )
 
         return await run_in_threadpool(render)
 

@@ -144,10 +144,17 @@ class Candidates:
 
 
 def choose(
-    layout: SweepLayout, trials: Sequence[TrialSettings], settings: CollisionSettings, *,
-    blind: bool, drawn: int = DRAWN, samples: int = SAMPLES, memory_bytes: int, map: Map,
+    layout: SweepLayout,
+    trials: Sequence[TrialSettings],
+    settings: CollisionSettings,
+    *,
+    blind: bool,
+    drawn: int = DRAWN,
+    samples: int = SAMPLES,
+    memory_bytes: int,
+    map: Map,
     progress: Callable[[int, int], None],
-) -> Choice:  # fmt: skip
+) -> Choice:
     """Choose the pairs: drawn around the threshold, the closest of each trial, and those of the published protocol.
 
     Parameters
@@ -180,14 +187,13 @@ def choose(
     of_real = _scores(sweep, reference)
     held_out = Evidence(sweep.real.distance, None if of_real is None else of_real.detail)
     passed = {
-        trial: each for trial, each in last.items()
+        trial: each
+        for trial, each in last.items()
         if judge(evidence(each.record, _scores(sweep, each)), held_out, gate_of(settings)).passes
-    }  # fmt: skip
+    }
     wanted = {**(passed or last), **({REFERENCE: reference} if blind else {})}
     near = near_pairs(sweep.layout, list(wanted.values()), float(edges[-1]), memory_bytes, map, progress)
-    sets = {
-        trial: Candidates(each, near[each.snapshot]) for trial, each in wanted.items() if each.snapshot in near
-    }  # fmt: skip
+    sets = {trial: Candidates(each, near[each.snapshot]) for trial, each in wanted.items() if each.snapshot in near}
     controls = sets.pop(REFERENCE, None)
     closest = {trial: _closest(each, settings.flagged) for trial, each in sets.items()}
     protocol = {trial: _protocol(each, settings, samples) for trial, each in sets.items()}
@@ -202,8 +208,10 @@ def choose(
     if blind:
         shown = [around, others]
         mixed = _controls(controls, edges, [round(CONTROLS * len(pairs)) for pairs in shown])
-        parts = [Part(f"part {number + 1}", (*pairs, *more)) for number, (pairs, more) in
-                 enumerate(zip(shown, mixed, strict=True))]  # fmt: skip
+        parts = [
+            Part(f"part {number + 1}", (*pairs, *more))
+            for number, (pairs, more) in enumerate(zip(shown, mixed, strict=True))
+        ]
     threshold = float(np.sqrt(sweep.threshold_squared))
     return Choice(tuple(part for part in parts if part.pairs), blind, sweep.embedding, samples, threshold, bool(passed))
 
@@ -229,9 +237,10 @@ def _protocol(each: Candidates, settings: CollisionSettings, samples: int) -> li
     distance = each.near.distance
     return [
         _shown(each, each.near.pairs.index[place], "sample", float(distance[place]))
-        for block in blocks for place in block
+        for block in blocks
+        for place in block
         if tuple(each.near.pairs.index[place].tolist()) not in known
-    ]  # fmt: skip
+    ]
 
 
 def _around(
@@ -241,11 +250,14 @@ def _around(
     trials = list(sets)
     orders = {
         trial: draw(
-            each.near.distance, each.are_among(asked[trial]), edges, count,
+            each.near.distance,
+            each.are_among(asked[trial]),
+            edges,
+            count,
             generator_for(_seed(trial, each.measured.snapshot.step), "review draw"),
         )
         for trial, each in sets.items()
-    }  # fmt: skip
+    }
     pieces = []
     for piece in range(len(edges) - 1):
         taken = in_turn([orders[trial][piece] for trial in trials], count, generator_for(piece, "review turns"))

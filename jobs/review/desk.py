@@ -91,8 +91,14 @@ class Desk:
                 return numbers.get((again.trial, again.step, again.pair))
             own = [line for line in self._lines if line.reviewer == reviewer]
             undone = {line.undoes for line in own}
-            last = next((line for line in reversed(own) if not line.undoes and line.id not in undone
-                         and (line.trial, line.step, line.pair) in numbers), None)  # fmt: skip
+            last = next(
+                (
+                    line
+                    for line in reversed(own)
+                    if not line.undoes and line.id not in undone and (line.trial, line.step, line.pair) in numbers
+                ),
+                None,
+            )
             if last is None:
                 return None
             number = numbers[(last.trial, last.step, last.pair)]
@@ -108,10 +114,20 @@ class Desk:
 
     def _line(self, name: str, shown: Shown, reviewer: str, verdict: str = "", undoes: str = "") -> Verdict:
         return Verdict(
-            id=name, trial=shown.trial, step=shown.step, pair=shown.pair, chosen=shown.chosen, reviewer=reviewer,
-            verdict=verdict, undoes=undoes, blind=self.choice.blind,
-            embedding=self.choice.embedding, samples=self.choice.samples, time=self.now(), page=self.page,
-        )  # fmt: skip
+            id=name,
+            trial=shown.trial,
+            step=shown.step,
+            pair=shown.pair,
+            chosen=shown.chosen,
+            reviewer=reviewer,
+            verdict=verdict,
+            undoes=undoes,
+            blind=self.choice.blind,
+            embedding=self.choice.embedding,
+            samples=self.choice.samples,
+            time=self.now(),
+            page=self.page,
+        )
 
     def _append(self, line: Verdict) -> None:
         with self._lock:

@@ -168,8 +168,13 @@ async def _body(receive: Any) -> tuple[bytes | None, bool]:
 
 async def _refuse(send: Any, status: int, reason: str, *more: tuple[bytes, bytes]) -> None:
     body = f"refused: {reason}\n".encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode()),
-               (b"connection", b"close"), *more, *_SECURITY_HEADERS]  # fmt: skip
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+        *more,
+        *_SECURITY_HEADERS,
+    ]
     await send({"type": "http.response.start", "status": 303 if more else status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

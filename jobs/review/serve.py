@@ -33,9 +33,16 @@ MEMORY_SHARE = 0.25  # of the machine's memory, for choosing the pairs: others w
 
 
 def serve(
-    layout: SweepLayout, console: Console, *,
-    port: int | None, host: str, reviewer: str, blind: bool, drawn: int, samples: int,
-) -> None:  # fmt: skip
+    layout: SweepLayout,
+    console: Console,
+    *,
+    port: int | None,
+    host: str,
+    reviewer: str,
+    blind: bool,
+    drawn: int,
+    samples: int,
+) -> None:
     """Serve the page of a sweep until SIGINT or SIGTERM.
 
     Parameters
@@ -67,15 +74,30 @@ def serve(
         doorkeeper = Doorkeeper()
         local = host in LOOPBACK
         app = make_app(
-            Desk(layout, choice, page_version(), _now), Pictures(layout), doorkeeper, _labels(layout, spec),
-            title=spec.name, cookie=f"ganlab-review-{port}", reviewer=reviewer, any_address=not local,
+            Desk(layout, choice, page_version(), _now),
+            Pictures(layout),
+            doorkeeper,
+            _labels(layout, spec),
+            title=spec.name,
+            cookie=f"ganlab-review-{port}",
+            reviewer=reviewer,
+            any_address=not local,
             hosts=(*LOOPBACK, *(() if local else (host, socket.gethostname(), socket.getfqdn()))),
-        )  # fmt: skip
+        )
         token = layout.review_token(port)
-        server = uvicorn.Server(uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=2,
-            timeout_keep_alive=75, http="h11", ws="none",
-        ))  # fmt: skip
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                server_header=False,
+                timeout_graceful_shutdown=2,
+                timeout_keep_alive=75,
+                http="h11",
+                ws="none",
+            )
+        )
         # uvicorn ends on SIGTERM by raising it again: this makes an end with the file removed of it.
         before = signal.signal(signal.SIGTERM, _end)
         try:
@@ -89,9 +111,7 @@ def serve(
             console.print(f"{_counts(layout)}; `ganlab measure {layout.root}` puts them to use", soft_wrap=True)
 
 
-def choose_pairs(
-    layout: SweepLayout, spec: Spec, console: Console, *, blind: bool, drawn: int, samples: int
-) -> Choice:  # fmt: skip
+def choose_pairs(layout: SweepLayout, spec: Spec, console: Console, *, blind: bool, drawn: int, samples: int) -> Choice:
     """The pairs of a sweep; what is needed to choose them is computed the first time."""
     trials = sweep_trials(layout, spec)
     memory = spec.resources.measure_memory_bytes(MEMORY_SHARE * local_memory_bytes())
@@ -101,9 +121,16 @@ def choose_pairs(
             bar.update(done / total if total else 1.0, f"{done:.0f} of {total:.0f} snapshots")
 
         return choose(
-            layout, trials, spec.collisions, blind=blind, drawn=drawn, samples=samples,
-            memory_bytes=memory, map=map, progress=progress,
-        )  # fmt: skip
+            layout,
+            trials,
+            spec.collisions,
+            blind=blind,
+            drawn=drawn,
+            samples=samples,
+            memory_bytes=memory,
+            map=map,
+            progress=progress,
+        )
 
 
 def _listen(host: str, port: int | None) -> socket.socket:
@@ -150,11 +177,15 @@ def _tell(
     line(f"\nOpen   http://{address}:{port}/enter#{doorkeeper.link()}")
     line(f"       (lets one browser in, once; for others: 'invite another' on the page, or the token in {token})")
     if local:
-        line(f"\nFrom another machine, first:\n       ssh -N -L {port}:127.0.0.1:{port} "
-             f"{getpass.getuser()}@{socket.getfqdn()}")  # fmt: skip
+        line(
+            f"\nFrom another machine, first:\n       ssh -N -L {port}:127.0.0.1:{port} "
+            f"{getpass.getuser()}@{socket.getfqdn()}"
+        )
     else:
-        line(f"\nwarning: served on {host} without encryption: whoever can listen on this network can read the session "
-             "and judge in its name; without --host, over ssh, nobody can")  # fmt: skip
+        line(
+            f"\nwarning: served on {host} without encryption: whoever can listen on this network can read the session "
+            "and judge in its name; without --host, over ssh, nobody can"
+        )
     line("\nCtrl-C ends it; what the page calls saved is on disk.")
 
 
@@ -175,7 +206,7 @@ def _labels(layout: SweepLayout, spec: Spec) -> dict[str, str]:
     return {
         trial.id: ", ".join(filter(None, [trial.model.family, words[trial.id], f"seed {trial.seed}"]))
         for trial in trials
-    }  # fmt: skip
+    }
 
 
 def _now() -> str:

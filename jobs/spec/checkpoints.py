@@ -36,8 +36,12 @@ def settle_checkpoints(model: Any, path: KeyPath = ("model",)) -> Any:
         return model
     given, place = model["checkpoint"], (*path, "checkpoint")
     if isinstance(given, dict) and "path" not in given:
-        words = {kind: [_settled(each, (*place, kind, at)) for at, each in enumerate(values)]
-                   if isinstance(values, list) else values for kind, values in given.items()}  # fmt: skip
+        words = {
+            kind: [_settled(each, (*place, kind, at)) for at, each in enumerate(values)]
+            if isinstance(values, list)
+            else values
+            for kind, values in given.items()
+        }
         return {**model, "checkpoint": words}
     return {**model, "checkpoint": _settled(given, place)}
 

@@ -17,8 +17,10 @@ MOST_TRIALS = 100_000
 
 def check_sections(samples: SampleSettings, collisions: CollisionSettings, seeds: Seeds) -> None:
     """Check one section against another; the snapshots are checked against train.steps with each trial."""
-    for section, key, values in (("samples", "snapshots", samples.snapshots),
-                                 ("collisions", "sample_sizes", collisions.sample_sizes)):  # fmt: skip
+    for section, key, values in (
+        ("samples", "snapshots", samples.snapshots),
+        ("collisions", "sample_sizes", collisions.sample_sizes),
+    ):
         for index in range(1, len(values)):
             if values[index] <= values[index - 1]:
                 raise SpecError(

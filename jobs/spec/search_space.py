@@ -77,10 +77,13 @@ def fill(data: Mapping[str, Any], values: Mapping[str, Any], section: str) -> di
     if section in values:
         return dict(values[section])
     return {
-        key: values[here] if (here := f"{section}.{key}") in values
-        else fill(value, values, here) if isinstance(value, dict) else value
+        key: values[here]
+        if (here := f"{section}.{key}") in values
+        else fill(value, values, here)
+        if isinstance(value, dict)
+        else value
         for key, value in data.items()
-    }  # fmt: skip
+    }
 
 
 def draw(word: Word, seed: int, number: int) -> Any:

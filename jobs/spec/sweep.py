@@ -33,9 +33,18 @@ from jobs.spec.validation import (
 from storage.statistics import reserved_names
 
 __all__ = [
-    "CollisionSettings", "ResourceSettings", "SampleSettings", "SearchSettings", "Spec", "SpecError", "TrialSettings",
-    "check_spec", "difference", "load_spec", "shipped_sweeps",
-]  # fmt: skip
+    "CollisionSettings",
+    "ResourceSettings",
+    "SampleSettings",
+    "SearchSettings",
+    "Spec",
+    "SpecError",
+    "TrialSettings",
+    "check_spec",
+    "difference",
+    "load_spec",
+    "shipped_sweeps",
+]
 
 
 def _as_family_settings(value: Any) -> BaseModel:
@@ -179,13 +188,18 @@ class Spec(Section):
                 )
         chosen = self.seed_list[0] if seed is None else seed
         parts = {"dataset": self.dataset.identity(), "seed": chosen} | {
-            name: part.model_dump(mode="json", exclude={"checkpoint": {"path"}}) for name, part in
-            (("model", model), ("train", train), ("samples", self.samples))}  # fmt: skip
+            name: part.model_dump(mode="json", exclude={"checkpoint": {"path"}})
+            for name, part in (("model", model), ("train", train), ("samples", self.samples))
+        }
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return TrialSettings(
             id=f"{model.family.rpartition(':')[2]}-{hashlib.sha256(canonical.encode()).hexdigest()[:10]}",
-            dataset=self.dataset, model=model, train=train, samples=self.samples, seed=chosen,
-        )  # fmt: skip
+            dataset=self.dataset,
+            model=model,
+            train=train,
+            samples=self.samples,
+            seed=chosen,
+        )
 
     def hyperparameters(self, trials: Iterable[TrialSettings]) -> dict[str, dict[str, Any]]:
         """Return each key that varies over the sweep, by its short name, with its value in each trial, by id.
@@ -273,8 +287,11 @@ def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = 
     words, first = spec.space(), _first(spec)
     for word in words:
         if word.key == "model" and not (word.kind == "grid_search" and all(isinstance(x, dict) for x in word.values)):
-            raise SpecError(f"got {word.kind} of {shown(word.values[0])}; allowed: grid_search of mappings, each a whole "
-                            "model with its family", ("model", word.kind))  # fmt: skip
+            raise SpecError(
+                f"got {word.kind} of {shown(word.values[0])}; allowed: grid_search of mappings, each a whole "
+                "model with its family",
+                ("model", word.kind),
+            )
     check_search(spec.search, spec.resources, spec.seeds, words)
     check_number(spec.search, spec.seeds, words)
     try:
@@ -314,8 +331,11 @@ def difference(on_disk: Spec, spec: Spec) -> list[str]:
     It can when it is the same sweep with the same trials or more: resources, and where the dataset lies, may change.
     """
     old, new = _flat(on_disk), _flat(spec)
-    changed = {key: f"{key} is {shown(old.get(key))} there and {shown(new.get(key))} here"
-               for key in {**old, **new} if old.get(key) != new.get(key)}  # fmt: skip
+    changed = {
+        key: f"{key} is {shown(old.get(key))} there and {shown(new.get(key))} here"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    }
     sections = ("name", "dataset", "samples", "collisions")
     if fixed := [sentence for key, sentence in changed.items() if key.split(".")[0] in sections]:
         return fixed
@@ -360,9 +380,12 @@ def _section_classes(data: Mapping[str, Any]) -> dict[str, type[BaseModel]]:
     """Settings of each section, as far as the data tells: where a key that stands in the wrong place may belong."""
     datasets: dict[str, type[BaseModel]] = dict(DATASETS)
     classes: dict[str, type[BaseModel]] = {
-        "train": _train_class(), "samples": SampleSettings, "collisions": CollisionSettings, "search": SearchSettings,
+        "train": _train_class(),
+        "samples": SampleSettings,
+        "collisions": CollisionSettings,
+        "search": SearchSettings,
         "resources": ResourceSettings,
-    }  # fmt: skip
+    }
     for section, tag, known in (("dataset", "name", datasets), ("model", "family", _families())):
         chosen = data[section].get(tag) if isinstance(data.get(section), dict) else None
         if isinstance(chosen, str) and chosen in known:

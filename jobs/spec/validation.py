@@ -416,8 +416,11 @@ def _range(schema: Mapping[str, Any]) -> str:
     if low is not None and high is not None:
         return f" from {low} to {high}"
     words = {
-        "minimum": "of at least", "exclusiveMinimum": "above", "maximum": "of at most", "exclusiveMaximum": "below",
-    }  # fmt: skip
+        "minimum": "of at least",
+        "exclusiveMinimum": "above",
+        "maximum": "of at most",
+        "exclusiveMaximum": "below",
+    }
     parts = [f"{word} {schema[key]}" for key, word in words.items() if key in schema]
     return f" {' and '.join(parts)}" if parts else ""
 

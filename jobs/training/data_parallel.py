@@ -84,9 +84,14 @@ def _worker(config: Mapping[str, Any]) -> None:
     try:
         with busy():
             run_trial(
-                config["sweep"], config["trial"], report=lambda row: None, rank=get_context().get_world_rank(),
-                average_gradients=average_over_workers, stop=stop_over_workers(leaving, options["device"]), **options,
-            )  # fmt: skip
+                config["sweep"],
+                config["trial"],
+                report=lambda row: None,
+                rank=get_context().get_world_rank(),
+                average_gradients=average_over_workers,
+                stop=stop_over_workers(leaving, options["device"]),
+                **options,
+            )
     except Interrupted:
         return  # every worker comes here at the same step; that there is no outcome tells the trial
     except (Exception, SystemExit) as error:

@@ -104,8 +104,10 @@ def check_sweep(spec: Spec) -> tuple[tuple[int, ...], list[ShardPlan]]:
     if embedding != PIXELS and len(shape) != 3:
         raise SpecError(
             f"got {short_name(embedding)}, but dataset {spec.dataset.name} has points; allowed: pixels, whose distances "
-            "are then between the points themselves", ("collisions", "embedding"), spec.source,
-        )  # fmt: skip
+            "are then between the points themselves",
+            ("collisions", "embedding"),
+            spec.source,
+        )
     find_code(spec)
     plans = []
     for trial in spec.trials():
@@ -117,8 +119,12 @@ def check_sweep(spec: Spec) -> tuple[tuple[int, ...], list[ShardPlan]]:
 def check_enough(images: int, source: str) -> None:
     """Refuse, by SpecError, a dataset of too few images to tell how far apart real ones are."""
     if images < LEAST_REAL:
-        raise SpecError(f"got {images} image{'' if images == 1 else 's'}; allowed: {LEAST_REAL} or more, whose distances "
-                        "are what samples are held against", ("dataset",), source)  # fmt: skip
+        raise SpecError(
+            f"got {images} image{'' if images == 1 else 's'}; allowed: {LEAST_REAL} or more, whose distances "
+            "are what samples are held against",
+            ("dataset",),
+            source,
+        )
 
 
 def try_imported(trials: Sequence[TrialSettings], shape: tuple[int, ...], source: str, device: str = "cpu") -> None:
@@ -167,8 +173,9 @@ def _parameter_counts(model: Any, train: Any, shape: tuple[int, ...]) -> tuple[t
         if model.family in FAMILIES:
             raise
         return ()  # a stranger's family need not know of a device without numbers, nor its code be here any more
-    return tuple((name, sum(parameter.numel() for parameter in network.parameters()))
-                 for name, network in networks.items())  # fmt: skip
+    return tuple(
+        (name, sum(parameter.numel() for parameter in network.parameters())) for name, network in networks.items()
+    )
 
 
 def training_seconds(trials: Sequence[TrialSettings], shape: tuple[int, ...], source: str = "") -> float:

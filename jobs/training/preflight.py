@@ -34,8 +34,12 @@ def check_dataset(spec: Spec) -> tuple[int, ...]:
     shape = tuple(rest)
     taken, memory = count * math.prod(shape) * kind_of(shape).itemsize, local_memory_bytes()
     if taken > memory:
-        raise SpecError(f"got {count:,} images, which take {size(taken)}, but this machine has {size(memory)} of memory; "
-                        "allowed: fewer, or smaller ones", ("dataset",), spec.source)  # fmt: skip
+        raise SpecError(
+            f"got {count:,} images, which take {size(taken)}, but this machine has {size(memory)} of memory; "
+            "allowed: fewer, or smaller ones",
+            ("dataset",),
+            spec.source,
+        )
     return shape
 
 
@@ -66,8 +70,10 @@ def disk_fault(layout: SweepLayout, needed: int) -> str | None:
     free = shutil.disk_usage(place).free
     if needed <= free:
         return None
-    return (f"the trials' images take {size(needed)}, but {place} has {size(free)} free; allowed: fewer images, or a "
-            "folder on another disk (--out)")  # fmt: skip
+    return (
+        f"the trials' images take {size(needed)}, but {place} has {size(free)} free; allowed: fewer images, or a "
+        "folder on another disk (--out)"
+    )
 
 
 def check_resources(spec: Spec) -> None:
@@ -75,12 +81,18 @@ def check_resources(spec: Spec) -> None:
     available = local_resources()
     visible = os.environ.get(VISIBLE)
     hidden = {"CPU": "", "GPU": "" if visible is None else f" to show ({VISIBLE}={visible!r}, as CUDA reads it)"}
-    wanted = {"GPU": ("gpus_per_trial", spec.resources.gpus_per_trial),
-              "CPU": ("cpus_per_trial", spec.resources.cpus_per_trial)}  # fmt: skip
+    wanted = {
+        "GPU": ("gpus_per_trial", spec.resources.gpus_per_trial),
+        "CPU": ("cpus_per_trial", spec.resources.cpus_per_trial),
+    }
     for kind, (key, amount) in wanted.items():
         if amount > (have := available[kind]):
-            raise SpecError(f"got {amount:g}, but this machine has {have} {kind}s{hidden[kind]}; allowed: at most {have} "
-                            f"(--set resources.{key}={have})", ("resources", key), spec.source)  # fmt: skip
+            raise SpecError(
+                f"got {amount:g}, but this machine has {have} {kind}s{hidden[kind]}; allowed: at most {have} "
+                f"(--set resources.{key}={have})",
+                ("resources", key),
+                spec.source,
+            )
     if spec.resources.torch_device == "cuda" and not available["GPU"]:
         raise SpecError(
             f"got cuda, but this machine has 0 GPUs{hidden['GPU']}; allowed: cpu (--set resources.device=cpu)",
@@ -99,5 +111,9 @@ def check_memory_for(spec: Spec, shape: tuple[int, ...], memory_bytes: int, allo
     """Refuse, by SpecError, workers too small to compare images of this shape, (C, H, W), or points, (D,)."""
     least = least_memory_bytes(shape, 1 if len(shape) == 3 else 4)
     if memory_bytes < least:
-        raise SpecError(f"a worker that compares images has {memory_bytes / 1e9:.2g} GB, but those of shape {shape} take "
-                        f"{least / 1e9:.2g}; allowed: {allowed}", ("resources",), spec.source)  # fmt: skip
+        raise SpecError(
+            f"a worker that compares images has {memory_bytes / 1e9:.2g} GB, but those of shape {shape} take "
+            f"{least / 1e9:.2g}; allowed: {allowed}",
+            ("resources",),
+            spec.source,
+        )

@@ -96,8 +96,10 @@ def sample_checkpoint(path: Path, images: int, out: Path, seed: int, device: str
         raise SpecError(str(error), source="--images") from None
     settings = {
         "model": model.model_dump(mode="json", exclude={"checkpoint": {"path"}}),
-        "shape": list(shape), "images": images, "seed": seed,
-    }  # fmt: skip
+        "shape": list(shape),
+        "images": images,
+        "seed": seed,
+    }
     _check_folder(layout, settings)
     with _refused(model, path):
         family_class.check(model, shape, None)

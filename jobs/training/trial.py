@@ -86,8 +86,20 @@ def run_trial(
     layout = SweepLayout(sweep)
     own = layout.trial(trial.id)
     try:
-        _train(layout, own, trial, report, checkpoint_every_s, device, stop, probe, rank, average_gradients, together,
-               guard)  # fmt: skip
+        _train(
+            layout,
+            own,
+            trial,
+            report,
+            checkpoint_every_s,
+            device,
+            stop,
+            probe,
+            rank,
+            average_gradients,
+            together,
+            guard,
+        )
         outcome = Outcome("completed", step=trial.train.steps)
     except NonFiniteError as error:
         outcome = Outcome("failed", reason=str(error), failure=Failure.NAN)
@@ -179,9 +191,13 @@ def _train(
             history.sync()
 
         loop(
-            requests=requests, sink=put, drain=drain, report=log, checkpoint_every_s=checkpoint_every_s,
+            requests=requests,
+            sink=put,
+            drain=drain,
+            report=log,
+            checkpoint_every_s=checkpoint_every_s,
             probe=fidelity_probe(reference.images) if probe else None,
-        )  # fmt: skip
+        )
 
 
 class _FileCheckpoint(Checkpoint):

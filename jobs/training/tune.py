@@ -87,9 +87,14 @@ class _Work:
             self._run(layout, trial, config.get("others", ()), report, latest, lease)
 
     def _run(
-        self, layout: SweepLayout, trial: TrialSettings, others: Sequence[TrialSettings],
-        report: Callable[[Mapping[str, Any]], None], latest: dict[str, Any], lease: Lease,
-    ) -> None:  # fmt: skip
+        self,
+        layout: SweepLayout,
+        trial: TrialSettings,
+        others: Sequence[TrialSettings],
+        report: Callable[[Mapping[str, Any]], None],
+        latest: dict[str, Any],
+        lease: Lease,
+    ) -> None:
         from ray import tune
 
         from ganlab.models.train import Interrupted
@@ -121,9 +126,13 @@ class _Work:
         tune.report({**latest, "outcome": asdict(outcome), "ends": ends})
 
     def _train(
-        self, trial: TrialSettings, report: Callable[[Mapping[str, Any]], None], beside: Sequence[TrialSettings],
-        report_other: Callable[[str, Mapping[str, Any]], None], guard: Callable[[], None],
-    ) -> Outcome:  # fmt: skip
+        self,
+        trial: TrialSettings,
+        report: Callable[[Mapping[str, Any]], None],
+        beside: Sequence[TrialSettings],
+        report_other: Callable[[str, Mapping[str, Any]], None],
+        guard: Callable[[], None],
+    ) -> Outcome:
         resources, search = self.spec.resources, self.spec.search
         options: dict[str, Any] = {
             "checkpoint_every_s": resources.checkpoint_every_s,
@@ -198,9 +207,15 @@ def run_trials(layout: SweepLayout, spec: Spec, progress: SweepProgress, concurr
 
 
 def _tune(
-    layout: SweepLayout, spec: Spec, progress: SweepProgress, concurrent: int, *,
-    param_space: Mapping[str, Any] | None = None, searcher: Any = None, samples: int = 1,
-) -> None:  # fmt: skip
+    layout: SweepLayout,
+    spec: Spec,
+    progress: SweepProgress,
+    concurrent: int,
+    *,
+    param_space: Mapping[str, Any] | None = None,
+    searcher: Any = None,
+    samples: int = 1,
+) -> None:
     # Quiet and cheap: our own records and display stand in for Tune's loggers, tables and snapshots of its state.
     os.environ |= {
         "RAY_AIR_NEW_OUTPUT": "0",
@@ -255,9 +270,13 @@ def _scheduler(spec: Spec) -> Any:
     if search.scheduler == "fifo":
         return FIFOScheduler()
     return ASHAScheduler(
-        time_attr="step", metric=search.metric, mode=search.mode, max_t=spec.longest_trial_steps,
-        grace_period=search.grace_steps, reduction_factor=search.reduction_factor,
-    )  # fmt: skip
+        time_attr="step",
+        metric=search.metric,
+        mode=search.mode,
+        max_t=spec.longest_trial_steps,
+        grace_period=search.grace_steps,
+        reduction_factor=search.reduction_factor,
+    )
 
 
 def _optuna(layout: SweepLayout, spec: Spec, known: Sequence[TrialSettings]) -> Any:
@@ -278,9 +297,13 @@ def _optuna(layout: SweepLayout, spec: Spec, known: Sequence[TrialSettings]) -> 
             points.append(read_json(own.settings)["values"])
             rewards.append(reward)
     return OptunaSearch(
-        {word.key: make[word.kind](word.values) for word in spec.space()}, metric=metric, mode=spec.search.mode,
-        seed=spec.search.seed + len(known), points_to_evaluate=points or None, evaluated_rewards=rewards or None,
-    )  # fmt: skip
+        {word.key: make[word.kind](word.values) for word in spec.space()},
+        metric=metric,
+        mode=spec.search.mode,
+        seed=spec.search.seed + len(known),
+        points_to_evaluate=points or None,
+        evaluated_rewards=rewards or None,
+    )
 
 
 def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:

@@ -70,15 +70,19 @@ def keep_code(spec: "Spec", layout: SweepLayout) -> None:
         raise SpecError(
             f"got {size / 1e6:,.0f} MB in {', '.join(map(str, sources))}, of which the sweep keeps a copy; allowed: at "
             f"most {MOST_CODE_BYTES / 1e6:.0f} MB (weights may lie elsewhere: `checkpoint`)",
-            ("model", "family"), spec.source,
-        )  # fmt: skip
+            ("model", "family"),
+            spec.source,
+        )
     if layout.own_code.exists():
         if _content(layout.own_code.iterdir()) == _content(sources):
             return
         if any(any(layout.trial(trial).commits.glob("*")) for trial in layout.trial_ids()):
-            raise SpecError(f"the code in {', '.join(map(str, sources))} has changed since images of {layout.root} were "
-                            "drawn by it; give another folder with --out, or put the old code back",
-                            ("model", "family"), spec.source)  # fmt: skip
+            raise SpecError(
+                f"the code in {', '.join(map(str, sources))} has changed since images of {layout.root} were "
+                "drawn by it; give another folder with --out, or put the old code back",
+                ("model", "family"),
+                spec.source,
+            )
     with whole_folder(layout.own_code) as folder:
         for source in sources:
             if source.is_dir():
@@ -119,8 +123,12 @@ def _check_found(name: str, place: Path, spec: "Spec") -> None:
     found = find_spec(name)
     origins = [] if found is None else [*(found.submodule_search_locations or ()), found.origin or ""]
     if not any(Path(origin).parent.resolve() == place.resolve() for origin in origins):
-        raise SpecError(f"got {name}, which lies in {place} and is installed too ({origins[-1] if origins else '?'}); "
-                        "allowed: one of the two, or another name", ("model", "family"), spec.source)  # fmt: skip
+        raise SpecError(
+            f"got {name}, which lies in {place} and is installed too ({origins[-1] if origins else '?'}); "
+            "allowed: one of the two, or another name",
+            ("model", "family"),
+            spec.source,
+        )
 
 
 def _imported_from(place: Path) -> Iterator[Path]:
@@ -135,5 +143,8 @@ def _imported_from(place: Path) -> Iterator[Path]:
 
 
 def _content(sources: Iterable[Path]) -> dict[str, str]:
-    return {f"{source.name}/{file.relative_to(source)}": content_hash(file)
-            for source in sources for file in files_in(source)}  # fmt: skip
+    return {
+        f"{source.name}/{file.relative_to(source)}": content_hash(file)
+        for source in sources
+        for file in files_in(source)
+    }

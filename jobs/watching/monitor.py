@@ -66,8 +66,10 @@ class Exporter:
             labels = {"sweep": self.watch.name, "cluster": self.watch.cluster.name}
             write_targets(self._layout.targets, [own, *self.watch.cluster.targets()], labels)
         except OSError as error:
-            self._complain(f"can't write {self._layout.targets} ({error.strerror}): name {own.address} to Prometheus "
-                           "by hand, as docs/monitoring.md says")  # fmt: skip
+            self._complain(
+                f"can't write {self._layout.targets} ({error.strerror}): name {own.address} to Prometheus "
+                "by hand, as docs/monitoring.md says"
+            )
 
     def _complain(self, sentence: str) -> None:
         if sentence != self._said:
@@ -89,14 +91,20 @@ def monitor_sweep(layout: SweepLayout, host: str, port: int, every_s: float, say
     controlled = exporter.watch.cluster.controlled
     hints = [f"Grafana's dashboards: {FILES / 'grafana' / 'dashboards'}"]
     if controlled:
-        hints.append(f"note: the sweep's controller exports the same metrics, and {layout.targets} names it; this "
-                     "exporter is not added there, or every figure would count twice")  # fmt: skip
+        hints.append(
+            f"note: the sweep's controller exports the same metrics, and {layout.targets} names it; this "
+            "exporter is not added there, or every figure would count twice"
+        )
     elif (config := write_config(layout)) is not None:
-        hints.append(f"Prometheus beside it: prometheus --config.file={shlex.quote(str(config))} "
-                     f"--storage.tsdb.path={shlex.quote(str(layout.metrics / 'prometheus'))}")  # fmt: skip
+        hints.append(
+            f"Prometheus beside it: prometheus --config.file={shlex.quote(str(config))} "
+            f"--storage.tsdb.path={shlex.quote(str(layout.metrics / 'prometheus'))}"
+        )
     if host == "127.0.0.1" and port:
-        hints.append(f"from your own machine: ssh -N -L {port}:localhost:{port} {socket.gethostname()}; --host 0.0.0.0 "
-                     "lets a Prometheus on another machine in, and everyone else")  # fmt: skip
+        hints.append(
+            f"from your own machine: ssh -N -L {port}:localhost:{port} {socket.gethostname()}; --host 0.0.0.0 "
+            "lets a Prometheus on another machine in, and everyone else"
+        )
     with _refused_in_one_line(host, port):
         run_exporter(exporter, layout, host, port, say, hints, register=not controlled)
 
@@ -111,14 +119,22 @@ def _refused_in_one_line(host: str, port: int) -> Iterator[None]:
     except PortInUseError as error:
         raise SpecError(str(error)) from error
     except OSError as error:
-        raise SpecError(f"--host {host} --port {port}: {error.strerror}; allowed: an address of this machine, and a port "
-                        "that this user may take") from error  # fmt: skip
+        raise SpecError(
+            f"--host {host} --port {port}: {error.strerror}; allowed: an address of this machine, and a port "
+            "that this user may take"
+        ) from error
 
 
 def run_exporter(
-    exporter: Exporter, layout: SweepLayout, host: str, port: int, say: Callable[[str], None],
-    hints: Sequence[str] = (), *, register: bool,
-) -> None:  # fmt: skip
+    exporter: Exporter,
+    layout: SweepLayout,
+    host: str,
+    port: int,
+    say: Callable[[str], None],
+    hints: Sequence[str] = (),
+    *,
+    register: bool,
+) -> None:
     """Serve until SIGTERM or Ctrl-C.
 
     Parameters
@@ -139,8 +155,10 @@ def run_exporter(
         ended = stack.enter_context(_end_signals())
         taken = stack.enter_context(serve(lambda: exporter.newest, host, port))
         own = exporter.target(host, taken)
-        say(f"metrics of {layout.root}: http://{own.address}/metrics (what to do about an alert: "
-            f"http://{own.address}/runbook)")  # fmt: skip
+        say(
+            f"metrics of {layout.root}: http://{own.address}/metrics (what to do about an alert: "
+            f"http://{own.address}/runbook)"
+        )
         for hint in hints:
             say(hint)
         if register:

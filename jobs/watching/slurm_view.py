@@ -74,5 +74,13 @@ def on_slurm(layout: SweepLayout) -> OnSlurm | None:
     files = ClusterFolder(layout.cluster)
     runs = read_runs(layout.cluster, layout.logs, None if jobs is None else {job.id for job in jobs})
     refusal = str((read_json(files.replacements) or {}).get("refusal", ""))
-    return OnSlurm(submission, read_head(layout.cluster), read_workers(layout.cluster), files.cancelled.exists(), jobs,
-                   unknown, runs, refusal)  # fmt: skip
+    return OnSlurm(
+        submission,
+        read_head(layout.cluster),
+        read_workers(layout.cluster),
+        files.cancelled.exists(),
+        jobs,
+        unknown,
+        runs,
+        refusal,
+    )

@@ -44,9 +44,12 @@ class SweepWatch:
     """Watches one sweep; `look` returns the values of all metrics."""
 
     def __init__(
-        self, layout: SweepLayout, *, clock: Callable[[], float] = time.time,
+        self,
+        layout: SweepLayout,
+        *,
+        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.layout = layout
         self.cluster = ClusterView(layout)
         self._pairs = PairsView(layout)
@@ -208,8 +211,11 @@ class SweepWatch:
         for stage, times in stages.items():
             if (newest := max(times, default=0.0)) > 0:
                 new.set("ganlab_last_success_timestamp_seconds", newest - self._offset, stage)
-        saved = [trial.checkpoint_time or trial.attempts[-1].started for trial in running
-                 if trial.checkpoint_time or trial.attempts]  # fmt: skip
+        saved = [
+            trial.checkpoint_time or trial.attempts[-1].started
+            for trial in running
+            if trial.checkpoint_time or trial.attempts
+        ]
         if saved:
             new.set("ganlab_checkpoint_oldest_timestamp_seconds", min(saved) - self._offset)
 
@@ -233,8 +239,11 @@ class SweepWatch:
             return
         if not new.get("ganlab_sweep_active"):
             return
-        steps = sum(trial.settings.get("train", {}).get("steps", 0) - trial.steps for trial in self._trials.values()
-                    if trial.end is None and not trial.gone)  # fmt: skip
+        steps = sum(
+            trial.settings.get("train", {}).get("steps", 0) - trial.steps
+            for trial in self._trials.values()
+            if trial.end is None and not trial.gone
+        )
         left = 0.0
         for work, rate in (
             (steps, new.total("ganlab_train_steps_per_second")),

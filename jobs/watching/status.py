@@ -42,8 +42,19 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
     if as_json:
         told = [{"trial": row["trial"], **trial.values, **row} for trial, row in zip(known.trials, rows, strict=True)]
         jobs = {"slurm": _as_json(slurm)} if slurm else {}
-        click.echo(json.dumps({"name": known.name, "running": holder, "states": counts, **jobs, "trials": told,
-                               "not_yet_suggested": known.later}, indent=2))  # fmt: skip
+        click.echo(
+            json.dumps(
+                {
+                    "name": known.name,
+                    "running": holder,
+                    "states": counts,
+                    **jobs,
+                    "trials": told,
+                    "not_yet_suggested": known.later,
+                },
+                indent=2,
+            )
+        )
         return
     console = text_console(soft_wrap=True)
     states = ", ".join(f"{counts[state]} {state}" for state in TrialState if counts[state])
@@ -82,15 +93,25 @@ def _row(layout: SweepLayout, trial: KnownTrial, busy: bool) -> dict[str, Any]:
         where = seen.attempts[-1].host
     elif seen.attempts:
         reason = "; ".join(filter(None, (seen.attempts[-1].cause, seen.attempts[-1].reason)))
-    return {"trial": trial.id, "seed": trial.seed, "state": state, "step": seen.steps, "steps": trial.steps,
-            "shards": seen.shards, "planned_shards": planned, "host": where, "attempts": len(seen.attempts),
-            "reason": reason}  # fmt: skip
+    return {
+        "trial": trial.id,
+        "seed": trial.seed,
+        "state": state,
+        "step": seen.steps,
+        "steps": trial.steps,
+        "shards": seen.shards,
+        "planned_shards": planned,
+        "host": where,
+        "attempts": len(seen.attempts),
+        "reason": reason,
+    }
 
 
 def _print_trials(console: Console, trials: list[KnownTrial], rows: list[dict[str, Any]]) -> None:
     """List what is interesting of many trials: those that failed, then those at work."""
-    chosen = [(trial, row) for trial, row in zip(trials, rows, strict=True)
-              if len(rows) <= FEW or row["state"] in NOTABLE]  # fmt: skip
+    chosen = [
+        (trial, row) for trial, row in zip(trials, rows, strict=True) if len(rows) <= FEW or row["state"] in NOTABLE
+    ]
     chosen.sort(key=lambda each: NOTABLE.index(each[1]["state"]) if len(rows) > FEW else 0)
     if not chosen:
         return
@@ -205,14 +226,24 @@ def _workers(slurm: OnSlurm) -> tuple[Counter[str], list[str]]:
 
 def _as_json(slurm: OnSlurm) -> dict[str, Any]:
     return {
-        "submission": asdict(slurm.submission), "cancelled": slurm.cancelled,
+        "submission": asdict(slurm.submission),
+        "cancelled": slurm.cancelled,
         "controller": asdict(slurm.head) if slurm.head else None,
         "workers": [asdict(worker) for worker in slurm.workers],
         "jobs": None if slurm.jobs is None else [asdict(job) for job in slurm.jobs],
         "runs": [
-            {"job": run.job_id, "restart": run.restart, "node": run.node, "began": run.began, "ended": run.ended,
-             "code": run.code, "cause": run.cause, "requeue": run.requeue, "log": str(run.log)}
+            {
+                "job": run.job_id,
+                "restart": run.restart,
+                "node": run.node,
+                "began": run.began,
+                "ended": run.ended,
+                "code": run.code,
+                "cause": run.cause,
+                "requeue": run.requeue,
+                "log": str(run.log),
+            }
             for run in slurm.runs
         ],
         "refusal": slurm.refusal,
-    }  # fmt: skip
+    }

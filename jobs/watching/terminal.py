@@ -18,8 +18,14 @@ from jobs.watching.snapshot import SweepWatch
 from monitoring.metrics import FAILURES, STAGES, TRIAL_STATES, Snapshot
 from storage.layout import SweepLayout
 
-COLOURS = {"completed": "green", "running": "cyan", "waiting": "dim", "interrupted": "yellow", "stopped": "magenta",
-           "failed": "red"}  # fmt: skip
+COLOURS = {
+    "completed": "green",
+    "running": "cyan",
+    "waiting": "dim",
+    "interrupted": "yellow",
+    "stopped": "magenta",
+    "failed": "red",
+}
 STANDSTILL_S = 600.0
 
 
@@ -63,8 +69,9 @@ def _warnings(new: Snapshot, now: float) -> Iterator[Text]:
     if new.get("ganlab_sweep_active") and now - newest > STANDSTILL_S:
         yield Text(f"nothing got done for {duration(now - newest)}", "red")
     if failed := new.total("ganlab_trials", state="failed"):
-        causes = ", ".join(f"{count:.0f} {cause}" for cause in FAILURES
-                           if (count := new.get("ganlab_trials_failed", cause)))  # fmt: skip
+        causes = ", ".join(
+            f"{count:.0f} {cause}" for cause in FAILURES if (count := new.get("ganlab_trials_failed", cause))
+        )
         yield Text(f"{failed:.0f} failed: {causes}; `ganlab status` says which and why", "red")
     if collapsed := new.total("ganlab_trials_collapsed"):
         words = f"{collapsed:.0f} collapsed: duplicates are over 100 times as frequent as among the real images"
@@ -80,11 +87,19 @@ def _warnings(new: Snapshot, now: float) -> Iterator[Text]:
 
 def _facts(new: Snapshot, now: float) -> Iterator[tuple[str, RenderableType]]:
     states = {state: new.total("ganlab_trials", state=state) for state in TRIAL_STATES}
-    yield "trials", Text(", ").join(Text(f"{count:.0f} {state}", COLOURS[state])
-                                    for state, count in states.items() if count)  # fmt: skip
+    yield (
+        "trials",
+        Text(", ").join(Text(f"{count:.0f} {state}", COLOURS[state]) for state, count in states.items() if count),
+    )
     rate = new.total("ganlab_train_steps_per_second")
-    yield "training", _bar(new.total("ganlab_train_steps_total"), new.total("ganlab_train_steps_planned"),
-                           f"{rate:,.0f} steps/s" if rate else "")  # fmt: skip
+    yield (
+        "training",
+        _bar(
+            new.total("ganlab_train_steps_total"),
+            new.total("ganlab_train_steps_planned"),
+            f"{rate:,.0f} steps/s" if rate else "",
+        ),
+    )
     pairs_rate = new.get("ganlab_pairs_per_second")
     note = f"{pairs_rate:.3g} pairs/s, {new.get('ganlab_tiles_left'):,.0f} tiles left" if pairs_rate else ""
     compared = new.get("ganlab_pairs", "compared")
@@ -93,14 +108,29 @@ def _facts(new: Snapshot, now: float) -> Iterator[tuple[str, RenderableType]]:
     if end and not new.get("ganlab_sweep_finished"):
         yield "ends", Text(f"in about {duration(max(0.0, end[()] - now))}")
     written, left = new.get("ganlab_sample_bytes", "committed"), new.get("ganlab_sample_bytes", "to_write")
-    yield "samples", Text(f"{size(written)} written, {size(left)} to come, "
-                          f"{size(new.get('ganlab_filesystem_free_bytes'))} free on the disk")  # fmt: skip
+    yield (
+        "samples",
+        Text(
+            f"{size(written)} written, {size(left)} to come, "
+            f"{size(new.get('ganlab_filesystem_free_bytes'))} free on the disk"
+        ),
+    )
     if support := new.values.get("ganlab_support_size"):
-        yield "found", Text(f"effective number: least {support['0',]:,.0f}, median {support['0.5',]:,.0f}; "
-                            f"{new.get('ganlab_duplicates'):,.0f} duplicates")  # fmt: skip
+        yield (
+            "found",
+            Text(
+                f"effective number: least {support['0',]:,.0f}, median {support['0.5',]:,.0f}; "
+                f"{new.get('ganlab_duplicates'):,.0f} duplicates"
+            ),
+        )
     times = new.values.get("ganlab_last_success_timestamp_seconds", {})
-    yield "newest", Text(", ".join(f"{stage} {duration(max(0.0, now - times[stage,]))} ago" for stage in STAGES
-                                   if (stage,) in times) or "nothing yet")  # fmt: skip
+    yield (
+        "newest",
+        Text(
+            ", ".join(f"{stage} {duration(max(0.0, now - times[stage,]))} ago" for stage in STAGES if (stage,) in times)
+            or "nothing yet"
+        ),
+    )
     workers = [f"{count:.0f} {state}" for (state,), count in new.values["ganlab_workers"].items() if count]
     if workers:
         yield "workers", Text(", ".join(workers))

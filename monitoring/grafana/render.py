@@ -21,11 +21,27 @@ CHOSEN = 'cluster=~"$cluster", sweep=~"$sweep"'
 SOURCE = models.DataSourceRef(type_val="prometheus", uid="$datasource")
 RUNBOOK = "http://$exporter/runbook"
 COLOURS = {
-    "completed": "green", "running": "blue", "waiting": "#8e8e8e", "interrupted": "orange", "stopped": "purple",
-    "failed": "red", "joined": "green", "starting": "blue", "leaving": "orange", "lost": "red", "ended": "#8e8e8e",
-    "pending": "#8e8e8e", "committed": "green", "to_write": "#8e8e8e", "damaged": "red", "measured": "green",
-    "to_measure": "orange", "to_draw": "#8e8e8e", "given": "green", "missing": "orange",
-}  # fmt: skip
+    "completed": "green",
+    "running": "blue",
+    "waiting": "#8e8e8e",
+    "interrupted": "orange",
+    "stopped": "purple",
+    "failed": "red",
+    "joined": "green",
+    "starting": "blue",
+    "leaving": "orange",
+    "lost": "red",
+    "ended": "#8e8e8e",
+    "pending": "#8e8e8e",
+    "committed": "green",
+    "to_write": "#8e8e8e",
+    "damaged": "red",
+    "measured": "green",
+    "to_measure": "orange",
+    "to_draw": "#8e8e8e",
+    "given": "green",
+    "missing": "orange",
+}
 
 
 @dataclass(frozen=True)

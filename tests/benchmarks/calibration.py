@@ -68,9 +68,14 @@ def simulate(curve: Curve, seed: int, draws: int = 400) -> Run:
     half = float(at[np.flatnonzero(curve(at / THRESHOLD) >= 0.5)[-1]])
     low, high = found.threshold_interval
     return Run(
-        low <= half <= high, support.low <= 1 / p2 <= support.high, (found.threshold - half) / THRESHOLD,
-        float(np.log(support.size * p2)), (high - low) / THRESHOLD, support.high / support.low, len(chosen),
-    )  # fmt: skip
+        low <= half <= high,
+        support.low <= 1 / p2 <= support.high,
+        (found.threshold - half) / THRESHOLD,
+        float(np.log(support.size * p2)),
+        (high - low) / THRESHOLD,
+        support.high / support.low,
+        len(chosen),
+    )
 
 
 def main() -> int:

@@ -38,9 +38,14 @@ from ganlab.quality.relative import NEIGHBOURS, relative_distance
 from ganlab.statistics.duplicate_distance import duplicate_distance
 
 SPACES = (
-    "pixels", "normalised", "classifier", "classifier-unit", "normalised+classifier", "efficientnet-lite0",
+    "pixels",
+    "normalised",
+    "classifier",
+    "classifier-unit",
+    "normalised+classifier",
+    "efficientnet-lite0",
     "normalised+efficientnet-lite0",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)

@@ -175,8 +175,10 @@ def sweep_rows(folder: Path, samples: int) -> Iterator[list[str]]:
         last = steps[max(steps)]
         images = Samples(layout.trial(trial)).read(last.start, last.start + min(samples, len(last)))
         rng = np.random.default_rng(0)
-        words = [judge(planter.look_at(each), planter.real) for each in
-                 (images, *(with_noise(images, deviation, rng) for deviation in DEVIATIONS))]  # fmt: skip
+        words = [
+            judge(planter.look_at(each), planter.real)
+            for each in (images, *(with_noise(images, deviation, rng) for deviation in DEVIATIONS))
+        ]
         yield [f"{folder.name} {trial}", f"{words[0].detail_ratio:.2f}", *(str(each.quality) for each in words)]
 
 

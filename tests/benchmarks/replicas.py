@@ -67,16 +67,25 @@ def rows(rounds: int = 5) -> list[Row]:
     torch.set_num_threads(1)
     unit = "× steps/s"
     table: list[Row] = [
-        (f"16 GANs of points stacked, width {width}, batch {batch}", speedup(PLANE, width, 16, batch, rounds=rounds),
-         unit, "≥ 3" if (width, batch) == (32, 64) else "reported")
+        (
+            f"16 GANs of points stacked, width {width}, batch {batch}",
+            speedup(PLANE, width, 16, batch, rounds=rounds),
+            unit,
+            "≥ 3" if (width, batch) == (32, 64) else "reported",
+        )
         for width, batch in ((16, 64), (32, 64), (64, 64), (128, 64), (128, 256))
-    ]  # fmt: skip
+    ]
     devices = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
     table += [
-        (f"8 DCGANs at 8×8 stacked, width {width}, {device}", speedup(IMAGES, width, 8, 64, device, rounds), unit,
-         "reported")
-        for device in devices for width in (4, 8, 16, 32)
-    ]  # fmt: skip
+        (
+            f"8 DCGANs at 8×8 stacked, width {width}, {device}",
+            speedup(IMAGES, width, 8, 64, device, rounds),
+            unit,
+            "reported",
+        )
+        for device in devices
+        for width in (4, 8, 16, 32)
+    ]
     return table
 
 

@@ -89,8 +89,15 @@ def timed(command: list[str], folder: Path) -> Timing:
     ours, theirs = pty.openpty()
     before = os.times()
     started = time.monotonic()
-    process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, start_new_session=True,
-                               env=_environment(folder))  # fmt: skip
+    process = subprocess.Popen(
+        command,
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        cwd=folder,
+        start_new_session=True,
+        env=_environment(folder),
+    )
     os.close(theirs)
     said, first, answer = b"", None, None
     for block in _blocks(ours):

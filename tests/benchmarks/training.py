@@ -99,11 +99,25 @@ def streaming_cost(rounds: int = 3) -> float:
     requests = [Request(shard.step, shard.index, shard.stop - shard.start) for shard in plan.shards]
 
     def trial(sink: Callable[[np.ndarray, int, np.ndarray | None], None], drain: Callable[[], None]) -> float:
-        family = DCGAN(DCGANSettings(latent_dim=32, generator_width=32, discriminator_width=8, refine=True), (1, 8, 8),
-                       settings, seed=0)  # fmt: skip
+        family = DCGAN(
+            DCGANSettings(latent_dim=32, generator_width=32, discriminator_width=8, refine=True),
+            (1, 8, 8),
+            settings,
+            seed=0,
+        )
         started = time.perf_counter()
-        train(family, images, settings, 0, requests, snapshots=(500, 1000, 2000), sink=sink, drain=drain,
-              report=lambda row: None, checkpoint=_NoCheckpoint())  # fmt: skip
+        train(
+            family,
+            images,
+            settings,
+            0,
+            requests,
+            snapshots=(500, 1000, 2000),
+            sink=sink,
+            drain=drain,
+            report=lambda row: None,
+            checkpoint=_NoCheckpoint(),
+        )
         return time.perf_counter() - started
 
     torch.set_num_threads(1)

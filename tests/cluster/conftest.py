@@ -53,8 +53,10 @@ class Supervisors:
         with (self.logs / f"{job}_0_log.out").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-c", RUN, what, str(self.root), settings.model_dump_json(), json.dumps(children)],
-                stdout=log, stderr=log, env=environment | slurm,
-            )  # fmt: skip
+                stdout=log,
+                stderr=log,
+                env=environment | slurm,
+            )
         self.processes.append(process)
         return process
 

@@ -58,8 +58,10 @@ def test_a_killed_command_leaves_no_folder(folder: Path) -> None:
     temporary = folder / "temporary"
     temporary.mkdir()
     (temporary / "file").touch()
-    program = "import sys, time\nfrom pathlib import Path\nfrom cluster.guardian import guarded\n" \
-              "with guarded(Path(sys.argv[1])):\n print('', flush=True)\n time.sleep(600)"  # fmt: skip
+    program = (
+        "import sys, time\nfrom pathlib import Path\nfrom cluster.guardian import guarded\n"
+        "with guarded(Path(sys.argv[1])):\n print('', flush=True)\n time.sleep(600)"
+    )
     command = subprocess.Popen([sys.executable, "-c", program, str(temporary)], stdout=subprocess.PIPE)
     assert command.stdout is not None
     command.stdout.readline()

@@ -48,17 +48,41 @@ def test_scripts_of_shipped_sites_are_shell(name: str, folder: Path) -> None:
 
 def test_every_key_arrives(folder: Path) -> None:
     site = Site(
-        nodes=5, time_min=60, array_parallelism=2, account="me", qos="low", constraint="a|b", exclusive=True, mem_gb=1.5,
-        gpus_per_node=2, gpu_type="a100", sbatch=("--reservation=course", "--no-kill"), notice_s=90, python="python3.11",
-        setup=("module load x",), environment={"GREETING": "a b"}, prefix="apptainer exec x.sif",
+        nodes=5,
+        time_min=60,
+        array_parallelism=2,
+        account="me",
+        qos="low",
+        constraint="a|b",
+        exclusive=True,
+        mem_gb=1.5,
+        gpus_per_node=2,
+        gpu_type="a100",
+        sbatch=("--reservation=course", "--no-kill"),
+        notice_s=90,
+        python="python3.11",
+        setup=("module load x",),
+        environment={"GREETING": "a b"},
+        prefix="apptainer exec x.sif",
         srun_args=("--mpi=none",),
-    )  # fmt: skip
+    )
     script = job_scripts(site, jobs(folder))["workers"]
-    assert options(script).items() >= {
-        "array": "0-4%2", "account": "me", "qos": "low", "constraint": "'a|b'", "exclusive": "", "mem": "1536M",
-        "gpus-per-node": "a100:2", "reservation": "course", "no-kill": "", "signal": "USR2@90",
-        "dependency": "'after:<controller job>'",
-    }.items()  # fmt: skip
+    assert (
+        options(script).items()
+        >= {
+            "array": "0-4%2",
+            "account": "me",
+            "qos": "low",
+            "constraint": "'a|b'",
+            "exclusive": "",
+            "mem": "1536M",
+            "gpus-per-node": "a100:2",
+            "reservation": "course",
+            "no-kill": "",
+            "signal": "USR2@90",
+            "dependency": "'after:<controller job>'",
+        }.items()
+    )
     assert "\nmodule load x\n" in script
     assert "\nexport GREETING='a b'\n" in script
     assert "srun --unbuffered" in script
@@ -135,9 +159,17 @@ def run_script(
 @pytest.mark.process
 @pytest.mark.parametrize(
     ("code", "restarts", "cancelled", "again"),
-    [(75, 0, False, True), (75, 500, False, True), (0, 0, False, False), (1, 0, False, False), (137, 3, False, True),
-     (137, 20, False, False), (75, 0, True, False), (143, 0, True, False)],
-)  # fmt: skip
+    [
+        (75, 0, False, True),
+        (75, 500, False, True),
+        (0, 0, False, False),
+        (1, 0, False, False),
+        (137, 3, False, True),
+        (137, 20, False, False),
+        (75, 0, True, False),
+        (143, 0, True, False),
+    ],
+)
 def test_last_lines(folder: Path, code: int, restarts: int, cancelled: bool, again: bool) -> None:
     returned, asked, run = run_script(folder, f"(exit {code})", restarts=restarts, cancelled=cancelled)
     assert returned == code
@@ -166,15 +198,25 @@ def test_a_controller_with_a_successor_ends_well_and_leaves_the_workers_in_the_q
         ("(exit 137)", 0, "killed", "(SIGKILL)", 1),
         ("echo 'slurmstepd: error: Detected 1 oom-kill event(s)'; (exit 137)", 0, "memory", "killed for memory", 1),
         ("echo 'out of memory, a trial says'; (exit 137)", 0, "killed", "(SIGKILL)", 1),
-        ("echo 'slurmstepd: error: *** JOB 70 CANCELLED AT now DUE TO TIME LIMIT ***'; (exit 143)", 0, "time_limit",
-         "time limit", 1),
-        ("echo 'slurmstepd: error: *** JOB 70 CANCELLED AT now DUE TO PREEMPTION ***'; (exit 143)", 9, "preempted",
-         "requeue refused: not now", 1),
+        (
+            "echo 'slurmstepd: error: *** JOB 70 CANCELLED AT now DUE TO TIME LIMIT ***'; (exit 143)",
+            0,
+            "time_limit",
+            "time limit",
+            1,
+        ),
+        (
+            "echo 'slurmstepd: error: *** JOB 70 CANCELLED AT now DUE TO PREEMPTION ***'; (exit 143)",
+            9,
+            "preempted",
+            "requeue refused: not now",
+            1,
+        ),
         ("echo 'slurmstepd: error: *** STEP 70.0 ON n7 CANCELLED AT now ***'; (exit 143)", 0, "cancelled", "", 0),
         ("(exit 75)", 2, "requeued", "", 3),
         ("(exit 75)", 9, "requeue_refused", "could not requeue itself", 4),
     ],
-)  # fmt: skip
+)
 def test_every_death_has_a_name(
     folder: Path, command: str, refusals: int, cause: str, words: str, requeues: int
 ) -> None:

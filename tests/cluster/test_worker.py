@@ -35,8 +35,10 @@ def test_without_a_controller_it_ends_after_its_patience(supervisors: Supervisor
 
 
 def test_a_head_that_does_not_answer_is_named(supervisors: Supervisors) -> None:
-    write_head(supervisors.folder, Head("8", 0, 1, "running", ray_address="127.0.0.1:9", dask_address="tls://127.0.0.1:9",
-                                        host="n7"))  # fmt: skip
+    write_head(
+        supervisors.folder,
+        Head("8", 0, 1, "running", ray_address="127.0.0.1:9", dask_address="tls://127.0.0.1:9", host="n7"),
+    )
     assert supervisors.start("worker", str(JOB), patience_s=2).wait(60) == DONE
     assert "it runs on n7, but 127.0.0.1:9 does not answer from here: was it killed" in only(supervisors).reason
 

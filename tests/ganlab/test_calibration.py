@@ -84,7 +84,7 @@ def test_doubt_about_the_curve_widens_the_interval() -> None:
     few, many = (
         calibrated_support(index, distance, 2000, calibrate(*judged(1, pairs), np.ones(pairs), EDGES))
         for pairs in (30, 1500)
-    )  # fmt: skip
+    )
     assert few.high / few.low > 1.1 * many.high / many.low
 
 
@@ -98,9 +98,15 @@ def test_without_a_near_pair_there_is_a_bound() -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"distance": []}, "one axis"), ({"distance": [200.0] * 3}, "0 to the last edge"), ({"share": [2, 0, 0]}, "between"),
-     ({"weight": [0, 1, 1]}, "above 0"), ({"edges": [1, 2]}, "the first 0"), ({"confidence": 0.3}, "0.5 and 1")],
-)  # fmt: skip
+    [
+        ({"distance": []}, "one axis"),
+        ({"distance": [200.0] * 3}, "0 to the last edge"),
+        ({"share": [2, 0, 0]}, "between"),
+        ({"weight": [0, 1, 1]}, "above 0"),
+        ({"edges": [1, 2]}, "the first 0"),
+        ({"confidence": 0.3}, "0.5 and 1"),
+    ],
+)
 def test_bad_input_is_named(change: dict[str, object], message: str) -> None:
     good = {"distance": [1.0, 2.0, 3.0], "share": [1, 0.5, 0], "weight": [1, 1, 1], "edges": [0, 5, 10]}
     with pytest.raises(ValueError, match=message):

@@ -62,10 +62,14 @@ def of_onnx(model: Any, path: Path) -> Path:
     onnx = pytest.importorskip("onnx")
     helper, numpy_helper = onnx.helper, onnx.numpy_helper
     weights = [
-        numpy_helper.from_array(array, name) for name, array in (
-            ("weight", model.layer.weight.detach().numpy()), ("bias", model.layer.bias.detach().numpy()),
-            ("three", np.array(3, np.float32)), ("shape", np.array([-1, 1, 8, 8], np.int64)))
-    ]  # fmt: skip
+        numpy_helper.from_array(array, name)
+        for name, array in (
+            ("weight", model.layer.weight.detach().numpy()),
+            ("bias", model.layer.bias.detach().numpy()),
+            ("three", np.array(3, np.float32)),
+            ("shape", np.array([-1, 1, 8, 8], np.int64)),
+        )
+    ]
     nodes = [
         helper.make_node("Gemm", ["latent", "weight", "bias"], ["sum"], transB=1),
         helper.make_node("Mul", ["sum", "three"], ["scaled"]),
@@ -135,10 +139,16 @@ def test_diffusers(sampler: str, tmp_path: Path) -> None:
     diffusers = pytest.importorskip("diffusers")
     torch.manual_seed(0)
     network = diffusers.UNet2DModel(
-        sample_size=8, in_channels=1, out_channels=1, block_out_channels=(8, 8), layers_per_block=1,
-        norm_num_groups=2, attention_head_dim=4,
-        down_block_types=("DownBlock2D", "DownBlock2D"), up_block_types=("UpBlock2D", "UpBlock2D"),
-    )  # fmt: skip
+        sample_size=8,
+        in_channels=1,
+        out_channels=1,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        norm_num_groups=2,
+        attention_head_dim=4,
+        down_block_types=("DownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "UpBlock2D"),
+    )
     pipeline = getattr(diffusers, f"{sampler}Pipeline")(network, getattr(diffusers, f"{sampler}Scheduler")())
     pipeline.save_pretrained(tmp_path / "folder", safe_serialization=True)
     family = opened(tmp_path / "folder", "diffusers", latent_dim=None, sampling_steps=2, batch_size=3)

@@ -162,10 +162,16 @@ def test_planes_are_red_green_blue_row_by_row(tmp_path: Path) -> None:
     assert np.array_equal(image.ravel(), np.arange(3072) % 256)
 
 
-@pytest.mark.parametrize(("version", "keep"), [
-    ("cifar_python", 100), ("cifar_python", 5_000_000), ("cifar_python", -3), ("cifar_binary", 3073 * 9_999),
-    ("cifar_binary", 12_345),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("version", "keep"),
+    [
+        ("cifar_python", 100),
+        ("cifar_python", 5_000_000),
+        ("cifar_python", -3),
+        ("cifar_binary", 3073 * 9_999),
+        ("cifar_binary", 12_345),
+    ],
+)
 def test_a_cifar10_file_cut_short_is_named(
     version: str, keep: int, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -193,14 +199,20 @@ def test_a_cifar10_file_runs_no_code(tmp_path: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize(("content", "fault"), [
-    (pickle.dumps([1]), "is not a CIFAR-10 batch"),
-    (pickle.dumps({b"data": 3, b"labels": []}), "holds int instead of uint8"),
-    (pickle.dumps({b"data": np.zeros((5, 3072), np.uint8), b"labels": [0] * 5}), r"holds uint8 \(5, 3072\) instead of"),
-    (pickle.dumps({b"data": np.zeros((RECORDS, 3072), np.uint8), b"labels": [11] * RECORDS}), "holds labels"),
-    (b"hello", "is not a CIFAR-10 batch"),
-    (b"", "is cut short"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (pickle.dumps([1]), "is not a CIFAR-10 batch"),
+        (pickle.dumps({b"data": 3, b"labels": []}), "holds int instead of uint8"),
+        (
+            pickle.dumps({b"data": np.zeros((5, 3072), np.uint8), b"labels": [0] * 5}),
+            r"holds uint8 \(5, 3072\) instead of",
+        ),
+        (pickle.dumps({b"data": np.zeros((RECORDS, 3072), np.uint8), b"labels": [11] * RECORDS}), "holds labels"),
+        (b"hello", "is not a CIFAR-10 batch"),
+        (b"", "is cut short"),
+    ],
+)
 def test_a_cifar10_file_that_is_something_else_is_named(tmp_path: Path, content: bytes, fault: str) -> None:
     (tmp_path / "test_batch").write_bytes(content)
     with pytest.raises(ValueError, match=f"^path: file .*test_batch.*{fault}"):
@@ -379,12 +391,15 @@ def test_a_limit_draws_from_a_whole_array(tmp_path: Path) -> None:
     assert (np.diff(images[:, 0, 0, 0].astype(int)) >= 0).all()
 
 
-@pytest.mark.parametrize(("content", "fault"), [
-    (np.zeros((5, 1, 8, 8)), "holds float64; allowed: uint8"),
-    (np.zeros((5, 1, 12, 12), np.uint8), r"whose shape is \(5, 1, 12, 12\); allowed: .*8, 16, 32, 64 or 128"),
-    (np.zeros((5, 2, 8, 8), np.uint8), "C = 1 or 3"),
-    (np.zeros((5, 1, 8, 16), np.uint8), "H = W"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "fault"),
+    [
+        (np.zeros((5, 1, 8, 8)), "holds float64; allowed: uint8"),
+        (np.zeros((5, 1, 12, 12), np.uint8), r"whose shape is \(5, 1, 12, 12\); allowed: .*8, 16, 32, 64 or 128"),
+        (np.zeros((5, 2, 8, 8), np.uint8), "C = 1 or 3"),
+        (np.zeros((5, 1, 8, 16), np.uint8), "H = W"),
+    ],
+)
 def test_arrays_of_another_kind_are_refused(tmp_path: Path, content: np.ndarray, fault: str) -> None:
     with pytest.raises(ValueError, match=f"^path: got .*{fault}"):
         ArraySettings(path=tmp_path).load(open_array=lambda path: Stored(content))
@@ -464,13 +479,16 @@ def test_a_fault_of_the_base_is_named(tmp_path: Path) -> None:
 # --- settings ---
 
 
-@pytest.mark.parametrize(("settings", "key"), [
-    ({"name": "digits", "resolution": 48}, "resolution"),
-    ({"name": "digits", "size": 8}, "size"),
-    ({"name": "images"}, "path"),
-    ({"name": "cifar10", "path": "x", "classes": ["lion"]}, "classes"),
-    ({"name": "known-support", "pool": 2, "weights": [1, 1, 1]}, "weights"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"name": "digits", "resolution": 48}, "resolution"),
+        ({"name": "digits", "size": 8}, "size"),
+        ({"name": "images"}, "path"),
+        ({"name": "cifar10", "path": "x", "classes": ["lion"]}, "classes"),
+        ({"name": "known-support", "pool": 2, "weights": [1, 1, 1]}, "weights"),
+    ],
+)
 def test_settings_are_checked(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ValidationError, match=key):
         DATASETS[settings["name"]].model_validate(settings)

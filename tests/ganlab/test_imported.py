@@ -58,7 +58,8 @@ def test_a_callable_draws_by_the_generator_alone(module: Module) -> None:
 
 
 def test_an_object_and_a_tensor_will_do_and_the_factory_is_told_what_it_asks(module: Module) -> None:
-    family = made(module("""
+    family = made(
+        module("""
 import torch
 
 class model:
@@ -70,7 +71,10 @@ class model:
         images = torch.from_numpy(random.integers(0, 9, (count, *self.shape))).to(torch.uint8)
         images[:, 0, 0, 0] = self.first
         return images.requires_grad_(False)
-"""), seed=3, offset=40)  # fmt: skip
+"""),
+        seed=3,
+        offset=40,
+    )
     assert (family.sample(5, np.random.default_rng(0)).images[:, 0, 0, 0] == 43).all()
 
 
@@ -85,27 +89,41 @@ def returning(expression: str) -> str:
     return f"import numpy as np\ndef model(**keys):\n    return lambda count, random: {expression}\n"
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("def other(): pass\ndef models(): pass\n", ["there is no model in", "did you mean models?"]),
-    ("model = 3\n", ["no function or class is model"]),
-    ("import no_such_thing_at_all\n", ["fails: ModuleNotFoundError: No module named 'no_such_thing_at_all'"]),
-    ("model = (\n", ["importing", "fails: SyntaxError"]),
-    ("import sys\nsys.exit(3)\n", ["fails: SystemExit: 3"]),
-    ("def model(width): pass\n", ["can't be called with the keys given (none): missing a required argument: 'width'"]),
-    ("def model():\n    raise OSError('no weights\\nhere')\n", ["the factory failed: OSError: no weights here"]),
-    ("def model():\n    return None\n", ["returned a NoneType", "a callable sample(count, generator)"]),
-    (returning("1 / 0"), ["drawing failed: ZeroDivisionError: division by zero"]),
-    (returning("[1]"), ["gave a list for sample(16, generator); allowed: uint8 (16, 1, 4, 4)"]),
-    (returning("random.integers(0, 9, (count, 4, 4, 1), dtype=np.uint8)"),
-     ["gave uint8 (16, 4, 4, 1)", "channels come before height and width"]),
-    (returning("random.integers(0, 9, (count - 1, 1, 4, 4), dtype=np.uint8)"), ["gave uint8 (15, 1, 4, 4)"]),
-    (returning("random.random((count, 1, 4, 4), dtype=np.float32)"),
-     ["gave float32 (16, 1, 4, 4)", "round(127.5 · (x + 1))"]),
-    (returning("np.random.default_rng().integers(0, 9, (count, 1, 4, 4), dtype=np.uint8)"),
-     ["gave other images when asked again with equal random numbers"]),
-    (returning("np.random.default_rng(7).integers(0, 9, (count, 1, 4, 4), dtype=np.uint8)"),
-     ["gave the same 16 images whatever its generator"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def other(): pass\ndef models(): pass\n", ["there is no model in", "did you mean models?"]),
+        ("model = 3\n", ["no function or class is model"]),
+        ("import no_such_thing_at_all\n", ["fails: ModuleNotFoundError: No module named 'no_such_thing_at_all'"]),
+        ("model = (\n", ["importing", "fails: SyntaxError"]),
+        ("import sys\nsys.exit(3)\n", ["fails: SystemExit: 3"]),
+        (
+            "def model(width): pass\n",
+            ["can't be called with the keys given (none): missing a required argument: 'width'"],
+        ),
+        ("def model():\n    raise OSError('no weights\\nhere')\n", ["the factory failed: OSError: no weights here"]),
+        ("def model():\n    return None\n", ["returned a NoneType", "a callable sample(count, generator)"]),
+        (returning("1 / 0"), ["drawing failed: ZeroDivisionError: division by zero"]),
+        (returning("[1]"), ["gave a list for sample(16, generator); allowed: uint8 (16, 1, 4, 4)"]),
+        (
+            returning("random.integers(0, 9, (count, 4, 4, 1), dtype=np.uint8)"),
+            ["gave uint8 (16, 4, 4, 1)", "channels come before height and width"],
+        ),
+        (returning("random.integers(0, 9, (count - 1, 1, 4, 4), dtype=np.uint8)"), ["gave uint8 (15, 1, 4, 4)"]),
+        (
+            returning("random.random((count, 1, 4, 4), dtype=np.float32)"),
+            ["gave float32 (16, 1, 4, 4)", "round(127.5 · (x + 1))"],
+        ),
+        (
+            returning("np.random.default_rng().integers(0, 9, (count, 1, 4, 4), dtype=np.uint8)"),
+            ["gave other images when asked again with equal random numbers"],
+        ),
+        (
+            returning("np.random.default_rng(7).integers(0, 9, (count, 1, 4, 4), dtype=np.uint8)"),
+            ["gave the same 16 images whatever its generator"],
+        ),
+    ],
+)
 def test_faults_are_one_sentence(module: Module, text: str, said: list[str]) -> None:
     with pytest.raises(ValueError, match=re.escape(said[0])) as found:
         made(module(text))
@@ -140,8 +158,9 @@ def test_a_whole_family_is_trained_as_ours_are(module: Module) -> None:
     import torch
 
     assert set(family.step(lambda: dataset[torch.arange(8)], np.random.default_rng(1))) == {
-        "generator_loss", "discriminator_loss"
-    }  # fmt: skip
+        "generator_loss",
+        "discriminator_loss",
+    }
     wrong = settings.model_copy(update={"latent_dim": 0})
     with pytest.raises(ValueError, match=f"import:{name}:model refuses its settings: latent_dim: Input should be"):
         own_settings(ImportedSettings.model_validate({**wrong.model_dump(), "latent_dim": 0}))

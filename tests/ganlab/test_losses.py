@@ -99,8 +99,12 @@ def test_pacgan_judges_packs() -> None:
         for k in range(5):
             real = torch.cat([batches[0][k], batches[1][k]])[None]
             fake = torch.cat([made[k], made[5 + k]])[None]
-            expected -= float(torch.log(sigmoid(family.discriminator(real))) + torch.log(1 - sigmoid(
-                family.discriminator(fake)))) / 5  # fmt: skip
+            expected -= (
+                float(
+                    torch.log(sigmoid(family.discriminator(real))) + torch.log(1 - sigmoid(family.discriminator(fake)))
+                )
+                / 5
+            )
     given = iter(batches)
     losses = family.step(given_by(given), np.random.default_rng(7))
     assert float(losses["discriminator_loss"]) == pytest.approx(expected, rel=1e-5)

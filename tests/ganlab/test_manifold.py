@@ -39,9 +39,13 @@ def pictures(rng: np.random.Generator, count: int, kind: str, spread: int) -> np
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 2**32), real=st.integers(8, 70), generated=st.integers(8, 90), k=st.integers(1, 7),
-    kind=st.sampled_from(["uint8", "float32"]), spread=st.sampled_from([0, 1, 40]),
-)  # fmt: skip
+    seed=st.integers(0, 2**32),
+    real=st.integers(8, 70),
+    generated=st.integers(8, 90),
+    k=st.integers(1, 7),
+    kind=st.sampled_from(["uint8", "float32"]),
+    spread=st.sampled_from([0, 1, 40]),
+)
 def test_scores_are_the_formulae(seed: int, real: int, generated: int, k: int, kind: str, spread: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = pictures(rng, real, kind, spread), pictures(rng, generated, kind, 2 * spread)

@@ -21,9 +21,12 @@ SMALL = {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4}
 # After so few steps, what float32 loses by adding in another order is far below what one step moves.
 TOLERANCE = 1e-4
 CASES = [
-    ("dcgan", {"refine": True}), ("dcgan", {"loss": "log", "kernel_size": 5}), ("wgan", {"discriminator_steps": 2}),
-    ("wgan-gp", {"discriminator_steps": 2}), ("pacgan", {"packing": 3}),
-]  # fmt: skip
+    ("dcgan", {"refine": True}),
+    ("dcgan", {"loss": "log", "kernel_size": 5}),
+    ("wgan", {"discriminator_steps": 2}),
+    ("wgan-gp", {"discriminator_steps": 2}),
+    ("pacgan", {"packing": 3}),
+]
 
 
 def make(name: str, seed: int, items: np.ndarray, changes: dict[str, Any], **train: Any) -> Any:
@@ -38,8 +41,10 @@ def batches(family: Any, items: np.ndarray, seed: int, step: int) -> tuple[Any, 
 
 
 def live(family: Any, items: np.ndarray, seed: int, steps: range) -> list[dict[str, float]]:
-    return [{name: float(value) for name, value in family.step(*batches(family, items, seed, step)).items()}
-            for step in steps]  # fmt: skip
+    return [
+        {name: float(value) for name, value in family.step(*batches(family, items, seed, step)).items()}
+        for step in steps
+    ]
 
 
 def live_together(
@@ -69,8 +74,9 @@ def distance(one: Any, other: Any) -> float:
     pairs = [(one.networks, other.networks), (one.averages["generator"].network, other.averages["generator"].network)]
     return max(
         float((a.double() - b.double()).abs().max())
-        for mine, theirs in pairs for a, b in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True)
-    )  # fmt: skip
+        for mine, theirs in pairs
+        for a, b in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True)
+    )
 
 
 @pytest.mark.parametrize("items", [IMAGES, POINTS], ids=["images", "points"])

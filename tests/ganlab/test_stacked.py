@@ -9,8 +9,16 @@ import torch
 from ganlab.models.families.stacked import Stacked, StackedSettings
 from ganlab.models.train import TrainSettings, seconds_per_step, train
 
-SETTINGS = StackedSettings(latent_dim=2, upper_latent_dim=3, upper_width=8, generator_width=4, discriminator_width=4,
-                           classes=4, features=5, classifier_steps=6)  # fmt: skip
+SETTINGS = StackedSettings(
+    latent_dim=2,
+    upper_latent_dim=3,
+    upper_width=8,
+    generator_width=4,
+    discriminator_width=4,
+    classes=4,
+    features=5,
+    classifier_steps=6,
+)
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8)
 
 
@@ -40,8 +48,19 @@ def test_each_loss_is_a_mean_over_the_steps_that_have_it() -> None:
         return seen[-1]
 
     family.step = watched  # type: ignore[method-assign,assignment]
-    train(family, IMAGES, settings, 0, [], labels=np.arange(40) % 4, snapshots=(), sink=lambda *given: None,
-          drain=lambda: None, report=rows.append, checkpoint=NoCheckpoint())  # fmt: skip
+    train(
+        family,
+        IMAGES,
+        settings,
+        0,
+        [],
+        labels=np.arange(40) % 4,
+        snapshots=(),
+        sink=lambda *given: None,
+        drain=lambda: None,
+        report=rows.append,
+        checkpoint=NoCheckpoint(),
+    )
     for name in ("classifier_loss", "generator_loss"):
         values = [float(losses[name]) for losses in seen[4:] if name in losses]
         assert len(values) == 2

@@ -256,8 +256,12 @@ def test_second_order_gradients_are_finite_differences(name: str) -> None:
     In 64 bits and with smooth units in place of leaky ReLUs, whose second derivative is not defined everywhere.
     """
     judge = make(name, (1, 8, 8), **SMALL).discriminator.double()
-    places = [(parent, key) for parent in judge.modules() for key, child in parent.named_children()
-              if isinstance(child, nn.LeakyReLU | r3gan.Activation)]  # fmt: skip
+    places = [
+        (parent, key)
+        for parent in judge.modules()
+        for key, child in parent.named_children()
+        if isinstance(child, nn.LeakyReLU | r3gan.Activation)
+    ]
     assert places
     for parent, key in places:
         setattr(parent, key, nn.Softplus())
@@ -372,8 +376,9 @@ def test_mix(loss: str) -> None:
         generators, judges = networks["generator"], networks["discriminator"]
         return sum(
             generators.logits.softmax(0)[i] * judges.logits.softmax(0)[j] * loss_of(judge, generate(latents[i]))
-            for i, generate in enumerate(generators.components) for j, judge in enumerate(judges.components)
-        )  # fmt: skip
+            for i, generate in enumerate(generators.components)
+            for j, judge in enumerate(judges.components)
+        )
 
     def penalty(network: nn.Module) -> Tensor:
         return -0.1 * network.logits.softmax(0).log().sum() / 2
@@ -397,9 +402,18 @@ def test_stacked(joint: bool) -> None:
     of its gradient reaches. D(x) = Z / (Z + 1) with Z = Σ exp(class logits) (Salimans et al. 2016, section 5).
     """
     family = make(
-        "stacked", (1, 8, 8), latent_dim=2, upper_latent_dim=3, upper_width=8, generator_width=4, discriminator_width=4,
-        classes=3, features=5, classifier_steps=1, joint_after=0 if joint else None,
-    )  # fmt: skip
+        "stacked",
+        (1, 8, 8),
+        latent_dim=2,
+        upper_latent_dim=3,
+        upper_width=8,
+        generator_width=4,
+        discriminator_width=4,
+        classes=3,
+        features=5,
+        classifier_steps=1,
+        joint_after=0 if joint else None,
+    )
     family.classifier.trained_steps += 1
     items = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([0, 2, 1, 2])
@@ -429,8 +443,9 @@ def test_stacked(joint: bool) -> None:
     features, made, given, fake = made_by(networks)
     adversarial, rest = {}, torch.tensor(0.0)
     for name, real, false, noise in (
-        ("upper_discriminator", features, made, upper_noise), ("discriminator", items, fake, lower_noise),
-    ):  # fmt: skip
+        ("upper_discriminator", features, made, upper_noise),
+        ("discriminator", items, fake, lower_noise),
+    ):
         on_real, on_false = networks[name](real), networks[name](false.detach())
         adversarial[name] = -0.5 * (log_odds(on_real)[0] + log_odds(on_false)[1])
         rest = rest + surprise(on_real) + 10 * unlike(on_false[:, 3:], noise)
@@ -447,9 +462,14 @@ def test_stacked(joint: bool) -> None:
     assert_descends(on_generators, upper + lower + conditional + 10 * entropy, "upper_generator", "generator")
     with torch.no_grad():
         assert_reports(
-            losses, generator_loss=lower, upper_generator_loss=upper, conditional_loss=conditional, entropy_loss=entropy,
-            discriminator_loss=adversarial["discriminator"], upper_discriminator_loss=adversarial["upper_discriminator"],
-        )  # fmt: skip
+            losses,
+            generator_loss=lower,
+            upper_generator_loss=upper,
+            conditional_loss=conditional,
+            entropy_loss=entropy,
+            discriminator_loss=adversarial["discriminator"],
+            upper_discriminator_loss=adversarial["upper_discriminator"],
+        )
 
 
 ADAM, RMSPROP = torch.optim.Adam, torch.optim.RMSprop
@@ -474,11 +494,18 @@ ADAM, RMSPROP = torch.optim.Adam, torch.optim.RMSprop
     ],
 )
 def test_optimizers_are_the_published_ones(
-    name: str, changes: dict[str, str], kind: type[torch.optim.Optimizer], rate: float,
-    betas: tuple[float, float] | None, discriminator_steps: int | None,
-) -> None:  # fmt: skip
-    widths = {width: 4 for width in ("generator_width", "discriminator_width")
-              if width in FAMILIES[name].Settings.model_fields}  # fmt: skip
+    name: str,
+    changes: dict[str, str],
+    kind: type[torch.optim.Optimizer],
+    rate: float,
+    betas: tuple[float, float] | None,
+    discriminator_steps: int | None,
+) -> None:
+    widths = {
+        width: 4
+        for width in ("generator_width", "discriminator_width")
+        if width in FAMILIES[name].Settings.model_fields
+    }
     family = make(name, (1, 8, 8), **widths, **changes)
     assert getattr(family, "discriminator_steps", None) == discriminator_steps
     for trained in family.optimizers.keys() - {"classifier"}:

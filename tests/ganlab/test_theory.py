@@ -26,8 +26,10 @@ STACKS = StackedDigitsSettings(images=6000).load().images
 def test_the_four_parts_are_disjoint() -> None:
     images = np.arange(800, dtype=np.int64).view(np.uint8).reshape(800, 1, 2, 4)
     split = Split.make(images, 50, seed=3)
-    parts = [part.reshape(len(part), 8).view(np.int64).ravel() for part in (
-        split.pool, split.training, split.choosing, split.fresh)]  # fmt: skip
+    parts = [
+        part.reshape(len(part), 8).view(np.int64).ravel()
+        for part in (split.pool, split.training, split.choosing, split.fresh)
+    ]
     assert [len(part) for part in parts] == [50, 450, 100, 200]
     assert len(np.unique(np.concatenate(parts))) == 800
     with pytest.raises(ValueError, match="pool: got 300 of 800 images; allowed: 1 to 250"):
@@ -81,8 +83,12 @@ def test_a_large_pool_fools_a_small_discriminator_and_a_small_pool_does_not(gap)
 
 def test_exponents_of_a_law_are_found() -> None:
     draws = np.random.default_rng(0)
-    gaps = [Gap(m, 1, p, seed, 0.5 * m**-0.5 * p**0.3 * math.exp(0.05 * draws.standard_normal()), 1.0)
-            for m in (10, 100, 1000) for p in (50, 500, 5000) for seed in range(3)]  # fmt: skip
+    gaps = [
+        Gap(m, 1, p, seed, 0.5 * m**-0.5 * p**0.3 * math.exp(0.05 * draws.standard_normal()), 1.0)
+        for m in (10, 100, 1000)
+        for p in (50, 500, 5000)
+        for seed in range(3)
+    ]
     a, b = exponents(gaps)
     assert a.low < -0.5 < a.high
     assert b.low < 0.3 < b.high

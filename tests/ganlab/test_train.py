@@ -50,11 +50,18 @@ class Run:
             self.rows[row["step"]] = {name: value for name, value in row.items() if "per_second" not in name}
 
         train(
-            family, IMAGES, self.settings, self.seed, requests, snapshots=(10, 24),
-            sink=lambda images, shard, labels: self.shards.__setitem__(shard, images), drain=lambda: None, report=report,
+            family,
+            IMAGES,
+            self.settings,
+            self.seed,
+            requests,
+            snapshots=(10, 24),
+            sink=lambda images, shard, labels: self.shards.__setitem__(shard, images),
+            drain=lambda: None,
+            report=report,
             checkpoint=self.checkpoint,
             stop=stop or (lambda: stop_at is not None and max(self.rows, default=0) >= stop_at),
-        )  # fmt: skip
+        )
         return self
 
 

@@ -88,10 +88,24 @@ def test_the_notebook_runs(finished: Path, tmp_path: Path) -> None:
     trial, step = str(results.trial.values[0]), int(results.step.values[-1])
     first, second = sorted(int(number) for number in results.flagged_index.values[0, -1, 0])
     for number, verdict in enumerate(("distinct", "duplicate")):  # the later one stands
-        append_verdict(layout, Verdict(
-            str(number), trial, step, (first, second), "closest", 4, "somebody", verdict, "", "pixels", False,
-            "2026-11-22T00:00:00Z", "1",
-        ))  # fmt: skip
+        append_verdict(
+            layout,
+            Verdict(
+                str(number),
+                trial,
+                step,
+                (first, second),
+                "closest",
+                4,
+                "somebody",
+                verdict,
+                "",
+                "pixels",
+                False,
+                "2026-11-22T00:00:00Z",
+                "1",
+            ),
+        )
     notebook = nbformat.read(ROOT / "docs" / "results.ipynb", as_version=4)
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
@@ -128,9 +142,14 @@ def in_shell(text: str, folder: Path) -> tuple[int, str]:
     """Run lines in a shell of their own, in an environment where ganlab is installed."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text], cwd=folder, capture_output=True, text=True,
-        check=False, timeout=300, env={**os.environ, "PATH": path, "COLUMNS": "100"},
-    )  # fmt: skip
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env={**os.environ, "PATH": path, "COLUMNS": "100"},
+    )
     return done.returncode, done.stderr if done.returncode else done.stdout
 
 

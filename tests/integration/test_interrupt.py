@@ -46,9 +46,13 @@ def test_ctrl_c_while_ray_starts_and_while_trials_train(sweep_file, folder) -> N
     ):
         mark = uuid.uuid4().hex
         run = subprocess.Popen(
-            [Path(sys.executable).with_name("ganlab"), "run", spec, "--out", layout.root], start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "GANLAB_MARK": mark},
-        )  # fmt: skip
+            [Path(sys.executable).with_name("ganlab"), "run", spec, "--out", layout.root],
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "GANLAB_MARK": mark},
+        )
         try:
             deadline = time.monotonic() + 240
             while not moment(mark):

@@ -34,9 +34,11 @@ SPEC = {
 def start(spec: Path, out: Path, mark: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [Path(sys.executable).with_name("ganlab"), "run", spec, "--out", out],
-        start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         env={**os.environ, "GANLAB_MARK": mark},
-    )  # fmt: skip
+    )
 
 
 def marked(mark: str) -> list[psutil.Process]:

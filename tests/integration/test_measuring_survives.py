@@ -61,9 +61,14 @@ def start(folder: Path) -> Iterator[Start]:
 
     def run(*arguments: object, **options: object) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, *map(str, arguments)], env=environment, text=True, cwd=folder, start_new_session=True,
-            stderr=subprocess.DEVNULL, **options,
-        )  # fmt: skip
+            [sys.executable, *map(str, arguments)],
+            env=environment,
+            text=True,
+            cwd=folder,
+            start_new_session=True,
+            stderr=subprocess.DEVNULL,
+            **options,
+        )
         started.append(process)
         return process
 
@@ -84,9 +89,14 @@ def scheduler(start: Start, folder: Path) -> tuple[subprocess.Popen[str], str]:
     file = folder / "scheduler.json"
     file.unlink(missing_ok=True)
     process = start(
-        "-m", "distributed.cli.dask_scheduler", "--host=127.0.0.1", "--port=0", "--no-dashboard",
-        "--dashboard-address=127.0.0.1:0", f"--scheduler-file={file}",
-    )  # fmt: skip
+        "-m",
+        "distributed.cli.dask_scheduler",
+        "--host=127.0.0.1",
+        "--port=0",
+        "--no-dashboard",
+        "--dashboard-address=127.0.0.1:0",
+        f"--scheduler-file={file}",
+    )
     deadline = time.monotonic() + 60
     while not file.exists() or not file.read_text():
         assert process.poll() is None

@@ -36,15 +36,17 @@ FACTOR = 50.0
 SPEC = {
     "name": "watched",
     "dataset": {"name": "digits", "resolution": 8},
-    "model": {"grid_search": [
-        {"family": "vae", "latent_dim": 4, "generator_width": 4, "pixel_scale": 1e-25},
-        {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
-    ]},
+    "model": {
+        "grid_search": [
+            {"family": "vae", "latent_dim": 4, "generator_width": 4, "pixel_scale": 1e-25},
+            {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
+        ]
+    },
     "train": {"steps": 1_000_000, "batch_size": 16, "log_every": 5},
     "samples": {"snapshots": [5, 20], "images_per_snapshot": 512, "final_images": 512},
     "seeds": 2,
     "resources": {"checkpoint_every_s": 2},
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -70,8 +72,12 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     with ExitStack() as stack:
         started = time.time()
         logs = [stack.enter_context((folder / name).open("wb")) for name in ("run.log", "exporter.log")]
-        trainer = subprocess.Popen([ganlab, "run", folder / "watched.yaml", "--out", layout.root], cwd=folder,
-                                   start_new_session=True, stderr=logs[0])  # fmt: skip
+        trainer = subprocess.Popen(
+            [ganlab, "run", folder / "watched.yaml", "--out", layout.root],
+            cwd=folder,
+            start_new_session=True,
+            stderr=logs[0],
+        )
         stack.callback(_end_group, trainer)
         until(lambda: any(layout.trials.glob("*/history.jsonl")) or trainer.poll() is not None, 180, "trials train")
         assert trainer.poll() is None, (folder / "run.log").read_text()
@@ -107,9 +113,16 @@ def _dask_scheduler(stack: ExitStack) -> str:
     """Start a Dask scheduler as controllers have it; returns the address of its metrics."""
     address = f"127.0.0.1:{_free_port()}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host=127.0.0.1", "--port=0",
-         f"--dashboard-address={address}"], stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_scheduler",
+            "--host=127.0.0.1",
+            "--port=0",
+            f"--dashboard-address={address}",
+        ],
+        stderr=subprocess.DEVNULL,
+    )
     stack.callback(process.wait, 20)
     stack.callback(process.terminate)
     return address
@@ -123,10 +136,12 @@ def _ray_head(stack: ExitStack, layout: SweepLayout) -> str:
     sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="g", dir="/tmp", ignore_cleanup_errors=True)))
     ports = [_free_port() for _ in range(ray_node.HEAD_PORTS)]
     process = subprocess.Popen(
-        ray_node.head_command(ports, "127.0.0.1", "head", sockets), start_new_session=True,
+        ray_node.head_command(ports, "127.0.0.1", "head", sockets),
+        start_new_session=True,
         env={**os.environ, **ray_node.ray_environment(layout.cluster)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     stack.callback(_end_group, process)
     return f"127.0.0.1:{ports[ray_node.HEAD_METRICS]}"
 

@@ -12,14 +12,17 @@ from storage.samples import Samples
 
 SECTIONS = {
     "dataset": {"name": "gaussians-grid", "points": 2000},
-    "model": {"grid_search": [
-        {"family": "dcgan", "latent_dim": 2, "generator_width": 8, "discriminator_width": 8},
-        {"family": "ali", "latent_dim": 2, "generator_width": 8, "discriminator_width": 8, "code_width": 8},
-    ]},
+    "model": {
+        "grid_search": [
+            {"family": "dcgan", "latent_dim": 2, "generator_width": 8, "discriminator_width": 8},
+            {"family": "ali", "latent_dim": 2, "generator_width": 8, "discriminator_width": 8, "code_width": 8},
+        ]
+    },
     "train": {"steps": 20, "batch_size": 16, "log_every": 5},
     "samples": {"snapshots": [10], "images_per_snapshot": 256, "final_images": 256},
-    "collisions": {"sample_sizes": [10], "quality_faults": [], "threshold": {"quantile": 0.1}}, "seeds": 3,
-}  # fmt: skip
+    "collisions": {"sample_sizes": [10], "quality_faults": [], "threshold": {"quantile": 0.1}},
+    "seeds": 3,
+}
 
 
 def test_a_stacked_sweep_of_points_is_what_it_is_one_by_one(on_clusters, sweep_file, folder: Path) -> None:

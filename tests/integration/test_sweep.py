@@ -31,10 +31,11 @@ def rewrite(path: Path, **sections: object) -> None:
 def test_known_support_is_found(on_clusters, sweep_file, folder) -> None:
     """The whole pipeline on generators whose number of images is known: the interval holds it."""
     spec = sweep_file(
-        "known", model={"family": "known-support", "pool": {"grid_search": [100, 1000, 10000]}},
+        "known",
+        model={"family": "known-support", "pool": {"grid_search": [100, 1000, 10000]}},
         samples={"final_images": 6144},
         collisions={"sample_sizes": [10, 50, 100, 400], "threshold": 32, "quality_faults": []},
-    )  # fmt: skip
+    )
     done = on_clusters("run", spec, "--out", folder / "known")
     assert done.exit_code == 0, done.stderr
     results = xr.open_zarr(folder / "known" / "results.zarr").isel(snapshot=-1).load()
@@ -95,8 +96,9 @@ def test_a_failed_trial_fails_alone_says_why_and_reruns_alone(on_clusters, sweep
     out = folder / "failing"
     spec = sweep_file(
         model={"grid_search": [TINY, OVERFLOWING]},
-        train={"steps": 20, "log_every": 5}, collisions={"sample_sizes": [10]},
-    )  # fmt: skip
+        train={"steps": 20, "log_every": 5},
+        collisions={"sample_sizes": [10]},
+    )
     run = on_clusters("run", spec, "--out", out)
     assert run.exit_code == 1
     assert re.search(r"trial vae-\w+ failed: a loss or weight was not finite at step \d+", run.stderr), run.stderr
@@ -134,9 +136,11 @@ def test_optuna_searches_and_resumes(on_clusters, sweep_file, folder, scheduler)
     search = {"algorithm": "optuna", "trials": 3, "scheduler": scheduler, "grace_steps": 10}
     spec = sweep_file(
         model={**TINY, "discriminator_width": {"choice": [2, 4, 8]}},
-        train={"steps": 20, "log_every": 5, "learning_rate": {"loguniform": [1e-4, 1e-2]}}, search=search,
-        samples={"snapshots": [10], "images_per_snapshot": 512, "final_images": 512}, collisions={"sample_sizes": [10]},
-    )  # fmt: skip
+        train={"steps": 20, "log_every": 5, "learning_rate": {"loguniform": [1e-4, 1e-2]}},
+        search=search,
+        samples={"snapshots": [10], "images_per_snapshot": 512, "final_images": 512},
+        collisions={"sample_sizes": [10]},
+    )
     assert on_clusters("run", spec, "--out", folder / "searched").exit_code == 0
     before = modified(folder / "searched")
     rewrite(spec, search={**search, "trials": 5})
@@ -151,8 +155,11 @@ def test_optuna_searches_and_resumes(on_clusters, sweep_file, folder, scheduler)
 
 def test_two_data_parallel_workers(on_clusters, sweep_file, folder) -> None:
     """Through Ray Train and gloo; an interrupted run continues to the same samples."""
-    spec = sweep_file(model=TINY, train={"steps": 30, "log_every": 5, "batch_size": 16, "workers": 2},
-                      collisions={"sample_sizes": [10]})  # fmt: skip
+    spec = sweep_file(
+        model=TINY,
+        train={"steps": 30, "log_every": 5, "batch_size": 16, "workers": 2},
+        collisions={"sample_sizes": [10]},
+    )
     samples = []
     for name in ("first", "second"):
         run = on_clusters("run", spec, "--out", folder / name)
@@ -169,13 +176,16 @@ def test_errors_of_the_user_are_one_line_and_write_nothing(command, sweep_file, 
         "width 0": dict(model={**TINY, "discriminator_width": 0}),
         "resolution 48": dict(dataset={"name": "digits", "resolution": 48}),
         "missing path": dict(dataset={"name": "images", "path": "nowhere", "resolution": 8}),
-        "awkward counts": dict(train={"steps": 9}, model=TINY,
-                               samples={"snapshots": [5], "images_per_snapshot": 1999, "final_images": 20011}),
+        "awkward counts": dict(
+            train={"steps": 9},
+            model=TINY,
+            samples={"snapshots": [5], "images_per_snapshot": 1999, "final_images": 20011},
+        ),
         "one image": dict(dataset={"name": "digits", "resolution": 8, "limit": 1}),
         "little memory": dict(resources={"measure_memory_gb": 0.1}),
         "confidence": dict(collisions={"confidence": 0.5}),
         "no GPU": dict(resources={"gpus_per_trial": 1}),
-    }  # fmt: skip
+    }
     for name, sections in cases.items():
         spec = sweep_file(**sections)
         out = folder / "out"

@@ -27,12 +27,17 @@ def prepared(folder: Path) -> Callable[..., Prepared]:
     images = np.rint(stored.images[:300, None] * (255 / 16)).astype(np.uint8)
 
     def make(name: str = "sweep", labelled: bool = False, **sections: Any) -> Prepared:
-        spec = check_spec({
-            "name": name, "dataset": {"name": "digits"}, "model": TINY,
-            "train": {"steps": 12, "batch_size": 8, "log_every": 3, "learning_rate": 0.03, "ema_decay": 0.0},
-            "samples": {"snapshots": [5], "images_per_snapshot": 300, "final_images": 600},
-            "collisions": {"sample_sizes": [10, 100]}, **sections,
-        })  # fmt: skip
+        spec = check_spec(
+            {
+                "name": name,
+                "dataset": {"name": "digits"},
+                "model": TINY,
+                "train": {"steps": 12, "batch_size": 8, "log_every": 3, "learning_rate": 0.03, "ema_decay": 0.0},
+                "samples": {"snapshots": [5], "images_per_snapshot": 300, "final_images": 600},
+                "collisions": {"sample_sizes": [10, 100]},
+                **sections,
+            }
+        )
         layout = SweepLayout(folder / name)
         prepare_folder(spec, layout, Dataset(images, stored.target[:300].astype(np.int64) if labelled else None))
         return layout, spec

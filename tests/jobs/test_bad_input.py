@@ -100,11 +100,15 @@ def usage() -> Iterator[Case]:
         ("monitor sweep --host ''", "--host", "got nothing; allowed: an address or name of this machine"),
         ("review sweep --host ''", "--host", "got nothing; allowed: an address or name of this machine"),
         ("monitor sweep --host nowhere.invalid", "--host nowhere.invalid", "allowed: an address of this machine"),
-        ("review sweep --host nowhere.invalid", "--host nowhere.invalid", "allowed: an address or name of this machine"),
+        (
+            "review sweep --host nowhere.invalid",
+            "--host nowhere.invalid",
+            "allowed: an address or name of this machine",
+        ),
         ("monitor sweep --host 192.0.2.1", "--host 192.0.2.1", "allowed: an address of this machine"),
         ("cancel sweep", "was not submitted to SLURM", "Ctrl-C ends `ganlab run`"),
         (f"{SUBMIT} small.yaml", "SLURM is not installed here", "`ganlab run`"),
-    ):  # fmt: skip
+    ):
         yield Case(command, says)
     for option, allowed, numbers in (
         ("monitor sweep --port", "a whole number from 0 to 65535", ("70000", "-1", "http", "1.5", "''", "nan")),
@@ -112,12 +116,18 @@ def usage() -> Iterator[Case]:
         ("monitor sweep --every", "a finite number from 0.1 to 600", ("0", "601", "nan", "inf", "1e400", "5s")),
         ("review sweep --pairs", "a whole number from 0 to 100000", ("-1", "1e9", "many")),
         ("review sweep --samples", "a whole number from 0 to 10000", ("-1", "10001", "4.0")),
-        ("measure x.npy --threshold", "a finite number from 0 to 1e+18",
-         ("nan", "-nan", "-1", "inf", "-inf", "1e400", "1e300", "far", "''")),
-        ("measure x.npy --rate", "a finite number above 0 and below 1",
-         ("nan", "-1", "0", "1", "2", "1e-400", "often", "''")),
+        (
+            "measure x.npy --threshold",
+            "a finite number from 0 to 1e+18",
+            ("nan", "-nan", "-1", "inf", "-inf", "1e400", "1e300", "far", "''"),
+        ),
+        (
+            "measure x.npy --rate",
+            "a finite number above 0 and below 1",
+            ("nan", "-1", "0", "1", "2", "1e-400", "often", "''"),
+        ),
         ("measure x.npy --resize", "a whole number of at least 1", ("0", "-8", "2.5", "8x8", "inf")),
-    ):  # fmt: skip
+    ):
         for number in numbers:
             yield Case(
                 f"{option} {number}", [option.split()[-1], f"got {number.strip(chr(39))}", f"allowed: {allowed}"]
@@ -131,15 +141,14 @@ def embeddings() -> Iterator[Case]:
     rows: tuple[tuple[str, Mapping[str, bytes | str], list[str]], ...] = (
         ("c.pt", {"c.pt": traced(lambda x: x.flatten(1)[:, :3] * 0)}, ["c.pt", "constant features", "another layer"]),
         ("n.pt", {"n.pt": traced(lambda x: x.flatten(1)[:, :3] / 0)}, ["n.pt", "NaN or infinite", "finite numbers"]),
-        ("v.pt", {"v.pt": traced(lambda x: x.flatten(1)[:, x.flatten(1).sum(0) > 2])},
-         ["v.pt", "varying length"]),
+        ("v.pt", {"v.pt": traced(lambda x: x.flatten(1)[:, x.flatten(1).sum(0) > 2])}, ["v.pt", "varying length"]),
         ("m.pt", {"m.pt": traced(lambda x: x * 2)}, ["m.pt", "features of shape", "pool: mean"]),
         ("no.pt", {"no.pt": "no model"}, ["no.pt: got no TorchScript model", "allowed: what torch.jit.save wrote"]),
         ("nowhere.pt", {}, ["nowhere.pt: No such file", "allowed: a file that can be read"]),
         ("nowhere.yaml", {}, ["nowhere.yaml: No such file"]),
         ("k.yaml", {"k.yaml": "file: x.pt\nmeen: 3\n"}, ["k.yaml: meen", "allowed: resize, crop"]),
         ("w.safetensors", {"w.safetensors": ""}, ["architecture: got None", "allowed: timm/NAME or open_clip/NAME"]),
-    )  # fmt: skip
+    )
     for name, files, says in rows:
         given = {**files, "pictures.npy": pictures.getvalue()}
         yield Case(f"measure pictures.npy --threshold 3 --embedding {name}", says, files=given)
@@ -158,15 +167,23 @@ def places() -> Iterator[Case]:
         yield Case(f"{command} {LONG}", ["FOLDER", f"got {LONG}", "too long", "allowed: a path"])
         yield Case(f"{command} 'a\0b'", ["FOLDER", "null byte", "allowed: a path"])
     for path, *says in (
-        ("''", "got nothing; allowed: a path"), ("loop", "symbolic links"), (LONG, "too long"), ("'a\0b'", "null byte"),
-    ):  # fmt: skip
+        ("''", "got nothing; allowed: a path"),
+        ("loop", "symbolic links"),
+        (LONG, "too long"),
+        ("'a\0b'", "null byte"),
+    ):
         yield Case(f"measure {path}", ["PATH", *says])
         yield Case(f"measure x.npy --reference {path}", ["--reference", *says])
         yield Case(f"measure x.npy --reference y.npy --test {path}", ["--test", *says])
         yield Case(f"measure x.npy --threshold 3 --report {path}", ["--report", *says])
     for command in (PLAN, RUN, SUBMIT):
         for name, *says in (
-            ("digits-dmo", "digits-dmo: does not exist", "allowed: a sweep file or one of", "did you mean digits-demo?"),
+            (
+                "digits-dmo",
+                "digits-dmo: does not exist",
+                "allowed: a sweep file or one of",
+                "did you mean digits-demo?",
+            ),
             ("known_support", "known_support: does not exist", "did you mean known-support?"),
             ("nowhere.yaml", "nowhere.yaml: does not exist", "celeba-diversity"),
             ("sub/digits-demo", "sub/digits-demo: does not exist", "did you mean digits-demo?"),
@@ -177,7 +194,7 @@ def places() -> Iterator[Case]:
             ("''", "'': does not exist", "allowed: a sweep file"),
             (LONG, "too long", "allowed: a sweep file"),
             ("'a\0b'", "null byte", "allowed: a sweep file"),
-        ):  # fmt: skip
+        ):
             yield Case(f"{command} {name}", says)
     for command in (f"{PLAN} small.yaml --cluster", "submit small.yaml --cluster"):
         for name, *says in (
@@ -187,7 +204,7 @@ def places() -> Iterator[Case]:
             ("/dev/null", "/dev/null: is no ordinary file"),
             ("loop", "loop: cannot be read", "symbolic links"),
             (LONG, "too long"),
-        ):  # fmt: skip
+        ):
             yield Case(f"{command} {name}", says)
 
 
@@ -237,7 +254,7 @@ def outs() -> Iterator[Case]:
             ("loop", "--out", "got loop", "symbolic links"),
             ("loop/x", "--out", "symbolic links"),
             (LONG, "--out", "too long"),
-        ):  # fmt: skip
+        ):
             yield Case(f"{command} --out {out}", says)
 
 
@@ -305,8 +322,11 @@ def settings() -> Iterator[Case]:
         ("seeds=9999999999", "seeds: got 9999999999", "a whole number from 1"),
         ("seeds=1000000", "got 1,000,000 trials", "allowed: at most 100,000"),
         ("seeds=[1, 1.5]", "seeds[1]: got 1.5", "a whole number"),
-        ("model.pool={grid_search: [" + ", ".join(map(str, range(1, 400))) + "]} --set seeds=1000",
-         "got 399,000 trials (399 × 1 × 1,000", "allowed: at most 100,000"),
+        (
+            "model.pool={grid_search: [" + ", ".join(map(str, range(1, 400))) + "]} --set seeds=1000",
+            "got 399,000 trials (399 × 1 × 1,000",
+            "allowed: at most 100,000",
+        ),
         ("samples.final_images=10000000000", "samples.final_images: got 10000000000", "from 2 to 1000000000"),
         ("samples.final_images=0", "samples.final_images: got 0", "from 2 to"),
         ("samples.final_images=999999937", "samples: images per snapshot 999999937", "would do"),
@@ -342,12 +362,15 @@ def settings() -> Iterator[Case]:
         ("model.family=known-suport", 'model.family: got "known-suport"', "did you mean known-support?"),
         ("model.family=import:x", "model.family", "import:package.module:factory"),
         ("model={family: dcgan, latent_dim: 99999999}", "model.latent_dim: got 99999999", "allowed:"),
-        ("dataset={name: images, path: three} --set collisions.embedding=classifier",
-         "collisions.embedding: got classifier", "no labelled images"),
+        (
+            "dataset={name: images, path: three} --set collisions.embedding=classifier",
+            "collisions.embedding: got classifier",
+            "no labelled images",
+        ),
         ("train.steps=1 --set train.steps=2", "--set train.steps=2: replaces --set train.steps=1", "each key once"),
         ("train.steps=1 --set train.steps=1", "replaces --set train.steps=1", "each key once"),
         ("train.steps=2 --set train={steps: 3}", "replaces --set train.steps=2", "each key once"),
-    )  # fmt: skip
+    )
     for number, (value, *says) in enumerate(rows):
         first, _, second = value.partition(" --set ")
         more = f" --set {shlex.quote(second)}" if second else ""
@@ -418,7 +441,7 @@ def sweep_files() -> Iterator[Case]:
         (good + "search: grid\n", ['search: got "grid"', "a mapping with the keys algorithm"]),
         (good + "seeds: {a: 1}\n", ['seeds: got {"a": 1}', "a whole number"]),
         (good.replace("name: small", "name: 🦆"), ['name: got "🦆"', "letters"]),
-    )  # fmt: skip
+    )
     for number, (content, says) in enumerate(rows):
         yield Case(f"{(PLAN, RUN, SUBMIT)[number % 3]} bad.yaml", ["bad.yaml: ", *says], files={"bad.yaml": content})
 
@@ -462,18 +485,27 @@ def cluster_files() -> Iterator[Case]:
         (good + "controller: 3\n", ["controller: got 3", "a mapping with the keys"]),
         (good + "controller: {cpu: 1}\n", ["controller.cpu: unknown key", "did you mean cpus?"]),
         (good + "controller: {time_min: 1h}\n", ['controller.time_min: got "1h"', "(minutes)"]),
-    )  # fmt: skip
+    )
     for number, (content, says) in enumerate(rows):
         command = (f"{PLAN} small.yaml", "submit small.yaml --out out")[number % 2]
         yield Case(f"{command} --cluster bad.yaml", ["bad.yaml: ", *says], files={"bad.yaml": content})
-    yield Case(f"{PLAN} small.yaml --cluster site.yaml --set resources.gpus_per_trial=1",
-               ["gpus_per_trial: got 1", "site.yaml has gpus_per_node = 0; allowed: at most 0"])  # fmt: skip
+    yield Case(
+        f"{PLAN} small.yaml --cluster site.yaml --set resources.gpus_per_trial=1",
+        ["gpus_per_trial: got 1", "site.yaml has gpus_per_node = 0; allowed: at most 0"],
+    )
 
 
 REFUSED = [
-    *usage(), *embeddings(), *places(), *outs(), *checkpoints(), *settings(), *refused_by_plan_and_run(), *sweep_files(),
+    *usage(),
+    *embeddings(),
+    *places(),
+    *outs(),
+    *checkpoints(),
+    *settings(),
+    *refused_by_plan_and_run(),
+    *sweep_files(),
     *cluster_files(),
-]  # fmt: skip
+]
 
 Damage = Callable[[SweepLayout], object]
 
@@ -529,10 +561,16 @@ def also(*damages: Damage) -> Damage:
 
 SPEC_READERS = ("status", "review", "report", "measure", "run small.yaml --out")
 DAMAGED: list[tuple[str, Damage, int, list[str]]] = [
-    *((f"{command} sweep", written("sweep.yaml", content), 2, ["sweep/sweep.yaml: ", *says])
-      for command in SPEC_READERS for content, says in (
-          ("", ["is empty"]), ("name: small\ndatas", ["line 2"]), (b"\xff\x00", ["is not text in UTF-8"]),
-          ("[]", ["holds []"]))),
+    *(
+        (f"{command} sweep", written("sweep.yaml", content), 2, ["sweep/sweep.yaml: ", *says])
+        for command in SPEC_READERS
+        for content, says in (
+            ("", ["is empty"]),
+            ("name: small\ndatas", ["line 2"]),
+            (b"\xff\x00", ["is not text in UTF-8"]),
+            ("[]", ["holds []"]),
+        )
+    ),
     *((f"{command} sweep", emptied("sweep.yaml"), 2, NO_SWEEP) for command in ("status", "report", "monitor")),
     ("report sweep", gone("results.zarr"), 2, ["no results here yet", "`ganlab measure"]),
     ("report sweep", written("results.zarr", "x"), 2, ["no results here yet", "`ganlab measure"]),
@@ -541,31 +579,61 @@ DAMAGED: list[tuple[str, Damage, int, list[str]]] = [
     ("report sweep", garbled("results.zarr/support_size/*.*"), 1, ["results.zarr: damaged"]),
     ("report sweep", garbled("results.zarr/trial/0"), 1, ["results.zarr: damaged"]),
     ("measure sweep", gone("reference.zarr"), 2, ["nothing to measure here yet", "run its sweep first"]),
-    *((f"{command} sweep", damage, 1, ["reference.zarr", "damaged, expected images and their fingerprint"])
-      for command in ("measure", "review") for damage in (
-          emptied("reference.zarr"), written("reference.zarr", "x"), emptied("reference.zarr/images"),
-          written("reference.zarr/zarr.json", "[]"), written("reference.zarr/images/zarr.json", "{}"))),
+    *(
+        (f"{command} sweep", damage, 1, ["reference.zarr", "damaged, expected images and their fingerprint"])
+        for command in ("measure", "review")
+        for damage in (
+            emptied("reference.zarr"),
+            written("reference.zarr", "x"),
+            emptied("reference.zarr/images"),
+            written("reference.zarr/zarr.json", "[]"),
+            written("reference.zarr/images/zarr.json", "{}"),
+        )
+    ),
     ("measure sweep", written("reference.zarr/zarr.json", "{"), 1, ["reference.zarr/zarr.json: damaged"]),
     ("review sweep", gone("reference.zarr"), 2, ["run `ganlab measure"]),
     ("measure sweep", also(gone("pairs"), garbled("trials/*/samples.zarr/images/c.*")), 1, ["damaged shard"]),
     ("measure sweep", garbled("trials/*/samples.zarr/zarr.json"), 1, ["samples.zarr/zarr.json: damaged"]),
-    *((f"{command} sweep", written("cluster", "x"), 1, ["sweep/cluster: File exists"])
-      for command in ("measure", "run sweep/sweep.yaml --out")),
+    *(
+        (f"{command} sweep", written("cluster", "x"), 1, ["sweep/cluster: File exists"])
+        for command in ("measure", "run sweep/sweep.yaml --out")
+    ),
     ("status sweep", emptied("cluster/lock"), 1, ["cluster/lock: Is a directory"]),
     ("cancel sweep", written("cluster/submission.json", "[]"), 2, ["was not submitted to SLURM"]),
-    *((f"{command} sweep", written("cluster/submission.json", "{}"), 1, ["submission.json: damaged", "`squeue --me`"])
-      for command in ("cancel", "status", "measure")),
-]  # fmt: skip
+    *(
+        (f"{command} sweep", written("cluster/submission.json", "{}"), 1, ["submission.json: damaged", "`squeue --me`"])
+        for command in ("cancel", "status", "measure")
+    ),
+]
 TOLERATED: list[tuple[str, Damage]] = [
-    *(("status sweep", damage) for damage in (
-        written("trials.json", "{"), written("trials.json", "[]"), gone("trials.json"), gone("trials"),
-        written("trials", "x"), gone("results.zarr"), gone("reference.zarr"), written("verdicts.jsonl", "{\n[]"),
-        garbled("trials/*/samples.zarr/zarr.json"), garbled("trials/*/commits/*"),
-        written("cluster/controller.json", "{}"))),
-    *(("report sweep", damage) for damage in (
-        gone("trials.json"), gone("trials"), gone("reference.zarr"), garbled("trials/*/samples.zarr/images/c.*"),
-        written("reference.zarr/zarr.json", "{"), written("verdicts.jsonl", "{\n[]"))),
-]  # fmt: skip
+    *(
+        ("status sweep", damage)
+        for damage in (
+            written("trials.json", "{"),
+            written("trials.json", "[]"),
+            gone("trials.json"),
+            gone("trials"),
+            written("trials", "x"),
+            gone("results.zarr"),
+            gone("reference.zarr"),
+            written("verdicts.jsonl", "{\n[]"),
+            garbled("trials/*/samples.zarr/zarr.json"),
+            garbled("trials/*/commits/*"),
+            written("cluster/controller.json", "{}"),
+        )
+    ),
+    *(
+        ("report sweep", damage)
+        for damage in (
+            gone("trials.json"),
+            gone("trials"),
+            gone("reference.zarr"),
+            garbled("trials/*/samples.zarr/images/c.*"),
+            written("reference.zarr/zarr.json", "{"),
+            written("verdicts.jsonl", "{\n[]"),
+        )
+    ),
+]
 
 
 @pytest.fixture(scope="module")
@@ -708,16 +776,19 @@ def test_training_images_that_memory_cannot_hold(command: str, place: Path) -> N
     check_refused(f"{command} small.yaml --set {shlex.quote(dataset)}", 2, says, place)
 
 
-@pytest.mark.parametrize(("content", "sets"), [
-    ("\ufeff" + yaml.safe_dump(SMALL), ""),
-    (yaml.safe_dump(SMALL).replace("\n", "\r\n"), ""),
-    (yaml.safe_dump(SMALL).replace("pool: 50", "pool: &n 50") + "seeds: *n\n", ""),
-    (yaml.safe_dump(SMALL), "--set 'train={steps: 3}' --set train.steps=2"),
-    (yaml.safe_dump(SMALL), "--set ' train.steps = 2'"),
-    (yaml.safe_dump(SMALL), "--set resources.measure_memory_gb=0.5"),
-    (yaml.safe_dump(SMALL), "--set 'dataset={name: images, path: three, resolution: 8}'"),
-    (yaml.safe_dump(SMALL), "--set samples.final_images=1000000000"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "sets"),
+    [
+        ("\ufeff" + yaml.safe_dump(SMALL), ""),
+        (yaml.safe_dump(SMALL).replace("\n", "\r\n"), ""),
+        (yaml.safe_dump(SMALL).replace("pool: 50", "pool: &n 50") + "seeds: *n\n", ""),
+        (yaml.safe_dump(SMALL), "--set 'train={steps: 3}' --set train.steps=2"),
+        (yaml.safe_dump(SMALL), "--set ' train.steps = 2'"),
+        (yaml.safe_dump(SMALL), "--set resources.measure_memory_gb=0.5"),
+        (yaml.safe_dump(SMALL), "--set 'dataset={name: images, path: three, resolution: 8}'"),
+        (yaml.safe_dump(SMALL), "--set samples.final_images=1000000000"),
+    ],
+)
 def test_what_is_no_mistake_is_planned(content: str, sets: str, place: Path) -> None:
     Path("good.yaml").write_text(content)
     before = tree(place)
@@ -726,12 +797,15 @@ def test_what_is_no_mistake_is_planned(content: str, sets: str, place: Path) -> 
     assert tree(place) == before
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (["pln"], "No such command 'pln'"),
-    (["plan", "small.yaml", "--set", "train.stps=1"], "did you mean steps?"),
-    (["run", "small.yaml", "--out", "/proc/x"], "can't be made or written in"),
-    (["monitor", "small.yaml", "--port", "7e9"], "allowed: a whole number from 0 to 65535"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["pln"], "No such command 'pln'"),
+        (["plan", "small.yaml", "--set", "train.stps=1"], "did you mean steps?"),
+        (["run", "small.yaml", "--out", "/proc/x"], "can't be made or written in"),
+        (["monitor", "small.yaml", "--port", "7e9"], "allowed: a whole number from 0 to 65535"),
+    ],
+)
 def test_a_process_of_its_own_says_the_same(arguments: list[str], says: str, ganlab: Any, folder: Path) -> None:
     (folder / "small.yaml").write_text(yaml.safe_dump(SMALL))
     before = tree(folder)

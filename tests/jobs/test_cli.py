@@ -22,9 +22,19 @@ pytestmark = pytest.mark.process
 
 BIN = Path(sys.executable).parent
 HEAVY = {
-    "dask", "distributed", "matplotlib", "numpy", "pydantic", "ray", "rich", "scipy", "sklearn", "torch", "xarray",
+    "dask",
+    "distributed",
+    "matplotlib",
+    "numpy",
+    "pydantic",
+    "ray",
+    "rich",
+    "scipy",
+    "sklearn",
+    "torch",
+    "xarray",
     "zarr",
-}  # fmt: skip
+}
 ESCAPE = "\x1b["
 COLOUR = re.compile(r"\x1b\[[0-9;]*\b[34]\dm")
 
@@ -112,8 +122,9 @@ def on_terminal(*arguments: str | Path, code: int = 0, options: Sequence[str] = 
     own, other = pty.openpty()
     variables = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
     command = [sys.executable, *options, BIN / "ganlab", *arguments]
-    with subprocess.Popen(command, stdin=other, stdout=other, stderr=other,
-                          env={**variables, "TERM": "xterm-256color", **environment}) as process:  # fmt: skip
+    with subprocess.Popen(
+        command, stdin=other, stdout=other, stderr=other, env={**variables, "TERM": "xterm-256color", **environment}
+    ) as process:
         os.close(other)
         text = b""
         deadline = time.monotonic() + 120

@@ -33,8 +33,10 @@ def save_zarr(path: Path, images: np.ndarray) -> None:
 
 
 SAVERS: dict[str, Any] = {
-    "a.npy": np.save, "a.npz": lambda path, images: np.savez(path, images=images), "a.zarr": save_zarr,
-}  # fmt: skip
+    "a.npy": np.save,
+    "a.npz": lambda path, images: np.savez(path, images=images),
+    "a.zarr": save_zarr,
+}
 
 
 @pytest.mark.parametrize("name", SAVERS)
@@ -259,15 +261,21 @@ def test_published_test_images_are_held_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("reader", [load_dataset, dataset_shape])
-@pytest.mark.parametrize(("held_out", "words"), [
-    (0.01, r"held_out: got 0\.01, which holds out 0 of 20 images; allowed: 2 or more, with 2 or more left"),
-    (0.99, r"held_out: got 0\.99, which holds out 20 of 20 images; allowed: 2 or more"),
-    (1, "held_out: got 1, which holds out 1 of 20 images"),
-    (19, "held_out: got 19, which holds out 19 of 20 images"),
-    ("gone.npy", r"held_out: got '.*gone\.npy', which does not exist"),
-    ("other.npy", r"held_out: got images of shape \(1, 16, 16\); allowed: that of the training images, \(3, 8, 8\)"),
-    ("one.npy", "held_out: got 1 image; allowed: 2 or more"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("held_out", "words"),
+    [
+        (0.01, r"held_out: got 0\.01, which holds out 0 of 20 images; allowed: 2 or more, with 2 or more left"),
+        (0.99, r"held_out: got 0\.99, which holds out 20 of 20 images; allowed: 2 or more"),
+        (1, "held_out: got 1, which holds out 1 of 20 images"),
+        (19, "held_out: got 19, which holds out 19 of 20 images"),
+        ("gone.npy", r"held_out: got '.*gone\.npy', which does not exist"),
+        (
+            "other.npy",
+            r"held_out: got images of shape \(1, 16, 16\); allowed: that of the training images, \(3, 8, 8\)",
+        ),
+        ("one.npy", "held_out: got 1 image; allowed: 2 or more"),
+    ],
+)
 def test_too_few_or_other_held_out_images_are_one_line(
     tmp_path: Path, images: np.ndarray, reader: Any, held_out: float | int | str, words: str
 ) -> None:

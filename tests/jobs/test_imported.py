@@ -15,9 +15,13 @@ from jobs.spec.sweep import SpecError, load_spec
 from jobs.training.user_models import find_code
 
 SWEEP: dict[str, Any] = {
-    "name": "strange", "dataset": {"name": "digits"}, "model": {"family": "import:strange.models:make", "width": 4},
-    "train": {"steps": 1}, "samples": {"final_images": 512}, "collisions": {"sample_sizes": [10]},
-}  # fmt: skip
+    "name": "strange",
+    "dataset": {"name": "digits"},
+    "model": {"family": "import:strange.models:make", "width": 4},
+    "train": {"steps": 1},
+    "samples": {"final_images": 512},
+    "collisions": {"sample_sizes": [10]},
+}
 MODELS = """
 import numpy as np
 from beside import LEVELS
@@ -91,13 +95,19 @@ def test_a_folder_of_weights_is_known_by_all_its_files(home: Path) -> None:
     assert before.id != after.id
 
 
-@pytest.mark.parametrize(("model", "said"), [
-    ({"checkpoint": "nowhere.pt"}, 'model.checkpoint: got "nowhere.pt": No such file or directory; allowed: a file'),
-    ({"checkpoint": {"grid_search": ["nowhere.pt"]}}, "model.checkpoint.grid_search[0]: got"),
-    ({"checkpoint": 3}, "model.checkpoint: got 3; allowed: a path"),
-    ({"family": "import:strange"}, "model.family: got \"import:strange\"; allowed: import:package.module:factory"),
-    ({"family": "imported"}, "or import:package.module:factory"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        (
+            {"checkpoint": "nowhere.pt"},
+            'model.checkpoint: got "nowhere.pt": No such file or directory; allowed: a file',
+        ),
+        ({"checkpoint": {"grid_search": ["nowhere.pt"]}}, "model.checkpoint.grid_search[0]: got"),
+        ({"checkpoint": 3}, "model.checkpoint: got 3; allowed: a path"),
+        ({"family": "import:strange"}, 'model.family: got "import:strange"; allowed: import:package.module:factory'),
+        ({"family": "imported"}, "or import:package.module:factory"),
+    ],
+)
 def test_faults_of_the_file(home: Path, model: dict[str, Any], said: str) -> None:
     with pytest.raises(SpecError) as found:
         load_spec(write(home, **model))
@@ -151,8 +161,10 @@ def test_a_sweep_keeps_the_code_it_draws_by(home: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     sweep = home / "sweep"
     assert sorted(str(file.relative_to(sweep / "code")) for file in (sweep / "code").rglob("*.py")) == [
-        "beside.py", "strange/inner.py", "strange/models.py"
-    ]  # fmt: skip
+        "beside.py",
+        "strange/inner.py",
+        "strange/models.py",
+    ]
     assert not list((sweep / "code").rglob("__pycache__"))
     # A fault is mended as long as nothing is drawn.
     (home / "beside.py").write_text("LEVELS = 50\n")

@@ -90,8 +90,14 @@ def test_a_command_that_imports_its_libraries_is_interrupted(command: str, folde
     (folder / "sweep.yaml").write_text("name: nothing\n")
     given = "digits-demo" if command in ("plan", "run") else folder
     own, other = pty.openpty()
-    with subprocess.Popen([Path(sys.executable).with_name("ganlab"), command, given], cwd=folder, stdin=other,
-                          stdout=other, stderr=other, env={**os.environ, "TERM": "xterm"}) as process:  # fmt: skip
+    with subprocess.Popen(
+        [Path(sys.executable).with_name("ganlab"), command, given],
+        cwd=folder,
+        stdin=other,
+        stdout=other,
+        stderr=other,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:
         os.close(other)
         said = b""
         with suppress(OSError):  # every process has closed the other end

@@ -83,8 +83,10 @@ def test_a_folder_of_other_settings_is_refused(
     assert says in result.stderr
     (home / "full").mkdir()
     (home / "full" / "file").touch()
-    assert "holds something else; allowed: a new or empty folder" in call(
-        "sample", "g.yaml", "--images", "600", "--out", "full").stderr  # fmt: skip
+    assert (
+        "holds something else; allowed: a new or empty folder"
+        in call("sample", "g.yaml", "--images", "600", "--out", "full").stderr
+    )
 
 
 def test_a_moved_checkpoint_is_the_same_and_a_changed_one_is_not(home: Path) -> None:
@@ -95,8 +97,10 @@ def test_a_moved_checkpoint_is_the_same_and_a_changed_one_is_not(home: Path) -> 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.jit.trace(Slow(), torch.zeros(2, 4)).save("moved.pt")
-    assert "holds samples of other settings: model was" in call(
-        "sample", "g.yaml", "--images", "600", "--out", "out").stderr  # fmt: skip
+    assert (
+        "holds samples of other settings: model was"
+        in call("sample", "g.yaml", "--images", "600", "--out", "out").stderr
+    )
 
 
 @pytest.mark.process
@@ -131,10 +135,13 @@ def test_a_killed_command_goes_on_to_the_same_bits(home: Path) -> None:
 def test_a_sweep_takes_a_checkpoint_and_stores_its_labels(home: Path) -> None:
     """`family: checkpoint` in a sweep file: planned with its content's hash in the trial's id."""
     sweep = {
-        "name": "theirs", "dataset": {"name": "digits", "resolution": 8}, "train": {"steps": 1},
+        "name": "theirs",
+        "dataset": {"name": "digits", "resolution": 8},
+        "train": {"steps": 1},
         "model": {"family": "checkpoint", "checkpoint": "g.pt", "format": "torchscript", "latent_dim": 4},
-        "samples": {"final_images": 512}, "collisions": {"sample_sizes": [10]},
-    }  # fmt: skip
+        "samples": {"final_images": 512},
+        "collisions": {"sample_sizes": [10]},
+    }
     Path("theirs.yaml").write_text(yaml.safe_dump(sweep))
     result = call("plan", "theirs.yaml", "--json")
     assert result.exit_code == 0, result.stderr

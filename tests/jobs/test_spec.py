@@ -151,9 +151,17 @@ def test_the_family_may_be_searched() -> None:
     assert [trial.model.family for trial in trials] == ["dcgan"]
 
 
-@pytest.mark.parametrize(("text", "value"), [
-    ("2e-4", 2e-4), ("1E-3", 1e-3), (".5", 0.5), ("0.001", 0.001), ("1_0e0", None), ("1", 1.0),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2e-4", 2e-4),
+        ("1E-3", 1e-3),
+        (".5", 0.5),
+        ("0.001", 0.001),
+        ("1_0e0", None),
+        ("1", 1.0),
+    ],
+)
 def test_numbers_are_those_of_yaml_1_2(sweep: Path, text: str, value: float | None) -> None:
     if value is None:
         assert "a number above 0 and of at most 1" in refusal(sweep, f"train.learning_rate={text}")
@@ -194,17 +202,28 @@ def test_ids_do_not_depend_on_the_order_of_keys_or_on_defaults_written_out(order
     assert {trial.id for trial in check_spec(shuffled(some, random.Random(order))).trials()} == expected
 
 
-@pytest.mark.parametrize("change", [
-    {"name": "other"}, {"collisions": {"flagged": 5, "threshold": 3.5}}, {"resources": {"gpus_per_trial": 0.5}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": "other"},
+        {"collisions": {"flagged": 5, "threshold": 3.5}},
+        {"resources": {"gpus_per_trial": 0.5}},
+    ],
+)
 def test_ids_do_not_depend_on_what_is_no_science(change: dict[str, Any]) -> None:
     assert [trial.id for trial in spec_of(**change).trials()] == [trial.id for trial in spec_of().trials()]
 
 
-@pytest.mark.parametrize("change", [
-    {"dataset": {"name": "digits", "resolution": 16}}, {"samples": {"final_images": 30_000}}, {"train": {"steps": 101}},
-    {"seeds": [1]}, {"model": {"family": "dcgan", "discriminator_width": 5}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dataset": {"name": "digits", "resolution": 16}},
+        {"samples": {"final_images": 30_000}},
+        {"train": {"steps": 101}},
+        {"seeds": [1]},
+        {"model": {"family": "dcgan", "discriminator_width": 5}},
+    ],
+)
 def test_ids_depend_on_all_science(change: dict[str, Any]) -> None:
     assert {trial.id for trial in spec_of(**change).trials()}.isdisjoint(trial.id for trial in spec_of().trials())
 
@@ -272,24 +291,36 @@ def test_every_default_is_written_out() -> None:
 # --- going on in a sweep's folder ---
 
 
-@pytest.mark.parametrize("change", [
-    {"seeds": 4}, {"model": {"family": "dcgan", "discriminator_width": {"grid_search": [8, 16, 4]}}},
-    {"resources": {"max_concurrent": 3}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seeds": 4},
+        {"model": {"family": "dcgan", "discriminator_width": {"grid_search": [8, 16, 4]}}},
+        {"resources": {"max_concurrent": 3}},
+    ],
+)
 def test_a_sweep_may_grow(change: dict[str, Any]) -> None:
     assert difference(spec_of(), spec_of(**change)) == []
 
 
-@pytest.mark.parametrize(("change", "words"), [
-    ({"name": "other"}, ["name", '"small" there', '"other" here']),
-    ({"dataset": {"name": "digits", "resolution": 16}}, ["dataset.resolution is 8 there and 16 here"]),
-    ({"collisions": {"threshold": 5.0}}, ['collisions.threshold is "auto" there and 5.0 here']),
-    ({"samples": {"final_images": 500}}, ["samples.final_images is 20000 there and 500 here"]),
-    ({"train": {"steps": 200}}, ["2 of the trials there", "train.steps is 100 there and 200 here"]),
-    ({"model": {"family": "dcgan", "discriminator_width": {"grid_search": [4]}}},
-     ["1 of the trials", 'model.discriminator_width is {"grid_search": [4, 8]} there and {"grid_search": [4]} here']),
-    ({"seeds": [1, 2]}, ["2 of the trials there", "seeds is 1 there and [1, 2] here"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": "other"}, ["name", '"small" there', '"other" here']),
+        ({"dataset": {"name": "digits", "resolution": 16}}, ["dataset.resolution is 8 there and 16 here"]),
+        ({"collisions": {"threshold": 5.0}}, ['collisions.threshold is "auto" there and 5.0 here']),
+        ({"samples": {"final_images": 500}}, ["samples.final_images is 20000 there and 500 here"]),
+        ({"train": {"steps": 200}}, ["2 of the trials there", "train.steps is 100 there and 200 here"]),
+        (
+            {"model": {"family": "dcgan", "discriminator_width": {"grid_search": [4]}}},
+            [
+                "1 of the trials",
+                'model.discriminator_width is {"grid_search": [4, 8]} there and {"grid_search": [4]} here',
+            ],
+        ),
+        ({"seeds": [1, 2]}, ["2 of the trials there", "seeds is 1 there and [1, 2] here"]),
+    ],
+)
 def test_another_sweep_is_told_apart(change: dict[str, Any], words: list[str]) -> None:
     text = " | ".join(difference(spec_of(), spec_of(**change)))
     assert all(word in text for word in words), text
@@ -421,46 +452,69 @@ def test_bad_input_gets_one_line_that_names_it(sweep: Path, assignment: str, wor
     assert all(word in line for word in words), line
 
 
-@pytest.mark.parametrize(("assignments", "words"), [
-    (["model.discriminator_width={uniform: [4, 8]}", "search={algorithm: random, trials: 3}"],
-     ["model.discriminator_width.uniform[0]: got 4.0", "a whole number", "use choice or grid_search"]),
-    (["model.discriminator_width={choice: [4, -8]}", "search={algorithm: random, trials: 1}"],
-     ["model.discriminator_width.choice[1]: got -8"]),
-    (["train.learning_rate={uniform: [0.5, 2]}", "search={algorithm: random, trials: 1}"],
-     ["train.learning_rate.uniform[1]: got 2.0", "at most 1"]),
-    (["train.learning_rate={uniform: [0.1, 0.2]}", "search={algorithm: random}"],
-     ["search.trials: is missing", "a whole number"]),
-    (["model={family: dcgan}", "train.learning_rate={uniform: [0.1, 0.2]}", "search={algorithm: optuna, trials: 3}",
-      "seeds=2"], ["seeds: got 2", "one seed"]),
-    (["train.steps={grid_search: [50, 100]}", "samples.snapshots=[60]"], ["samples.snapshots[0]: got 60", "= 50"]),
-    (["samples.snapshots=[10]", "samples.images_per_snapshot=100"],
-     ["collisions.sample_sizes[2]: got 200", "samples.images_per_snapshot = 100"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("assignments", "words"),
+    [
+        (
+            ["model.discriminator_width={uniform: [4, 8]}", "search={algorithm: random, trials: 3}"],
+            ["model.discriminator_width.uniform[0]: got 4.0", "a whole number", "use choice or grid_search"],
+        ),
+        (
+            ["model.discriminator_width={choice: [4, -8]}", "search={algorithm: random, trials: 1}"],
+            ["model.discriminator_width.choice[1]: got -8"],
+        ),
+        (
+            ["train.learning_rate={uniform: [0.5, 2]}", "search={algorithm: random, trials: 1}"],
+            ["train.learning_rate.uniform[1]: got 2.0", "at most 1"],
+        ),
+        (
+            ["train.learning_rate={uniform: [0.1, 0.2]}", "search={algorithm: random}"],
+            ["search.trials: is missing", "a whole number"],
+        ),
+        (
+            [
+                "model={family: dcgan}",
+                "train.learning_rate={uniform: [0.1, 0.2]}",
+                "search={algorithm: optuna, trials: 3}",
+                "seeds=2",
+            ],
+            ["seeds: got 2", "one seed"],
+        ),
+        (["train.steps={grid_search: [50, 100]}", "samples.snapshots=[60]"], ["samples.snapshots[0]: got 60", "= 50"]),
+        (
+            ["samples.snapshots=[10]", "samples.images_per_snapshot=100"],
+            ["collisions.sample_sizes[2]: got 200", "samples.images_per_snapshot = 100"],
+        ),
+    ],
+)
 def test_values_that_do_not_go_together(sweep: Path, assignments: list[str], words: list[str]) -> None:
     line = refusal(sweep, *assignments)
     assert all(word in line for word in words), line
 
 
-@pytest.mark.parametrize(("content", "words"), [
-    (b"", ["is empty", "name, dataset, model"]),
-    (b"# nothing\n", ["is empty"]),
-    (b"[1, 2]", ["holds [1, 2]", "a mapping"]),
-    (b"name: [1\ntrain: 3", ["line 2, column 6"]),
-    (b"name: a\n\tdataset: b", ["line 2, column 1"]),
-    (b"name: a\nname: b", ["line 2, column 1", "the key name stands twice"]),
-    (b"train:\n  steps: 1\n  steps: 2", ["line 3, column 3", "steps stands twice"]),
-    (b"a: 1\n---\nb: 2", ["line 2, column 1"]),
-    (b"? [1]\n: 2", ["line 1, column 3", "not text"]),
-    (b"a: !!python/object/apply:os.getcwd []", ["line 1, column 4", "python/object"]),
-    (b"a: &x [*x]", ["line 1", "recursive"]),
-    (b"\xff\xfe\x00", ["UTF-8"]),
-    (b"a: \x07", ["no YAML"]),
-    (b"dataset: {name: digits}\nmodel: {family: dcgan}", ["name: is missing", "text"]),
-    (b"name: x\nmodel: {family: dcgan}", ["dataset: is missing", "digits"]),
-    (b"name: x\ndataset: {name: digits}", ["model: is missing"]),
-    (b"nmae: x\ndataset: {name: digits}\nmodel: {family: dcgan}", ["nmae: unknown key", "did you mean name?"]),
-    (b"1: x", ["1: unknown key"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", ["is empty", "name, dataset, model"]),
+        (b"# nothing\n", ["is empty"]),
+        (b"[1, 2]", ["holds [1, 2]", "a mapping"]),
+        (b"name: [1\ntrain: 3", ["line 2, column 6"]),
+        (b"name: a\n\tdataset: b", ["line 2, column 1"]),
+        (b"name: a\nname: b", ["line 2, column 1", "the key name stands twice"]),
+        (b"train:\n  steps: 1\n  steps: 2", ["line 3, column 3", "steps stands twice"]),
+        (b"a: 1\n---\nb: 2", ["line 2, column 1"]),
+        (b"? [1]\n: 2", ["line 1, column 3", "not text"]),
+        (b"a: !!python/object/apply:os.getcwd []", ["line 1, column 4", "python/object"]),
+        (b"a: &x [*x]", ["line 1", "recursive"]),
+        (b"\xff\xfe\x00", ["UTF-8"]),
+        (b"a: \x07", ["no YAML"]),
+        (b"dataset: {name: digits}\nmodel: {family: dcgan}", ["name: is missing", "text"]),
+        (b"name: x\nmodel: {family: dcgan}", ["dataset: is missing", "digits"]),
+        (b"name: x\ndataset: {name: digits}", ["model: is missing"]),
+        (b"nmae: x\ndataset: {name: digits}\nmodel: {family: dcgan}", ["nmae: unknown key", "did you mean name?"]),
+        (b"1: x", ["1: unknown key"]),
+    ],
+)
 def test_a_file_that_is_no_sweep(tmp_path: Path, content: bytes, words: list[str]) -> None:
     file = tmp_path / "bad.yaml"
     file.write_bytes(content)
@@ -544,8 +598,9 @@ def test_a_grid_of_whole_models_has_each_family_with_its_own_keys(tmp_path: Path
     assert trials[4].id == alone.id  # an alternative is the trial that it is by itself
     varying = spec.hyperparameters(trials)
     assert {name: [values[trial.id] for trial in trials[::2]] for name, values in varying.items()} == {
-        "discriminator_width": [16, 8, 8], "code_width": [None, 32, 48],
-    }  # fmt: skip
+        "discriminator_width": [16, 8, 8],
+        "code_width": [None, 32, 48],
+    }
     file = tmp_path / "resolved.yaml"
     file.write_text(yaml.safe_dump(spec.resolved()))
     assert [trial.id for trial in load_spec(file).trials()] == [trial.id for trial in trials]

@@ -52,8 +52,12 @@ def test_jobs_run_the_code_of_the_submission_whatever_the_checkout_becomes(prepa
     program = "import sys, jobs.cli.driver, cluster, ganlab, monitoring, storage; print([m.__file__ for m in ({})])"
     told = subprocess.run(
         [sys.executable, "-c", program.format(", ".join(["jobs", "cluster", "ganlab", "monitoring", "storage"]))],
-        env={**os.environ, "PYTHONPATH": str(layout.code)}, capture_output=True, text=True, check=True, cwd=folder,
-    )  # fmt: skip
+        env={**os.environ, "PYTHONPATH": str(layout.code)},
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+    )
     assert told.stdout.count(str(layout.code)) == len(PACKAGES)
     left = layout.code / "jobs" / "left_from_before.py"
     left.touch()

@@ -98,9 +98,13 @@ def test_a_node_that_leaves_costs_nothing_and_counts_for_nothing(prepared, ray_n
 
 
 def test_a_trial_that_is_killed_without_progress_fails_alone_and_says_why(prepared, ray_node) -> None:
-    layout, spec = prepared("killed", train=LONG, seeds=2, resources={"checkpoint_every_s": 1000, "max_failures": 1},
-                            model={"family": "dcgan", "latent_dim": 4, "generator_width": 4, "refine": True,
-                                   "discriminator_width": 4})  # fmt: skip
+    layout, spec = prepared(
+        "killed",
+        train=LONG,
+        seeds=2,
+        resources={"checkpoint_every_s": 1000, "max_failures": 1},
+        model={"family": "dcgan", "latent_dim": 4, "generator_width": 4, "refine": True, "discriminator_width": 4},
+    )
     victim, other = spec.trials()
     trial = layout.trial(victim.id)
 
@@ -130,8 +134,7 @@ def test_a_trial_that_is_killed_without_progress_fails_alone_and_says_why(prepar
 
 
 def test_trials_that_fail_together_are_tried_alone(prepared, ray_node) -> None:
-    layout, spec = prepared("together", train=LONG, seeds=2,
-                            resources={"max_failures": 0, "replicas_per_worker": 2})  # fmt: skip
+    layout, spec = prepared("together", train=LONG, seeds=2, resources={"max_failures": 0, "replicas_per_worker": 2})
     first, second = (layout.trial(trial.id) for trial in spec.trials())
 
     def kill_the_group() -> None:
@@ -142,13 +145,16 @@ def test_trials_that_fail_together_are_tried_alone(prepared, ray_node) -> None:
     said = train(layout, spec, kill_the_group)
     assert [read_end(layout.trial(trial.id)).status for trial in spec.trials()] == ["completed"] * 2, said
     assert [[each.cause for each in read_attempts(trial)] for trial in (first, second)] == [
-        ["died", "completed"], ["interrupted", "completed"]]  # fmt: skip
+        ["died", "completed"],
+        ["interrupted", "completed"],
+    ]
 
 
 def test_a_search_passes_over_a_folder_without_settings(prepared) -> None:
     """A node may be lost before a suggestion is written down."""
-    layout, spec = prepared(train={**SHORT, "learning_rate": {"uniform": [1e-4, 1e-2]}},
-                            search={"algorithm": "optuna", "trials": 2})  # fmt: skip
+    layout, spec = prepared(
+        train={**SHORT, "learning_rate": {"uniform": [1e-4, 1e-2]}}, search={"algorithm": "optuna", "trials": 2}
+    )
     trial = spec.trial({"train.learning_rate": 0.001})
     register(layout, trial, {"values": {"train.learning_rate": 0.001}, "seed": trial.seed})
     layout.trial("dcgan-0123456789").root.mkdir(parents=True)
@@ -172,8 +178,15 @@ def test_a_replica_that_cannot_begin_does_not_keep_the_others_waiting(prepared, 
 
     monkeypatch.setattr("jobs.training.stacked_trials.begin_attempt", full)
     monkeypatch.setattr("jobs.training.stacked_trials.end_attempt", lambda *arguments: None)
-    outcome = run_replicas(layout.root, spec.trials(), lambda row: None, lambda trial, row: None,
-                           checkpoint_every_s=1000, device="cpu", probe=False)  # fmt: skip
+    outcome = run_replicas(
+        layout.root,
+        spec.trials(),
+        lambda row: None,
+        lambda trial, row: None,
+        checkpoint_every_s=1000,
+        device="cpu",
+        probe=False,
+    )
     assert outcome.status == "completed"
     assert read_end(layout.trial(spec.trials()[1].id)) is None
 

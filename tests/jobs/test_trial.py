@@ -153,8 +153,10 @@ print(len(samples.committed), "shards readable")
 
 
 def test_a_diverging_trial_fails_without_retry(prepared) -> None:
-    layout, spec = prepared(train={"steps": 12, "batch_size": 8, "log_every": 3, "learning_rate": 1.0}, model={
-        "family": "vae", "latent_dim": 4, "generator_width": 4, "pixel_scale": 1e-25})  # fmt: skip
+    layout, spec = prepared(
+        train={"steps": 12, "batch_size": 8, "log_every": 3, "learning_rate": 1.0},
+        model={"family": "vae", "latent_dim": 4, "generator_width": 4, "pixel_scale": 1e-25},
+    )
     outcome = run(layout, spec)
     assert outcome.status == "failed"
     assert "not finite at step 3" in outcome.reason

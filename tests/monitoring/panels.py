@@ -38,12 +38,24 @@ def panels() -> Iterator[Panel]:
                 row = panel["title"]
                 continue
             defaults = panel["fieldConfig"]["defaults"]
-            words = {value: result["text"] for mapping in defaults.get("mappings", ())
-                     for value, result in mapping["options"].items()}  # fmt: skip
+            words = {
+                value: result["text"]
+                for mapping in defaults.get("mappings", ())
+                for value, result in mapping["options"].items()
+            }
             queries = tuple((target["legendFormat"], target["expr"]) for target in panel["targets"])
             link = panel["links"][0]["title"].removeprefix("Runbook: ") if panel.get("links") else ""
-            yield Panel(board["title"], row, panel["title"], panel["description"], defaults["unit"], panel["type"],
-                        queries, words, link)  # fmt: skip
+            yield Panel(
+                board["title"],
+                row,
+                panel["title"],
+                panel["description"],
+                defaults["unit"],
+                panel["type"],
+                queries,
+                words,
+                link,
+            )
 
 
 def filled(query: str, sweep: str) -> str:
@@ -72,13 +84,16 @@ def ask(prometheus: Prometheus, sweep: str, start: float) -> Answers:
 def page(answers: Answers, about: str) -> str:
     """The answers as a page for people."""
     lines = [
-        "# What the dashboards show", "",
+        "# What the dashboards show",
+        "",
         "Grafana itself is in no package of Debian, so this page stands in for its screen: every panel of every "
-        "dashboard, in order, with the question it answers, its query, and what a real Prometheus answered.", "",
-        about, "",
+        "dashboard, in order, with the question it answers, its query, and what a real Prometheus answered.",
+        "",
+        about,
+        "",
         "*last* is the value at the end of that run (*none*: there is none any more), *range* the least and the largest "
         "on the way. Every query is of the cluster and the sweep chosen above the dashboard; that part is left out.",
-    ]  # fmt: skip
+    ]
     end = max(series["values"][-1][0] for answer in answers.values() for series in answer)
     board = row = ""
     for panel in panels():

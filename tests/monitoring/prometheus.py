@@ -61,8 +61,11 @@ class Prometheus:
 
     def down(self) -> list[str]:
         """Targets that do not answer, and why."""
-        return [f"{each['scrapeUrl']}: {each['lastError']}" for each in self.get("targets")["activeTargets"]
-                if each["health"] != "up"]  # fmt: skip
+        return [
+            f"{each['scrapeUrl']}: {each['lastError']}"
+            for each in self.get("targets")["activeTargets"]
+            if each["health"] != "up"
+        ]
 
     def jobs(self) -> set[str]:
         """Jobs that have a target."""
@@ -106,9 +109,16 @@ def running_prometheus(folder: Path, targets: Iterable[Path], factor: float = 1.
         port = free.getsockname()[1]
     log = (folder / "log").open("w")
     process = subprocess.Popen(
-        ["prometheus", f"--config.file={folder / 'prometheus.yml'}", f"--storage.tsdb.path={folder / 'data'}",
-         f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"], stdout=log, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        [
+            "prometheus",
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=warn",
+        ],
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
     try:
         prometheus = Prometheus(f"http://127.0.0.1:{port}")
         until(lambda: _ready(prometheus.url) or process.poll() is not None, 60, "Prometheus starts")

@@ -26,12 +26,16 @@ def simulated(root: Path, trials: int, workers: int = 0, images: int = 1000) -> 
     """Make the folder of a sweep of so many trials, a quarter of them in each of STATES, and so many worker jobs."""
     from sklearn.datasets import load_digits
 
-    spec = check_spec({
-        "name": "simulated", "dataset": {"name": "digits", "resolution": 8},
-        "model": {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
-        "train": {"steps": 40, "batch_size": 8, "log_every": 4},
-        "samples": {"snapshots": [5], "images_per_snapshot": images, "final_images": images}, "seeds": trials,
-    })  # fmt: skip
+    spec = check_spec(
+        {
+            "name": "simulated",
+            "dataset": {"name": "digits", "resolution": 8},
+            "model": {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
+            "train": {"steps": 40, "batch_size": 8, "log_every": 4},
+            "samples": {"snapshots": [5], "images_per_snapshot": images, "final_images": images},
+            "seeds": trials,
+        }
+    )
     layout = SweepLayout(root)
     digits = np.rint(load_digits().images[:300, None] * (255 / 16)).astype(np.uint8)
     prepare_folder(spec, layout, Dataset(digits))

@@ -22,9 +22,15 @@ from tests.monitoring.panels import DASHBOARDS, panels
 from tests.monitoring.prometheus import RULES
 
 OTHERS = {  # of Prometheus itself, Ray, Dask and the Python client
-    "up", "ALERTS", "process_cpu_seconds_total", "ray_node_cpu_utilization", "ray_node_mem_used", "ray_node_mem_total",
-    "dask_scheduler_workers", "dask_scheduler_tasks",
-}  # fmt: skip
+    "up",
+    "ALERTS",
+    "process_cpu_seconds_total",
+    "ray_node_cpu_utilization",
+    "ray_node_mem_used",
+    "ray_node_mem_total",
+    "dask_scheduler_workers",
+    "dask_scheduler_tasks",
+}
 FUNCTIONS = {"sum", "min", "max", "count", "by", "rate", "time", "vector", "or"}
 
 
@@ -113,11 +119,15 @@ def _subset(given: Any, read: Any, path: str = "") -> list[str]:
     """Where `given` says something that `read` does not."""
     if isinstance(given, dict) and isinstance(read, dict):
         missing = [f"{path}{key}" for key in given if key not in read]
-        return missing + [found for key in given.keys() & read.keys()
-                          for found in _subset(given[key], read[key], f"{path}{key}.")]  # fmt: skip
+        return missing + [
+            found for key in given.keys() & read.keys() for found in _subset(given[key], read[key], f"{path}{key}.")
+        ]
     if isinstance(given, list) and isinstance(read, list) and len(given) == len(read):
-        return [found for place, (one, other) in enumerate(zip(given, read, strict=True))
-                for found in _subset(one, other, f"{path}{place}.")]  # fmt: skip
+        return [
+            found
+            for place, (one, other) in enumerate(zip(given, read, strict=True))
+            for found in _subset(one, other, f"{path}{place}.")
+        ]
     return [] if given == read else [path]
 
 

@@ -48,8 +48,12 @@ def test_every_rule_and_alert_behaves(copy: Path) -> None:
 
 def test_every_rule_and_alert_has_a_unit_test() -> None:
     tests = yaml.safe_load(UNIT_TESTS.read_text())["tests"]
-    recorded = {match for test in tests for case in test.get("promql_expr_test", ())
-                for match in re.findall(r"ganlab:\w+:\w+", case["expr"])}  # fmt: skip
+    recorded = {
+        match
+        for test in tests
+        for case in test.get("promql_expr_test", ())
+        for match in re.findall(r"ganlab:\w+:\w+", case["expr"])
+    }
     fired = {case["alertname"] for test in tests for case in test.get("alert_rule_test", ()) if case["exp_alerts"]}
     assert recorded == {rule["record"] for rule in rules() if "record" in rule}
     assert fired == {rule["alert"] for rule in rules() if "alert" in rule}

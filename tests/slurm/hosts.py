@@ -221,9 +221,13 @@ class Hosts:
     # Start and stop --------------------------------------------------------------------------------------------------
 
     def start(
-        self, accounting: bool = False, max_array_size: int = 4, cred_expire: int = 5, memory_limits: bool = False,
+        self,
+        accounting: bool = False,
+        max_array_size: int = 4,
+        cred_expire: int = 5,
+        memory_limits: bool = False,
         silent: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Bring everything up; the caller's death ends it.
 
         Parameters
@@ -284,12 +288,18 @@ class Hosts:
         login = f"{self.subnet}.254 {socket.gethostname()}\n"
         (conf / "hosts").write_text(f"127.0.0.1 localhost\n::1 localhost\n{names}{login}")
         text = SLURM_CONF.format(
-            cluster=f"c{secrets.token_hex(3)}", control=CONTROL, subnet=self.subnet, root=self.root, cpus=CPUS_PER_HOST,
-            gpus=GPUS_PER_HOST, max_array_size=max_array_size,
+            cluster=f"c{secrets.token_hex(3)}",
+            control=CONTROL,
+            subnet=self.subnet,
+            root=self.root,
+            cpus=CPUS_PER_HOST,
+            gpus=GPUS_PER_HOST,
+            max_array_size=max_array_size,
             accounting="accounting_storage/slurmdbd" if accounting else "accounting_storage/none",
-            cred_expire=cred_expire, memory=MEMORY_LIMITS if memory_limits else "JobAcctGatherType=jobacct_gather/none",
+            cred_expire=cred_expire,
+            memory=MEMORY_LIMITS if memory_limits else "JobAcctGatherType=jobacct_gather/none",
             preemption="" if silent else "SlurmctldParameters=preempt_send_user_signal",
-        )  # fmt: skip
+        )
         (conf / "job_submit.lua").write_text(JOB_SUBMIT_LUA)
         if accounting:
             text += f"AccountingStorageHost={self.subnet}.1\nAccountingStoragePass={self.root}/run/munge.socket\n"
@@ -311,13 +321,38 @@ class Hosts:
         log = (self.root / "log" / f"{host}.log").open("ab")
         # setpriv: unshare dies with this process; --kill-child: the host's first process dies with unshare, and so all.
         outer = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--uts", "--ipc", "--net", "--pid", "--fork",
-             "--kill-child", "--mount-proc", "sh", "-c", FIRST_PROCESS],
-            stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True,
-            env={**self.environment, "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin", "HOME": str(Path.home()),
-                 "HOST_NAME": host, "HOST_TMP": str(self.root / "run" / f"{host}-tmp"), "HOST_ROOT": str(self.root),
-                 "HOST_SHARED": " ".join(map(str, shared)), "HOST_STARTS": starts},
-        )  # fmt: skip
+            [
+                "setpriv",
+                "--pdeathsig",
+                "KILL",
+                "unshare",
+                "--mount",
+                "--uts",
+                "--ipc",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "sh",
+                "-c",
+                FIRST_PROCESS,
+            ],
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            env={
+                **self.environment,
+                "PATH": f"{os.environ['PATH']}:/usr/sbin:/sbin",
+                "HOME": str(Path.home()),
+                "HOST_NAME": host,
+                "HOST_TMP": str(self.root / "run" / f"{host}-tmp"),
+                "HOST_ROOT": str(self.root),
+                "HOST_SHARED": " ".join(map(str, shared)),
+                "HOST_STARTS": starts,
+            },
+        )
         log.close()
         self._wait(lambda: psutil.Process(outer.pid).children(), f"the first process of {host}")
         (inner,) = psutil.Process(outer.pid).children()
@@ -336,9 +371,14 @@ class Hosts:
             _ip(f"link add {device} type veth peer name login netns {pid}")
             _ip(f"addr add {self.subnet}.254/24 dev {device}")
             _ip(f"link set {device} up")
-            for step in ("link set lo up", "link add switch type bridge", f"addr add {self.subnet}.1/24 dev switch",
-                         "link set switch up", "link set login master switch up",
-                         f"route add default via {self.subnet}.254"):  # fmt: skip
+            for step in (
+                "link set lo up",
+                "link add switch type bridge",
+                f"addr add {self.subnet}.1/24 dev switch",
+                "link set switch up",
+                "link set login master switch up",
+                f"route add default via {self.subnet}.254",
+            ):
                 _ip(step, pid)
             return
         subnet = self.subnet = self._conf_subnet()
@@ -347,8 +387,12 @@ class Hosts:
         _ip(f"link add eth0 type veth peer name {host} netns {switch}", pid)
         _ip(f"link set {host} master switch up", switch)
         last = 11 + HOSTS.index(host)
-        for step in ("link set lo up", f"addr add {subnet}.{last}/24 dev eth0", "link set eth0 up",
-                     f"route add default via {subnet}.254"):  # fmt: skip
+        for step in (
+            "link set lo up",
+            f"addr add {subnet}.{last}/24 dev eth0",
+            "link set eth0 up",
+            f"route add default via {subnet}.254",
+        ):
             _ip(step, pid)
 
     def _conf_subnet(self) -> str:
@@ -500,9 +544,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         with (hosts.root / "log" / "keeper.log").open("wb") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "tests.slurm.hosts", *words], cwd=CHECKOUT, stdin=subprocess.DEVNULL, stdout=log,
-                stderr=log, start_new_session=True,
-            )  # fmt: skip
+                [sys.executable, "-m", "tests.slurm.hosts", *words],
+                cwd=CHECKOUT,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
         while not keeper.exists():
             if child.poll() is not None:
                 print((hosts.root / "log" / "keeper.log").read_text(), file=sys.stderr)

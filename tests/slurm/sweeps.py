@@ -39,7 +39,10 @@ STEADY: Mapping[str, Any] = {
     "name": "steady",
     "dataset": {"name": "digits"},
     "model": {
-        "family": "dcgan", "latent_dim": 8, "generator_width": 8, "refine": True,
+        "family": "dcgan",
+        "latent_dim": 8,
+        "generator_width": 8,
+        "refine": True,
         "discriminator_width": {"grid_search": [2, 4, 8]},
     },
     "train": {"steps": 200, "batch_size": 32, "learning_rate": 1e-3},
@@ -47,7 +50,7 @@ STEADY: Mapping[str, Any] = {
     "collisions": {"sample_sizes": [10, 100]},
     "seeds": 4,
     "resources": {"checkpoint_every_s": 0.5, "gpus_per_trial": 1, "device": "cpu"},
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -191,9 +194,14 @@ class Login:
 
     def _run(self, *command: str | Path, timeout: float, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            list(map(str, command)), capture_output=True, text=True, check=False, timeout=timeout, cwd=self.folder,
+            list(map(str, command)),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
+            cwd=self.folder,
             env={**os.environ, "COLUMNS": "200", **self.hosts.environment, **environment},
-        )  # fmt: skip
+        )
 
     def write(self, name: str, content: Mapping[str, Any]) -> Path:
         path = self.folder / f"{name}.yaml"
@@ -201,9 +209,13 @@ class Login:
         return path
 
     def try_submit(
-        self, name: str, sweep: Mapping[str, Any] = STEADY, out: Path | None = None,
-        environment: Mapping[str, str] | None = None, **site: Any,
-    ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+        self,
+        name: str,
+        sweep: Mapping[str, Any] = STEADY,
+        out: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        **site: Any,
+    ) -> subprocess.CompletedProcess[str]:
         """`ganlab submit` as it ends, well or badly."""
         files = self.write(name, sweep), self.write(f"{name}-site", {**SITE, **site})
         return self.ganlab(
@@ -221,10 +233,14 @@ class Login:
         files = self.write(name, sweep), self.write(f"{name}-site", {**SITE, **site})
         submit = f'"{GANLAB}" submit "{files[0]}" --cluster "{files[1]}" --out "{self.folder / name}"'
         shell = subprocess.Popen(
-            ["bash", "-c", f"{submit} && echo submitted; sleep 1000"], start_new_session=True, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={**os.environ, **self.hosts.environment}, cwd=self.folder,
-        )  # fmt: skip
+            ["bash", "-c", f"{submit} && echo submitted; sleep 1000"],
+            start_new_session=True,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **self.hosts.environment},
+            cwd=self.folder,
+        )
         assert shell.stdout is not None
         assert shell.stderr is not None
         lines = []
@@ -270,11 +286,22 @@ def assert_same(sweep: Path, undisturbed: Path) -> None:
 CLIENT_CALLS = frozenset(
     f"REQUEST_{name}"
     for name in (
-        "JOB_INFO", "JOB_INFO_SINGLE", "JOB_USER_INFO", "NODE_INFO", "NODE_INFO_SINGLE", "PARTITION_INFO", "BUILD_INFO",
-        "SUBMIT_BATCH_JOB", "RESOURCE_ALLOCATION", "KILL_JOB", "CANCEL_JOB_STEP", "JOB_REQUEUE", "UPDATE_JOB",
+        "JOB_INFO",
+        "JOB_INFO_SINGLE",
+        "JOB_USER_INFO",
+        "NODE_INFO",
+        "NODE_INFO_SINGLE",
+        "PARTITION_INFO",
+        "BUILD_INFO",
+        "SUBMIT_BATCH_JOB",
+        "RESOURCE_ALLOCATION",
+        "KILL_JOB",
+        "CANCEL_JOB_STEP",
+        "JOB_REQUEUE",
+        "UPDATE_JOB",
         "JOB_STEP_INFO",
     )
-)  # fmt: skip
+)
 
 
 def client_calls(hosts: Hosts) -> Counter[str]:

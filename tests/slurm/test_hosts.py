@@ -37,9 +37,13 @@ def test_a_host_that_lost_power_comes_back(hosts: Hosts) -> None:
     hosts.power_off("n2")
     hosts.power_on("n2")
     done = subprocess.run(
-        ["srun", "-w", "n2", "hostname"], env={**os.environ, **hosts.environment}, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
+        ["srun", "-w", "n2", "hostname"],
+        env={**os.environ, **hosts.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.stdout == "n2\n", done.stderr
     hosts.settle()
 

@@ -113,10 +113,17 @@ def test_a_strangers_model_travels_with_the_sweep(login: Login) -> None:
         "import numpy as np\ndef model(level, seed):\n    def sample(count, random):\n"
         "        return random.integers(seed, level, (count, 1, 8, 8), dtype=np.uint8)\n    return sample\n"
     )
-    spec = login.write("elsewhere/strange", {
-        **STEADY, "name": "strange", "model": {"family": "import:stranger:model", "level": {"grid_search": [20, 30]}},
-        "train": {"steps": 1}, "samples": {"final_images": 512}, "seeds": 3,
-    })  # fmt: skip
+    spec = login.write(
+        "elsewhere/strange",
+        {
+            **STEADY,
+            "name": "strange",
+            "model": {"family": "import:stranger:model", "level": {"grid_search": [20, 30]}},
+            "train": {"steps": 1},
+            "samples": {"final_images": 512},
+            "seeds": 3,
+        },
+    )
     done = login.ganlab(
         "submit", spec, "--cluster", login.write("strange-site", SITE), "--out", login.folder / "strange"
     )

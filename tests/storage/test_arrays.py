@@ -278,8 +278,12 @@ def test_labels_follow_the_images_that_are_stored(tmp_path: Path) -> None:
 # --- which array of several ---
 
 ARRAYS = {
-    "z": np.zeros((50, 16), np.float32), "x": STORED, "y": np.arange(50), "w": STORED[:, 0], "t": np.ones(50),
-}  # fmt: skip
+    "z": np.zeros((50, 16), np.float32),
+    "x": STORED,
+    "y": np.arange(50),
+    "w": STORED[:, 0],
+    "t": np.ones(50),
+}
 
 
 def saved(folder: Path, kind: str, **arrays: np.ndarray) -> Path:

@@ -29,8 +29,11 @@ def fill(trial: TrialLayout, plan: ShardPlan, items: np.ndarray, labels: np.ndar
     create_samples(trial, plan)
     with BackgroundWriter(ShardWriter(trial, plan)) as background:
         for shard in plan.shards:
-            background.put(items[shard.start : shard.stop], shard.index,
-                           None if labels is None else labels[shard.start : shard.stop])  # fmt: skip
+            background.put(
+                items[shard.start : shard.stop],
+                shard.index,
+                None if labels is None else labels[shard.start : shard.stop],
+            )
     return Samples(trial)
 
 

@@ -80,9 +80,11 @@ def test_writers_wait_until_the_disk_is_mended_where_they_are_asked_to(tmp_path:
     shell = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh", mounted, sys.executable]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run(
-        [*map(str, shell), WRITERS, kind], text=True, capture_output=True,
+        [*map(str, shell), WRITERS, kind],
+        text=True,
+        capture_output=True,
         env=environment | ({WAIT: "1"} if waits else {}),
-    )  # fmt: skip
+    )
     if waits:
         assert (done.returncode, done.stderr) == (0, "")
     else:

@@ -15,9 +15,20 @@ from storage.layout import SweepLayout
 from storage.verdicts import DISTINCT, DUPLICATE, Verdict, append_verdict, read_verdicts, standing
 
 LINE = Verdict(
-    id="a0", trial="trial é 1", step=20, pair=(3, 17), chosen="drawn", samples=4, reviewer="Zoë O’Neill",
-    verdict=DUPLICATE, undoes="", embedding="pixels", blind=False, time="2026-11-22T10:00:00.000+00:00", page="1+2",
-)  # fmt: skip
+    id="a0",
+    trial="trial é 1",
+    step=20,
+    pair=(3, 17),
+    chosen="drawn",
+    samples=4,
+    reviewer="Zoë O’Neill",
+    verdict=DUPLICATE,
+    undoes="",
+    embedding="pixels",
+    blind=False,
+    time="2026-11-22T10:00:00.000+00:00",
+    page="1+2",
+)
 
 
 def test_a_line_comes_back_as_it_was(sweep: SweepLayout) -> None:

@@ -63,9 +63,14 @@ class ALI(CodedFamily):
             self.shape, s.encoder_width or s.generator_width, s.kernel_size, s.refine, "batch", outputs
         )
         self.discriminator = JointDiscriminator(
-            self.shape, s.latent_dim, s.discriminator_width, s.kernel_size, s.refine,
-            s.code_width or 16 * s.discriminator_width, s.dropout,
-        )  # fmt: skip
+            self.shape,
+            s.latent_dim,
+            s.discriminator_width,
+            s.kernel_size,
+            s.refine,
+            s.code_width or 16 * s.discriminator_width,
+            s.dropout,
+        )
         return {"generator": self.generator, "encoder": self.encoder, "discriminator": self.discriminator}
 
     def code(self, encoder: nn.Module, items: Tensor, noise: np.random.Generator) -> Tensor:

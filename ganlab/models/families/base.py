@@ -68,8 +68,10 @@ class Family(ABC):
     def check(cls, settings: Any, shape: Shape, classes: int | None) -> None:
         """Raise ValueError for data that the family can't learn: items of `shape`, labelled 0 to classes − 1, or not."""
         if cls.labelled and classes is None:
-            raise ValueError(f"got {settings.family}, which learns from labels, but the dataset has none; allowed: "
-                             "a dataset with classes, or a family that needs none")  # fmt: skip
+            raise ValueError(
+                f"got {settings.family}, which learns from labels, but the dataset has none; allowed: "
+                "a dataset with classes, or a family that needs none"
+            )
 
     @classmethod
     def gives_labels(cls, settings: Any) -> bool:

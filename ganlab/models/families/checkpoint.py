@@ -102,15 +102,21 @@ class Checkpoint(Untrained):
         self.networks = nn.ModuleDict()
         try:
             self._adapter = open_checkpoint(
-                settings.checkpoint.path, settings.format, str(device), settings.entry, settings.code,
+                settings.checkpoint.path,
+                settings.format,
+                str(device),
+                settings.entry,
+                settings.code,
                 settings.sampling_steps,
-            )  # fmt: skip
+            )
         except AdapterError as error:
             raise ModelError(str(error)) from error
         stated = self._adapter.latent_shape
         if stated is not None and stated != settings.latent_shape:
-            raise ModelError(f"got latent_dim {_size(settings.latent_shape)}, but {self.name} takes latent vectors of "
-                             f"{_size(stated)}; allowed: latent_dim: {_size(stated)}")  # fmt: skip
+            raise ModelError(
+                f"got latent_dim {_size(settings.latent_shape)}, but {self.name} takes latent vectors of "
+                f"{_size(stated)}; allowed: latent_dim: {_size(stated)}"
+            )
         self._range = settings.range or self._adapter.value_range
 
     @classmethod
@@ -147,8 +153,11 @@ class Checkpoint(Untrained):
             latent = None
             if s.latent_shape:
                 normal = s.latent == "normal"
-                latent = (noise.standard_normal((whole, *s.latent_shape), dtype=np.float32) if normal
-                          else 2 * noise.random((whole, *s.latent_shape), dtype=np.float32) - 1)  # fmt: skip
+                latent = (
+                    noise.standard_normal((whole, *s.latent_shape), dtype=np.float32)
+                    if normal
+                    else 2 * noise.random((whole, *s.latent_shape), dtype=np.float32) - 1
+                )
             labels = noise.integers(0, s.classes or 1, whole)
             given = None if s.classes is None else np.eye(s.classes, dtype=np.float32)[labels] if s.one_hot else labels
             try:
@@ -159,8 +168,10 @@ class Checkpoint(Untrained):
                 said = " ".join(f"{type(error).__name__}: {error}".removeprefix("AdapterError: ").split())
                 took = f"latent vectors of {_size(s.latent_shape)}" if s.latent_shape else "seeds"
                 took += "" if given is None else f" and {'one-hot ' if s.one_hot else ''}labels of {s.classes} classes"
-                raise ModelError(f"{self.name} fails on {whole} {took}: {said[:300]}; allowed: latent_dim, classes and "
-                                 "batch_size as the model has them") from error  # fmt: skip
+                raise ModelError(
+                    f"{self.name} fails on {whole} {took}: {said[:300]}; allowed: latent_dim, classes and "
+                    "batch_size as the model has them"
+                ) from error
             self._check_shape(images, whole)
             yield labels[:size], images[:size]
 
@@ -168,8 +179,10 @@ class Checkpoint(Untrained):
         if images.shape != (count, *self.shape):
             last = images.shape[1:] == (*self.shape[1:], self.shape[0])
             hint = "; channels come before height and width" if last else ""
-            raise ModelError(f"{self.name} gave {images.dtype} {images.shape} for {count} images; allowed: "
-                             f"{(count, *self.shape)}, of the shape said{hint}")  # fmt: skip
+            raise ModelError(
+                f"{self.name} gave {images.dtype} {images.shape} for {count} images; allowed: "
+                f"{(count, *self.shape)}, of the shape said{hint}"
+            )
         if images.dtype != np.uint8 and images.dtype.kind != "f":
             raise ModelError(f"{self.name} gave {images.dtype}; allowed: uint8, or floating-point numbers")
         if images.dtype.kind == "f" and not np.isfinite(images).all():

@@ -103,9 +103,12 @@ def fit_mixture(items: np.ndarray, settings: GMMSettings, seed: int) -> dict[str
         basis = PCA(size, random_state=seed % 2**32).fit(values).components_
     floor = settings.variance_floor * values.var(0).mean()
     mixture = GaussianMixture(
-        min(settings.components, len(values)), covariance_type=settings.covariance, reg_covar=max(floor, 1e-12),
-        max_iter=settings.iterations, random_state=seed % 2**32,
-    )  # fmt: skip
+        min(settings.components, len(values)),
+        covariance_type=settings.covariance,
+        reg_covar=max(floor, 1e-12),
+        max_iter=settings.iterations,
+        random_state=seed % 2**32,
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # `iterations` is a setting; its end is no surprise
         mixture.fit((values - centre) @ basis.T)
@@ -117,6 +120,9 @@ def fit_mixture(items: np.ndarray, settings: GMMSettings, seed: int) -> dict[str
     }
     covariances = np.asarray(spread[settings.covariance](mixture.covariances_))
     return {
-        "cumulative": np.cumsum(mixture.weights_), "means": mixture.means_, "factors": np.linalg.cholesky(covariances),
-        "basis": basis, "centre": centre,
-    }  # fmt: skip
+        "cumulative": np.cumsum(mixture.weights_),
+        "means": mixture.means_,
+        "factors": np.linalg.cholesky(covariances),
+        "basis": basis,
+        "centre": centre,
+    }

@@ -84,8 +84,10 @@ def find_factory(name: str) -> Callable[..., Any]:
     except (Exception, SystemExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and f"{module_name}.".startswith(f"{missing}."):
-            raise ModelError(f"got {name}, but there is no module {missing}; allowed: a module beside the sweep file, in "
-                             "the folder ganlab was started in, or installed") from error  # fmt: skip
+            raise ModelError(
+                f"got {name}, but there is no module {missing}; allowed: a module beside the sweep file, in "
+                "the folder ganlab was started in, or installed"
+            ) from error
         raise ModelError(f"got {name}, but importing {module_name} fails: {_said(error)}") from error
     factory: Callable[..., Any] | None = getattr(module, attribute, None)
     if not callable(factory):
@@ -93,8 +95,10 @@ def find_factory(name: str) -> Callable[..., Any]:
         close = difflib.get_close_matches(attribute, own, n=1)
         state = "there is no" if factory is None else "no function or class is"
         hint = f"; did you mean {close[0]}?" if close else ""
-        raise ModelError(f"got {name}, but {state} {attribute} in {module.__file__ or module_name}; allowed: a callable "
-                         f"of that module{hint}")  # fmt: skip
+        raise ModelError(
+            f"got {name}, but {state} {attribute} in {module.__file__ or module_name}; allowed: a callable "
+            f"of that module{hint}"
+        )
     return factory
 
 
@@ -127,16 +131,19 @@ class Untrained(Family):
     """What is allowed, where the images drawn do not depend on the random numbers given as they should."""
 
     def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
-        first, again, other = (self.sample(TRIED, generator_for(self.seed, "trying", number)).images
-                               for number in (0, 0, 1))  # fmt: skip
+        first, again, other = (
+            self.sample(TRIED, generator_for(self.seed, "trying", number)).images for number in (0, 0, 1)
+        )
         if not np.array_equal(first, again):
             raise ModelError(
                 f"{self.name} gave other images when asked again with equal random numbers; allowed: {self.remedy} "
                 "and from nothing else (docs/own-gan.md)"
             )
         if np.array_equal(first, other) and not (first == first[:1]).all():
-            raise ModelError(f"{self.name} gave the same {TRIED} images whatever its generator; allowed: "
-                             f"{self.remedy} (docs/own-gan.md)")  # fmt: skip
+            raise ModelError(
+                f"{self.name} gave the same {TRIED} images whatever its generator; allowed: "
+                f"{self.remedy} (docs/own-gan.md)"
+            )
         return torch.zeros(len(images))
 
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
@@ -178,8 +185,10 @@ class Imported(Untrained):
             self._failed("the factory", error)
         self._sample = getattr(model, "sample", model)
         if not callable(self._sample):
-            raise ModelError(f"{self.name} returned a {type(model).__name__}; allowed: a callable sample(count, "
-                             "generator), or an object with such a method")  # fmt: skip
+            raise ModelError(
+                f"{self.name} returned a {type(model).__name__}; allowed: a callable sample(count, "
+                "generator), or an object with such a method"
+            )
 
     @classmethod
     def check(cls, settings: ImportedSettings, shape: Shape, classes: int | None) -> None:
@@ -203,8 +212,10 @@ class Imported(Untrained):
         wanted, words = (np.uint8, "uint8") if len(self.shape) == 3 else (np.float32, "float32")
         if not isinstance(images, np.ndarray) or images.dtype != wanted or images.shape != (count, *self.shape):
             got = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else f"a {type(images).__name__}"
-            raise ModelError(f"{self.name} gave {got} for sample({count}, generator); allowed: {words} "
-                             f"{(count, *self.shape)}{self._hint(images)}")  # fmt: skip
+            raise ModelError(
+                f"{self.name} gave {got} for sample({count}, generator); allowed: {words} "
+                f"{(count, *self.shape)}{self._hint(images)}"
+            )
         if wanted is np.float32 and not np.isfinite(images).all():
             raise ModelError(f"{self.name} gave points that are not finite")
         return Drawn(np.ascontiguousarray(images))

@@ -90,13 +90,17 @@ class Mix(TrainedFamily):
 
     def _pairs(self, fakes: list[Tensor], loss: Callable[[Tensor, int], Tensor], detach: bool = False) -> Tensor:
         """Losses (T, T) of every generator's images before every discriminator."""
-        return torch.stack([
-            torch.stack([
-                loss(judge(fake.detach() if detach else fake).float(), j)
-                for j, judge in enumerate(self.discriminators.components)
-            ])
-            for fake in fakes
-        ])  # fmt: skip
+        return torch.stack(
+            [
+                torch.stack(
+                    [
+                        loss(judge(fake.detach() if detach else fake).float(), j)
+                        for j, judge in enumerate(self.discriminators.components)
+                    ]
+                )
+                for fake in fakes
+            ]
+        )
 
     @torch.no_grad()
     def sample(self, count: int, noise: np.random.Generator) -> Drawn:

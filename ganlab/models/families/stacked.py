@@ -55,10 +55,16 @@ class Classifier(nn.Module):
         super().__init__()
         channels, side = shape[0], shape[1] // 4
         self.features = nn.Sequential(
-            nn.Conv2d(channels, 64, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Conv2d(64, 128, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-            nn.Flatten(), nn.Linear(128 * side * side, features), nn.ReLU(),
-        )  # fmt: skip
+            nn.Conv2d(channels, 64, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(64, 128, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(128 * side * side, features),
+            nn.ReLU(),
+        )
         self.head = nn.Linear(features, classes)
         # Steps of the whole training so far: where a checkpoint, which keeps buffers, goes on.
         self.register_buffer("trained_steps", torch.zeros((), dtype=torch.int64))
@@ -214,10 +220,13 @@ class Stacked(TrainedFamily):
             self.descend(loss, "upper_generator", "generator")
         self.update_averages()
         return {
-            "generator_loss": on_lower.detach(), "discriminator_loss": lower.detach(),
-            "upper_generator_loss": on_upper.detach(), "upper_discriminator_loss": upper.detach(),
-            "conditional_loss": conditional.detach(), "entropy_loss": entropy.detach(),
-        }  # fmt: skip
+            "generator_loss": on_lower.detach(),
+            "discriminator_loss": lower.detach(),
+            "upper_generator_loss": on_upper.detach(),
+            "upper_discriminator_loss": upper.detach(),
+            "conditional_loss": conditional.detach(),
+            "entropy_loss": entropy.detach(),
+        }
 
     def pass_first_phase(self) -> None:
         self.classifier.trained_steps.fill_(self.settings.classifier_steps)

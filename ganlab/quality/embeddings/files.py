@@ -129,5 +129,7 @@ def reason(error: Exception) -> str:
 
 def missing(package: str, extra: str, error: ImportError) -> EmbeddingError:
     """The error for a package that is not installed, with the command that installs it."""
-    return EmbeddingError(f"needs {package}, which can't be imported ({error.name or reason(error)}); install it: pip "
-                          f"install {package} (ganlab's extra {extra})")  # fmt: skip
+    return EmbeddingError(
+        f"needs {package}, which can't be imported ({error.name or reason(error)}); install it: pip "
+        f"install {package} (ganlab's extra {extra})"
+    )

@@ -170,8 +170,14 @@ def test_a_mode_among_images_drawn_has_the_count_of_all(folder: Path, few_listed
         1.0,
     )
     assert {each["sample_size"]: each["n_disjoint_samples"] for each in found["collision_probability"]} == {
-        10: 2, 20: 1, 50: 1, 100: 1, 200: 1, 400: 1, 1000: 1,
-    }  # fmt: skip
+        10: 2,
+        20: 1,
+        50: 1,
+        100: 1,
+        200: 1,
+        400: 1,
+        1000: 1,
+    }
     assert all(each["collision_probability"] in (1, None) for each in found["collision_probability"])
     words = "\n".join(sample_lines(answer))
     assert "are of 25 images drawn at random from the 1,000" in words

@@ -169,8 +169,10 @@ def test_an_embedding_gives_the_numbers_of_its_features(files: tuple[Path, Path]
     for key in ("support_size", "duplicates", "threshold", "frechet_distance", "fidelity_ratio"):
         assert by_hand[key] == found[key]
     assert found["embedding"] == {
-        "name": "normalised", "about": Normalised.about, "fingerprint": f"normalised {Normalised.fingerprint}",
-    }  # fmt: skip
+        "name": "normalised",
+        "about": Normalised.about,
+        "fingerprint": f"normalised {Normalised.fingerprint}",
+    }
     alone = samples_json(measure_path(files[0], found["threshold"], None, None, SILENT, "normalised"))
     assert alone["duplicates"] == found["duplicates"]
     with pytest.raises(SpecError, match=r"--embedding normalised: got float32 .*allowed: pictures"):
@@ -183,8 +185,10 @@ def test_a_networks_file_gives_the_same_numbers_wherever_it_lies(files, folder: 
     (folder / "below").mkdir()
     for place in ("net.pt", "below/net.pt"):
         (folder / place).write_bytes(network)
-    answers = [samples_json(measure_path(files[0], 0.5, None, None, SILENT, str(folder / place)))
-               for place in ("net.pt", "below/net.pt")]  # fmt: skip
+    answers = [
+        samples_json(measure_path(files[0], 0.5, None, None, SILENT, str(folder / place)))
+        for place in ("net.pt", "below/net.pt")
+    ]
     assert answers[0] == answers[1]
     assert answers[0]["embedding"]["name"] == "net.pt"
     pixels = samples_json(measure_path(files[0], 0.5 * 255 / 2, None, None, SILENT))

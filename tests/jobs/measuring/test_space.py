@@ -34,9 +34,12 @@ from tests.ganlab.networks import traced
 def sampled(prepared, **collisions):
     """A sweep on labelled digits whose one trial is complete: noisy copies of 40 training images."""
     layout, spec = prepared(
-        model={"family": "known-support", "pool": 40}, train={"steps": 6}, seeds=1,
-        collisions={"sample_sizes": [10, 100], "quality_faults": [], **collisions}, labelled=True,
-    )  # fmt: skip
+        model={"family": "known-support", "pool": 40},
+        train={"steps": 6},
+        seeds=1,
+        collisions={"sample_sizes": [10, 100], "quality_faults": [], **collisions},
+        labelled=True,
+    )
     (trial,) = spec.trials()
     register(layout, trial, {"seed": 0})
     own, reference = layout.trial(trial.id), read_reference(layout).images

@@ -60,9 +60,17 @@ class Sweep:
         return np.repeat((blob.clip(0, 1) * 255).astype(np.uint8)[:, None], channels, axis=1)
 
     def trial(
-        self, trial_id: str, pool: int, *, fidelity: float = 1.1, status: str = "completed", reason: str = "",
-        measured: int = 2, stored: bool = True, **coordinates: Any,
-    ) -> None:  # fmt: skip
+        self,
+        trial_id: str,
+        pool: int,
+        *,
+        fidelity: float = 1.1,
+        status: str = "completed",
+        reason: str = "",
+        measured: int = 2,
+        stored: bool = True,
+        **coordinates: Any,
+    ) -> None:
         """Add a trial; `measured` of its two snapshots are complete."""
         plan = ShardPlan(tuple((step, self.samples) for step in self.steps), self.shape, self.samples, self.samples)
         images = self._pictures(pool)
@@ -89,21 +97,33 @@ class Sweep:
         found: Estimate = estimate(pairs, self.samples)
         frequencies = [collision_frequency(pairs, self.samples, size) for size in SIZES]
         return {
-            "diversity_ratio": found.size / REAL_SIZE, "diversity_ratio_low": found.low / REAL_SIZE,
+            "diversity_ratio": found.size / REAL_SIZE,
+            "diversity_ratio_low": found.low / REAL_SIZE,
             "diversity_ratio_high": found.high / REAL_SIZE,
-            "support_size": found.size, "support_size_low": found.low, "support_size_high": found.high,
-            "sample_size_at_half": found.sample_size_at_half, "sample_size_at_half_low": found.sample_size_at_half_low,
-            "sample_size_at_half_high": found.sample_size_at_half_high, "fidelity_ratio": fidelity, "precision": 0.8,
-            "realistic_share": 0.9, "heavy_mode_count": 0,
-            "largest_mode_mass": found.largest_mode_mass, "is_lower_bound": found.one_sided, "samples": self.samples,
-            "duplicates": found.duplicates, "passes_quality_gate": fidelity <= GATE,
+            "support_size": found.size,
+            "support_size_low": found.low,
+            "support_size_high": found.high,
+            "sample_size_at_half": found.sample_size_at_half,
+            "sample_size_at_half_low": found.sample_size_at_half_low,
+            "sample_size_at_half_high": found.sample_size_at_half_high,
+            "fidelity_ratio": fidelity,
+            "precision": 0.8,
+            "realistic_share": 0.9,
+            "heavy_mode_count": 0,
+            "largest_mode_mass": found.largest_mode_mass,
+            "is_lower_bound": found.one_sided,
+            "samples": self.samples,
+            "duplicates": found.duplicates,
+            "passes_quality_gate": fidelity <= GATE,
             "collision_probability": [each.probability for each in frequencies],
             "collision_probability_low": [each.low for each in frequencies],
             "collision_probability_high": [each.high for each in frequencies],
             "collision_probability_model": [collision_probability(found.p2, size) for size in SIZES],
-            "flagged_index": closest, "flagged_distance": 100.0 + np.arange(FLAGGED),
-            "reference_index": np.tile([3, 7], (FLAGGED, 1)), "reference_distance": np.full((FLAGGED, 2), 250.5),
-        }  # fmt: skip
+            "flagged_index": closest,
+            "flagged_distance": 100.0 + np.arange(FLAGGED),
+            "reference_index": np.tile([3, 7], (FLAGGED, 1)),
+            "reference_distance": np.full((FLAGGED, 2), 250.5),
+        }
 
     def write(self) -> SweepLayout:
         trials = len(self.coordinates["trial"])
@@ -111,13 +131,23 @@ class Sweep:
         variables: dict[str, Any] = stacked(rows)
         noise = self.random.normal(0, 0.1, (2, trials, len(self.logged)))
         variables |= {
-            "generator_loss": noise[0] + 1 + self.logged / 200, "discriminator_loss": noise[1] + 1.3 - self.logged / 400,
-            "threshold": 103.0, "real_samples": len(self.real), "real_duplicates": 20, "real_support_size": REAL_SIZE,
-            "real_support_size_low": 1500.0, "real_support_size_high": 3700.0,
-        }  # fmt: skip
+            "generator_loss": noise[0] + 1 + self.logged / 200,
+            "discriminator_loss": noise[1] + 1.3 - self.logged / 400,
+            "threshold": 103.0,
+            "real_samples": len(self.real),
+            "real_duplicates": 20,
+            "real_support_size": REAL_SIZE,
+            "real_support_size_low": 1500.0,
+            "real_support_size_high": 3700.0,
+        }
         coordinates = self.coordinates | {"step": self.steps, "sample_size": SIZES, "logged_step": self.logged}
-        attributes = {"title": "a <b>sweep</b> & more", "confidence": 0.95, "fidelity_gate": GATE, "embedding": "pixels",
-                      "threshold": {"chosen_by": "set in the sweep"}}  # fmt: skip
+        attributes = {
+            "title": "a <b>sweep</b> & more",
+            "confidence": 0.95,
+            "fidelity_gate": GATE,
+            "embedding": "pixels",
+            "threshold": {"chosen_by": "set in the sweep"},
+        }
         self.layout.spec.write_text("provenance: {ganlab: 9.8.7, torch: '<script>'}\n", encoding="utf-8")
         write_results(self.layout, coordinates, variables, attributes)
         return self.layout
@@ -176,8 +206,16 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> SweepLayout:
         sweep.trial(f"good-{seed}", 300 + 300 * seed, seed=seed, **discriminator(8))
     sweep.trial("unique", 10**6, seed=0, **discriminator(32))
     sweep.trial("gone", 500, seed=1, stored=False, **discriminator(32))
-    sweep.trial("failed", 500, status="failed", reason="<script>alert(1)</script>", measured=0, stored=False, seed=2,
-                **discriminator(8))  # fmt: skip
+    sweep.trial(
+        "failed",
+        500,
+        status="failed",
+        reason="<script>alert(1)</script>",
+        measured=0,
+        stored=False,
+        seed=2,
+        **discriminator(8),
+    )
     sweep.trial("stopped", 500, status="stopped", measured=1, seed=2, **discriminator(32))
     sweep.trial("running", 500, status="interrupted", measured=0, seed=3, **discriminator(32))
     return sweep.write()
@@ -439,9 +477,11 @@ def test_a_sweep_without_results_is_the_users_to_measure(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     ("names", "named"),
-    [(["one_sided"], r"\(one_sided\)"),
-     (["verdict_possible", "code_error", "heavy_modes", "one_sided"], r"\(code_error, heavy_modes, one_sided, …\)")],
-)  # fmt: skip
+    [
+        (["one_sided"], r"\(one_sided\)"),
+        (["verdict_possible", "code_error", "heavy_modes", "one_sided"], r"\(code_error, heavy_modes, one_sided, …\)"),
+    ],
+)
 def test_results_of_another_version_are_named(tmp_path: Path, names: list[str], named: str) -> None:
     sweep = Sweep(tmp_path / "older")
     sweep.trial("a", 30, seed=0)
@@ -471,10 +511,23 @@ def test_the_snippet_withholds_what_the_table_withholds(page: Page, table: Table
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [(3, "3"), (3.44, "3.4"), (9.97, "10"), (42.4, "42"), (999.4, "999"), (999.6, "1.0k"), (2_130, "2.1k"),
-     (9_960, "10k"), (40_400, "40k"), (999_600, "1.0M"), (12_345_678, "12M"), (3.1e9, "3.1G"),
-     (float("inf"), "∞"), (float("nan"), "–")],
-)  # fmt: skip
+    [
+        (3, "3"),
+        (3.44, "3.4"),
+        (9.97, "10"),
+        (42.4, "42"),
+        (999.4, "999"),
+        (999.6, "1.0k"),
+        (2_130, "2.1k"),
+        (9_960, "10k"),
+        (40_400, "40k"),
+        (999_600, "1.0M"),
+        (12_345_678, "12M"),
+        (3.1e9, "3.1G"),
+        (float("inf"), "∞"),
+        (float("nan"), "–"),
+    ],
+)
 def test_magnitudes(value: float, words: str) -> None:
     assert magnitude(value) == words
 
@@ -482,14 +535,29 @@ def test_magnitudes(value: float, words: str) -> None:
 @pytest.mark.parametrize(
     ("value", "form", "words"),
     [
-        (0.0012, "ratio", "0.0012"), (3.4e-7, "ratio", "0.00000034"), (0.0, "ratio", "0"), (1.0, "ratio", "1"),
-        (1.02, "ratio", "1.02"), (0.998, "ratio", "0.998"), (0.966, "ratio", "0.97"), (22.32, "ratio", "22"),
-        (1530.0, "ratio", "1.5k"), (math.inf, "ratio", "∞"), (math.nan, "ratio", "–"), (0.004, ".0%", "0.4%"),
-        (0.9961, ".0%", "99.6%"), (0.99, ".0%", "99%"), (1.0, ".0%", "100%"), (0.0, ".1%", "0.0%"),
-        (0.00002, ".2%", "0.002%"), (0.0004, ".2f", "0.0004"), (1.0, ".2f", "1.00"), (100.0, ",.0f", "100"),
+        (0.0012, "ratio", "0.0012"),
+        (3.4e-7, "ratio", "0.00000034"),
+        (0.0, "ratio", "0"),
+        (1.0, "ratio", "1"),
+        (1.02, "ratio", "1.02"),
+        (0.998, "ratio", "0.998"),
+        (0.966, "ratio", "0.97"),
+        (22.32, "ratio", "22"),
+        (1530.0, "ratio", "1.5k"),
+        (math.inf, "ratio", "∞"),
+        (math.nan, "ratio", "–"),
+        (0.004, ".0%", "0.4%"),
+        (0.9961, ".0%", "99.6%"),
+        (0.99, ".0%", "99%"),
+        (1.0, ".0%", "100%"),
+        (0.0, ".1%", "0.0%"),
+        (0.00002, ".2%", "0.002%"),
+        (0.0004, ".2f", "0.0004"),
+        (1.0, ".2f", "1.00"),
+        (100.0, ",.0f", "100"),
         (math.nan, ".2f", "–"),
     ],
-)  # fmt: skip
+)
 def test_a_number_never_reads_as_none_or_all_of_it_unless_it_is(value: float, form: str, words: str) -> None:
     assert number_words(value, form) == words
 

@@ -26,9 +26,11 @@ class Served:
         self._said = layout.root.parent / f"review-{time.monotonic_ns()}.txt"
         with self._said.open("wb") as said:
             self.process = subprocess.Popen(
-                [Path(sys.executable).with_name("ganlab"), "review", layout.root, *arguments], stderr=said,
-                stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "200"},
-            )  # fmt: skip
+                [Path(sys.executable).with_name("ganlab"), "review", layout.root, *arguments],
+                stderr=said,
+                stdout=subprocess.DEVNULL,
+                env={**os.environ, "COLUMNS": "200"},
+            )
         deadline = time.monotonic() + 300  # a busy machine takes long to load the libraries
         while "Ctrl-C" not in self.said:
             if self.process.poll() is not None or time.monotonic() > deadline:

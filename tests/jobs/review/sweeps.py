@@ -25,16 +25,29 @@ def blobs(random: np.random.Generator, count: int, shape: tuple[int, int, int]) 
 
 
 def make_sweep(
-    root: Path, *, shape: tuple[int, int, int] = (1, 8, 8), samples: int = 400, pool: int = 60, real: int = 300,
-    seeds: int = 2, measured: bool = True, **collisions: object,
-) -> tuple[SweepLayout, Spec]:  # fmt: skip
+    root: Path,
+    *,
+    shape: tuple[int, int, int] = (1, 8, 8),
+    samples: int = 400,
+    pool: int = 60,
+    real: int = 300,
+    seeds: int = 2,
+    measured: bool = True,
+    **collisions: object,
+) -> tuple[SweepLayout, Spec]:
     """A measured sweep of seeds whose samples are a pool's pictures, each with noise of its own strength."""
     random = np.random.default_rng(7)
-    spec = check_spec({
-        "name": "small", "dataset": {"name": "digits"}, "model": {"family": "known-support", "pool": pool},
-        "train": {"steps": 1}, "samples": {"final_images": samples}, "seeds": seeds,
-        "collisions": {"sample_sizes": [10, 20, 40], "quality_faults": [], **collisions},
-    })  # fmt: skip
+    spec = check_spec(
+        {
+            "name": "small",
+            "dataset": {"name": "digits"},
+            "model": {"family": "known-support", "pool": pool},
+            "train": {"steps": 1},
+            "samples": {"final_images": samples},
+            "seeds": seeds,
+            "collisions": {"sample_sizes": [10, 20, 40], "quality_faults": [], **collisions},
+        }
+    )
     layout = SweepLayout(root)
     originals = blobs(random, max(real, pool), shape)
     prepare_folder(spec, layout, Dataset(originals[:real]))

@@ -17,9 +17,15 @@ from tests.jobs.review.sweeps import make_sweep
 def chosen(layout: SweepLayout, blind: bool = False, **options: int) -> Choice:
     spec = load_spec(layout.spec)
     return choose(
-        layout, spec.trials(), spec.collisions, blind=blind, memory_bytes=2**30, map=map, progress=lambda *done: None,
+        layout,
+        spec.trials(),
+        spec.collisions,
+        blind=blind,
+        memory_bytes=2**30,
+        map=map,
+        progress=lambda *done: None,
         **options,
-    )  # fmt: skip
+    )
 
 
 def test_pairs_are_what_they_say(small: SweepLayout) -> None:

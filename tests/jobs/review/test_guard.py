@@ -51,12 +51,29 @@ def test_a_link_lets_one_browser_in_once(served: Served, session: dict[str, str]
 
 @pytest.mark.parametrize(
     "path",
-    ["/../sweep.yaml", "/..%2fsweep.yaml", "/pair/../../sweep.yaml", "/pair/0/../../../sweep.yaml",
-     "/pair/0/..%2f..%2fx.png", "/pair/0/%2e%2e/first.png",
-     "/pair/0/first.png/..", "//etc/passwd", "/pair/0//etc/passwd.png", "/pair/-1",
-     "/pair/99999999", "/pair/1e3", "/pair/0/neither.png", "/pair/0/first%00.png", "/static/page.js", "/page.js%00.css",
-     "/sweep.yaml", "/verdicts.jsonl", "/templates/pair.html.j2", "/C:%5cboot.ini"],
-)  # fmt: skip
+    [
+        "/../sweep.yaml",
+        "/..%2fsweep.yaml",
+        "/pair/../../sweep.yaml",
+        "/pair/0/../../../sweep.yaml",
+        "/pair/0/..%2f..%2fx.png",
+        "/pair/0/%2e%2e/first.png",
+        "/pair/0/first.png/..",
+        "//etc/passwd",
+        "/pair/0//etc/passwd.png",
+        "/pair/-1",
+        "/pair/99999999",
+        "/pair/1e3",
+        "/pair/0/neither.png",
+        "/pair/0/first%00.png",
+        "/static/page.js",
+        "/page.js%00.css",
+        "/sweep.yaml",
+        "/verdicts.jsonl",
+        "/templates/pair.html.j2",
+        "/C:%5cboot.ini",
+    ],
+)
 def test_no_path_reaches_the_disk(served: Served, session: dict[str, str], path: str) -> None:
     status, _, body = served.ask("GET", path, None, session)
     assert status in (400, 404)
@@ -66,9 +83,20 @@ def test_no_path_reaches_the_disk(served: Served, session: dict[str, str], path:
 
 
 @pytest.mark.parametrize(
-    "host", [EVIL, f"{EVIL}:PORT", "127.0.0.1.evil.example:PORT", "localhost.evil.example", "evil.example@127.0.0.1", "",
-             "127.0.0.1:PORT/x", "0.0.0.0:PORT", "[::1", "192.0.2.7:PORT"]
-)  # fmt: skip
+    "host",
+    [
+        EVIL,
+        f"{EVIL}:PORT",
+        "127.0.0.1.evil.example:PORT",
+        "localhost.evil.example",
+        "evil.example@127.0.0.1",
+        "",
+        "127.0.0.1:PORT/x",
+        "0.0.0.0:PORT",
+        "[::1",
+        "192.0.2.7:PORT",
+    ],
+)
 def test_a_foreign_host_is_refused(served: Served, session: dict[str, str], host: str) -> None:
     """DNS rebinding: another page's name leads the browser here."""
     status, _, body = served.ask("GET", "/pair/0", None, {**session, "Host": host.replace("PORT", str(served.port))})
@@ -101,8 +129,11 @@ def test_a_request_of_another_site_is_refused(served: Served, session: dict[str,
 def test_ten_megabytes_are_refused_and_not_read(served: Served, session: dict[str, str], path: str, how: str) -> None:
     size = 10 * 2**20
     with socket.create_connection(("127.0.0.1", served.port), timeout=30) as connection:
-        length = {"declared": f"Content-Length: {size}", "chunked": "Transfer-Encoding: chunked",
-                  "understated": "Content-Length: 5000"}[how]  # fmt: skip
+        length = {
+            "declared": f"Content-Length: {size}",
+            "chunked": "Transfer-Encoding: chunked",
+            "understated": "Content-Length: 5000",
+        }[how]
         head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {session['Cookie']}\r\n{length}\r\n\r\n"
         connection.sendall(head.encode())
         sent = 0
@@ -127,17 +158,31 @@ def test_ten_megabytes_are_refused_and_not_read(served: Served, session: dict[st
 
 @pytest.mark.parametrize(
     "form",
-    ["", "verdict=duplicate", "verdict=duplicate&number=0&id=abcdefgh", "id=abcdefgh&choice=x&reviewer=guard",
-     "verdict=duplicate&number=0&id=abcdefgh&choice=CHOICE&reviewer=somebody"],
-)  # fmt: skip
+    [
+        "",
+        "verdict=duplicate",
+        "verdict=duplicate&number=0&id=abcdefgh",
+        "id=abcdefgh&choice=x&reviewer=guard",
+        "verdict=duplicate&number=0&id=abcdefgh&choice=CHOICE&reviewer=somebody",
+    ],
+)
 def test_a_verdict_of_another_review_is_refused(served: Served, session: dict[str, str], form: str) -> None:
     assert served.ask("POST", "/verdict", form.encode(), session)[0] == 409
 
 
 @pytest.mark.parametrize(
-    "change", [{"verdict": "maybe"}, {"number": "-1"}, {"number": "1000000"}, {"number": "x"}, {"id": "../../x"},
-               {"id": "short"}, {"id": "x" * 65}, {"verdict": ""}]
-)  # fmt: skip
+    "change",
+    [
+        {"verdict": "maybe"},
+        {"number": "-1"},
+        {"number": "1000000"},
+        {"number": "x"},
+        {"id": "../../x"},
+        {"id": "short"},
+        {"id": "x" * 65},
+        {"verdict": ""},
+    ],
+)
 def test_a_malformed_verdict_is_refused(served: Served, session: dict[str, str], change: dict[str, str]) -> None:
     page = served.ask("GET", "/", None, session)[2].decode()
     choice = page.split('data-choice="')[1].split('"')[0]
@@ -195,9 +240,13 @@ def test_other_hosts_are_served_when_asked_for_with_a_warning_until_told_to_end(
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [(["--port", "PORT"], "allowed: a free port"), (["--host", "no.such.host.invalid"], "allowed: an address or name"),
-     (["--port", "0"], "--port"), (["--pairs", "-1"], "--pairs")],
-)  # fmt: skip
+    [
+        (["--port", "PORT"], "allowed: a free port"),
+        (["--host", "no.such.host.invalid"], "allowed: an address or name"),
+        (["--port", "0"], "--port"),
+        (["--pairs", "-1"], "--pairs"),
+    ],
+)
 def test_what_cannot_be_served_is_one_line(served: Served, arguments: list[str], words: str) -> None:
     given = [each.replace("PORT", str(served.port)) for each in arguments]
     ended = call("review", served.layout.root, *given)

@@ -130,9 +130,12 @@ def test_everything_works_by_touch_on_a_phone(chromium: Any, served: Served) -> 
     phone.page.tap("#duplicate")
     phone.saved()
     assert lines_of(served.layout, "Phone") == [
-        (order[0], "duplicate"), (order[1], "distinct"), (order[2], "undecided"), (order[2], "undo"),
+        (order[0], "duplicate"),
+        (order[1], "distinct"),
+        (order[2], "undecided"),
+        (order[2], "undo"),
         (order[1], "duplicate"),
-    ]  # fmt: skip
+    ]
     boxes = [
         phone.page.locator(f"#{name}").bounding_box() for name in ("duplicate", "distinct", "undecided", "back", "undo")
     ]
@@ -195,7 +198,7 @@ def test_a_blind_review_tells_nothing(chromium: Any, sweep: SweepLayout) -> None
         lines = [line for line in read_verdicts(sweep) if line.reviewer == "Ada"]
         assert [(line.trial, line.pair, line.chosen) for line in lines] == [
             (shown.trial, shown.pair, shown.chosen) for shown in order[:upto]
-        ]  # fmt: skip
+        ]
         assert all(line.blind for line in lines)
     finally:
         served.kill()
