@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster import dask_node, ray_node
-from cluster.guardian import guarded
 from cluster.interpreter import python
 from cluster.job import DONE, FAILED, HANDED_OVER, REQUEUE, TERMINATED, Job, JobEnd, fail, leave
 from cluster.ports import NoPortsError, leased_ports, listening, own_address
 from cluster.ray_node import NodeDiedError
+from cluster.reaper import guarded
 from cluster.rendezvous import (
     PASSING,
     WAIT_FOR_DISK,
@@ -42,7 +42,7 @@ from cluster.scheduler import (
     write_submission,
 )
 from cluster.site import Site
-from cluster.supervise import LONGEST_DELAY_S, Failures, Notice, Process, notices, temporary_folders
+from cluster.supervise import LONGEST_DELAY_S, Failures, Process, TerminationSignal, notices, temporary_folders
 
 POLL_S = 0.5
 DISK_S = 5.0  # between two tries while the shared disk is full, read-only or away
@@ -108,7 +108,7 @@ class _Controller:
     job: Job
     folder: Path
     site: Site
-    notice: Notice
+    notice: TerminationSignal
     kept: list[_Kept]
     orders: Orders | None = None
     generation: int = 0

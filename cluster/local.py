@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from cluster.gpus import visible_gpus
-from cluster.guardian import guarded
 from cluster.interpreter import in_empty_folder
 from cluster.memory import MemoryKills
+from cluster.reaper import guarded
 from cluster.supervise import ended_how, node_folder
 
 Item = TypeVar("Item")

@@ -172,7 +172,7 @@ def ask(command: Sequence[str], stdin: str | None = None) -> str:
 def outside_any_job() -> dict[str, str]:
     """Return this environment without what SLURM and a supervisor say of a job that it may be in.
 
-    A new job must not take after it: the mark of the controller's processes would have its guardian kill the job.
+    A new job must not take after it: the mark of the controller's processes would have its reaper kill the job.
     """
     keep = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
     return {

@@ -1,6 +1,6 @@
 """Processes that a supervisor starts, watches, restarts and ends.
 
-Invariant: a child never outlives its supervisor (the guardian sees to it), and only the supervisor ends it: polite
+Invariant: a child never outlives its supervisor (the reaper sees to it), and only the supervisor ends it: polite
 signals, which SLURM sends to every process of a job, reach the supervisor alone.
 """
 
@@ -18,8 +18,8 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.guardian import remove_semaphores, shielded, sweep
 from cluster.interpreter import safe_environment
+from cluster.reaper import remove_semaphores, shielded, sweep
 
 CHILD = "GANLAB_CHILD"  # in the environment of a child and of all it starts: what belongs to it
 TAIL_LINES = 2
@@ -118,7 +118,7 @@ class Failures:
         return min(2.0 ** (self.in_row - 1), LONGEST_DELAY_S)
 
 
-class Notice:
+class TerminationSignal:
     """Signal by which SLURM asked this process to end: SIGUSR2 ahead of the end, SIGTERM for an immediate one."""
 
     def __init__(self) -> None:
@@ -139,9 +139,9 @@ class Notice:
 
 
 @contextmanager
-def notices() -> Iterator[Notice]:
+def notices() -> Iterator[TerminationSignal]:
     """Take SIGUSR2 and SIGTERM as notices for the length of the context. In the main thread only."""
-    notice = Notice()
+    notice = TerminationSignal()
     before = {number: signal.signal(number, notice._handle) for number in (signal.SIGUSR2, signal.SIGTERM)}
     try:
         yield notice
@@ -181,7 +181,7 @@ def node_folder(base: Path, name: str) -> Iterator[Path]:
     """Make a folder on the node's own disk that only this user can read, and remove it at the end.
 
     Folders left by jobs whose every process was killed at once go first. A folder in use is locked by its supervisor.
-    Whoever may be killed gives the folder to the guardian too.
+    Whoever may be killed gives the folder to the reaper too.
     """
     prefix = f"ganlab{os.getuid()}-"
     base.mkdir(parents=True, exist_ok=True)

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from cluster import dask_node, leaving, ray_node
+from cluster import dask_node, preemption, ray_node
 from cluster.gpus import VISIBLE, gpu_use
-from cluster.guardian import guarded
 from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job, JobEnd, fail, leave
 from cluster.ports import NoPortsError, leased_ports, listening, own_address
 from cluster.ray_node import NodeDiedError
+from cluster.reaper import guarded
 from cluster.rendezvous import (
     PASSING,
     WAIT_FOR_DISK,
@@ -29,7 +29,7 @@ from cluster.rendezvous import (
     write_worker,
 )
 from cluster.site import Site
-from cluster.supervise import LONGEST_DELAY_S, Failures, Notice, Process, notices, temporary_folders
+from cluster.supervise import LONGEST_DELAY_S, Failures, Process, TerminationSignal, notices, temporary_folders
 
 POLL_S = 2.0
 BEAT_S = 30.0  # between two writings of an unchanged record
@@ -58,7 +58,7 @@ class _Worker:
     job: Job
     folder: Path
     site: Site
-    notice: Notice
+    notice: TerminationSignal
     starts: int = 0
     last_seen: float = field(default_factory=time.monotonic)  # of a living head
     failures: Failures = field(default_factory=lambda: Failures(limit=STARTS))
@@ -150,11 +150,11 @@ class _Worker:
 
     def _join(self, head: Head, ports: list[int]) -> None:
         self.starts += 1
-        leaving.retract(self.temporary)
+        preemption.retract(self.temporary)
         name = f"{self.job.id}-{self.job.restart}-{self.starts}"
         address = own_address(towards=head.ray_address)
         cpus, gpus = ray_node.usable_resources()
-        environment = {"TMPDIR": str(self.temporary), leaving.NODE: str(self.temporary), WAIT_FOR_DISK: "1"}
+        environment = {"TMPDIR": str(self.temporary), preemption.NODE: str(self.temporary), WAIT_FOR_DISK: "1"}
         sockets = self.short / str(self.starts)
 
         self.step = "starting Ray"
@@ -263,11 +263,11 @@ class _Worker:
         """Let trials save their work for as long as that takes, but at most `grace_s`; then end everything."""
         log.info("leaving: %s", reason)
         deadline = time.monotonic() + grace_s
-        leaving.announce(self.temporary)
+        preemption.request_stop(self.temporary)
         if head is not None and self.node is not None and head.ray_address:
             ray_node.drain(head.ray_address, self.node, reason, grace_s)
         self._record("leaving", reason)
-        while leaving.still_busy(self.temporary) and time.monotonic() < deadline:
+        while preemption.still_checkpointing(self.temporary) and time.monotonic() < deadline:
             time.sleep(0.05)
         self._end_children()
 

@@ -302,7 +302,7 @@ def _train(
         initialise(network)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=True)
 
-    def told_apart(kind: str) -> float:
+    def advantage(kind: str) -> float:
         draws = generator_for(seed, f"theory {kind}")
         return _mean(network, real(kind, None, draws)) - _mean(network, generated(None, draws))
 
@@ -314,11 +314,11 @@ def _train(
         loss = softplus(-on_real).mean() + softplus(on_generated).mean()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if step % max(1, steps // CHECKS) == 0 and (gap := told_apart("choosing")) > best:
+        if step % max(1, steps // CHECKS) == 0 and (gap := advantage("choosing")) > best:
             best, weights = gap, {name: value.clone() for name, value in network.state_dict().items()}
     network.load_state_dict(weights)
     count = sum(parameter.numel() for parameter in network.parameters())
-    return Gap(pool, width, count, seed, abs(told_apart("fresh")), abs(told_apart("training")))
+    return Gap(pool, width, count, seed, abs(advantage("fresh")), abs(advantage("training")))
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from ganlab.models.families.base import NextBatch
 from ganlab.models.families.dcgan import DCGAN, gradient_penalty
 from ganlab.models.stacking import StackedNetwork
 
-REPLACED = ("__init__", "build", "step", "descend", "frozen", "update_averages")
+REPLACED = ("__init__", "build", "step", "optimizer_step", "frozen", "update_averages")
 """Methods of a family that a stacked step does not call: a stack has its own, or supposes DCGAN's."""
 
 
@@ -31,7 +31,7 @@ def stackable(family: type[Family]) -> bool:
     return issubclass(family, DCGAN) and all(getattr(family, name) is getattr(DCGAN, name) for name in REPLACED)
 
 
-class Turn(NamedTuple):
+class ReplicaStep(NamedTuple):
     """Batches and random draws of one replica for a step."""
 
     next_batch: NextBatch
@@ -54,7 +54,7 @@ class Replicas:
         self._state = Condition()
         self._families: dict[int, DCGAN] = {}
         self._members = set(range(count))
-        self._turns: dict[int, Turn] = {}
+        self._turns: dict[int, ReplicaStep] = {}
         self._losses: dict[int, Mapping[str, Tensor]] = {}
         self._stacked: list[int] = []
         self._error: BaseException | None = None
@@ -82,7 +82,7 @@ class Replicas:
 
     def _step(self, number: int, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
         with self._state:
-            self._turns[number] = Turn(next_batch, draws)
+            self._turns[number] = ReplicaStep(next_batch, draws)
             self._state.notify_all()
             # Whoever first sees that all have come takes the step for all.
             self._state.wait_for(lambda: number not in self._turns or self._turns.keys() >= self._members)
@@ -118,9 +118,9 @@ class Stack:
             for name, average in family.averages.items():
                 average.follow(family.networks[name])
         self.optimizers = {name: self._one_optimizer(name) for name in self.networks}
-        self.arithmetic = self.first.arithmetic
+        self.autocast = self.first.autocast
 
-    def step(self, turns: Sequence[Turn]) -> list[Mapping[str, Tensor]]:
+    def step(self, turns: Sequence[ReplicaStep]) -> list[Mapping[str, Tensor]]:
         """One step of every replica, as its family takes it."""
         self._both = list(zip(self.families, turns, strict=True))
         logged = self.first.play(self)
@@ -164,10 +164,10 @@ class Stack:
         return [weights for weights, _ in self.networks[network].shared]
 
     def frozen(self, network: str) -> AbstractContextManager[Any]:
-        """No context: `descend` asks for the gradients of one network's weights alone."""
+        """No context: `optimizer_step` asks for the gradients of one network's weights alone."""
         return nullcontext()
 
-    def descend(self, loss: Tensor, network: str) -> None:
+    def optimizer_step(self, loss: Tensor, network: str) -> None:
         """One optimizer step of every replica's network, each at its own rate, from losses (K,)."""
         stacked, optimizer = self.networks[network], self.optimizers[network]
         gradients = torch.autograd.grad(loss.sum(), [weights for weights, _ in stacked.shared])

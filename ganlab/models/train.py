@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from ganlab.models.families import Drawn, Family
+from ganlab.models.families import Family, GeneratedBatch
 from ganlab.models.families.base import Dataset, Shape
 from ganlab.models.train_settings import TrainSettings as TrainSettings
 from ganlab.randomness import generator_for
@@ -90,7 +90,7 @@ def train(
         Returns when everything given to `sink` is on disk.
     report
         Called at every logged step with `step`, mean losses since the last logged step, and rates per second; at every
-        snapshot also with the family's own `measures`.
+        snapshot also with the family's own `diagnostics`.
     checkpoint, checkpoint_every_s
         State is saved at the first logged step after this many seconds, and when asked to stop.
     stop
@@ -145,7 +145,7 @@ def train(
             rate = (step - timed_from) / max(time.monotonic() - logged_at, 1e-9)
             judged: dict[str, float] = {}
             if step in snapshots:
-                judged |= family.measures(images, generator_for(seed, "measures", step))
+                judged |= family.diagnostics(images, generator_for(seed, "measures", step))
             if probe is not None and step in snapshots:
                 judged |= probe(draw(family, PROBE_IMAGES, generator_for(seed, "probe", step)).images)
             report({"step": step, **means, **judged, "steps_per_second": rate})
@@ -164,7 +164,7 @@ def train(
 
 def draw(
     family: Family, images: int, noise: np.random.Generator, progress: Callable[[int], None] = lambda done: None
-) -> Drawn:
+) -> GeneratedBatch:
     """Draw independent images, or points, as a function of the family's weights and the noise alone.
 
     `progress` is called with the number of images drawn, after each batch.
@@ -174,7 +174,7 @@ def draw(
         parts.append(family.sample(min(SAMPLE_BATCH, images - first), noise))
         progress(min(images, first + SAMPLE_BATCH))
     labels = [part.labels for part in parts if part.labels is not None]
-    return Drawn(np.concatenate([part.images for part in parts]), np.concatenate(labels) if labels else None)
+    return GeneratedBatch(np.concatenate([part.images for part in parts]), np.concatenate(labels) if labels else None)
 
 
 def seconds_per_step(family: Family, shape: Shape, settings: TrainSettings, steps: int = 5) -> float:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ganlab.pairs.exact import Array, Images, Index, block_distances, estimated_distances, squared_distances
-from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Lifted, Screen, below
+from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, below
 
 Mask = NDArray[np.bool_]
 Some = slice | Index
@@ -69,11 +69,11 @@ def search(
     device
         Where matrix products run.
     """
-    looks = _Search(rows, columns, screen, collector, row_start, column_start, ordered, device)
+    search = _Search(rows, columns, screen, collector, row_start, column_start, ordered, device)
     for row in _slices(0, len(rows), _ROWS):
-        first, last = looks.window(row)
+        first, last = search.window(row)
         for column in _slices(first, last, _COLUMNS):
-            looks.look(0, row, column)
+            search.settle(0, row, column)
 
 
 @np.errstate(over="raise", divide="raise", invalid="raise")
@@ -86,7 +86,7 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
     bounds = np.full(len(rows), np.inf)
     if count > len(columns):
         return bounds
-    if screen is None or not screen.looks:
+    if screen is None or not screen.levels:
         some = slice(0, max(count, _ROWS))
         for row in _slices(0, len(rows), _ROWS):
             if rows.integer:
@@ -96,16 +96,16 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
                 most = estimate + wrong
             bounds[row] = np.partition(most, count - 1, axis=1)[:, count - 1]
         return bounds
-    look = screen.looks[0]
-    row_order, lifted_rows = _by_first_coordinate(screen.lift(rows, look, device))
-    column_order, lifted_columns = _by_first_coordinate(screen.lift(columns, look, device))
+    level = screen.levels[0]
+    row_order, projected_rows = _by_first_coordinate(screen.project(rows, level, device))
+    column_order, projected_columns = _by_first_coordinate(screen.project(columns, level, device))
     among = min(len(columns), max(count, _COLUMNS))
     for row in _slices(0, len(rows), _ROWS):
-        middle = lifted_rows.first_coordinate[row].mean()
-        start = int(np.searchsorted(lifted_columns.first_coordinate, middle)) - among // 2
+        middle = projected_rows.first_coordinate[row].mean()
+        start = int(np.searchsorted(projected_columns.first_coordinate, middle)) - among // 2
         start = min(max(start, 0), len(columns) - among)
         zero = np.zeros(row.stop - row.start)
-        value = below(lifted_rows, row, lifted_columns, slice(start, start + among), zero, screen.scale)
+        value = below(projected_rows, row, projected_columns, slice(start, start + among), zero, screen.scale)
         place = column_order[value.float().topk(count, dim=1, largest=False).indices.cpu().numpy() + start]
         query = row_order[row]
         squared = squared_distances(rows, columns, np.repeat(query, count), place.ravel()).reshape(-1, count)
@@ -113,10 +113,10 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
     return bounds
 
 
-def _by_first_coordinate(lifted: Lifted) -> tuple[Index, Lifted]:
+def _by_first_coordinate(projected: Projection) -> tuple[Index, Projection]:
     """Vectors in the order of their first coordinates, and which image each belongs to."""
-    order = np.argsort(lifted.first_coordinate, kind="stable")
-    return order, lifted.take(order)
+    order = np.argsort(projected.first_coordinate, kind="stable")
+    return order, projected.take(order)
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
@@ -125,7 +125,7 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
 
 
 class _Search:
-    """The looks at a block: each is closer and dearer than the one before; the last is exact.
+    """Search of a block level by level: each bound is tighter and dearer than the one before; the last is exact.
 
     Rows and columns are taken in the order of the first coordinate of their vectors, the direction along which images
     differ most, so that each block of rows needs only a window of columns. Places count in that order.
@@ -149,22 +149,22 @@ class _Search:
         self._column_numbers = np.arange(column_start, column_start + len(columns))
         self._ordered = ordered and self._row_numbers[-1] >= column_start  # else i < j of itself
         self._same = self._ordered and rows is columns and row_start == column_start
-        self._lifted: dict[int, tuple[Lifted, Lifted]] = {}
-        self._looks = screen.looks if screen is not None else ()
+        self._projected: dict[int, tuple[Projection, Projection]] = {}
+        self._levels = screen.levels if screen is not None else ()
         self._row_order: Index
         self._column_order: Index
-        self._sorted = self._looks != () and (self._same or not self._ordered) and self._sort()
+        self._sorted = self._levels != () and (self._same or not self._ordered) and self._sort()
 
     def _sort(self) -> bool:
         """Bring places into the order of first coordinates, unless an image is too far out to have one."""
-        rows, columns = self._lift(self._looks[0])
+        rows, columns = self._project(self._levels[0])
         if not (np.isfinite(rows.squared).all() and np.isfinite(columns.squared).all()):
             return False
         self._row_order, sorted_rows = _by_first_coordinate(rows)
         self._column_order, sorted_columns = (
             (self._row_order, sorted_rows) if rows is columns else _by_first_coordinate(columns)
         )
-        self._lifted[self._looks[0]] = sorted_rows, sorted_columns
+        self._projected[self._levels[0]] = sorted_rows, sorted_columns
         self._row_numbers = self._row_numbers[self._row_order]
         self._column_numbers = self._column_numbers[self._column_order]
         return True
@@ -177,7 +177,7 @@ class _Search:
         if not self._sorted:
             return first, len(self._columns)
         assert self._screen is not None
-        rows, columns = self._lift(self._looks[0])
+        rows, columns = self._project(self._levels[0])
         reach = self._screen.reach(rows.error[row], columns.error, self._bounds(self._row_numbers[row]))
         centre, among = rows.first_coordinate[row], columns.first_coordinate
         return (
@@ -185,15 +185,15 @@ class _Search:
             int(np.searchsorted(among, (centre + reach).max(), side="right")),
         )
 
-    def look(self, depth: int, row: Some, column: Some) -> None:
-        """Settle a block, by the look of this depth and, if it leaves many pairs, by closer ones."""
-        if depth == len(self._looks):
+    def settle(self, depth: int, row: Some, column: Some) -> None:
+        """Settle a block by the level of this depth and, if it leaves many pairs, by the tighter ones after it."""
+        if depth == len(self._levels):
             self._settle(row, column)
             return
         assert self._screen is not None
-        rows, columns = self._lift(self._looks[depth])
+        rows, columns = self._project(self._levels[depth])
         bounds = self._bounds(self._row_numbers[row])
-        # Only the vectors of the first look lie in the order of places.
+        # Only the vectors of the first level lie in the order of places.
         block = (row, column) if depth == 0 else self._images(row, column)
         values = below(rows, block[0], columns, block[1], bounds, self._screen.scale)
         if (twice := self._twice(row, column)) is not None:
@@ -206,11 +206,11 @@ class _Search:
         found = int(hits.sum())
         hit_columns = torch.nonzero(hits.any(dim=0))[:, 0]
         area = len(hit_rows) * len(hit_columns)
-        last = depth == len(self._looks) - 1 and not self._rows.integer
+        last = depth == len(self._levels) - 1 and not self._rows.integer
         if found > _FIRST_PAIRS and found * (_FLOAT64_PAIR_COST if last else PAIR_COST) > area:
             some_rows = row if len(hit_rows) == values.shape[0] else _pick(row, hit_rows)
             some_columns = column if len(hit_columns) == values.shape[1] else _pick(column, hit_columns)
-            self.look(depth + 1, some_rows, some_columns)
+            self.settle(depth + 1, some_rows, some_columns)
             return
         a, b = torch.nonzero(hits, as_tuple=True)
         a = hit_rows[a]
@@ -295,13 +295,13 @@ class _Search:
         """The same pairs with i < j, where the order of places may have turned them."""
         return (np.minimum(i, j), np.maximum(i, j)) if self._same else (i, j)
 
-    def _lift(self, look: int) -> tuple[Lifted, Lifted]:
-        if look not in self._lifted:
+    def _project(self, level: int) -> tuple[Projection, Projection]:
+        if level not in self._projected:
             assert self._screen is not None
-            rows = self._screen.lift(self._rows, look, self._device)
+            rows = self._screen.project(self._rows, level, self._device)
             same = self._rows is self._columns
-            self._lifted[look] = rows, rows if same else self._screen.lift(self._columns, look, self._device)
-        return self._lifted[look]
+            self._projected[level] = rows, rows if same else self._screen.project(self._columns, level, self._device)
+        return self._projected[level]
 
 
 def _indices(some: Some) -> Index:

@@ -29,25 +29,25 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 
 _EXTRA = 4  # columns for the bounds
-_FIRST = 123  # directions of the first look: with the length of the rest and the bounds, products of depth 128
+_FIRST = 123  # directions of the first level: with the length of the rest and the bounds, products of depth 128
 _SECOND = 507  # and of depth 512
 _WHOLE = 124  # images so short are looked at whole
 _DEPTH = 32  # depths are multiples of what matrix units take at once
 _SAMPLE = 1536
 _RUN = 32  # images of the sample read in one piece
-_PART_BYTES = 2**24  # of images lifted at a time
+_PART_BYTES = 2**24  # of images projected at a time
 _CHUNK = 512  # terms added in float32 before float64 takes over
 _CHUNK_ERROR = (_CHUNK + 2) * 2.0**-24
 _FLOOR = 2.0**-4  # taken from the length of the rest for float32 images: see `_rest`
 _FAR = 2.0**60  # squared length from which an image always survives
 _FEW = 2.0**-9  # of the pairs: settling them costs little
-PAIR_COST = 256  # settling one pair alone costs so many times its share of an exact look at a whole block
+PAIR_COST = 256  # settling one pair alone costs so many times its share of an exact product of a whole block
 _SURVIVES = -(2.0**100)
 _TINY = 2.0**-60  # makes a zero negative
 
 
 @dataclass(frozen=True, eq=False)
-class Lifted:
+class Projection:
     """The short vectors of some images, as `below` takes them.
 
     Parameters
@@ -72,10 +72,10 @@ class Lifted:
         """(n,) the first value of each vector: for a look along directions, that along which images differ most."""
         return self.vectors[:, 0].double().cpu().numpy()
 
-    def take(self, which: Index) -> "Lifted":
+    def take(self, which: Index) -> "Projection":
         """The vectors of some of the images, in this order."""
         some = self.vectors[torch.from_numpy(which).to(self.vectors.device)]
-        return Lifted(some, self.squared[which], self.error[which], self.width)
+        return Projection(some, self.squared[which], self.error[which], self.width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,12 +103,12 @@ class Screen:
     closest_squared: Floats
 
     @property
-    def looks(self) -> tuple[int, ...]:
-        """Directions to look along, one look after the other, the number of values standing for whole images."""
+    def levels(self) -> tuple[int, ...]:
+        """Numbers of directions projected on, level by level; the number of values stands for whole images."""
         features, directions = self.directions.shape[::-1]
-        looks = (_FIRST, directions) if directions > _FIRST else (directions,) if directions else ()
+        levels = (_FIRST, directions) if directions > _FIRST else (directions,) if directions else ()
         # Of long uint8 images, an exact product costs less than a look at all values.
-        return looks if self.centre.dtype == np.int8 and features > _WHOLE else (*looks, features)
+        return levels if self.centre.dtype == np.int8 and features > _WHOLE else (*levels, features)
 
     def bound_squared(self, count: int) -> float:
         """A squared distance that at least `count` pairs of the whole set do not exceed."""
@@ -118,8 +118,8 @@ class Screen:
         """(r,) the most by which the vectors of a pair within the squared bound of its row can differ."""
         return _reach(row_error, column_error, bounds, self.scale)
 
-    def lift(self, images: Images, look: int, device: str = "cpu") -> Lifted:
-        """The vectors of images for one of the looks; they are kept with the images.
+    def project(self, images: Images, level: int, device: str = "cpu") -> Projection:
+        """The vectors of images for one of the levels; they are kept with the images.
 
         Raises
         ------
@@ -131,16 +131,16 @@ class Screen:
                 f"images: got {images.features} {images.values.dtype} values per image; allowed are "
                 f"{len(self.centre)} like those the screen was learnt from; learn it from this sample"
             )
-        name = (self, look, device)
+        name = (self, level, device)
         if name not in images.kept:
-            images.kept[name] = self._lift(images, look, device)
-        lifted: Lifted = images.kept[name]
-        return lifted
+            images.kept[name] = self._project(images, level, device)
+        projected: Projection = images.kept[name]
+        return projected
 
-    def _lift(self, images: Images, look: int, device: str) -> Lifted:
-        whole = look == images.features
-        vectors_of = self._lift_whole if whole else self._lifter(look, device)
-        width = look if whole else look + 1
+    def _project(self, images: Images, level: int, device: str) -> Projection:
+        whole = level == images.features
+        vectors_of = self._project_whole if whole else self._projector(level, device)
+        width = level if whole else level + 1
         depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
         kind = torch.bfloat16 if device == "cpu" and _bfloat16_is_best() else torch.float32
         vectors = torch.zeros(len(images), depth, dtype=kind)
@@ -159,9 +159,9 @@ class Screen:
             squared[part] = np.where(far, -np.inf, length)
         vectors[:, width : width + 2] = 1
         vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth))
-        return Lifted(vectors.to(device), squared, error, width)
+        return Projection(vectors.to(device), squared, error, width)
 
-    def _lift_whole(self, values: Array) -> tuple[Singles, Floats]:
+    def _project_whole(self, values: Array) -> tuple[Singles, Floats]:
         if self.centre.dtype == np.int8:
             centred = np.subtract(signed(values), self.centre, dtype=np.int16).astype(np.float32)
             return centred, np.zeros(len(values))
@@ -178,15 +178,15 @@ class Screen:
         centred[far], squared[far] = 0, 0
         return centred, squared, np.where(far, np.inf, 2.0**-22 * np.sqrt(squared) + 2.0**-100)
 
-    def _lifter(self, look: int, device: str) -> Callable[[Array], tuple[Singles, Floats]]:
+    def _projector(self, level: int, device: str) -> Callable[[Array], tuple[Singles, Floats]]:
         """Function that returns unrounded projections of images, with a bound on the error of each."""
-        directions, weights = self.directions[:look], self.weights[:look]
+        directions, weights = self.directions[:level], self.weights[:level]
         if self.centre.dtype == np.int8:
             centre = self.centre.astype(np.int64)
             offset, centre_squared = directions.astype(np.int64) @ centre, centre @ centre
             stacked = torch.from_numpy(np.concatenate([directions, self.centre[None]]))
 
-            def lift_integers(values: Array) -> tuple[Singles, Floats]:
+            def project_integers(values: Array) -> tuple[Singles, Floats]:
                 shifted = signed(values)
                 product = integer_product(torch.from_numpy(shifted), stacked, device).numpy().astype(np.int64)
                 along = (product[:, :-1] - offset) * weights
@@ -194,11 +194,11 @@ class Screen:
                 rest, wrong = _rest(squared, along, 2.0**-40 * squared, 0)
                 return np.column_stack([along, rest]).astype(np.float32), wrong
 
-            return lift_integers
+            return project_integers
         frobenius = np.sqrt(np.sum(np.square(weights) * squared_lengths(directions)))
         columns = directions.T.astype(np.float32)
 
-        def lift_floats(values: Array) -> tuple[Singles, Floats]:
+        def project_floats(values: Array) -> tuple[Singles, Floats]:
             centred, squared, wrong = self._centred(values)
             along = np.zeros((len(values), len(weights)))
             for start in range(0, len(self.centre), _CHUNK):
@@ -210,11 +210,11 @@ class Screen:
             rest, rest_wrong = _rest(squared, along, doubt, _FLOOR)
             return np.column_stack([along, rest]).astype(np.float32), wrong + along_wrong + rest_wrong
 
-        return lift_floats
+        return project_floats
 
 
 def below(
-    rows: Lifted, row: slice | Index, columns: Lifted, column: slice | Index, bounds: Floats, scale: float
+    rows: Projection, row: slice | Index, columns: Projection, column: slice | Index, bounds: Floats, scale: float
 ) -> torch.Tensor:
     """Negative for every pair that may be within the squared bound of its row.
 
@@ -316,21 +316,21 @@ def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 
     screen = Screen(centre, np.empty((0, sample.features), np.int8), np.empty(0), scale, np.empty(0))
     if sample.features <= _WHOLE:
         return replace(screen, closest_squared=_closest_squared(sample, _estimates(screen, sample), count))
-    centred = screen._lift_whole(sample.values)[0]
+    centred = screen._project_whole(sample.values)[0]
     # Directions fit the images they were learnt from too well: the others judge them.
     judge = np.arange(len(sample)) % (2 * _RUN) < _RUN // 2
     between_judges = np.triu(judge[:, None] & judge, 1)
-    for look in (_FIRST, _SECOND):
-        directions, weights = _directions(centred[~judge], look)
+    for level in (_FIRST, _SECOND):
+        directions, weights = _directions(centred[~judge], level)
         screen = replace(screen, directions=directions, weights=weights)
         estimates = _estimates(screen, sample)
-        if look == _FIRST:
+        if level == _FIRST:
             screen = replace(screen, closest_squared=_closest_squared(sample, estimates, count))
         bound = max(threshold_squared, screen.bound_squared(count)) * scale**2
         judged = estimates[between_judges]
         left = float(np.mean(judged <= bound))
         # Enough, or as many directions as matter, or hopeless with four times as many.
-        if left < _FEW or 4 * look > sample.features or np.mean(judged) < bound / 4:
+        if left < _FEW or 4 * level > sample.features or np.mean(judged) < bound / 4:
             break
     if left < 0.5:
         return screen
@@ -341,9 +341,9 @@ def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 
 
 def _estimates(screen: Screen, sample: Images) -> Singles:
     """(m, m) squared distances of the vectors of a sample, scaled: about the least that the images' can be."""
-    lifted = screen.lift(sample, len(screen.directions) or sample.features)
-    vectors = lifted.vectors[:, : lifted.width].float()
-    squared = torch.from_numpy(np.maximum(lifted.squared, 0)).float()
+    projected = screen.project(sample, len(screen.directions) or sample.features)
+    vectors = projected.vectors[:, : projected.width].float()
+    squared = torch.from_numpy(np.maximum(projected.squared, 0)).float()
     estimates: Singles = (squared[:, None] + squared - 2 * vectors @ vectors.T).numpy()
     return estimates
 

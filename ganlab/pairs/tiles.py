@@ -119,7 +119,7 @@ def least_memory_bytes(image_shape: tuple[int, ...], value_bytes: int = 1) -> in
 
 
 def _image_bytes(image_shape: tuple[int, ...], value_bytes: int) -> int:
-    # Rows and columns: the values, a second look at half precision for floats, the projection; and the values once more,
+    # Rows and columns: the values, a second copy at half precision for floats, the projection; and the values once more,
     # for what reading and settling pass through (measured: with them once, a worker took 1.4 times its limit).
     features = int(np.prod(image_shape))
     return 2 * features * (value_bytes if value_bytes == 1 else value_bytes + 2) + _SCREEN_BYTES

@@ -16,7 +16,7 @@ from jobs.cli.submit import load_site, trials_on
 from jobs.console.progress import PairsBar, stderr_console
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map, Progress
-from jobs.measuring.measure import Measured, measure_sweep
+from jobs.measuring.measure import MeasurementResult, measure_sweep
 from jobs.report.sweep_page import write_report
 from jobs.spec.sweep import Spec, SpecError, TrialSettings, load_spec
 from jobs.training.tune import sweep_trials
@@ -67,7 +67,7 @@ class Results:
         self._news = False
         self._due_at = 0.0
 
-    def update(self, map: Map, progress: Progress) -> Measured:
+    def update(self, map: Map, progress: Progress) -> MeasurementResult:
         """Measure what has become complete since the last time."""
         trials = [trial for trial in sweep_trials(self._layout, self._spec) if trial.id not in self._settled]
         ended = {trial.id for trial in trials if read_end(self._layout.trial(trial.id))}
@@ -93,7 +93,7 @@ class Results:
         """True if there is something new and publishing is due."""
         return self._news and time.monotonic() > self._due_at
 
-    def publish(self, measured: Measured) -> None:
+    def publish(self, measured: MeasurementResult) -> None:
         """Write ``results.zarr`` and the report from all records there are."""
         started = time.monotonic()
         trials = sweep_trials(self._layout, self._spec)

@@ -1,7 +1,7 @@
 """Ctrl-C ends a command, whatever it is doing; so does SIGTERM, as sent by `kill`, container engines and schedulers.
 
 Invariant: the first Ctrl-C is acknowledged at once; within seconds of it, or at once at the second, the process is gone
-with exit code 130; what it has started is ended by its guardian (`cluster.guardian`).
+with exit code 130; what it has started is ended by its reaper (`cluster.reaper`).
 """
 
 import os

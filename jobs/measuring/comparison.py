@@ -98,11 +98,11 @@ class Comparison:
         """About how long it takes, in products of two values."""
         return float(self.pairs) * (int(np.prod(self.images.shape[1:])) + PAIR_WORK)
 
-    def found(self) -> "Found":
+    def found(self) -> "PartialResult":
         """Initial state, before any tile is compared."""
         among = None if self.threshold_squared is None else Collisions.create(self.samples, self.closest, LISTED)
         nearest = None if self.reference is None else Neighbours.create(0, self.samples, self.neighbours)
-        return Found(among, nearest)
+        return PartialResult(among, nearest)
 
     def tile_images(self, memory_bytes: int) -> int:
         """Rows, and columns, of a tile for a worker of so much memory."""
@@ -127,7 +127,7 @@ class Comparison:
         tile = part.tile
         return self.places[tile.row_start : tile.row_stop], self.places[tile.column_start : tile.column_stop]
 
-    def compare(self, part: "Part", bound_squared: float, places: tuple[Index, Index] | None) -> "Found":
+    def compare(self, part: "Part", bound_squared: float, places: tuple[Index, Index] | None) -> "PartialResult":
         """Compare one part, in any process.
 
         Parameters
@@ -154,7 +154,7 @@ class Comparison:
                 rows=rows,
                 places=places,
             )
-            return Found(on_best_device(lambda device: among(device=device)), None)
+            return PartialResult(on_best_device(lambda device: among(device=device)), None)
         assert self.reference is not None
         screen = _screen(_Named(f"reference of {self.fingerprint}", self.reference), self.neighbours, 0.0)
         nearest = partial(
@@ -167,7 +167,7 @@ class Comparison:
             self.itself,
             rows=rows,
         )
-        return Found(None, on_best_device(lambda device: nearest(device=device)))
+        return PartialResult(None, on_best_device(lambda device: nearest(device=device)))
 
 
 class Part(NamedTuple):
@@ -184,24 +184,24 @@ class Part(NamedTuple):
         return tile.pairs if self.among else rows * columns
 
 
-class Found(NamedTuple):
+class PartialResult(NamedTuple):
     """Results of the tiles compared so far; None if not requested, or not computed by this task."""
 
     collisions: Collisions | None
     neighbours: Neighbours | None
 
-    def merge(self, other: "Found") -> "Found":
+    def merge(self, other: "PartialResult") -> "PartialResult":
         """Merge this result, which has all that is requested, with that of a part."""
         collisions, neighbours = self
         if collisions is not None and other.collisions is not None:
             collisions = collisions.merge(other.collisions)
         if neighbours is not None and other.neighbours is not None:
             neighbours = neighbours.merge(other.neighbours)
-        return Found(collisions, neighbours)
+        return PartialResult(collisions, neighbours)
 
 
 def pair_record(
-    wanted: Comparison, found: Found, nearest: NearestReal | None, memory_bytes: int, fingerprint: str = ""
+    wanted: Comparison, found: PartialResult, nearest: NearestReal | None, memory_bytes: int, fingerprint: str = ""
 ) -> PairRecord:
     """The record of a finished comparison of all pairs of a set.
 
@@ -270,7 +270,7 @@ def _distinct(wanted: Comparison, among: Collisions, all_listed: bool, memory_by
     ).count
 
 
-class Keep(Protocol):
+class StateStore(Protocol):
     """Storage of a comparison's state across restarts of its process."""
 
     def load(self) -> Mapping[str, np.ndarray] | None:
@@ -284,8 +284,8 @@ class Keep(Protocol):
 
 
 def compare(
-    wanted: Mapping[Key, tuple[Comparison, Keep | None]], memory_bytes: int, map: Map, progress: Progress
-) -> Iterator[tuple[Key, Found | DamagedShardError]]:
+    wanted: Mapping[Key, tuple[Comparison, StateStore | None]], memory_bytes: int, map: Map, progress: Progress
+) -> Iterator[tuple[Key, PartialResult | DamagedShardError]]:
     """Yield what each comparison found as soon as it is complete, or the error where its images can't be read.
 
     Parameters
@@ -297,7 +297,7 @@ def compare(
     map
         `map(function, items)` runs the tasks and gives their results in any order; the only link to workers.
     """
-    going = {key: _Going(comparison, keep, memory_bytes) for key, (comparison, keep) in wanted.items()}
+    going = {key: _RunningComparison(comparison, keep, memory_bytes) for key, (comparison, keep) in wanted.items()}
     total = float(sum(each.comparison.pairs for each in going.values()))
     done = total - sum(part.pairs for each in going.values() for part in each.left.values())
     left = sum(len(each.left) for each in going.values())
@@ -342,10 +342,10 @@ def compare(
         _save(going)
 
 
-class _Going:
+class _RunningComparison:
     """A comparison under way: what it has found, and what is left."""
 
-    def __init__(self, comparison: Comparison, keep: Keep | None, memory_bytes: int) -> None:
+    def __init__(self, comparison: Comparison, keep: StateStore | None, memory_bytes: int) -> None:
         self.comparison, self._keep = comparison, keep
         size = comparison.tile_images(memory_bytes)
         kept = None if keep is None else keep.load()
@@ -360,7 +360,7 @@ class _Going:
         enough = among is not None and len(among.closest) == among.count
         return float(among.closest.squared_distance[-1]) if among is not None and enough else np.inf
 
-    def add(self, number: int, found: Found) -> None:
+    def add(self, number: int, found: PartialResult) -> None:
         """Take what one part has found."""
         self.found = self.found.merge(found)
         del self.left[number]
@@ -378,12 +378,12 @@ class _Going:
             self._keep.finish(_pack(self.found, [], self.comparison.samples))
 
 
-def _save(going: Mapping[Any, _Going]) -> None:
+def _save(going: Mapping[Any, _RunningComparison]) -> None:
     for each in going.values():
         each.save()
 
 
-def _pack(found: Found, left: Iterable[Part], samples: int) -> dict[str, np.ndarray]:
+def _pack(found: PartialResult, left: Iterable[Part], samples: int) -> dict[str, np.ndarray]:
     """A state as plain arrays."""
     arrays = {"compared": np.asarray(samples)}
     arrays["left"] = np.array([(among, *tile) for among, tile in left], np.int64).reshape(-1, 5)
@@ -393,7 +393,7 @@ def _pack(found: Found, left: Iterable[Part], samples: int) -> dict[str, np.ndar
     return arrays
 
 
-def _unpack(arrays: Mapping[str, np.ndarray], tile_images: int) -> tuple[Found, list[Part], int]:
+def _unpack(arrays: Mapping[str, np.ndarray], tile_images: int) -> tuple[PartialResult, list[Part], int]:
     """Results so far, the tiles left, and the number of images that the tiles were planned for."""
 
     def named(name: str) -> dict[str, np.ndarray]:
@@ -401,7 +401,7 @@ def _unpack(arrays: Mapping[str, np.ndarray], tile_images: int) -> tuple[Found, 
         return {key.removeprefix(start): values for key, values in arrays.items() if key.startswith(start)}
 
     among, nearest = named("collisions"), named("neighbours")
-    found = Found(
+    found = PartialResult(
         Collisions.from_arrays(among) if among else None, Neighbours.from_arrays(nearest) if nearest else None
     )
     parts = [
@@ -423,12 +423,12 @@ class _Result(NamedTuple):
     key: Any
     number: int
     pairs: int
-    found: Found | DamagedShardError
+    found: PartialResult | DamagedShardError
 
 
 def _run(task: _Task) -> _Result:
     """Do one task, on whatever worker it lands."""
-    found: Found | DamagedShardError
+    found: PartialResult | DamagedShardError
     try:
         found = task.comparison.compare(task.part, task.bound_squared, task.places)
     except DamagedShardError as error:  # others go on

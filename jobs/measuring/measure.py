@@ -20,7 +20,7 @@ from ganlab.quality.copying import training_cells
 from ganlab.quality.embeddings.names import folder_name
 from ganlab.quality.fidelity import RealNeighbours
 from ganlab.statistics.duplicate_distance import RATES
-from jobs.measuring.comparison import ENGINE, Comparison, Found, Map, Progress, Source, compare, pair_record
+from jobs.measuring.comparison import ENGINE, Comparison, Map, PartialResult, Progress, Source, compare, pair_record
 from jobs.measuring.distance import (
     Joined,
     RealImages,
@@ -31,10 +31,8 @@ from jobs.measuring.distance import (
     wanted_rates,
 )
 from jobs.measuring.scoring import Progress as ScoreProgress
-from jobs.measuring.scoring import Wanted as WantedScores
-from jobs.measuring.scoring import read_scores, scores_name, write_scores
-from jobs.measuring.space import PIXELS, Space, embed, sweep_space
-from jobs.measuring.space import Wanted as WantedFeatures
+from jobs.measuring.scoring import ScoreRequest, read_scores, scores_name, write_scores
+from jobs.measuring.space import PIXELS, FeatureRequest, Space, embed, sweep_space
 from jobs.spec.sweep import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
 from storage.pair_records import (
@@ -92,7 +90,7 @@ class SnapshotImages:
 
 
 @dataclass(frozen=True)
-class Committed:
+class CommittedSnapshot:
     """A snapshot as far as its shards are committed, in order from the first.
 
     Parameters
@@ -101,7 +99,7 @@ class Committed:
         Which, and its images so far, not yet in the space they are compared in.
     complete
         Every shard is committed.
-    made
+    dependencies
         What a record depends on beside the images.
     checksums, shard_images
         Of each of its shards, and how many images each holds.
@@ -110,7 +108,7 @@ class Committed:
     snapshot: Snapshot
     images: Source
     complete: bool
-    made: tuple[Any, ...]
+    dependencies: tuple[Any, ...]
     checksums: tuple[Any, ...]
     shard_images: int
 
@@ -119,18 +117,18 @@ class Committed:
         shards, rest = divmod(images, self.shard_images)
         if rest or shards > len(self.checksums):
             return None
-        content = json.dumps([*self.made, self.checksums[:shards]])
+        content = json.dumps([*self.dependencies, self.checksums[:shards]])
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
     @property
-    def whole(self) -> str:
+    def complete_fingerprint(self) -> str:
         """The fingerprint of all its images."""
         name = self.fingerprint(self.images.shape[0])
         assert name is not None
         return name
 
 
-class Measured(NamedTuple):
+class MeasurementResult(NamedTuple):
     """Result of `measure_sweep` beside the records."""
 
     real: RealImages
@@ -145,7 +143,7 @@ def measure_sweep(
     map: Map,
     progress: Progress,
     stage: Stage = lambda name, done, total: None,
-) -> Measured:
+) -> MeasurementResult:
     """Bring the records of a sweep up to what is committed; cheap when nothing is new, so it may be called in a loop.
 
     Parameters
@@ -159,7 +157,7 @@ def measure_sweep(
 
     Returns
     -------
-    Measured
+    MeasurementResult
         With the snapshots that can't be read; all others have their records.
 
     Raises
@@ -179,7 +177,7 @@ def measure_sweep(
     damaged = measure_snapshots(layout, wanted, settings, threshold_squared, memory_bytes, map, progress, space)
     complete = [each for each in found if each.complete and each.snapshot not in damaged]
     damaged |= score_snapshots(layout, complete, real, map, partial(stage, "Scoring"), space)
-    return Measured(real, damaged)
+    return MeasurementResult(real, damaged)
 
 
 def real_images_of(
@@ -261,7 +259,7 @@ def _compared(
 
 
 @np.errstate(invalid="raise")
-def _nearest(found: Found, images: Source) -> NearestReal:
+def _nearest(found: PartialResult, images: Source) -> NearestReal:
     assert found.neighbours is not None
     kind = np.int64 if images.dtype == np.uint8 else np.float64
     return NearestReal(found.neighbours.index[:, 0], found.neighbours.squared_distance[:, 0].astype(kind))
@@ -279,10 +277,12 @@ def held_out_in(layout: SweepLayout, space: Space, map: Map) -> Source | None:
         return None
     images = SnapshotImages(held_out, 0, held_out.shape[0])
     checksums = ("held-out images", held_out.fingerprint)
-    return _in_space(layout, Committed(Snapshot(HELD_OUT, 0), images, True, (), checksums, images.count), space, map)
+    return _in_space(
+        layout, CommittedSnapshot(Snapshot(HELD_OUT, 0), images, True, (), checksums, images.count), space, map
+    )
 
 
-def _in_space(layout: SweepLayout, real: Committed, space: Space, map: Map) -> Source:
+def _in_space(layout: SweepLayout, real: CommittedSnapshot, space: Space, map: Map) -> Source:
     (images,) = in_space(layout, [real], space, map).values()
     if isinstance(images, DamagedShardError):
         raise images
@@ -290,27 +290,27 @@ def _in_space(layout: SweepLayout, real: Committed, space: Space, map: Map) -> S
 
 
 def in_space(
-    layout: SweepLayout, wanted: Sequence[Committed], space: Space, map: Map
+    layout: SweepLayout, wanted: Sequence[CommittedSnapshot], space: Space, map: Map
 ) -> dict[Snapshot, Source | DamagedShardError]:
     """The images of complete snapshots in the space: as they are, or their features, computed where they are not kept."""
     if space.embedding is None:
         return {each.snapshot: each.images for each in wanted}
     features = {
-        each.snapshot: WantedFeatures(each.images, layout.features(*each.snapshot), space.name_of(each.checksums))
+        each.snapshot: FeatureRequest(each.images, layout.features(*each.snapshot), space.name_of(each.checksums))
         for each in wanted
     }
     return dict(embed(space, features, map))
 
 
-def unmeasured(layout: SweepLayout, each: Committed) -> bool:
+def unmeasured(layout: SweepLayout, each: CommittedSnapshot) -> bool:
     """True if a snapshot has no valid record and is complete, or is large and still being drawn."""
     ready = each.complete or each.images.shape[0] >= BEGIN_IMAGES
-    return ready and read_pair_record(layout, *each.snapshot, each.whole) is None
+    return ready and read_pair_record(layout, *each.snapshot, each.complete_fingerprint) is None
 
 
 def measure_snapshots(
     layout: SweepLayout,
-    wanted: Sequence[Committed],
+    wanted: Sequence[CommittedSnapshot],
     settings: CollisionSettings,
     threshold_squared: float,
     memory_bytes: int,
@@ -341,7 +341,9 @@ def measure_snapshots(
         others, places = (None, _real_places(layout)) if snapshot.trial == REFERENCE else (reference, None)
         own = images[snapshot]
         assert not isinstance(own, DamagedShardError)
-        wanted_pairs = Comparison(own, each.whole, threshold_squared, settings.flagged, others, places=places)
+        wanted_pairs = Comparison(
+            own, each.complete_fingerprint, threshold_squared, settings.flagged, others, places=places
+        )
         comparisons[snapshot] = wanted_pairs, keep
     for snapshot, found in compare(comparisons, memory_bytes, map, progress):
         each = snapshots[snapshot]
@@ -352,7 +354,7 @@ def measure_snapshots(
                 nearest = _nearest_real(layout, memory_bytes, map, progress, space)
             else:
                 nearest = _nearest(found, reference)
-            record = pair_record(comparisons[snapshot][0], found, nearest, memory_bytes, each.whole)
+            record = pair_record(comparisons[snapshot][0], found, nearest, memory_bytes, each.complete_fingerprint)
             write_pair_record(layout, *snapshot, record)
     return damaged
 
@@ -365,21 +367,29 @@ def _real_places(layout: SweepLayout) -> Index:
 
 def score_snapshots(
     layout: SweepLayout,
-    wanted: Sequence[Committed],
+    wanted: Sequence[CommittedSnapshot],
     real: RealImages,
     map: Map,
     progress: ScoreProgress,
     space: Space = PIXELS,
 ) -> dict[Snapshot, DamagedShardError]:
     """Score complete snapshots, the real images among them, that are not scored yet; returns those that can't be read."""
-    missing = [each for each in wanted if read_scores(layout.scores(*each.snapshot), scores_name(each.whole)) is None]
+    missing = [
+        each
+        for each in wanted
+        if read_scores(layout.scores(*each.snapshot), scores_name(each.complete_fingerprint)) is None
+    ]
     if not missing:
         return {}
     images = in_space(layout, missing, space, map)
     damaged = {snapshot: each for snapshot, each in images.items() if isinstance(each, DamagedShardError)}
     scores = {
-        each.snapshot: WantedScores(
-            own, each.images, layout.scores(*each.snapshot), scores_name(each.whole), each.snapshot.trial == REFERENCE
+        each.snapshot: ScoreRequest(
+            own,
+            each.images,
+            layout.scores(*each.snapshot),
+            scores_name(each.complete_fingerprint),
+            each.snapshot.trial == REFERENCE,
         )
         for each in missing
         if not isinstance(own := images[each.snapshot], DamagedShardError)
@@ -407,7 +417,7 @@ def fingerprints(
     """Every snapshot that is complete, the real images first, and the fingerprint of its record."""
     for each in committed(layout, trials, settings, threshold_squared, space):
         if each.complete:
-            yield each.snapshot, each.whole
+            yield each.snapshot, each.complete_fingerprint
 
 
 def committed(
@@ -416,10 +426,10 @@ def committed(
     settings: CollisionSettings,
     threshold_squared: float,
     space: Space = PIXELS,
-) -> Iterator[Committed]:
+) -> Iterator[CommittedSnapshot]:
     """Every snapshot that has images, the real images first; images as they are, fingerprints those of the space."""
-    made = (ENGINE, space.fingerprint, settings.flagged, threshold_squared, read_reference(layout).fingerprint)
-    yield _real(layout, (*made, REAL_ORDER))
+    dependencies = (ENGINE, space.fingerprint, settings.flagged, threshold_squared, read_reference(layout).fingerprint)
+    yield _real(layout, (*dependencies, REAL_ORDER))
     for trial in trials:
         own = layout.trial(trial.id)
         if not own.samples.exists():
@@ -427,19 +437,21 @@ def committed(
         samples = Samples(own)
         for step, numbers in samples.begun.items():
             if numbers:
-                yield Committed(
+                yield CommittedSnapshot(
                     Snapshot(trial.id, step),
                     SnapshotImages(samples, numbers.start, len(numbers)),
                     step in samples.steps,
-                    made,
+                    dependencies,
                     tuple(snapshot_checksums(own, samples, step)),
                     samples.plan.shard_images,
                 )
 
 
-def _real(layout: SweepLayout, made: tuple[Any, ...]) -> Committed:
+def _real(layout: SweepLayout, dependencies: tuple[Any, ...]) -> CommittedSnapshot:
     """The real images, as if they were a snapshot of one shard."""
     reference = read_reference(layout)
     images = reference.shape[0]
     checksums = ("real images", reference.fingerprint)
-    return Committed(Snapshot(REFERENCE, 0), SnapshotImages(reference, 0, images), True, made, checksums, images)
+    return CommittedSnapshot(
+        Snapshot(REFERENCE, 0), SnapshotImages(reference, 0, images), True, dependencies, checksums, images
+    )

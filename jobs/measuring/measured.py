@@ -80,7 +80,7 @@ def measured_sweep(
     real = real_images_of(own, settings, memory_bytes, map, lambda *done: None, space)
     threshold_squared = real.chosen.squared
     complete = [each for each in committed(own, trials, settings, threshold_squared, space) if each.complete]
-    records = {each.snapshot: read_pair_record(own, *each.snapshot, each.whole) for each in complete}
+    records = {each.snapshot: read_pair_record(own, *each.snapshot, each.complete_fingerprint) for each in complete}
     complete = [each for each in complete if records[each.snapshot] is not None]
     images = in_space(own, complete, space, map)
     found = {}
@@ -90,5 +90,5 @@ def measured_sweep(
             continue
         trial, step = each.snapshot
         first = 0 if trial == REFERENCE else Samples(layout.trial(trial)).steps[step].start
-        found[each.snapshot] = MeasuredSnapshot(each.snapshot, source, record, first, each.whole)
+        found[each.snapshot] = MeasuredSnapshot(each.snapshot, source, record, first, each.complete_fingerprint)
     return MeasuredSweep(own, space.setting, real.neighbours, threshold_squared, found)

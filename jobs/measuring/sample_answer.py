@@ -22,7 +22,7 @@ from ganlab.statistics.correlation import choose_distances, correlation_curve
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance
 from jobs.measuring.cells import Axes, rate_values, real_values, sample_values, stacked
-from jobs.measuring.comparison import Comparison, Found, Keep, Map, Progress, Source, compare, pair_record
+from jobs.measuring.comparison import Comparison, Map, PartialResult, Progress, Source, StateStore, compare, pair_record
 from jobs.measuring.distance import ChosenDistance, Joined, RealImages, choose_distance, real_rates, wanted_rates
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.notes import Note, content_notes, figure_notes
@@ -38,7 +38,7 @@ CLOSEST = 20
 CONFIDENCE = 0.95
 NEAREST_OTHER, NEAREST_OF_HELD_OUT = "nearest other real image", "nearest real image of held-out images"
 """Names of parts of the work, under which what is unfinished is kept."""
-Keeper = Callable[[str, Comparison], Keep]
+StoreOf = Callable[[str, Comparison], StateStore]
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def measure_samples(
     *,
     held_out: Opened | None = None,
     in_space: Embedded | None = None,
-    keep: Keeper | None = None,
+    keep: StoreOf | None = None,
     stage: Callable[[str, float, float], None] = lambda name, done, total: None,
 ) -> SampleAnswer:
     """Compare all pairs of the samples, and of the reference where there is one.
@@ -139,7 +139,7 @@ def measure_samples(
     }
     places = {each: random_places(digests, each.labels) for each, digests in content.items()}
 
-    def found(wanted: Mapping[str, Comparison]) -> dict[str, Found]:
+    def found(wanted: Mapping[str, Comparison]) -> dict[str, PartialResult]:
         kept = {name: (each, None if keep is None else keep(name, each)) for name, each in wanted.items()}
         answers = {}
         for name, answer in compare(kept, memory_bytes, map, progress):
@@ -148,7 +148,7 @@ def measure_samples(
             answers[name] = answer
         return answers
 
-    near: Found | None = None
+    near: PartialResult | None = None
     neighbours = None
     if others is not None:
         wanted = {NEAREST_OTHER: Comparison(others, _run(), reference=others, itself=True)}
@@ -249,13 +249,13 @@ def _with_detail(own: tuple[Scores, Opened, Index], real: tuple[Scores, Opened, 
     )
 
 
-def _nearest(found: Found | None) -> NearestReal | None:
+def _nearest(found: PartialResult | None) -> NearestReal | None:
     if found is None or found.neighbours is None:
         return None
     return NearestReal(found.neighbours.index[:, 0], found.neighbours.squared_distance[:, 0])
 
 
-def _distance(found: Found) -> np.ndarray:
+def _distance(found: PartialResult) -> np.ndarray:
     assert found.neighbours is not None
     return np.sqrt(found.neighbours.squared_distance[:, 0])
 

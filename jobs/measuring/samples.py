@@ -17,8 +17,8 @@ from ganlab.data.inputs import InputDescription
 from ganlab.data.pictures import Frames, PictureError, read_pictures
 from ganlab.quality.embedding import embedding_key
 from ganlab.quality.embeddings.names import short_name
-from jobs.measuring.comparison import ENGINE, SPLIT_FROM, Comparison, Keep, Map, Source
-from jobs.measuring.space import PIXELS, Progress, Space, Wanted, embed, embedding_space
+from jobs.measuring.comparison import ENGINE, SPLIT_FROM, Comparison, Map, Source, StateStore
+from jobs.measuring.space import PIXELS, FeatureRequest, Progress, Space, embed, embedding_space
 from jobs.spec.inputs import conversion, describe_array, with_value_range
 from jobs.spec.validation import SpecError
 from storage.arrays import MissingItemsError, open_array, open_labels
@@ -27,7 +27,7 @@ from storage.partial_pairs import PartialPairs, cache_folder
 from storage.samples import DamagedShardError
 
 READ_BYTES = 2**24  # of a file, at a time
-Keeper = Callable[[str, Comparison], Keep]
+StoreOf = Callable[[str, Comparison], StateStore]
 OPTIONS = {
     "skip_unreadable": "--skip-unreadable",
     "resolution": "--resize PIXELS",
@@ -286,7 +286,7 @@ def in_embedding(
     space = embedding_space(name, path, key, labelled, sets[0].shape[1:], train, "--embedding")
     names = [space.name_of(content) for content in contents]
     wanted = {
-        number: Wanted(images, folder / "features" / f"{names[number]}.zarr", names[number])
+        number: FeatureRequest(images, folder / "features" / f"{names[number]}.zarr", names[number])
         for number, images in enumerate(sets)
     }
     features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
@@ -311,7 +311,7 @@ def keep_in_cache(
     reference: Source | None,
     progress: Callable[[int, int], None],
     held_out: Source | None = None,
-) -> Keeper:
+) -> StoreOf:
     """Keep work on a file in this user's cache (see `cache_folder`), finished or not, bound to what the images are.
 
     So the same command goes on after it was killed, and of a file that has grown compares the new images only.

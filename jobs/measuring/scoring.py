@@ -39,7 +39,7 @@ Key = TypeVar("Key")
 Progress = Callable[[float, float], None]
 
 
-class Wanted(NamedTuple):
+class ScoreRequest(NamedTuple):
     """A set of images to score.
 
     Attributes
@@ -72,7 +72,7 @@ def read_scores(path: Path, fingerprint: str) -> Scores | None:
 
 
 def write_scores(
-    wanted: Mapping[Key, Wanted],
+    wanted: Mapping[Key, ScoreRequest],
     reference: Source,
     pictures: Source,
     name: str,

@@ -177,7 +177,7 @@ def _kept_classifier(path: Path, key: str, labelled: LabelledImages, progress: P
     return classifier
 
 
-class Wanted(NamedTuple):
+class FeatureRequest(NamedTuple):
     """Images whose features are wanted: where to keep them, and what names the images and the space."""
 
     images: Source
@@ -186,7 +186,7 @@ class Wanted(NamedTuple):
 
 
 def embed(
-    space: Space, wanted: Mapping[Key, Wanted], map: Map, progress: Progress = lambda done, total: None
+    space: Space, wanted: Mapping[Key, FeatureRequest], map: Map, progress: Progress = lambda done, total: None
 ) -> dict[Key, Features | DamagedShardError]:
     """The features of sets of images, computed where they are not kept already; or why they can't be read.
 

@@ -27,7 +27,7 @@ from jobs.report.svg import (
     titled,
     to_svg,
 )
-from jobs.report.table import Measured, Results, Row, Table, magnitude, setting_label, spaced, value_words
+from jobs.report.table import Interval, Results, Row, Table, magnitude, setting_label, spaced, value_words
 
 CATEGORIES = 24  # more settings than this do not fit on an axis without numbers
 PANELS = 6
@@ -288,7 +288,7 @@ def _mean(table: Table, rows: Sequence[Row]) -> float:
     return mean_over_seeds(matched, geometric=True).mean if matched else math.nan
 
 
-def _point(axes: Any, x: float, support: Measured, colour: str, hollow: bool) -> Any:
+def _point(axes: Any, x: float, support: Interval, colour: str, hollow: bool) -> Any:
     style: dict[str, Any] = {"color": colour, "markersize": 5.5, "elinewidth": 1.3}
     style["markerfacecolor"] = "none" if hollow else colour
     if support.is_lower_bound:
@@ -358,7 +358,7 @@ def _x_ticks(axes: Any, panel: _Panel, at: _Positions, width: float, font: int) 
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _curve(axes: Any, sizes: np.ndarray, support: Measured, colour: str, **style: Any) -> None:
+def _curve(axes: Any, sizes: np.ndarray, support: Interval, colour: str, **style: Any) -> None:
     axes.plot(sizes, [collision_probability(1 / support.value, int(s)) for s in sizes], color=colour, **style)
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator
 
 from ganlab.quality.copying import DECIDING, Word
-from jobs.report.table import FAULT_WORDS, Measured, Results, Row, Table, magnitude, number_words, ratio_words
+from jobs.report.table import FAULT_WORDS, Interval, Results, Row, Table, magnitude, number_words, ratio_words
 
 DECEIVING = {
     "copies": "it is that of the images they copy",
@@ -48,7 +48,7 @@ def headline(row: Row, table: Table, here: Results) -> list[str]:
     return [sentence for sentence in (*found, copies) if sentence]
 
 
-def relative_words(ratio: Measured) -> str:
+def relative_words(ratio: Interval) -> str:
     """A diversity ratio as how often generated images are duplicates, against real ones."""
     if ratio.is_lower_bound:
         return f"at most {times_words(ratio.low)} times as often as two real ones"
@@ -148,7 +148,7 @@ def copying_words(row: Row, here: Results) -> str:
     if word == Word.NONE_SEEN:
         return f"No sign of copying (a share of {seen} would have been seen).{control}"
     names = ("copied_share_at", "copied_share_at_low", "copied_share_at_high")
-    shares = [Measured(*(float(here[name].sel(near_quantile=near)) for name in names)) for near in DECIDING]
+    shares = [Interval(*(float(here[name].sel(near_quantile=near)) for name in names)) for near in DECIDING]
     share = max(shares, key=lambda each: each.low if each.low > 0 else -1)
     blur = " Blur brings samples near training images, too." if row.fault == "blur" else ""
     return (

@@ -30,7 +30,7 @@ _NOT_HYPERPARAMETERS = {"trial", "family", "seed", "status", "reason"}
 
 
 @dataclass(frozen=True)
-class Measured:
+class Interval:
     """A number with its interval; it is a lower bound where the interval has no upper end."""
 
     value: float
@@ -81,18 +81,18 @@ class Row:
     step: int | None
     values: Mapping[str, Any]
 
-    def interval(self, name: str) -> Measured | None:
+    def interval(self, name: str) -> Interval | None:
         """A statistic with its interval; None when it is missing."""
         ends = [f"{name}{end}" for end in ("", "_low", "_high")]
-        return Measured(*(self.values[end] for end in ends)) if all(end in self.values for end in ends) else None
+        return Interval(*(self.values[end] for end in ends)) if all(end in self.values for end in ends) else None
 
     @property
-    def support(self) -> Measured | None:
+    def support(self) -> Interval | None:
         """Effective number of images (order 2)."""
         return self.interval("support_size")
 
     @property
-    def matched_support(self) -> Measured | None:
+    def matched_support(self) -> Interval | None:
         """Effective number at the fidelity ratio at which trials are compared; None where the trial never reaches it."""
         return self.interval("support_size_matched")
 
@@ -169,7 +169,7 @@ class Row:
             return NOT_MEASURED
         if "quality" not in statistic.tables and not self.passes_gate:
             return WITHHELD
-        return value.words(statistic.form) if isinstance(value, Measured) else number_words(value, statistic.form)
+        return value.words(statistic.form) if isinstance(value, Interval) else number_words(value, statistic.form)
 
     def cells(self, full: bool = False) -> list[str]:
         """The row in words, under `Table.headings`."""
@@ -248,7 +248,7 @@ class Table:
     matched_fidelity: float | None = None
 
     @property
-    def real_support(self) -> Measured | None:
+    def real_support(self) -> Interval | None:
         """Effective number of the real images."""
         return None if self.real is None else self.real.support
 
@@ -372,7 +372,7 @@ def _class_words(here: Results, name: str) -> str:
     """The effective number of one class, with its interval."""
     if name not in here or math.isnan(float(here[name])):
         return NOT_MEASURED
-    return str(Measured(*(float(here[f"{name}{end}"]) for end in ("", "_low", "_high"))))
+    return str(Interval(*(float(here[f"{name}{end}"]) for end in ("", "_low", "_high"))))
 
 
 def build_table(results: Results) -> Table:

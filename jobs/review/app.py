@@ -17,10 +17,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from jobs.review.choose import Shown
-from jobs.review.desk import Desk
-from jobs.review.guard import Doorkeeper, Guard, Session
+from jobs.review.choose import ReviewPair
+from jobs.review.guard import Guard, Session, SessionStore
 from jobs.review.pictures import PARTS, Pictures
+from jobs.review.verdict_store import VerdictStore
 from storage.samples import DamagedShardError
 
 NAME_LENGTH = 40
@@ -38,9 +38,9 @@ def page_version() -> str:
 
 
 def make_app(
-    desk: Desk,
+    verdicts: VerdictStore,
     pictures: Pictures,
-    doorkeeper: Doorkeeper,
+    sessions: SessionStore,
     labels: Mapping[str, str],
     *,
     title: str,
@@ -76,7 +76,7 @@ def make_app(
     pages = {name: environment.get_template(f"{name}.html.j2") for name in ("enter", "name", "review", "pair")}
     folder = importlib.resources.files("jobs.review") / "assets"
     assets = {name: (folder / name).read_bytes() for name in ASSETS}
-    blind = desk.choice.blind
+    blind = verdicts.choice.blind
 
     def session(request: Request) -> Session:
         found: Session = request.scope["state"]["session"]
@@ -87,13 +87,13 @@ def make_app(
         return HTMLResponse(content, status, headers={"cache-control": "no-store"})
 
     def pair_values(name: str, number: int, verdict: str) -> dict[str, Any]:
-        shown = desk.shown(name, number)
+        shown = verdicts.shown(name, number)
         return {
             "pair": shown,
             "number": number,
             "verdict": verdict,
             "label": labels.get(shown.trial, shown.trial),
-            "threshold": desk.choice.threshold,
+            "threshold": verdicts.choice.threshold,
             "shape": pictures.shape,
             "parts": _parts_of(shown, blind),
         }
@@ -102,7 +102,7 @@ def make_app(
         if request.method == "GET":
             return page("enter")
         secret = (await _form(request)).get("secret", "").strip()
-        admitted = doorkeeper.admit(secret, reviewer)
+        admitted = sessions.admit(secret, reviewer)
         if admitted is None:
             return PlainTextResponse("this link was used before, or the token is not right\n", 401)
         answer = Response(status_code=204)
@@ -122,19 +122,19 @@ def make_app(
             return page("name", name=who, problem="")
 
         def render() -> Response:
-            desk.refresh()
-            verdicts = desk.verdicts(who)
-            number = next((place for place, verdict in enumerate(verdicts) if not verdict), len(verdicts))
-            first = pair_values(who, number, "") if number < len(verdicts) else None
-            codes = "".join(verdict[:2] or "--" for verdict in verdicts)
+            verdicts.refresh()
+            given = verdicts.verdicts(who)
+            number = next((place for place, verdict in enumerate(given) if not verdict), len(given))
+            first = pair_values(who, number, "") if number < len(given) else None
+            codes = "".join(verdict[:2] or "--" for verdict in given)
             return page(
                 "review",
                 reviewer=who,
                 number=number,
                 first=first,
                 verdicts=codes,
-                choice=desk.choice,
-                sizes=[len(part.pairs) for part in desk.choice.parts],
+                choice=verdicts.choice,
+                sizes=[len(part.pairs) for part in verdicts.choice.parts],
             )
 
         return await run_in_threadpool(render)
@@ -149,7 +149,7 @@ def make_app(
     async def picture(request: Request) -> Response:
         who, part = session(request).reviewer, request.path_params["part"]
         try:
-            shown = desk.shown(who, request.path_params["number"])
+            shown = verdicts.shown(who, request.path_params["number"])
             if part not in _parts_of(shown, blind):
                 raise ValueError(f"no picture {part!r} of this pair")
             content = await run_in_threadpool(pictures.png, shown, part)
@@ -162,7 +162,7 @@ def make_app(
 
     async def decide(request: Request) -> Response:
         who, form = session(request).reviewer, await _form(request)
-        if not who or form.get("choice") != desk.choice.fingerprint or form.get("reviewer") != who:
+        if not who or form.get("choice") != verdicts.choice.fingerprint or form.get("reviewer") != who:
             return PlainTextResponse("this page is of another review or reviewer: load it again\n", 409)
         label = form.get("id", "")
         if not 8 <= len(label) <= 64 or not label.isalnum() or not label.isascii():
@@ -170,16 +170,16 @@ def make_app(
         try:
             if "verdict" in form:
                 number = int(form.get("number", ""))
-                await run_in_threadpool(desk.record, who, number, form["verdict"], label)
+                await run_in_threadpool(verdicts.record, who, number, form["verdict"], label)
                 return JSONResponse({"number": number})
-            return JSONResponse({"number": await run_in_threadpool(desk.undo, who, label)})
+            return JSONResponse({"number": await run_in_threadpool(verdicts.undo, who, label)})
         except ValueError as error:
             return PlainTextResponse(f"{error}\n", 400)
         except OSError as error:
             return PlainTextResponse(f"not saved: {error.strerror}\n", 507)
 
     async def invite(request: Request) -> Response:
-        return PlainTextResponse(f"http://{request.headers['host']}/enter#{doorkeeper.link()}\n")
+        return PlainTextResponse(f"http://{request.headers['host']}/enter#{sessions.link()}\n")
 
     async def asset(request: Request) -> Response:
         name = request.url.path[1:]
@@ -196,10 +196,10 @@ def make_app(
         Route("/invite", invite, methods=["POST"]),
         *(Route(f"/{each}", asset) for each in ASSETS),
     ]
-    return Guard(Starlette(routes=routes), doorkeeper, cookie, hosts, any_address)
+    return Guard(Starlette(routes=routes), sessions, cookie, hosts, any_address)
 
 
-def _parts_of(shown: Shown, blind: bool) -> tuple[str, ...]:
+def _parts_of(shown: ReviewPair, blind: bool) -> tuple[str, ...]:
     """The pictures of a pair; blindly, its nearest training images would tell real pairs from generated ones."""
     return PARTS[:3] if blind or not shown.nearest else PARTS
 

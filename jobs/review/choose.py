@@ -34,7 +34,7 @@ SAME = 0.15  # of the controls, one real image twice
 
 
 @dataclass(frozen=True)
-class Shown:
+class ReviewPair:
     """A pair that people are asked about.
 
     Attributes
@@ -68,7 +68,7 @@ class Part:
     """Pairs that are shown together; people may stop after each part."""
 
     title: str
-    pairs: tuple[Shown, ...]
+    pairs: tuple[ReviewPair, ...]
 
 
 @dataclass(frozen=True)
@@ -108,9 +108,9 @@ class Choice:
         ]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
-    def order(self, reviewer: str) -> tuple[Shown, ...]:
+    def order(self, reviewer: str) -> tuple[ReviewPair, ...]:
         """Every pair, in the order in which a reviewer sees them; in a blind review each has an order of their own."""
-        ordered: list[Shown] = []
+        ordered: list[ReviewPair] = []
         for number, part in enumerate(self.parts):
             random = generator_for(zlib.crc32(f"{self.fingerprint} {reviewer}".encode()), "review order", number)
             places = random.permutation(len(part.pairs)) if self.blind else range(len(part.pairs))
@@ -220,7 +220,7 @@ def _scores(sweep: MeasuredSweep, each: MeasuredSnapshot) -> Scores | None:
     return read_scores(sweep.layout.scores(*each.snapshot), scores_name(each.name))
 
 
-def _closest(each: Candidates, count: int) -> list[Shown]:
+def _closest(each: Candidates, count: int) -> list[ReviewPair]:
     record = each.record
     found = min(count, len(record.closest_index))
     return [
@@ -229,7 +229,7 @@ def _closest(each: Candidates, count: int) -> list[Shown]:
     ]
 
 
-def _protocol(each: Candidates, settings: CollisionSettings, samples: int) -> list[Shown]:
+def _protocol(each: Candidates, settings: CollisionSettings, samples: int) -> list[ReviewPair]:
     """Closest pairs of disjoint samples, but for those that are among the closest of the snapshot."""
     size = protocol_size(each.record, settings)
     blocks = closest_of_samples(each.near.pairs, each.near.samples, size, settings.flagged)[:samples]
@@ -245,7 +245,7 @@ def _protocol(each: Candidates, settings: CollisionSettings, samples: int) -> li
 
 def _around(
     sets: Mapping[str, Candidates], asked: Mapping[str, set[tuple[int, int]]], edges: np.ndarray, count: int
-) -> list[Shown]:
+) -> list[ReviewPair]:
     """As many of each piece of the distance, from all trials in turn, the pieces interleaved."""
     trials = list(sets)
     orders = {
@@ -273,7 +273,7 @@ def _around(
     return shown
 
 
-def _controls(real: Candidates | None, edges: np.ndarray, counts: Sequence[int]) -> list[list[Shown]]:
+def _controls(real: Candidates | None, edges: np.ndarray, counts: Sequence[int]) -> list[list[ReviewPair]]:
     """Real pairs at all distances, and a few images beside themselves, for each part."""
     if real is None or not len(real.near.pairs):
         return [[] for _ in counts]
@@ -291,14 +291,14 @@ def _controls(real: Candidates | None, edges: np.ndarray, counts: Sequence[int])
     return [shown[stop - count : stop] for stop, count in zip(stops, counts, strict=True)]
 
 
-def _shown(each: Candidates, index: np.ndarray, chosen: str, distance: float, rank: int = 0) -> Shown:
+def _shown(each: Candidates, index: np.ndarray, chosen: str, distance: float, rank: int = 0) -> ReviewPair:
     snapshot, record = each.measured.snapshot, each.record
     low, high = sorted(int(number) for number in index)
     nearest, away = (), ()  # type: tuple[int, ...], tuple[float, ...]
     if snapshot.trial != REFERENCE:
         nearest = (int(record.neighbour[low]), int(record.neighbour[high]))
         away = (float(np.sqrt(record.neighbour_squared[low])), float(np.sqrt(record.neighbour_squared[high])))
-    return Shown(snapshot.trial, snapshot.step, each.pair(index), chosen, distance, rank, nearest, away)
+    return ReviewPair(snapshot.trial, snapshot.step, each.pair(index), chosen, distance, rank, nearest, away)
 
 
 def _seed(trial: str, step: int) -> int:

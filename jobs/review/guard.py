@@ -33,7 +33,7 @@ class Session:
 
 
 @dataclass(eq=False)
-class Doorkeeper:
+class SessionStore:
     """The token, links that let one browser in each, and the sessions of those that are in.
 
     Attributes
@@ -75,9 +75,9 @@ class Guard:
     """ASGI middleware: refuses what comes from elsewhere, is too large, or has no session."""
 
     def __init__(
-        self, app: Any, doorkeeper: Doorkeeper, cookie: str, hosts: tuple[str, ...], any_address: bool
+        self, app: Any, sessions: SessionStore, cookie: str, hosts: tuple[str, ...], any_address: bool
     ) -> None:
-        self._app, self._doorkeeper, self._cookie = app, doorkeeper, cookie
+        self._app, self._sessions, self._cookie = app, sessions, cookie
         self._hosts, self._any_address = frozenset(hosts), any_address
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -144,7 +144,7 @@ class Guard:
         for line in headers.get("cookie", []):
             for pair in line.split(";"):
                 name, _, value = pair.strip().partition("=")
-                if name == self._cookie and (session := self._doorkeeper.session(value)) is not None:
+                if name == self._cookie and (session := self._sessions.session(value)) is not None:
                     return session
         return None
 

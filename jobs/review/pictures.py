@@ -10,7 +10,7 @@ from collections import OrderedDict
 import numpy as np
 
 from jobs.measuring.measure import REFERENCE
-from jobs.review.choose import Shown
+from jobs.review.choose import ReviewPair
 from storage.layout import SweepLayout
 from storage.reference import Reference, read_reference
 from storage.samples import Samples
@@ -34,7 +34,7 @@ class Pictures:
         """Channels, height and width of every picture."""
         return self._reference.shape[1:]
 
-    def png(self, shown: Shown, part: str) -> bytes:
+    def png(self, shown: ReviewPair, part: str) -> bytes:
         """Encode one of `PARTS` as PNG.
 
         Raises

@@ -21,7 +21,7 @@ from cluster.local import local_memory_bytes
 from jobs.console.progress import Bar
 from jobs.report.table import setting_label
 from jobs.review.choose import Choice, choose
-from jobs.review.guard import LOOPBACK, Doorkeeper
+from jobs.review.guard import LOOPBACK, SessionStore
 from jobs.spec.sweep import Spec, SpecError, load_spec
 from jobs.training.tune import sweep_trials
 from storage.layout import SweepLayout
@@ -64,19 +64,19 @@ def serve(
     import uvicorn
 
     from jobs.review.app import make_app, page_version
-    from jobs.review.desk import Desk
     from jobs.review.pictures import Pictures
+    from jobs.review.verdict_store import VerdictStore
 
     spec = load_spec(layout.spec)
     with _listen(host, port) as listening:
         port = int(listening.getsockname()[1])
         choice = choose_pairs(layout, spec, console, blind=blind, drawn=drawn, samples=samples)
-        doorkeeper = Doorkeeper()
+        sessions = SessionStore()
         local = host in LOOPBACK
         app = make_app(
-            Desk(layout, choice, page_version(), _now),
+            VerdictStore(layout, choice, page_version(), _now),
             Pictures(layout),
-            doorkeeper,
+            sessions,
             _labels(layout, spec),
             title=spec.name,
             cookie=f"ganlab-review-{port}",
@@ -102,8 +102,8 @@ def serve(
         before = signal.signal(signal.SIGTERM, _end)
         try:
             with suppress(KeyboardInterrupt):
-                _write_secret(token, doorkeeper.token)
-                _tell(console, layout, choice, doorkeeper, host, port, token)
+                _write_secret(token, sessions.token)
+                _tell(console, layout, choice, sessions, host, port, token)
                 server.run(sockets=[listening])
         finally:
             signal.signal(signal.SIGTERM, before)
@@ -163,7 +163,7 @@ def _write_secret(path: Path, secret: str) -> None:
 
 
 def _tell(
-    console: Console, layout: SweepLayout, choice: Choice, doorkeeper: Doorkeeper, host: str, port: int, token: Path
+    console: Console, layout: SweepLayout, choice: Choice, sessions: SessionStore, host: str, port: int, token: Path
 ) -> None:
     def line(words: str = "") -> None:
         console.print(words, soft_wrap=True, highlight=False, markup=False)
@@ -174,7 +174,7 @@ def _tell(
         line("No trial passed the fidelity gate: its pairs say little about diversity.")
     local = host in LOOPBACK
     address = "127.0.0.1" if local else socket.getfqdn() if host in ("0.0.0.0", "::") else host
-    line(f"\nOpen   http://{address}:{port}/enter#{doorkeeper.link()}")
+    line(f"\nOpen   http://{address}:{port}/enter#{sessions.link()}")
     line(f"       (lets one browser in, once; for others: 'invite another' on the page, or the token in {token})")
     if local:
         line(

@@ -84,7 +84,7 @@ def check_checkpoint(model: Any) -> None:
         raise ValueError(f"the checkpoint {checkpoint.path} is not the one of this trial: its content has changed")
 
 
-def told_apart(checkpoints: Mapping[str, Any]) -> dict[str, str]:
+def shortest_unique_suffixes(checkpoints: Mapping[str, Any]) -> dict[str, str]:
     """Short names of checkpoints, by trial: as much of the ends of their paths as tells them apart."""
     parts = {trial: Path(each["path"]).parts if each else () for trial, each in checkpoints.items()}
     paths = set(parts.values())

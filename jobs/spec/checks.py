@@ -6,7 +6,7 @@ Invariant: what passes here can be expanded into trials and measured; each fault
 import math
 from collections.abc import Sequence
 
-from jobs.spec.search_space import Word
+from jobs.spec.search_space import Parameter
 from jobs.spec.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings
 from jobs.spec.validation import SpecError, shown
 
@@ -45,7 +45,7 @@ def check_sections(samples: SampleSettings, collisions: CollisionSettings, seeds
         raise SpecError("got []; allowed: a whole number of at least 1 or a list of at least one seed", ("seeds",))
 
 
-def check_number(search: SearchSettings, seeds: Seeds, words: Sequence[Word]) -> None:
+def check_number(search: SearchSettings, seeds: Seeds, words: Sequence[Parameter]) -> None:
     """Refuse a sweep of more trials than can be listed; none is made to count them."""
     grids = [len(word.values) for word in words if word.kind == "grid_search"]
     draws = (search.trials or 1) if len(grids) < len(words) else 1
@@ -57,7 +57,7 @@ def check_number(search: SearchSettings, seeds: Seeds, words: Sequence[Word]) ->
         )
 
 
-def check_search(search: SearchSettings, resources: ResourceSettings, seeds: Seeds, words: Sequence[Word]) -> None:
+def check_search(search: SearchSettings, resources: ResourceSettings, seeds: Seeds, words: Sequence[Parameter]) -> None:
     """Check that the search algorithm fits the search words, and has what it needs."""
     algorithm = f"search.algorithm = {search.algorithm}"
     for word in words:

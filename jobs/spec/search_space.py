@@ -19,7 +19,7 @@ RULE = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
 
 
 @dataclass(frozen=True)
-class Word:
+class Parameter:
     """One search word: its key path (``("model", "discriminator_width")``), its kind and what it is given.
 
     `values` are the alternatives of grid_search and choice, (low, high) of uniform and loguniform.
@@ -39,7 +39,7 @@ class Word:
         return float(self.values[index]) if self.kind in ("uniform", "loguniform") else self.values[index]
 
 
-def find_words(data: Any, path: tuple[str, ...]) -> list[Word]:
+def find_parameters(data: Any, path: tuple[str, ...]) -> list[Parameter]:
     """Every search word in a section, in the order of the file. Raises SpecError for one that is ill-formed."""
     if not isinstance(data, Mapping):
         return []
@@ -48,7 +48,7 @@ def find_words(data: Any, path: tuple[str, ...]) -> list[Word]:
         if len(data) == 1 and difflib.get_close_matches(key := next(iter(data)), KINDS, cutoff=0.75):
             found = difflib.get_close_matches(key, KINDS, n=1)
             raise SpecError(f"unknown search word; allowed: {RULE}; did you mean {found[0]}?", (*path, key))
-        return [word for key, value in data.items() for word in find_words(value, (*path, key))]
+        return [word for key, value in data.items() for word in find_parameters(value, (*path, key))]
     kind, values = used[0], data[used[0]]
     if len(data) > 1:
         raise SpecError(f"got the keys {', '.join(data)}; allowed: one search word alone", path)
@@ -60,7 +60,7 @@ def find_words(data: Any, path: tuple[str, ...]) -> list[Word]:
         for index, value in enumerate(values):
             if any(value == other and type(value) is type(other) for other in values[:index]):
                 raise SpecError(f"got {shown(value)} twice; allowed: each value once", (*path, kind, index))
-    return [Word(path, kind, tuple(values))]
+    return [Parameter(path, kind, tuple(values))]
 
 
 def _check_bounds(kind: str, values: Any, path: KeyPath) -> None:
@@ -86,7 +86,7 @@ def fill(data: Mapping[str, Any], values: Mapping[str, Any], section: str) -> di
     }
 
 
-def draw(word: Word, seed: int, number: int) -> Any:
+def draw(word: Parameter, seed: int, number: int) -> Any:
     """Draw `number` of a choice, uniform or loguniform word."""
     digest = hashlib.sha256(f"{seed}/{word.key}/{number}".encode()).digest()
     unit = int.from_bytes(digest[:6], "big") / 2**48
@@ -98,7 +98,7 @@ def draw(word: Word, seed: int, number: int) -> Any:
     return min(max(float(f"{value:.6g}"), float(low)), float(high))
 
 
-def combinations(words: Sequence[Word], draws: int, seed: int) -> list[dict[str, Any]]:
+def combinations(words: Sequence[Parameter], draws: int, seed: int) -> list[dict[str, Any]]:
     """Values by dotted key of every combination of the grids, each with the same `draws` draws of the other words."""
     grids = [word for word in words if word.kind == "grid_search"]
     others = [word for word in words if word.kind != "grid_search"]

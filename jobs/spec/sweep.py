@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, field_validator
 
 from ganlab.data.datasets import DATASETS, AnyDataset, RealSettings
-from jobs.spec.checkpoints import FORM, PREFIX, settle_checkpoints, told_apart
+from jobs.spec.checkpoints import FORM, PREFIX, settle_checkpoints, shortest_unique_suffixes
 from jobs.spec.checks import check_number, check_search, check_sections
-from jobs.spec.search_space import KINDS, Word, combinations, fill, find_words
+from jobs.spec.search_space import KINDS, Parameter, combinations, fill, find_parameters
 from jobs.spec.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
 from jobs.spec.validation import (
     Fault,
@@ -149,9 +149,9 @@ class Spec(Section):
         dataset = self.dataset.model_copy(update={"held_out": on_disk.dataset.held_out})
         return self.model_copy(update={"dataset": dataset})
 
-    def space(self) -> tuple[Word, ...]:
+    def space(self) -> tuple[Parameter, ...]:
         """Return the search words, as plain descriptions."""
-        return (*find_words(self.model, ("model",)), *find_words(self.train, ("train",)))
+        return (*find_parameters(self.model, ("model",)), *find_parameters(self.train, ("train",)))
 
     def trials(self) -> tuple[TrialSettings, ...]:
         """Return every trial, seeds innermost; equal draws are one trial.
@@ -214,7 +214,7 @@ class Spec(Section):
         names = ["_".join(path) if last.count(path[-1]) > 1 or path[-1] in taken else path[-1] for path in paths]
         columns = [{trial: _at(dump, path) for trial, dump in dumps.items()} for path in paths]
         return {
-            name: told_apart(column) if path == ("model", "checkpoint") else column
+            name: shortest_unique_suffixes(column) if path == ("model", "checkpoint") else column
             for name, path, column in zip(names, paths, columns, strict=True)
         }
 
@@ -272,7 +272,7 @@ def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = 
     if isinstance(data.get("collisions"), dict):
         data = {**data, "collisions": _current_collisions(data["collisions"])}
     for section in (section for section in data if section not in ("model", "train", "provenance")):
-        for word in find_words(data[section], (section,)):
+        for word in find_parameters(data[section], (section,)):
             raise SpecError(
                 f"got the search word {word.kind}; allowed: a value (search words may stand in model and train alone)",
                 word.path,
@@ -416,7 +416,7 @@ def _first(spec: Spec) -> dict[str, Any]:
     return {word.key: word.alternative(0) for word in spec.space()}
 
 
-def _varying(word: Word) -> list[tuple[str, ...]]:
+def _varying(word: Parameter) -> list[tuple[str, ...]]:
     """Key paths that a word makes differ: its own; of whole models to choose from, each key that differs among them."""
     if word.key != "model":
         return [word.path]
@@ -424,11 +424,11 @@ def _varying(word: Word) -> list[tuple[str, ...]]:
     return [("model", key) for key in keys if any(model.get(key) != word.values[0].get(key) for model in word.values)]
 
 
-def _under(error: SpecError, word: Word) -> bool:
+def _under(error: SpecError, word: Parameter) -> bool:
     return error.path[: len(word.path)] == word.path
 
 
-def _at_alternative(error: SpecError, word: Word | None, index: int) -> SpecError:
+def _at_alternative(error: SpecError, word: Parameter | None, index: int) -> SpecError:
     """Put the fault of one alternative at its place in the file."""
     whole = word is not None and word.key == "model" and _under(error, word)  # the key stands in one of the models
     if word is None or (error.kind is Fault.UNKNOWN_KEY and not whole):

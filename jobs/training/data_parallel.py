@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
-from cluster.leaving import busy, leaving
+from cluster.preemption import busy, leaving
 from jobs.spec.sweep import TrialSettings
 from jobs.training.failures import record_failure
 from storage.history import newest, read_history

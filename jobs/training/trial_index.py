@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class KnownTrial:
+class TrialSummary:
     """A trial's id, seed and steps of training, and the values of the hyperparameters that vary over the sweep."""
 
     id: str
@@ -26,11 +26,11 @@ class KnownTrial:
 
 
 @dataclass(frozen=True)
-class KnownSweep:
+class SweepSummary:
     """A sweep's name, the trials that are known, and how many a model-based search has still to suggest."""
 
     name: str
-    trials: list[KnownTrial]
+    trials: list[TrialSummary]
     later: int = 0
 
 
@@ -41,7 +41,7 @@ def write_known(spec: "Spec", layout: SweepLayout) -> None:
         write_json(layout.known, {"sweep": _hash(layout), "name": spec.name, "trials": trials})
 
 
-def read_known(layout: SweepLayout) -> KnownSweep:
+def read_known(layout: SweepLayout) -> SweepSummary:
     """Read what is known of a sweep's trials; takes seconds where it was not kept. SpecError as `load_spec`."""
     if (kept := _kept(layout)) is not None:
         return kept
@@ -50,26 +50,26 @@ def read_known(layout: SweepLayout) -> KnownSweep:
 
     spec = load_spec(layout.spec)
     trials = sweep_trials(layout, spec)
-    return KnownSweep(spec.name, _trials(spec, trials), len(spec.trials()) - len(trials))
+    return SweepSummary(spec.name, _trials(spec, trials), len(spec.trials()) - len(trials))
 
 
-def _kept(layout: SweepLayout) -> KnownSweep | None:
+def _kept(layout: SweepLayout) -> SweepSummary | None:
     """Read the index; None if it is missing, damaged, or of another sweep.yaml."""
     try:
         content = read_json(layout.known)
-        trials = [KnownTrial(**each) for each in content["trials"]]
-        return KnownSweep(content["name"], trials) if content["sweep"] == _hash(layout) else None
+        trials = [TrialSummary(**each) for each in content["trials"]]
+        return SweepSummary(content["name"], trials) if content["sweep"] == _hash(layout) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _trials(spec: "Spec", trials: "Sequence[TrialSettings]") -> list[KnownTrial]:
+def _trials(spec: "Spec", trials: "Sequence[TrialSettings]") -> list[TrialSummary]:
     columns = spec.hyperparameters(trials)
 
     def values(trial: str) -> dict[str, Any]:
         return {name: column[trial] for name, column in columns.items()}
 
-    return [KnownTrial(trial.id, trial.seed, trial.train.steps, values(trial.id)) for trial in trials]
+    return [TrialSummary(trial.id, trial.seed, trial.train.steps, values(trial.id)) for trial in trials]
 
 
 def _hash(layout: SweepLayout) -> str:

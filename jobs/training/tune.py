@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cluster.leaving import busy, leaving
 from cluster.memory import MemoryKills
+from cluster.preemption import busy, leaving
 from cluster.ray_errors import last_error, names_lost_node, process_end
 from jobs.console.progress import SweepProgress
 from jobs.spec.sweep import Spec, TrialSettings

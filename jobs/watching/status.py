@@ -18,7 +18,7 @@ from rich.text import Text
 
 from jobs.console.progress import text_console
 from jobs.console.words import TABLE_ROWS, plain
-from jobs.training.trial_index import KnownTrial, read_known
+from jobs.training.trial_index import TrialSummary, read_known
 from jobs.watching.slurm_view import OnSlurm, on_slurm
 from storage.layout import SweepLayout
 from storage.lock import lock_holder
@@ -82,7 +82,7 @@ def _disk_fault(layout: SweepLayout) -> str | None:
     return None
 
 
-def _row(layout: SweepLayout, trial: KnownTrial, busy: bool) -> dict[str, Any]:
+def _row(layout: SweepLayout, trial: TrialSummary, busy: bool) -> dict[str, Any]:
     seen = TrialWatch(layout.trial(trial.id))
     seen.look()
     state, reason, where = seen.state(busy), "", ""
@@ -107,7 +107,7 @@ def _row(layout: SweepLayout, trial: KnownTrial, busy: bool) -> dict[str, Any]:
     }
 
 
-def _print_trials(console: Console, trials: list[KnownTrial], rows: list[dict[str, Any]]) -> None:
+def _print_trials(console: Console, trials: list[TrialSummary], rows: list[dict[str, Any]]) -> None:
     """List what is interesting of many trials: those that failed, then those at work."""
     chosen = [
         (trial, row) for trial, row in zip(trials, rows, strict=True) if len(rows) <= FEW or row["state"] in NOTABLE

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.spatial.distance import pdist
 
 from cluster.local import local_dask
-from jobs.measuring.comparison import Comparison, Found, compare, pair_record
+from jobs.measuring.comparison import Comparison, PartialResult, compare, pair_record
 from jobs.measuring.measure import SnapshotImages
 from storage.layout import TrialLayout
 from storage.shards import Samples, ShardPlan, ShardWriter, create_samples
@@ -43,7 +43,7 @@ def stored(samples: int, make: Callable[[int], np.ndarray]) -> Iterator[Samples]
         yield Samples(trial)
 
 
-def measured(images: Samples, count: int, workers: int, memory_bytes: int) -> tuple[float, Found]:
+def measured(images: Samples, count: int, workers: int, memory_bytes: int) -> tuple[float, PartialResult]:
     """Seconds that comparing the first `count` images takes workers that have started, and what they found."""
     wanted = Comparison(SnapshotImages(images, 0, count), os.urandom(8).hex(), threshold_squared=0.0)
     share = memory_bytes // (workers + 1)  # one for the scheduler and this process
@@ -52,7 +52,7 @@ def measured(images: Samples, count: int, workers: int, memory_bytes: int) -> tu
         start = time.perf_counter()
         ((_, found),) = compare({"all": (wanted, None)}, share, map, lambda done, total, left: None)
         seconds = time.perf_counter() - start
-    assert isinstance(found, Found)
+    assert isinstance(found, PartialResult)
     assert found.collisions is not None
     assert found.collisions.complete
     return seconds, found
@@ -91,7 +91,7 @@ def distinct(samples: int, memory_bytes: int) -> list[Row]:
             wanted = Comparison(SnapshotImages(images, 0, samples), os.urandom(8).hex(), threshold_squared)
             start = time.process_time()
             ((_, found),) = compare({"all": (wanted, None)}, memory_bytes, map, lambda done, total, left: None)
-            assert isinstance(found, Found)
+            assert isinstance(found, PartialResult)
             counted = time.process_time()
             record = pair_record(wanted, found, None, memory_bytes)
             done = time.process_time()

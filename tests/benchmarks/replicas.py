@@ -12,7 +12,7 @@ import torch
 
 from ganlab.data.datasets.gaussians_grid import GaussiansGridSettings
 from ganlab.models.families.dcgan import DCGAN, DCGANSettings
-from ganlab.models.replicas import Stack, Turn
+from ganlab.models.replicas import ReplicaStep, Stack
 from ganlab.models.train import TrainSettings
 from ganlab.randomness import generator_for
 
@@ -48,7 +48,7 @@ def speedup(items: np.ndarray, width: int, replicas: int, batch: int, device: st
             family.step(*given)
 
     def all_at_once() -> None:
-        stacked.step([Turn(*each) for each in draws()])
+        stacked.step([ReplicaStep(*each) for each in draws()])
 
     def seconds(run: Callable[[], None], steps: int = 5) -> float:
         started = time.perf_counter()

@@ -19,7 +19,7 @@ import json, os, sys, time
 from pathlib import Path
 import ray
 from cluster.dask_node import cluster_map
-from cluster.leaving import leaving
+from cluster.preemption import leaving
 from cluster.ray_driver import cluster_ray
 
 def square(number):

@@ -117,7 +117,7 @@ def test_the_installed_command_begins_in_a_module_of_its_own() -> None:
 
 NOT_PYTHON = {"jobs/cli/pipeline.py": 1, "cluster/scheduler.py": 1, "cluster/checks.py": 1}  # git, and SLURM's commands
 SAFE_STARTS = {  # file: (calls that start Python, what makes them safe)
-    "cluster/guardian.py": (2, "safe_python"),
+    "cluster/reaper.py": (2, "safe_python"),
     "cluster/supervise.py": (1, "safe_environment"),
     "cluster/local.py": (2, "guarded"),
     "cluster/ray_driver.py": (1, "in_empty_folder"),

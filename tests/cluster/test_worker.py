@@ -97,7 +97,7 @@ def test_a_killed_supervisor_leaves_neither_process_nor_folder(folder: Path) -> 
     code = f"""
 import os, sys, time
 from pathlib import Path
-from cluster.guardian import guarded
+from cluster.reaper import guarded
 from cluster.supervise import Process, temporary_folders
 with temporary_folders("/tmp", "{JOB}") as (own, short), guarded(own, short):
     child = Process("child", [sys.executable, "-c", "import time; time.sleep(600)"], Path({str(folder / "log")!r}), {{}})

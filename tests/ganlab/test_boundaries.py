@@ -205,13 +205,13 @@ def test_rows_read_and_projected_in_parts(rows: int, kind: str, monkeypatch: pyt
     images = planted(2000, 130).astype(kind)
     learnt = learn(read(images), 2000, 1)
     assert learnt is not None
-    whole = learnt.lift(as_images(images[:rows]), learnt.looks[0])
+    whole = learnt.project(as_images(images[:rows]), learnt.levels[0])
     monkeypatch.setattr(exact, "_READ_BYTES", 3 * images[0].nbytes)
     monkeypatch.setattr(screen, "_PART_BYTES", 3 * 4 * 130)
     loaded = load_rows(read(images), 0, rows)
     expected = images[:rows].astype(np.int16) - 128 if kind == "uint8" else images[:rows]
     np.testing.assert_array_equal(loaded.values, expected)
-    parts = learnt.lift(loaded, learnt.looks[0])
+    parts = learnt.project(loaded, learnt.levels[0])
     apart = (parts.vectors - whole.vectors)[:, : whole.width].double().norm(dim=1).numpy()
     assert np.all(apart <= (0 if kind == "uint8" else parts.error + whole.error))  # float32 sums depend on the part
 
@@ -355,9 +355,9 @@ def test_images_too_far_out_to_be_judged(far: float) -> None:
     images[11] = [np.nextafter(np.float32(far), np.float32(0)), 0, 0]
     learnt = learn(read(images[12:]), n - 12, 1)
     assert learnt is not None
-    lifted = learnt.lift(as_images(images), 3)
+    projected = learnt.project(as_images(images), 3)
     assert learnt.scale == 1
-    assert np.isinf(lifted.squared).sum() == (2 if far > 2.0**30 else 0)
+    assert np.isinf(projected.squared).sum() == (2 if far > 2.0**30 else 0)
     squared = brute(images, images)
     for own in (learnt, learn(read(images), n, 1)):
         assert own is not None
@@ -375,11 +375,11 @@ def test_errors_hold_where_squares_underflow() -> None:
     learnt = learn(read(images), n, 1)
     assert learnt is not None
     centred = np.zeros(3, np.float32) + np.float32(2.0**-80 * (1 + 3 / 512))
-    lifted = screen.Screen(
+    projected = screen.Screen(
         np.zeros(3, np.float32), learnt.directions, learnt.weights, 1.0, learnt.closest_squared
-    ).lift(as_images(centred[None]), 3)
-    wrong = np.linalg.norm(lifted.vectors[0, :3].double().numpy() - centred.astype(np.float64))
-    assert 0 < wrong <= lifted.error[0]
+    ).project(as_images(centred[None]), 3)
+    wrong = np.linalg.norm(projected.vectors[0, :3].double().numpy() - centred.astype(np.float64))
+    assert 0 < wrong <= projected.error[0]
 
 
 # Thresholds.

@@ -33,7 +33,7 @@ class Reader:
 
 
 @pytest.fixture
-def small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen, "_SAMPLE", 64)
     monkeypatch.setattr(screen, "_FIRST", 6)
     monkeypatch.setattr(screen, "_WHOLE", 8)
@@ -67,7 +67,7 @@ def images_of(rng: np.random.Generator, samples: int, kind: str) -> Array:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-@pytest.mark.usefixtures("small_looks")
+@pytest.mark.usefixtures("small_levels")
 def test_any_tiling_gives_the_same_result(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     samples = data.draw(st.integers(2, 150))
@@ -100,7 +100,7 @@ def test_any_tiling_gives_the_same_result(data: st.DataObject) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), limit=st.integers(0, 500), count=st.integers(1, 30))
-@pytest.mark.usefixtures("small_looks")
+@pytest.mark.usefixtures("small_levels")
 def test_merge_is_associative_and_commutative(seed: int, limit: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     images = images_of(rng, 90, "uint8")
@@ -190,7 +190,7 @@ def test_bad_input() -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), limit=st.integers(0, 300), size=st.integers(20, 200))
-@pytest.mark.usefixtures("small_looks")
+@pytest.mark.usefixtures("small_levels")
 def test_duplicates_are_listed_in_the_order_of_given_places(seed: int, limit: int, size: int) -> None:
     rng = np.random.default_rng(seed)
     images, places = images_of(rng, 120, "uint8"), rng.permutation(120) * 7

@@ -215,7 +215,7 @@ def test_mixture_samples_are_drawn_by_the_learned_weights() -> None:
     images = family.sample(20, np.random.default_rng(1)).images
     latent = np.random.default_rng(1).standard_normal((20, 4), dtype=np.float32)
     np.testing.assert_array_equal(images, family.to_array(average.components[1](torch.from_numpy(latent))))
-    assert family.measures(IMAGES, np.random.default_rng(0))["mixture_weight_1"] == pytest.approx(1)
+    assert family.diagnostics(IMAGES, np.random.default_rng(0))["mixture_weight_1"] == pytest.approx(1)
 
 
 def test_labels_of_a_stacked_gan_are_the_classes_it_was_told() -> None:

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 
 
 @pytest.fixture
-def small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen, "_SAMPLE", 64)
     monkeypatch.setattr(screen, "_FIRST", 6)
     monkeypatch.setattr(screen, "_WHOLE", 8)
@@ -38,7 +38,7 @@ def brute(queries: Array, references: Array, count: int, itself: bool) -> tuple[
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-@pytest.mark.usefixtures("small_looks")
+@pytest.mark.usefixtures("small_levels")
 def test_any_tiles_in_any_order_give_brute_force(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     kind, itself = data.draw(st.sampled_from(["uint8", "float32"])), data.draw(st.booleans())

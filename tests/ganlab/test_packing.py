@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 
 @pytest.fixture
-def small_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(screen, "_SAMPLE", 64)
     monkeypatch.setattr(screen, "_FIRST", 6)
     monkeypatch.setattr(screen, "_WHOLE", 8)
@@ -52,7 +52,7 @@ def kinds_of(rng: np.random.Generator, samples: int, kinds: int, spread: int, ki
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-@pytest.mark.usefixtures("small_looks")
+@pytest.mark.usefixtures("small_levels")
 def test_both_ways_are_brute_force_in_any_order_and_tiles(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     samples = data.draw(st.integers(2, 150))

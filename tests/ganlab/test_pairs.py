@@ -93,10 +93,10 @@ FLOATS = {
 } | {"far_apart": far_apart}
 
 
-@pytest.fixture(params=["tiny looks", "float32 products", "looks of release"])
-def looks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["tiny levels", "float32 products", "levels of release"])
+def levels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make every look and many blocks happen with few images, with either kind of matrix product."""
-    if request.param != "looks of release":
+    if request.param != "levels of release":
         monkeypatch.setattr(screen, "_SAMPLE", 128)
         monkeypatch.setattr(screen, "_FIRST", 5)
         monkeypatch.setattr(screen, "_SECOND", 20)
@@ -133,7 +133,7 @@ def assert_same(found: Pairs, expected: Pairs) -> None:
 
 
 @pytest.mark.parametrize("name", [*IMAGES, *FLOATS])
-@pytest.mark.usefixtures("looks")
+@pytest.mark.usefixtures("levels")
 def test_equals_brute_force(name: str) -> None:
     images = {**IMAGES, **FLOATS}[name](np.random.default_rng(7), 300)
     expected = brute_pairs(images)
@@ -168,7 +168,7 @@ def test_equals_brute_force_where_the_screen_is_learnt_from_a_part(kind: str, fe
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-@pytest.mark.usefixtures("looks")
+@pytest.mark.usefixtures("levels")
 def test_any_images(data: st.DataObject) -> None:
     n, features = data.draw(st.integers(2, 200)), data.draw(st.integers(1, 60))
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
@@ -185,41 +185,41 @@ def test_any_images(data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", [*IMAGES, *FLOATS])
-@pytest.mark.parametrize("looks", ["tiny looks", "float32 products"], indirect=True)
-def test_a_look_never_loses_a_pair(name: str, looks: None) -> None:
+@pytest.mark.parametrize("levels", ["tiny levels", "float32 products"], indirect=True)
+def test_a_look_never_loses_a_pair(name: str, levels: None) -> None:
     rng = np.random.default_rng(11)
     images = as_images({**IMAGES, **FLOATS}[name](rng, 400))
     learnt = learn(lambda start, stop: images.values[start:stop], len(images))
     assert learnt is not None
     squared = brute(images.values)
-    for look in {*learnt.looks, images.features, *range(1, len(learnt.directions), 3)}:
-        lifted = learnt.lift(images, look)
+    for look in {*learnt.levels, images.features, *range(1, len(learnt.directions), 3)}:
+        projected = learnt.project(images, look)
         for place in (0, 1, 5, 100):
             bounds = np.partition(squared, place, axis=1)[:, place].astype(np.float64)
-            values = below(lifted, slice(0, 400), lifted, slice(0, 400), bounds, learnt.scale).float().numpy()
+            values = below(projected, slice(0, 400), projected, slice(0, 400), bounds, learnt.scale).float().numpy()
             assert not np.any((squared <= bounds[:, None]) & (values >= 0))
 
 
 @pytest.mark.parametrize("name", [*IMAGES, *FLOATS])
-@pytest.mark.parametrize("looks", ["tiny looks", "float32 products"], indirect=True)
-def test_vectors_are_as_exact_as_they_say(name: str, looks: None) -> None:
+@pytest.mark.parametrize("levels", ["tiny levels", "float32 products"], indirect=True)
+def test_vectors_are_as_exact_as_they_say(name: str, levels: None) -> None:
     images = as_images({**IMAGES, **FLOATS}[name](np.random.default_rng(13), 400))
     learnt = learn(lambda start, stop: images.values[start:stop], len(images))
     assert learnt is not None
     shift = 128 if images.integer else 0
     centred = learnt.scale * (images.values.astype(np.longdouble) - (learnt.centre.astype(np.longdouble) + shift))
     floor = 0 if images.integer else screen._FLOOR
-    for look in {*learnt.looks, len(learnt.directions)} - {0}:
+    for look in {*learnt.levels, len(learnt.directions)} - {0}:
         exactly = centred
         if look != images.features:
             along = centred @ learnt.directions[:look].T.astype(np.longdouble) * learnt.weights[:look]
             rest = np.sqrt(np.maximum(np.square(centred).sum(axis=1) - np.square(along).sum(axis=1), 0))
             exactly = np.column_stack([along, np.maximum(rest - floor, 0)])
-        lifted = learnt.lift(images, look)
-        vectors = lifted.vectors[:, : lifted.width].float().numpy()
-        near = np.isfinite(lifted.squared)
+        projected = learnt.project(images, look)
+        vectors = projected.vectors[:, : projected.width].float().numpy()
+        near = np.isfinite(projected.squared)
         wrong = np.sqrt(np.square(vectors - exactly).sum(axis=1))
-        assert np.all(wrong[near] <= lifted.error[near])
+        assert np.all(wrong[near] <= projected.error[near])
         assert np.all(vectors[~near] == 0)
 
 

@@ -155,10 +155,10 @@ class LeastSquares(DCGAN):
     def play(self, opponents: Opponents) -> Mapping[str, torch.Tensor]:
         real, fake = opponents.real(), opponents.generate()
         loss = (opponents.judge(real) - 1).square().mean(-1) + opponents.judge(fake.detach()).square().mean(-1)
-        opponents.descend(loss, "discriminator")
+        opponents.optimizer_step(loss, "discriminator")
         with opponents.frozen("discriminator"):
             on_generator = (opponents.judge(fake) - 1).square().mean(-1)
-            opponents.descend(on_generator, "generator")
+            opponents.optimizer_step(on_generator, "generator")
         opponents.update_averages()
         return {"least_squares": loss.detach(), "generator_loss": on_generator.detach()}
 
@@ -183,7 +183,7 @@ def test_a_step_that_a_family_overrides_is_the_one_that_is_stacked(items: np.nda
 
 @pytest.mark.parametrize("name", REPLACED)
 def test_what_a_stack_does_not_call_may_not_be_overridden(name: str) -> None:
-    """A family that clips its gradients in `descend`, say, would lose that when stacked, without a word."""
+    """A family that clips its gradients in `optimizer_step`, say, would lose that when stacked, without a word."""
     assert not stackable(type("Own", (DCGAN,), {name: lambda self, *_: None}))
 
 

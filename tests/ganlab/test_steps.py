@@ -38,15 +38,15 @@ def flat(tensors: Any) -> Tensor:
 
 def descents(family: Any, batch: Any = REAL) -> tuple[list[Descent], Mapping[str, Tensor]]:
     """What one step descends, in turn, and what it reports."""
-    descend, seen = family.descend, []
+    optimizer_step, seen = family.optimizer_step, []
 
     def watched(loss: Tensor, *names: str) -> None:
         before = copy.deepcopy(family.networks)
-        descend(loss, *names)
+        optimizer_step(loss, *names)
         gradients = [flat(p.grad for p in family.networks[name].parameters()) for name in names]
         seen.append(Descent(loss.detach(), names, before, gradients))
 
-    family.descend = watched
+    family.optimizer_step = watched
     return seen, family.step(lambda: batch, np.random.default_rng(SEED))
 
 

@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from torch import nn
 
 from found_on_path import LEVELS
-from ganlab.models.families import Drawn, Family
+from ganlab.models.families import GeneratedBatch, Family
 
 IN_A_TRIAL = sys.argv[0].endswith("default_worker.py")
 
@@ -55,7 +55,7 @@ class Model(Family):
 
     def sample(self, count, noise):
         self.fail("sample")
-        return Drawn(noise.integers(0, LEVELS, (count, *self.shape)).astype(np.uint8))
+        return GeneratedBatch(noise.integers(0, LEVELS, (count, *self.shape)).astype(np.uint8))
 
     def state(self):
         self.fail("state")

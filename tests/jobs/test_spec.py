@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ganlab.data.datasets.digits import DigitsSettings
 from ganlab.models.train_settings import TrainSettings
-from jobs.spec.search_space import Word, draw
+from jobs.spec.search_space import Parameter, draw
 from jobs.spec.sweep import Spec, SpecError, TrialSettings, check_spec, difference, load_spec, shipped_sweeps
 from jobs.spec.validation import Fault, validate
 from storage.statistics import reserved_names
@@ -109,11 +109,11 @@ def test_equal_draws_are_one_trial() -> None:
 
 
 def test_draws_spread_over_their_range() -> None:
-    uniform = [draw(Word(("train", "x"), "uniform", (0, 1)), 0, k) for k in range(2000)]
+    uniform = [draw(Parameter(("train", "x"), "uniform", (0, 1)), 0, k) for k in range(2000)]
     assert 0.47 < sum(uniform) / 2000 < 0.53
-    below = [draw(Word(("train", "x"), "loguniform", (1e-4, 1)), 0, k) < 1e-2 for k in range(2000)]
+    below = [draw(Parameter(("train", "x"), "loguniform", (1e-4, 1)), 0, k) < 1e-2 for k in range(2000)]
     assert 0.45 < sum(below) / 2000 < 0.55
-    chosen = [draw(Word(("train", "x"), "choice", ("a", "b", "c")), 0, k) for k in range(2000)]
+    chosen = [draw(Parameter(("train", "x"), "choice", ("a", "b", "c")), 0, k) for k in range(2000)]
     assert all(550 < chosen.count(value) < 800 for value in "abc")
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cluster.leaving import NODE, announce, retract
 from cluster.local import local_ray
+from cluster.preemption import NODE, request_stop, retract
 from jobs.cli.pipeline import train_all
 from jobs.spec.sweep import Spec
 from jobs.training.stacked_trials import run_replicas
@@ -77,7 +77,7 @@ def test_a_node_that_leaves_costs_nothing_and_counts_for_nothing(prepared, ray_n
     def leave(times: int) -> None:
         wait_until(lambda: len(read_attempts(own(layout, spec))) >= times)
         wait_until(lambda: len(read_history(own(layout, spec).history).get("step", ())) > 3 * times)
-        announce(ray_node)
+        request_stop(ray_node)
         wait_until(lambda: sum(each.cause == "preempted" for each in read_attempts(own(layout, spec))) >= times)
         retract(ray_node)
 

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ganlab.models.families.ali import ALI
-from ganlab.models.families.base import Drawn, Family
+from ganlab.models.families.base import Family, GeneratedBatch
 from ganlab.models.families.bigan import BiGAN
 from ganlab.models.families.checkpoint import Checkpoint
 from ganlab.models.families.dcgan import DCGAN
@@ -45,7 +45,16 @@ FAMILIES: dict[str, type[Family]] = {
     "wgan-gp": WGANGP,
 }
 
-__all__ = ["FAMILIES", "Drawn", "Family", "Imported", "family_of", "make_family", "own_settings", "settings_class"]
+__all__ = [
+    "FAMILIES",
+    "Family",
+    "GeneratedBatch",
+    "Imported",
+    "family_of",
+    "make_family",
+    "own_settings",
+    "settings_class",
+]
 
 
 def settings_class(name: str) -> type[BaseModel]:

@@ -86,14 +86,14 @@ class ALI(CodedFamily):
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(int(draws.integers(2**63)))
-            with self.arithmetic():
+            with self.autocast():
                 code, fake = self.code(self.encoder, real, draws), self.generator(latent)
                 on_discriminator = discriminator_loss(*self._judged(real, code.detach(), fake.detach(), latent))
-            self.descend(on_discriminator, "discriminator")
+            self.optimizer_step(on_discriminator, "discriminator")
             with self.frozen("discriminator"):
-                with self.arithmetic():
+                with self.autocast():
                     on_generator = pair_loss(*self._judged(real, code, fake, latent))
-                self.descend(on_generator, "generator", "encoder")
+                self.optimizer_step(on_generator, "generator", "encoder")
         self.update_averages()
         return {"generator_loss": on_generator.detach(), "discriminator_loss": on_discriminator.detach()}
 
@@ -103,5 +103,5 @@ class ALI(CodedFamily):
     @torch.no_grad()
     def encode(self, items: Tensor, noise: np.random.Generator) -> Tensor:
         """Codes (n, latent_dim) of items as the networks see them."""
-        with self.arithmetic():
+        with self.autocast():
             return self.code(self.averages["encoder"].network, items, noise)

@@ -31,7 +31,7 @@ class Dataset(Protocol):
     def __getitem__(self, index: Tensor) -> Any: ...
 
 
-class Drawn(NamedTuple):
+class GeneratedBatch(NamedTuple):
     """Generated images, uint8 (n, C, H, W), or points, float32 (n, D), with labels, int64 (n,), if the family has any."""
 
     images: npt.NDArray[Any]
@@ -87,13 +87,13 @@ class Family(ABC):
         """One optimizer step of the generator, with the discriminator steps before it; returns scalars to be logged."""
 
     @abstractmethod
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
         """Draw `count` independent images or points."""
 
     def pass_first_phase(self) -> None:  # noqa: B027
         """Skip steps that are unlike most, if the family begins with such, so that one timed now is typical."""
 
-    def measures(self, images: np.ndarray, noise: np.random.Generator) -> Mapping[str, float]:
+    def diagnostics(self, images: np.ndarray, noise: np.random.Generator) -> Mapping[str, float]:
         """Numbers of the family's own, reported at each snapshot; `images` is the training set."""
         return {}
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import nn
 
 from ganlab.models.adapters import RUNS_CODE, AdapterError, Format, open_checkpoint
-from ganlab.models.families.base import AverageGradients, Dataset, Drawn, Shape
+from ganlab.models.families.base import AverageGradients, Dataset, GeneratedBatch, Shape
 from ganlab.models.families.imported import CheckpointFile, ModelError, Untrained
 
 if TYPE_CHECKING:
@@ -132,12 +132,12 @@ class Checkpoint(Untrained):
         self._check_range(np.concatenate([drawn for _, drawn in self._batches(16, np.random.default_rng(self.seed))]))
         return super().prepare(images, labels)
 
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
         parts = list(self._batches(count, noise))
         images = np.concatenate([self._to_uint8(images) for _, images in parts])
         if self.settings.classes is None:
-            return Drawn(images)
-        return Drawn(images, np.concatenate([labels for labels, _ in parts]))
+            return GeneratedBatch(images)
+        return GeneratedBatch(images, np.concatenate([labels for labels, _ in parts]))
 
     def _batches(self, count: int, noise: np.random.Generator) -> Iterator[tuple[NDArray[np.int64], NDArray[Any]]]:
         """Draw in batches of one size: (labels, images), checked for their shape and type.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ganlab.models.codes import code_statistics
-from ganlab.models.families.base import Drawn
+from ganlab.models.families.base import GeneratedBatch
 from ganlab.models.families.trained import TrainedFamily
 
 
@@ -29,12 +29,12 @@ class CodedFamily(TrainedFamily):
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Items of codes (n, latent_dim), as the networks see them."""
-        with self.arithmetic():
+        with self.autocast():
             items: Tensor = self.averages["generator"].network(codes)
         return items.float()
 
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
-        return Drawn(self.to_array(self.decode(self.normal(count, self.settings.latent_dim, noise))))
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
+        return GeneratedBatch(self.to_array(self.decode(self.normal(count, self.settings.latent_dim, noise))))
 
-    def measures(self, images: np.ndarray, noise: np.random.Generator) -> Mapping[str, float]:
+    def diagnostics(self, images: np.ndarray, noise: np.random.Generator) -> Mapping[str, float]:
         return code_statistics(self, images, noise)

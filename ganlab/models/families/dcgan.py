@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from ganlab.models.families.base import Drawn, NextBatch
+from ganlab.models.families.base import GeneratedBatch, NextBatch
 from ganlab.models.families.trained import NetworkSettings, Optimization, TrainedFamily
 from ganlab.models.networks import discriminator_for, generator_for
 
@@ -108,10 +108,10 @@ class Opponents(Protocol):
     def weights(self, network: str) -> Iterable[Tensor]:
         """Weights of a network, to be changed in place."""
 
-    def descend(self, loss: Tensor, network: str) -> None:
+    def optimizer_step(self, loss: Tensor, network: str) -> None:
         """One optimizer step of a network, from losses (…)."""
 
-    def arithmetic(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
         """Context of convolutions and matrix products in the configured precision."""
 
     def frozen(self, network: str) -> AbstractContextManager[Any]:
@@ -171,13 +171,13 @@ class DCGAN(TrainedFamily):
         settings, loss = self.settings, self.settings.loss
         for _ in range(self.discriminator_steps):
             real = opponents.real()
-            with opponents.arithmetic():
+            with opponents.autocast():
                 fake = opponents.generate()
                 on_discriminator = discriminator_loss(loss, opponents.judge(real), opponents.judge(fake.detach()))
                 if loss == "wasserstein-gp":
                     penalty = opponents.gradient_penalty(real, fake.detach())
                     on_discriminator = on_discriminator + settings.gradient_penalty * penalty
-            opponents.descend(on_discriminator, "discriminator")
+            opponents.optimizer_step(on_discriminator, "discriminator")
             if loss == "wasserstein-clip":
                 with torch.no_grad():
                     for weights in opponents.weights("discriminator"):
@@ -185,17 +185,17 @@ class DCGAN(TrainedFamily):
         # The last fakes serve the generator's step too, as in PyTorch's DCGAN example (WGAN's papers draw new ones): one
         # pass less.
         with opponents.frozen("discriminator"):
-            with opponents.arithmetic():
+            with opponents.autocast():
                 on_generator = generator_loss(loss, opponents.judge(fake))
-            opponents.descend(on_generator, "generator")
+            opponents.optimizer_step(on_generator, "generator")
         opponents.update_averages()
         return {"generator_loss": on_generator.detach(), "discriminator_loss": on_discriminator.detach()}
 
     @torch.no_grad()
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
-        with self.arithmetic():
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
+        with self.autocast():
             items: Any = self.averages["generator"].network(self.normal(count, self.settings.latent_dim, noise))
-        return Drawn(self.to_array(items))
+        return GeneratedBatch(self.to_array(items))
 
 
 class _Alone:
@@ -203,8 +203,8 @@ class _Alone:
 
     def __init__(self, family: DCGAN, next_batch: NextBatch, draws: np.random.Generator) -> None:
         self._family, self._next_batch, self._draws = family, next_batch, draws
-        self.arithmetic, self.frozen = family.arithmetic, family.frozen
-        self.descend, self.update_averages = family.descend, family.update_averages
+        self.autocast, self.frozen = family.autocast, family.frozen
+        self.optimizer_step, self.update_averages = family.optimizer_step, family.update_averages
 
     def real(self) -> Tensor:
         items = self._family.real(self._next_batch)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ganlab.models.denoisers import denoiser_for
-from ganlab.models.families.base import Drawn
+from ganlab.models.families.base import GeneratedBatch
 from ganlab.models.families.trained import TrainedFamily, Width
 
 
@@ -47,14 +47,14 @@ class DenoisingFamily(TrainedFamily):
 
     def denoise(self, network: nn.Module, items: Tensor, time: Tensor) -> Tensor:
         """Run the network on items (n, …) at times (n,) in [0, 1]; float32 (n, …)."""
-        with self.arithmetic():
+        with self.autocast():
             result: Tensor = network(items, time)
         return result.float()
 
     def regress(self, found: Tensor, wanted: Tensor) -> Mapping[str, Tensor]:
         """Descend the mean squared error of `found`; the end of a step."""
         loss = (found - wanted).square().mean()
-        self.descend(loss, "generator")
+        self.optimizer_step(loss, "generator")
         self.update_averages()
         return {"generator_loss": loss.detach()}
 
@@ -63,5 +63,5 @@ class DenoisingFamily(TrainedFamily):
         """Turn normal noise, float32 (n, …), into samples of the same shape."""
 
     @torch.no_grad()
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
-        return Drawn(self.to_array(self.transform(self.noise(count, noise), noise)))
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
+        return GeneratedBatch(self.to_array(self.transform(self.noise(count, noise), noise)))

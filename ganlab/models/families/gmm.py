@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from ganlab.models.families.base import AverageGradients, Dataset, Drawn, Family, NextBatch, Shape
+from ganlab.models.families.base import AverageGradients, Dataset, Family, GeneratedBatch, NextBatch, Shape
 
 if TYPE_CHECKING:
     from ganlab.models.train_settings import TrainSettings
@@ -64,7 +64,7 @@ class GMM(Family):
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
         return {}
 
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
         fit = self.fit
         chosen = np.minimum(
             np.searchsorted(fit["cumulative"], noise.random(count), side="right"), len(fit["means"]) - 1
@@ -73,8 +73,8 @@ class GMM(Family):
         moved = fit["means"][chosen] + np.einsum("nij,nj->ni", fit["factors"][chosen], normal)
         items = (moved @ fit["basis"] + fit["centre"]).reshape(count, *self.shape)
         if len(self.shape) == 1:
-            return Drawn(items.astype(np.float32))
-        return Drawn(np.clip(np.rint(items), 0, 255).astype(np.uint8))
+            return GeneratedBatch(items.astype(np.float32))
+        return GeneratedBatch(np.clip(np.rint(items), 0, 255).astype(np.uint8))
 
     def state(self) -> dict[str, Any]:
         return {name: torch.from_numpy(array) for name, array in self.fit.items()}

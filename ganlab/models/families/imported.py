@@ -19,7 +19,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from torch import Tensor, nn
 
-from ganlab.models.families.base import AverageGradients, Dataset, Drawn, Family, NextBatch, Shape
+from ganlab.models.families.base import AverageGradients, Dataset, Family, GeneratedBatch, NextBatch, Shape
 from ganlab.randomness import generator_for
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ class Imported(Untrained):
             keys = ", ".join(settings.keys) or "none"
             raise ModelError(f"{settings.family} can't be called with the keys given ({keys}): {error}") from error
 
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
         try:
             drawn = self._sample(count, noise)
         except Exception as error:
@@ -218,7 +218,7 @@ class Imported(Untrained):
             )
         if wanted is np.float32 and not np.isfinite(images).all():
             raise ModelError(f"{self.name} gave points that are not finite")
-        return Drawn(np.ascontiguousarray(images))
+        return GeneratedBatch(np.ascontiguousarray(images))
 
     def _hint(self, images: object) -> str:
         if not isinstance(images, np.ndarray) or len(self.shape) != 3:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot, softplus
 
-from ganlab.models.families.base import Drawn, NextBatch
+from ganlab.models.families.base import GeneratedBatch, NextBatch
 from ganlab.models.families.trained import NetworkSettings, Optimization, TrainedFamily
 from ganlab.models.networks import discriminator_for, generator_for
 
@@ -76,16 +76,16 @@ class InfoGAN(TrainedFamily):
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
         weight, real = self.settings.information_weight, next_batch()
         latent, *code = self.latent(len(real), draws)
-        with self.arithmetic():
+        with self.autocast():
             fake = self.generator(latent)
             on_real, on_fake = self.discriminator(real).float(), self.discriminator(fake.detach()).float()
             adversarial = softplus(-on_real[:, 0]).mean() + softplus(on_fake[:, 0]).mean()
-            self.descend(adversarial - weight * information(on_fake[:, 1:], *code), "discriminator")
+            self.optimizer_step(adversarial - weight * information(on_fake[:, 1:], *code), "discriminator")
         with self.frozen("discriminator"):
-            with self.arithmetic():
+            with self.autocast():
                 on_fake = self.discriminator(fake).float()
             on_generator, bound = softplus(-on_fake[:, 0]).mean(), information(on_fake[:, 1:], *code)
-            self.descend(on_generator - weight * bound, "generator")
+            self.optimizer_step(on_generator - weight * bound, "generator")
         self.update_averages()
         return {
             "generator_loss": on_generator.detach(),
@@ -94,6 +94,6 @@ class InfoGAN(TrainedFamily):
         }
 
     @torch.no_grad()
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
-        with self.arithmetic():
-            return Drawn(self.to_array(self.averages["generator"].network(self.latent(count, noise)[0])))
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
+        with self.autocast():
+            return GeneratedBatch(self.to_array(self.averages["generator"].network(self.latent(count, noise)[0])))

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from ganlab.models.families.base import AverageGradients, Dataset, Drawn, Family, NextBatch, Shape
+from ganlab.models.families.base import AverageGradients, Dataset, Family, GeneratedBatch, NextBatch, Shape
 
 if TYPE_CHECKING:
     from ganlab.models.train_settings import TrainSettings
@@ -71,13 +71,13 @@ class KnownSupport(Family):
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
         return {}
 
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
         chosen = np.searchsorted(self.cumulative, noise.random(count) * self.cumulative[-1], side="right")
         images: npt.NDArray[np.uint8] = self.images[np.minimum(chosen, len(self.images) - 1)]
         if (most := self.settings.pixel_noise) > 0:
             moved = images.astype(np.int16) + noise.integers(-most, most + 1, images.shape, dtype=np.int16)
             images = np.clip(moved, 0, 255).astype(np.uint8)
-        return Drawn(images)
+        return GeneratedBatch(images)
 
     def state(self) -> dict[str, Any]:
         return {}

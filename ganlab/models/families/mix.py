@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from ganlab.models.families.base import Drawn, NextBatch
+from ganlab.models.families.base import GeneratedBatch, NextBatch
 from ganlab.models.families.dcgan import discriminator_loss, generator_loss
 from ganlab.models.families.trained import NetworkSettings, Optimization, TrainedFamily
 from ganlab.models.networks import discriminator_for, generator_for
@@ -72,19 +72,19 @@ class Mix(TrainedFamily):
 
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
         s, real = self.settings, next_batch()
-        with self.arithmetic():
+        with self.autocast():
             fakes = [generate(self.normal(len(real), s.latent_dim, draws)) for generate in self.generators.components]
             on_real = [judge(real).float() for judge in self.discriminators.components]
             losses = self._pairs(fakes, lambda fake, j: discriminator_loss(s.loss, on_real[j], fake), detach=True)
         weights = self.discriminators.log_weights()
         on_discriminator = mixed(losses, self.generators.log_weights().detach(), weights)
-        self.descend(on_discriminator + s.weight_penalty * weight_penalty(weights), "discriminator")
+        self.optimizer_step(on_discriminator + s.weight_penalty * weight_penalty(weights), "discriminator")
         with self.frozen("discriminator"):
-            with self.arithmetic():
+            with self.autocast():
                 losses = self._pairs(fakes, lambda fake, j: generator_loss(s.loss, fake))
             weights = self.generators.log_weights()
             on_generator = mixed(losses, weights, self.discriminators.log_weights())
-            self.descend(on_generator + s.weight_penalty * weight_penalty(weights), "generator")
+            self.optimizer_step(on_generator + s.weight_penalty * weight_penalty(weights), "generator")
         self.update_averages()
         return {"generator_loss": on_generator.detach(), "discriminator_loss": on_discriminator.detach()}
 
@@ -103,7 +103,7 @@ class Mix(TrainedFamily):
         )
 
     @torch.no_grad()
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
         mixture = self._averaged()
         latent = self.normal(count, self.settings.latent_dim, noise)
         chosen = np.searchsorted(np.cumsum(self._weights()), noise.random(count), side="right")
@@ -111,14 +111,14 @@ class Mix(TrainedFamily):
         for number, generate in enumerate(mixture.components):
             place = np.flatnonzero(np.minimum(chosen, self.settings.components - 1) == number)
             if len(place):
-                with self.arithmetic():
+                with self.autocast():
                     some = self.to_array(generate(latent[torch.from_numpy(place).to(latent.device)]))
                 items = np.empty((count, *some.shape[1:]), some.dtype) if items is None else items
                 items[place] = some
         assert items is not None
-        return Drawn(items)
+        return GeneratedBatch(items)
 
-    def measures(self, images: np.ndarray, noise: np.random.Generator) -> Mapping[str, float]:
+    def diagnostics(self, images: np.ndarray, noise: np.random.Generator) -> Mapping[str, float]:
         return {f"mixture_weight_{number}": float(weight) for number, weight in enumerate(self._weights())}
 
     def _averaged(self) -> Mixture:

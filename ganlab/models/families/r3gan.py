@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, conv2d, interpolate, leaky_relu, softplus
 
-from ganlab.models.families.base import Drawn, NextBatch, Shape
+from ganlab.models.families.base import GeneratedBatch, NextBatch, Shape
 from ganlab.models.families.trained import Optimization, TrainedFamily, Width
 from ganlab.models.networks import discriminator_for, generator_for, stages
 
@@ -189,21 +189,21 @@ class R3GAN(TrainedFamily):
 
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
         real = next_batch().detach().requires_grad_()
-        with self.arithmetic():
+        with self.autocast():
             with torch.no_grad():
                 fake = self.generator(self.normal(len(real), self.settings.latent_dim, draws)).float()
             fake.requires_grad_()
             on_real, on_fake = self.discriminator(real).float(), self.discriminator(fake).float()
             penalty = zero_centred_penalty(on_real, real) + zero_centred_penalty(on_fake, fake)
         loss = discriminator_loss(on_real, on_fake)
-        self.descend(loss + self.settings.gradient_penalty * penalty, "discriminator")
+        self.optimizer_step(loss + self.settings.gradient_penalty * penalty, "discriminator")
         with self.frozen("discriminator"):
-            with self.arithmetic():
+            with self.autocast():
                 with torch.no_grad():
                     on_real = self.discriminator(real).float()
                 made = self.generator(self.normal(len(real), self.settings.latent_dim, draws))
                 on_generator = generator_loss(on_real, self.discriminator(made).float())
-            self.descend(on_generator, "generator")
+            self.optimizer_step(on_generator, "generator")
         self.update_averages()
         return {
             "generator_loss": on_generator.detach(),
@@ -212,10 +212,10 @@ class R3GAN(TrainedFamily):
         }
 
     @torch.no_grad()
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
-        with self.arithmetic():
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
+        with self.autocast():
             items = self.averages["generator"].network(self.normal(count, self.settings.latent_dim, noise))
-        return Drawn(self.to_array(items))
+        return GeneratedBatch(self.to_array(items))
 
 
 def _generator(s: R3GANSettings, shape: Shape) -> nn.Module:

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot, softplus
 
-from ganlab.models.families.base import Dataset, Drawn, NextBatch, Shape
+from ganlab.models.families.base import Dataset, GeneratedBatch, NextBatch, Shape
 from ganlab.models.families.trained import Labelled, NetworkSettings, Optimization, TrainedFamily, Width
 from ganlab.models.networks import Perceptron, discriminator_for, generator_for
 
@@ -179,9 +179,9 @@ class Stacked(TrainedFamily):
         return self._train_generators(items, labels, joint, draws)
 
     def _train_classifier(self, items: Tensor, labels: Tensor) -> Mapping[str, Tensor]:
-        with self.arithmetic():
+        with self.autocast():
             loss = cross_entropy(self.classifier.head(self.classifier.features(items)).float(), labels)
-        self.descend(loss, "classifier")
+        self.optimizer_step(loss, "classifier")
         return {"classifier_loss": loss.detach()}
 
     def _train_generators(
@@ -191,7 +191,7 @@ class Stacked(TrainedFamily):
         # Uniform noise, as in the authors' code: the weight of the entropy loss is for its variance.
         upper_noise = self.uniform(len(items), s.upper_latent_dim, draws)
         lower_noise = self.uniform(len(items), s.latent_dim, draws)
-        with self.frozen("classifier"), self.arithmetic():
+        with self.frozen("classifier"), self.autocast():
             with torch.no_grad():
                 features = self.classifier.features(items).float()
             made = self.upper_generator(one_hot(labels, classes).float(), upper_noise).float()
@@ -206,9 +206,9 @@ class Stacked(TrainedFamily):
 
             upper, upper_rest = judged("upper_discriminator", features, made, upper_noise)
             lower, lower_rest = judged("discriminator", items, fake, lower_noise)
-        self.descend(upper + upper_rest + lower + lower_rest, "upper_discriminator", "discriminator")
+        self.optimizer_step(upper + upper_rest + lower + lower_rest, "upper_discriminator", "discriminator")
         with self.frozen("classifier", "upper_discriminator", "discriminator"):
-            with self.arithmetic():
+            with self.autocast():
                 on_made, on_fake = self.upper_discriminator(made).float(), self.discriminator(fake).float()
                 upper_conditional = cross_entropy(self.classifier.head(made).float(), labels)
                 lower_conditional = mse_loss(self.classifier.features(fake).float(), given)
@@ -217,7 +217,7 @@ class Stacked(TrainedFamily):
             entropy = mse_loss(on_made[:, classes:], upper_noise) + mse_loss(on_fake[:, classes:], lower_noise)
             conditional = upper_conditional + lower_conditional
             loss = on_upper + on_lower + s.conditional_weight * conditional + s.entropy_weight * entropy
-            self.descend(loss, "upper_generator", "generator")
+            self.optimizer_step(loss, "upper_generator", "generator")
         self.update_averages()
         return {
             "generator_loss": on_lower.detach(),
@@ -232,12 +232,12 @@ class Stacked(TrainedFamily):
         self.classifier.trained_steps.fill_(self.settings.classifier_steps)
 
     @torch.no_grad()
-    def sample(self, count: int, noise: np.random.Generator) -> Drawn:
+    def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
         s = self.settings
         labels = self.present[noise.integers(0, len(self.present), count)]
         classes = one_hot(torch.from_numpy(labels).to(self.device), s.classes).float()
-        with self.arithmetic():
+        with self.autocast():
             upper, lower = self.averages["upper_generator"].network, self.averages["generator"].network
             features = upper(classes, self.uniform(count, s.upper_latent_dim, noise))
             items = lower(features, self.uniform(count, s.latent_dim, noise))
-        return Drawn(self.to_array(items), labels)
+        return GeneratedBatch(self.to_array(items), labels)

@@ -84,7 +84,7 @@ class TrainedFamily(Family):
             for network in self.networks.values():
                 self.initialise(network)
         self.networks.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.averages = {name: Average(self.networks[name], train.ema_decay) for name in self.averaged}
+        self.averages = {name: EMA(self.networks[name], train.ema_decay) for name in self.averaged}
         self.optimizers = {name: self._optimizer(name) for name in self.networks}
 
     @abstractmethod
@@ -116,7 +116,7 @@ class TrainedFamily(Family):
         """Draw vectors uniform in [0, 1), float32 (count, size), on the device."""
         return torch.from_numpy(noise.random((count, size), dtype=np.float32)).to(self.device)
 
-    def arithmetic(self) -> AbstractContextManager[Any]:
+    def autocast(self) -> AbstractContextManager[Any]:
         """Run convolutions and matrix products within it in the precision that was asked for."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.train.precision == "bfloat16")
 
@@ -129,7 +129,7 @@ class TrainedFamily(Family):
         for name in names:
             self.networks[name].requires_grad_(True)
 
-    def descend(self, loss: Tensor, *names: str) -> None:
+    def optimizer_step(self, loss: Tensor, *names: str) -> None:
         """One optimizer step of these networks."""
         for name in names:
             self.optimizers[name].zero_grad(set_to_none=True)
@@ -199,7 +199,7 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return scaled.to(torch.uint8).contiguous().cpu().numpy()
 
 
-class Average:
+class EMA:
     """An exponential moving average of a network: parameters and batch statistics alike.
 
     Sampling runs it in evaluation mode, so each image is a function of its own latent vector and images of one batch are

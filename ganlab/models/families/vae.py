@@ -55,13 +55,13 @@ class VAE(CodedFamily):
 
     def step(self, next_batch: NextBatch, draws: np.random.Generator) -> Mapping[str, Tensor]:
         items = next_batch()
-        with self.arithmetic():
+        with self.autocast():
             mean, log_variance = self.encoder(items).float().chunk(2, dim=1)
             code = mean + (0.5 * log_variance).exp() * self.normal(len(mean), mean.shape[1], draws)
             decoded = self.generator(code).float()
         reconstruction = reconstruction_loss(items, decoded, self.settings.pixel_scale)
         nats = divergence(mean, log_variance)
-        self.descend(reconstruction + nats, "generator", "encoder")
+        self.optimizer_step(reconstruction + nats, "generator", "encoder")
         self.update_averages()
         return {
             "generator_loss": (reconstruction + nats).detach(),
@@ -72,7 +72,7 @@ class VAE(CodedFamily):
     @torch.no_grad()
     def encode(self, items: Tensor, noise: np.random.Generator) -> Tensor:
         """Draw a code (n, latent_dim) for each item, as the networks see them."""
-        with self.arithmetic():
+        with self.autocast():
             mean, log_variance = self.averages["encoder"].network(items).float().chunk(2, dim=1)
         code: Tensor = mean + (0.5 * log_variance).exp() * self.normal(len(mean), mean.shape[1], noise)
         return code

@@ -23,7 +23,7 @@ from jobs.report import page as page_module
 from jobs.report.figures import support_chart
 from jobs.report.headline import relative_sentence
 from jobs.report.sweep_page import answer, results_table, write_report
-from jobs.report.table import Measured, Row, Table, magnitude, number_words
+from jobs.report.table import Interval, Row, Table, magnitude, number_words
 from jobs.spec.validation import SpecError
 from storage.layout import SweepLayout
 from storage.reference import write_reference
@@ -563,8 +563,8 @@ def test_a_number_never_reads_as_none_or_all_of_it_unless_it_is(value: float, fo
 
 
 def test_measured_in_words() -> None:
-    assert str(Measured(2130, 1790, 2510)) == "2.1k (1.8k – 2.5k)"
-    assert str(Measured(40_400, 40_400, float("inf"))) == "≥ 40k"
+    assert str(Interval(2130, 1790, 2510)) == "2.1k (1.8k – 2.5k)"
+    assert str(Interval(40_400, 40_400, float("inf"))) == "≥ 40k"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.measuring.measure import REFERENCE
-from jobs.review.desk import Desk
+from jobs.review.verdict_store import VerdictStore
 from storage.layout import SweepLayout
 from storage.verdicts import read_verdicts, standing
 from tests.jobs.review.conftest import Served
@@ -258,8 +258,8 @@ def test_a_server_killed_at_any_moment_loses_nothing_it_called_saved(chromium: A
     assert len(acknowledged) >= 10
     assert set(acknowledged) <= set(found)
     assert len(found) <= len(acknowledged) + 2  # at most the one under way at each kill
-    desk = Desk(sweep, chosen(sweep), "v", lambda: "now")
-    desk.record("Bob", 7, "duplicate", "afterwards")
+    verdicts = VerdictStore(sweep, chosen(sweep), "v", lambda: "now")
+    verdicts.record("Bob", 7, "duplicate", "afterwards")
     lines = read_verdicts(sweep)
     assert lines[-1].id == "afterwards"
     assert len([line for line in sweep.verdicts.read_bytes().splitlines() if line]) <= len(lines) + 2

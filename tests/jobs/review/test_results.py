@@ -6,7 +6,7 @@ import pytest
 from jobs.measuring.answers import write_answers
 from jobs.measuring.measure import measure_sweep
 from jobs.report.sweep_page import write_report
-from jobs.review.desk import Desk
+from jobs.review.verdict_store import VerdictStore
 from jobs.spec.sweep import load_spec
 from storage.layout import SweepLayout
 from storage.results import open_results
@@ -21,13 +21,15 @@ def judge(
 ) -> None:
     """Simulated people: a logistic curve of the distance, the same for all."""
     choice = chosen(layout, blind)
-    desk = Desk(layout, choice, "test", lambda: "2026-11-22T00:00:00+00:00")
+    verdicts = VerdictStore(layout, choice, "test", lambda: "2026-11-22T00:00:00+00:00")
     random = np.random.default_rng(seed)
     for reviewer in reviewers:
-        for number, shown in enumerate(desk.order(reviewer)[:upto]):
+        for number, shown in enumerate(verdicts.order(reviewer)[:upto]):
             chance = 1 / (1 + np.exp((shown.distance / choice.threshold - CENTRE) / 0.04))
             verdict = DUPLICATE if random.random() < chance else DISTINCT
-            desk.record(reviewer, number, UNDECIDED if random.random() < 0.02 else verdict, f"{reviewer}{number:08d}")
+            verdicts.record(
+                reviewer, number, UNDECIDED if random.random() < 0.02 else verdict, f"{reviewer}{number:08d}"
+            )
 
 
 def results_of(layout: SweepLayout):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.leaving import NODE, announce, busy, leaving, retract, still_busy
+from cluster.preemption import NODE, busy, leaving, request_stop, retract, still_checkpointing
 
 
 def test_off_the_cluster_nobody_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,26 +20,26 @@ def test_off_the_cluster_nobody_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_flag_and_the_work(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setenv(NODE, str(folder))
     assert not leaving()
-    assert still_busy(folder) == []
+    assert still_checkpointing(folder) == []
     with busy():
-        announce(folder)
+        request_stop(folder)
         assert leaving()
-        assert still_busy(folder) == [os.getpid()]
-    assert still_busy(folder) == []
+        assert still_checkpointing(folder) == [os.getpid()]
+    assert still_checkpointing(folder) == []
     retract(folder)
     assert not leaving()
 
 
 @pytest.mark.process
 def test_a_killed_process_is_waited_for_no_longer(folder: Path) -> None:
-    code = "import time\nfrom cluster.leaving import busy\nwith busy():\n print('', flush=True)\n time.sleep(60)"
+    code = "import time\nfrom cluster.preemption import busy\nwith busy():\n print('', flush=True)\n time.sleep(60)"
     work = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, NODE: str(folder)}, stdout=subprocess.PIPE)
     assert work.stdout is not None
     work.stdout.readline()
-    assert still_busy(folder) == [work.pid]
+    assert still_checkpointing(folder) == [work.pid]
     work.kill()
     os.waitid(os.P_PID, work.pid, os.WEXITED | os.WNOWAIT)  # dead, but nobody has asked for its end yet
-    assert still_busy(folder) == []
+    assert still_checkpointing(folder) == []
     work.wait()
     work.stdout.close()
-    assert still_busy(folder) == []
+    assert still_checkpointing(folder) == []

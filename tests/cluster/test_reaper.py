@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from cluster.guardian import MARK, guarded, marked
+from cluster.reaper import MARK, guarded, marked
 
 pytestmark = pytest.mark.process
 
 PROGRAM = """
 import os, subprocess, sys, time
-from cluster.guardian import MARK, guarded
+from cluster.reaper import MARK, guarded
 with guarded():
     for _ in range(2):  # in sessions of their own, deaf to SIGTERM, and holding no pipe of ours
         deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"
@@ -59,7 +59,7 @@ def test_a_killed_command_leaves_no_folder(folder: Path) -> None:
     temporary.mkdir()
     (temporary / "file").touch()
     program = (
-        "import sys, time\nfrom pathlib import Path\nfrom cluster.guardian import guarded\n"
+        "import sys, time\nfrom pathlib import Path\nfrom cluster.reaper import guarded\n"
         "with guarded(Path(sys.argv[1])):\n print('', flush=True)\n time.sleep(600)"
     )
     command = subprocess.Popen([sys.executable, "-c", program, str(temporary)], stdout=subprocess.PIPE)

@@ -33,7 +33,7 @@ def busy() -> Iterator[None]:
         mark.unlink(missing_ok=True)
 
 
-def announce(folder: Path) -> None:
+def request_stop(folder: Path) -> None:
     """Raise the flag that `leaving` sees."""
     (folder / "leaving").touch()
 
@@ -45,7 +45,7 @@ def retract(folder: Path) -> None:
         mark.unlink(missing_ok=True)
 
 
-def still_busy(folder: Path) -> list[int]:
+def still_checkpointing(folder: Path) -> list[int]:
     """Processes that have not saved their work yet."""
     marked = [int(mark.name) for mark in (folder / "busy").glob("*")]
     return [pid for pid in marked if _alive(pid)]

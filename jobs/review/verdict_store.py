@@ -1,13 +1,14 @@
-"""Takes verdicts: gives each pair of each reviewer its number, and appends what they decide.
+"""Store of the verdicts of a sweep: numbers the pairs of each reviewer and appends their decisions to a file.
 
-Invariant: what `Desk.record` and `Desk.undo` return from is on disk; the state is that of the file, whoever wrote it.
+Invariant: a verdict is on disk when `VerdictStore.record` returns, its withdrawal when `undo` does; the state is that of
+the file, whichever process wrote it.
 """
 
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from jobs.review.choose import Choice, Shown
+from jobs.review.choose import Choice, ReviewPair
 from storage.layout import SweepLayout
 from storage.verdicts import VERDICTS, Verdict, append_verdict, read_verdicts, standing
 
@@ -15,7 +16,7 @@ Key = tuple[str, int, tuple[int, int]]
 
 
 @dataclass(eq=False)
-class Desk:
+class VerdictStore:
     """One sweep under review.
 
     Parameters
@@ -34,7 +35,7 @@ class Desk:
     now: Callable[[], str]
     _lines: list[Verdict] = field(default_factory=list)
     _ids: set[str] = field(default_factory=set)
-    _orders: dict[str, tuple[Shown, ...]] = field(default_factory=dict)
+    _orders: dict[str, tuple[ReviewPair, ...]] = field(default_factory=dict)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def __post_init__(self) -> None:
@@ -46,7 +47,7 @@ class Desk:
             self._lines = read_verdicts(self.layout)
             self._ids = {line.id for line in self._lines}
 
-    def order(self, reviewer: str) -> tuple[Shown, ...]:
+    def order(self, reviewer: str) -> tuple[ReviewPair, ...]:
         """Every pair in the order in which this reviewer sees them; a pair's place here is its number."""
         with self._lock:
             if reviewer not in self._orders:
@@ -105,14 +106,14 @@ class Desk:
             self._append(self._line(name, self.order(reviewer)[number], reviewer, undoes=last.id))
             return number
 
-    def shown(self, reviewer: str, number: int) -> Shown:
+    def shown(self, reviewer: str, number: int) -> ReviewPair:
         """The pair of a number. Raises ValueError when there is none."""
         order = self.order(reviewer)
         if not 0 <= number < len(order):
             raise ValueError(f"pair {number}: there are 0 to {len(order) - 1}")
         return order[number]
 
-    def _line(self, name: str, shown: Shown, reviewer: str, verdict: str = "", undoes: str = "") -> Verdict:
+    def _line(self, name: str, shown: ReviewPair, reviewer: str, verdict: str = "", undoes: str = "") -> Verdict:
         return Verdict(
             id=name,
             trial=shown.trial,
@@ -138,5 +139,5 @@ class Desk:
             self._ids.add(line.id)
 
 
-def _key(shown: Shown) -> Key:
+def _key(shown: ReviewPair) -> Key:
     return shown.trial, shown.step, shown.pair

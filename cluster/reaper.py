@@ -26,17 +26,17 @@ REQUESTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}  # for
 def guarded(*folders: Path) -> Iterator[None]:
     """Mark every process started in the context; when it ends, or this process dies of whatever, they are killed.
 
-    They search modules safely (`cluster.interpreter.safe_python`). Then `folders` are removed. The guardian is a process
+    They search modules safely (`cluster.interpreter.safe_python`). Then `folders` are removed. The reaper is a process
     in a session of its own that waits for the end of a pipe whose other end only this process holds: SIGKILL of the whole
-    process group closes the pipe and spares the guardian.
+    process group closes the pipe and spares the reaper.
     """
-    from cluster.interpreter import python, safe_python  # late: the guardian itself finds no package
+    from cluster.interpreter import python, safe_python  # late: the reaper itself finds no package
 
     mark = secrets.token_hex(16)
     with safe_python():
         resource_tracker.ensure_running()  # Python's own helper, before the mark: it serves this process to its end
         with shielded():
-            guardian = subprocess.Popen(
+            reaper = subprocess.Popen(
                 python("-I", "-S", __file__, mark, *map(str, folders)),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
@@ -50,9 +50,9 @@ def guarded(*folders: Path) -> Iterator[None]:
             os.environ.pop(MARK)
             if before is not None:
                 os.environ[MARK] = before
-            assert guardian.stdin is not None
-            guardian.stdin.close()
-            guardian.wait()
+            assert reaper.stdin is not None
+            reaper.stdin.close()
+            reaper.wait()
 
 
 @contextmanager
