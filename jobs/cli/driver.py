@@ -16,7 +16,7 @@ from jobs.cli.submit import load_site, trials_on
 from jobs.console.progress import PairsBar, stderr_console
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map, Progress
-from jobs.measuring.measure import MeasurementResult, measure_sweep
+from jobs.measuring.measure import MeasureContext, MeasurementResult, measure_sweep
 from jobs.report.sweep_page import write_report
 from jobs.spec.sweep import Spec, SpecError, TrialSettings, load_spec
 from jobs.training.tune import sweep_trials
@@ -78,7 +78,9 @@ class Results:
             compared = compared or done > 0
             progress(done, total, left)
 
-        measured = measure_sweep(self._layout, trials, self._spec.collisions, self._memory_bytes, map, noticed)
+        measured = measure_sweep(
+            MeasureContext(self._layout, self._spec.collisions, self._memory_bytes, map, noticed), trials
+        )
         self.damaged |= {snapshot.trial for snapshot in measured.damaged}
         self._settled |= ended | self.damaged
         # The real images alone are no news.

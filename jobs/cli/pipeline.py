@@ -25,7 +25,7 @@ from ganlab.quality.embeddings.names import needs_classifier
 from jobs.console.progress import Bar, PairsBar, SweepProgress, reading_bar, spinner
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map
-from jobs.measuring.measure import measure_sweep
+from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.measuring.sample_answer import SampleAnswer, measure_samples
 from jobs.measuring.samples import (
     InMemory,
@@ -200,7 +200,7 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     workers, memory = measuring(spec)
     trials = sweep_trials(layout, spec)
     with local_dask(workers) as map, PairsBar(console) as progress:
-        measured = measure_sweep(layout, trials, spec.collisions, memory, map, progress, progress.stage)
+        measured = measure_sweep(MeasureContext(layout, spec.collisions, memory, map, progress, progress.stage), trials)
     with spinner(console, "Writing results and report"):
         write_answers(layout, spec, trials, measured.real)
         write_report(layout)

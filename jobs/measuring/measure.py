@@ -7,7 +7,7 @@ by its fingerprint, so measuring again recomputes only what is new, and comes to
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +30,6 @@ from jobs.measuring.distance import (
     real_rates,
     wanted_rates,
 )
-from jobs.measuring.scoring import Progress as ScoreProgress
 from jobs.measuring.scoring import ScoreRequest, read_scores, scores_name, write_scores
 from jobs.measuring.space import PIXELS, FeatureRequest, Space, embed, sweep_space
 from jobs.spec.sweep import CollisionSettings, TrialSettings
@@ -128,6 +127,35 @@ class CommittedSnapshot:
         return name
 
 
+@dataclass(frozen=True)
+class MeasureContext:
+    """The sweep, the settings and the executor that all steps of a measurement share.
+
+    Attributes
+    ----------
+    layout
+        Of the sweep; of its folder for the space where that is not pixels.
+    memory_bytes
+        Of one worker.
+    map
+        `map(function, items)` of some cluster, or Python's own; it is not called when there is nothing to compare.
+    progress
+        Called with what is compared of all pairs.
+    stage
+        Called with (name, done, total) of what is done beside comparing pairs.
+    space
+        In which distances are measured.
+    """
+
+    layout: SweepLayout
+    settings: CollisionSettings
+    memory_bytes: int
+    map: Map
+    progress: Progress
+    stage: Stage = lambda name, done, total: None
+    space: Space = PIXELS
+
+
 class MeasurementResult(NamedTuple):
     """Result of `measure_sweep` beside the records."""
 
@@ -135,25 +163,10 @@ class MeasurementResult(NamedTuple):
     damaged: dict[Snapshot, DamagedShardError]
 
 
-def measure_sweep(
-    layout: SweepLayout,
-    trials: Sequence[TrialSettings],
-    settings: CollisionSettings,
-    memory_bytes: int,
-    map: Map,
-    progress: Progress,
-    stage: Stage = lambda name, done, total: None,
-) -> MeasurementResult:
+def measure_sweep(context: MeasureContext, trials: Sequence[TrialSettings]) -> MeasurementResult:
     """Bring the records of a sweep up to what is committed; cheap when nothing is new, so it may be called in a loop.
 
-    Parameters
-    ----------
-    memory_bytes
-        Of one worker.
-    map
-        `map(function, items)` of some cluster, or Python's own; it is not called when there is nothing to compare.
-    stage
-        Called with (name, done, total) of what is done beside comparing pairs.
+    The space is that of the settings; the one of `context` is not asked.
 
     Returns
     -------
@@ -167,27 +180,21 @@ def measure_sweep(
     SpecError
         If the embedding can't be had for these real images.
     """
-    progress = recorded(layout, progress)
-    space = sweep_space(layout, settings.embedding, partial(stage, "Training the classifier"))
+    layout, settings = context.layout, context.settings
+    space = sweep_space(layout, settings.embedding, partial(context.stage, "Training the classifier"))
     layout = layout.in_space(folder_name(space.setting))
-    real = real_images_of(layout, settings, memory_bytes, map, progress, space)
+    context = replace(context, layout=layout, progress=recorded(context.layout, context.progress), space=space)
+    real = real_images_of(context)
     threshold_squared = real.chosen.squared
     found = list(committed(layout, trials, settings, threshold_squared, space))
     wanted = [each for each in found if unmeasured(layout, each)]
-    damaged = measure_snapshots(layout, wanted, settings, threshold_squared, memory_bytes, map, progress, space)
+    damaged = measure_snapshots(context, wanted, threshold_squared)
     complete = [each for each in found if each.complete and each.snapshot not in damaged]
-    damaged |= score_snapshots(layout, complete, real, map, partial(stage, "Scoring"), space)
+    damaged |= score_snapshots(context, complete, real)
     return MeasurementResult(real, damaged)
 
 
-def real_images_of(
-    layout: SweepLayout,
-    settings: CollisionSettings,
-    memory_bytes: int,
-    map: Map,
-    progress: Progress,
-    space: Space = PIXELS,
-) -> RealImages:
+def real_images_of(context: MeasureContext) -> RealImages:
     """Choose the distance of duplicates, from what is computed once of the real images for all measurements of a sweep.
 
     Raises
@@ -197,12 +204,11 @@ def real_images_of(
     SpecError
         If they can't show the rate that is asked for.
     """
+    layout, settings, space, map = context.layout, context.settings, context.space, context.map
     reference = read_reference(layout)
     held_out = held_out_in(layout, space, map)
-    nearest = _nearest_real(layout, memory_bytes, map, progress, space)
-    others = nearest
-    if held_out is not None:
-        others = _nearest_of_held_out(layout, held_out, memory_bytes, map, progress, space)
+    nearest = _nearest_real(context)
+    others = nearest if held_out is None else _nearest_of_held_out(context, held_out)
     rates = wanted_rates(settings.threshold, RATES)
     name = f"{space.name_of(reference.fingerprint)} {rates} {CELLS}"
     kept = read_real_distances(layout, name)
@@ -222,37 +228,35 @@ def real_images_of(
     return RealImages(neighbours, chosen, found)
 
 
-def _nearest_real(layout: SweepLayout, memory_bytes: int, map: Map, progress: Progress, space: Space) -> NearestReal:
+def _nearest_real(context: MeasureContext) -> NearestReal:
     """The nearest other training image of every training image."""
+    layout, space = context.layout, context.space
     name = space.name_of(read_reference(layout).fingerprint)
     known = read_nearest_real(layout.real_neighbours, name)
     if known is None:
-        images = reference_in(layout, space, map)
+        images = reference_in(layout, space, context.map)
         wanted = Comparison(images, name, reference=images, itself=True)
-        known = _compared(wanted, REFERENCE, layout.partial_real_neighbours, memory_bytes, map, progress)
+        known = _compared(context, wanted, REFERENCE, layout.partial_real_neighbours)
         write_nearest_real(layout.real_neighbours, name, known)
     return known
 
 
-def _nearest_of_held_out(
-    layout: SweepLayout, held_out: Source, memory_bytes: int, map: Map, progress: Progress, space: Space
-) -> NearestReal:
+def _nearest_of_held_out(context: MeasureContext, held_out: Source) -> NearestReal:
     """The nearest training image of every held-out image."""
+    layout, space = context.layout, context.space
     name = space.name_of([HELD_OUT, read_reference(layout).fingerprint])
     known = read_nearest_real(layout.held_out_neighbours, name)
     if known is None:
-        wanted = Comparison(held_out, name, reference=reference_in(layout, space, map))
-        known = _compared(wanted, HELD_OUT, layout.partial_held_out_neighbours, memory_bytes, map, progress)
+        wanted = Comparison(held_out, name, reference=reference_in(layout, space, context.map))
+        known = _compared(context, wanted, HELD_OUT, layout.partial_held_out_neighbours)
         write_nearest_real(layout.held_out_neighbours, name, known)
     return known
 
 
-def _compared(
-    wanted: Comparison, key: str, partial_file: Path, memory_bytes: int, map: Map, progress: Progress
-) -> NearestReal:
+def _compared(context: MeasureContext, wanted: Comparison, key: str, partial_file: Path) -> NearestReal:
     """Compare real images with the training images; raises DamagedShardError if some can't be read."""
     keep = PartialPairs(partial_file, lambda count: wanted.fingerprint)
-    ((_, found),) = compare({key: (wanted, keep)}, memory_bytes, map, progress)
+    ((_, found),) = compare({key: (wanted, keep)}, context.memory_bytes, context.map, context.progress)
     if isinstance(found, DamagedShardError):
         raise found
     return _nearest(found, wanted.images)
@@ -309,14 +313,7 @@ def unmeasured(layout: SweepLayout, each: CommittedSnapshot) -> bool:
 
 
 def measure_snapshots(
-    layout: SweepLayout,
-    wanted: Sequence[CommittedSnapshot],
-    settings: CollisionSettings,
-    threshold_squared: float,
-    memory_bytes: int,
-    map: Map,
-    progress: Progress,
-    space: Space = PIXELS,
+    context: MeasureContext, wanted: Sequence[CommittedSnapshot], threshold_squared: float
 ) -> dict[Snapshot, DamagedShardError]:
     """Compare all pairs of the `wanted` snapshots, and write the record of each when it is complete.
 
@@ -327,6 +324,7 @@ def measure_snapshots(
     """
     if not wanted:
         return {}
+    layout, settings, space, map = context.layout, context.settings, context.space, context.map
     # Features are computed of whole snapshots: those still being drawn wait.
     wanted = [each for each in wanted if each.complete or space.embedding is None]
     images = in_space(layout, wanted, space, map)
@@ -345,16 +343,15 @@ def measure_snapshots(
             own, each.complete_fingerprint, threshold_squared, settings.flagged, others, places=places
         )
         comparisons[snapshot] = wanted_pairs, keep
-    for snapshot, found in compare(comparisons, memory_bytes, map, progress):
+    for snapshot, found in compare(comparisons, context.memory_bytes, map, context.progress):
         each = snapshots[snapshot]
         if isinstance(found, DamagedShardError):
             damaged[snapshot] = found
         elif each.complete:
-            if snapshot.trial == REFERENCE:
-                nearest = _nearest_real(layout, memory_bytes, map, progress, space)
-            else:
-                nearest = _nearest(found, reference)
-            record = pair_record(comparisons[snapshot][0], found, nearest, memory_bytes, each.complete_fingerprint)
+            nearest = _nearest_real(context) if snapshot.trial == REFERENCE else _nearest(found, reference)
+            record = pair_record(
+                comparisons[snapshot][0], found, nearest, context.memory_bytes, each.complete_fingerprint
+            )
             write_pair_record(layout, *snapshot, record)
     return damaged
 
@@ -366,14 +363,10 @@ def _real_places(layout: SweepLayout) -> Index:
 
 
 def score_snapshots(
-    layout: SweepLayout,
-    wanted: Sequence[CommittedSnapshot],
-    real: RealImages,
-    map: Map,
-    progress: ScoreProgress,
-    space: Space = PIXELS,
+    context: MeasureContext, wanted: Sequence[CommittedSnapshot], real: RealImages
 ) -> dict[Snapshot, DamagedShardError]:
     """Score complete snapshots, the real images among them, that are not scored yet; returns those that can't be read."""
+    layout, space, map = context.layout, context.space, context.map
     missing = [
         each
         for each in wanted
@@ -398,7 +391,9 @@ def score_snapshots(
     threshold = float(np.sqrt(real.chosen.squared))
     of_real = _real(layout, ()).images
     reference = reference_in(layout, space, map)
-    return damaged | write_scores(scores, reference, of_real, name, threshold, real.rates, map, progress)
+    return damaged | write_scores(
+        scores, reference, of_real, name, threshold, real.rates, map, partial(context.stage, "Scoring")
+    )
 
 
 def _enough_for_now(keep: PartialPairs, images: int) -> bool:

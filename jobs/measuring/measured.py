@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ganlab.quality.embeddings.names import folder_name
 from ganlab.quality.fidelity import RealNeighbours
 from jobs.measuring.comparison import Map, Source
-from jobs.measuring.measure import REFERENCE, Snapshot, committed, in_space, real_images_of
+from jobs.measuring.measure import REFERENCE, MeasureContext, Snapshot, committed, in_space, real_images_of
 from jobs.measuring.space import sweep_space
 from jobs.spec.sweep import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
@@ -77,7 +77,7 @@ def measured_sweep(
     """
     space = sweep_space(layout, settings.embedding)
     own = layout.in_space(folder_name(space.setting))
-    real = real_images_of(own, settings, memory_bytes, map, lambda *done: None, space)
+    real = real_images_of(MeasureContext(own, settings, memory_bytes, map, lambda *done: None, space=space))
     threshold_squared = real.chosen.squared
     complete = [each for each in committed(own, trials, settings, threshold_squared, space) if each.complete]
     records = {each.snapshot: read_pair_record(own, *each.snapshot, each.complete_fingerprint) for each in complete}

@@ -6,8 +6,9 @@ Invariant: the result is a function of (settings, seed, number of workers), and 
 import tempfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cluster.preemption import busy, leaving
 from jobs.spec.sweep import TrialSettings
@@ -16,6 +17,9 @@ from storage.history import newest, read_history
 from storage.layout import SweepLayout
 from storage.outcome import Outcome, read_outcome
 
+if TYPE_CHECKING:
+    from jobs.training.trial import TrialOptions
+
 LOOK_EVERY_S = 2.0
 
 
@@ -23,9 +27,8 @@ def run_data_parallel(
     sweep: Path,
     trial: TrialSettings,
     report: Callable[[Mapping[str, Any]], None],
-    *,
     resources: Mapping[str, float],
-    **options: Any,
+    options: "TrialOptions",
 ) -> Outcome:
     """Train the trial on ``train.workers`` workers of the Ray cluster; see `jobs.training.trial.run_trial`.
 
@@ -43,7 +46,7 @@ def run_data_parallel(
     from ganlab.models.train import Interrupted
 
     own = SweepLayout(sweep).trial(trial.id)
-    use_gpu = options["device"] == "cuda"
+    use_gpu = options.device == "cuda"
     share = {
         kind: held / trial.train.workers for kind, held in resources.items() if held and (kind != "GPU" or use_gpu)
     }
@@ -78,20 +81,18 @@ def _worker(config: Mapping[str, Any]) -> None:
     from ray.train import get_context
 
     from ganlab.models.train import Interrupted
-    from jobs.training.trial import average_over_workers, run_trial, stop_over_workers
+    from jobs.training.trial import TrialOptions, average_over_workers, run_trial, stop_over_workers
 
-    options = config["options"]
+    options: TrialOptions = config["options"]
     try:
         with busy():
-            run_trial(
-                config["sweep"],
-                config["trial"],
-                report=lambda row: None,
+            options = replace(
+                options,
+                stop=stop_over_workers(leaving, options.device),
                 rank=get_context().get_world_rank(),
                 average_gradients=average_over_workers,
-                stop=stop_over_workers(leaving, options["device"]),
-                **options,
             )
+            run_trial(config["sweep"], config["trial"], lambda row: None, options)
     except Interrupted:
         return  # every worker comes here at the same step; that there is no outcome tells the trial
     except (Exception, SystemExit) as error:

@@ -7,9 +7,10 @@ changes no other.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.spec.sweep import Spec, TrialSettings
 from jobs.training.failures import record_failure
@@ -17,6 +18,9 @@ from storage.attempts import Cause, begin_attempt, end_attempt, end_with_outcome
 from storage.layout import SweepLayout
 from storage.lease import LeaseLostError, hold_lease
 from storage.outcome import Outcome
+
+if TYPE_CHECKING:
+    from jobs.training.trial import TrialOptions
 
 FREE = {"learning_rate", "discriminator_learning_rate", "ema_decay", "steps", "log_every"}
 """Training settings by which stacked trials may differ; and the seed."""
@@ -43,9 +47,9 @@ def run_replicas(
     trials: Sequence[TrialSettings],
     report: Callable[[Mapping[str, Any]], None],
     report_other: Callable[[str, Mapping[str, Any]], None],
-    **options: Any,
+    options: "TrialOptions",
 ) -> Outcome:
-    """Train the trials stacked; see `jobs.training.trial.run_trial` for the options.
+    """Train the trials stacked; see `jobs.training.trial.run_trial`.
 
     Parameters
     ----------
@@ -68,7 +72,7 @@ def run_replicas(
 
     def first() -> Outcome:
         with replicas.member(0):
-            return run_trial(sweep, trials[0], report, together=partial(replicas.join, 0), **options)
+            return run_trial(sweep, trials[0], report, replace(options, together=partial(replicas.join, 0)))
 
     def other(number: int) -> None:
         trial = trials[number]
@@ -77,8 +81,8 @@ def run_replicas(
             with replicas.member(number), hold_lease(own) as lease:
                 begin_attempt(own)
                 told = partial(report_other, trial.id)
-                mine = options | {"together": partial(replicas.join, number), "guard": lease.check}
-                outcome = run_trial(sweep, trial, told, **mine)
+                mine = replace(options, together=partial(replicas.join, number), guard=lease.check)
+                outcome = run_trial(sweep, trial, told, mine)
         except LeaseLostError:  # the attempt is another process's now
             return
         except Interrupted as interruption:

@@ -9,6 +9,7 @@ import io
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -38,40 +39,57 @@ REPORT_EVERY_S = 2.0  # each report waits for Tune's driver, so a fast trial mus
 PERMANENT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
-def run_trial(
-    sweep: Path,
-    trial: TrialSettings,
-    report: Report,
-    *,
-    checkpoint_every_s: float = 30.0,
-    device: str = "cpu",
-    stop: Callable[[], bool] = lambda: False,
-    probe: bool = False,
-    rank: int = 0,
-    average_gradients: Callable[[Any], None] | None = None,
-    together: Callable[[Family], Family] = lambda family: family,
-    guard: Callable[[], None] = lambda: None,
-) -> Outcome:
+def _never() -> bool:
+    return False
+
+
+def _alone(family: Family) -> Family:
+    return family
+
+
+def _unguarded() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """How a trial is run; none of it changes the trial's bits.
+
+    Attributes
+    ----------
+    checkpoint_every_s
+        Longest work lost when the process is killed, about.
+    device
+        "cpu" or "cuda".
+    probe
+        Also report `fidelity_ratio` of a probe sample at each snapshot, for a searcher or scheduler that asks for it.
+    stop
+        Asked after every step; once it returns True, a checkpoint is written and Interrupted is raised.
+    guard
+        Called before a shard, a checkpoint or the outcome is written; raises when the trial is another process's.
+    together
+        Takes the new family and returns the one to train: for replicas that take their steps together.
+    rank, average_gradients
+        Of this data-parallel worker; rank 0 alone writes.
+    """
+
+    checkpoint_every_s: float = 30.0
+    device: str = "cpu"
+    probe: bool = False
+    stop: Callable[[], bool] = _never
+    guard: Callable[[], None] = _unguarded
+    together: Callable[[Family], Family] = _alone
+    rank: int = 0
+    average_gradients: Callable[[Any], None] | None = None
+
+
+def run_trial(sweep: Path, trial: TrialSettings, report: Report, options: TrialOptions = TrialOptions()) -> Outcome:
     """Train, sample and record the outcome of one trial of the sweep in folder `sweep`.
 
     Parameters
     ----------
     report
         Called every few seconds and at every snapshot with the newest metrics.
-    checkpoint_every_s
-        Longest work lost when the process is killed, about.
-    device
-        "cpu" or "cuda".
-    stop
-        Asked after every step; when it says so, a checkpoint is written and Interrupted is raised.
-    probe
-        Also report `fidelity_ratio` of a probe sample at each snapshot, for a searcher or scheduler that asks for it.
-    rank, average_gradients
-        Of this data-parallel worker; rank 0 alone writes.
-    together
-        Given the new family, gives back the one to train: for replicas that take their steps together.
-    guard
-        Called before a shard, a checkpoint or the outcome is written; raises when the trial is another process's.
 
     Returns
     -------
@@ -86,20 +104,7 @@ def run_trial(
     layout = SweepLayout(sweep)
     own = layout.trial(trial.id)
     try:
-        _train(
-            layout,
-            own,
-            trial,
-            report,
-            checkpoint_every_s,
-            device,
-            stop,
-            probe,
-            rank,
-            average_gradients,
-            together,
-            guard,
-        )
+        _train(layout, own, trial, report, options)
         outcome = Outcome("completed", step=trial.train.steps)
     except NonFiniteError as error:
         outcome = Outcome("failed", reason=str(error), failure=Failure.NAN)
@@ -110,8 +115,8 @@ def run_trial(
     except torch.cuda.OutOfMemoryError as error:
         reason = f"out of GPU memory: {str(error).splitlines()[0]}"
         outcome = Outcome("failed", reason=reason, failure=Failure.OUT_OF_MEMORY)
-    guard()
-    if rank == 0:
+    options.guard()
+    if options.rank == 0:
         try:
             write_outcome(own, outcome)
         except OSError:
@@ -121,21 +126,8 @@ def run_trial(
     return outcome
 
 
-def _train(
-    layout: SweepLayout,
-    own: TrialLayout,
-    trial: TrialSettings,
-    report: Report,
-    checkpoint_every_s: float,
-    device: str,
-    stop: Callable[[], bool],
-    probe: bool,
-    rank: int,
-    average_gradients: Callable[[Any], None] | None,
-    together: Callable[[Family], Family],
-    guard: Callable[[], None],
-) -> None:
-    if device == "cuda" and not torch.cuda.is_available():
+def _train(layout: SweepLayout, own: TrialLayout, trial: TrialSettings, report: Report, options: TrialOptions) -> None:
+    if options.device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"torch finds no GPU on {socket.gethostname()} (resources.device = cpu trains without one)")
     _make_deterministic(trial.train.threads)
     use_code(layout.own_code)
@@ -143,19 +135,21 @@ def _train(
     reference = _reference(layout.root, layout.reference.stat().st_mtime_ns)
     shape = reference.images.shape[1:]
     plan = shard_plan(trial, shape)
-    family = together(make_family(trial.model, shape, trial.train, trial.seed, device, average_gradients))
+    family = options.together(
+        make_family(trial.model, shape, trial.train, trial.seed, options.device, options.average_gradients)
+    )
     committed = committed_shards(own, plan)
     missing = [shard for shard in plan.shards if shard.index not in committed]
     requests = [Request(shard.step, shard.index, shard.stop - shard.start) for shard in missing]
     first_missing = min((request.step for request in requests), default=trial.train.steps + 1)
 
     def resumes(step: int) -> None:
-        if average_gradients is not None:
-            _agree_over_workers(step, device)
-        if rank == 0:
+        if options.average_gradients is not None:
+            _agree_over_workers(step, options.device)
+        if options.rank == 0:
             resume_attempt(own, step)
 
-    checkpoint = _FileCheckpoint(own, first_missing, resumes, guard)
+    checkpoint = _FileCheckpoint(own, first_missing, resumes, options.guard)
     loop = partial(
         train,
         family,
@@ -165,16 +159,16 @@ def _train(
         labels=reference.labels,
         snapshots=(*trial.samples.snapshots, trial.train.steps),
         checkpoint=checkpoint,
-        stop=stop,
+        stop=options.stop,
     )
-    if rank > 0:
+    if options.rank > 0:
         nothing = lambda *_: None  # noqa: E731
-        loop(requests=[], sink=nothing, drain=nothing, report=report, rank=rank)
+        loop(requests=[], sink=nothing, drain=nothing, report=report, rank=options.rank)
         return
     patiently(partial(create_samples, own, plan))
     patiently(partial(make_folder, own.checkpoint.parent))
     remove_partials(own.checkpoint.parent)
-    throttled = _Throttle(report, probe)
+    throttled = _Throttle(report, options.probe)
 
     with HistoryWriter(own) as history, BackgroundWriter(ShardWriter(own, plan)) as background:
 
@@ -183,7 +177,7 @@ def _train(
             throttled(row)
 
         def put(*shard: Any) -> None:
-            guard()
+            options.guard()
             background.put(*shard)
 
         def drain() -> None:
@@ -195,8 +189,8 @@ def _train(
             sink=put,
             drain=drain,
             report=log,
-            checkpoint_every_s=checkpoint_every_s,
-            probe=fidelity_probe(reference.images) if probe else None,
+            checkpoint_every_s=options.checkpoint_every_s,
+            probe=fidelity_probe(reference.images) if options.probe else None,
         )
 
 

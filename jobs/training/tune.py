@@ -11,7 +11,7 @@ import socket
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -133,26 +133,26 @@ class _Work:
         report_other: Callable[[str, Mapping[str, Any]], None],
         guard: Callable[[], None],
     ) -> Outcome:
+        from jobs.training.trial import TrialOptions, run_trial
+
         resources, search = self.spec.resources, self.spec.search
-        options: dict[str, Any] = {
-            "checkpoint_every_s": resources.checkpoint_every_s,
-            "device": resources.torch_device,
-            "probe": search.algorithm == "optuna" or search.scheduler == "asha",
-        }
+        options = TrialOptions(
+            checkpoint_every_s=resources.checkpoint_every_s,
+            device=resources.torch_device,
+            probe=search.algorithm == "optuna" or search.scheduler == "asha",
+        )
         if trial.train.workers > 1:
             from jobs.training.data_parallel import run_data_parallel
 
             held = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-            return run_data_parallel(self.sweep, trial, report, resources=held, **options)
-        from jobs.training.trial import run_trial
-
-        options |= {"stop": leaving, "guard": guard}
+            return run_data_parallel(self.sweep, trial, report, held, options)
+        options = replace(options, stop=leaving, guard=guard)
         with busy():
             if beside:
                 from jobs.training.stacked_trials import run_replicas
 
-                return run_replicas(self.sweep, [trial, *beside], report, report_other, **options)
-            return run_trial(self.sweep, trial, report, **options)
+                return run_replicas(self.sweep, [trial, *beside], report, report_other, options)
+            return run_trial(self.sweep, trial, report, options)
 
     def _suggested(self, layout: SweepLayout, config: Mapping[str, Any]) -> TrialSettings:
         seed = self.spec.seed_list[0]

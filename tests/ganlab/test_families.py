@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.models.families import FAMILIES
+from ganlab.models.families import FAMILIES, Family
 from ganlab.models.train import Interrupted, Request, TrainSettings, draw, train
 
 DRAWS = np.random.default_rng(0)
@@ -245,3 +245,10 @@ def test_a_gaussian_mixture_is_found_again() -> None:
         near = made[np.linalg.norm(made - centre, axis=1) < 1]
         assert len(near) == pytest.approx(2000, abs=200)
         np.testing.assert_allclose(near.std(axis=0), 0.1, rtol=0.1)
+
+
+@pytest.mark.parametrize(("old", "new"), Family.RENAMED.items())
+def test_a_method_by_its_old_name_is_refused(old: str, new: str) -> None:
+    """A family written for version 0.1 would otherwise lose what its method did, without a word."""
+    with pytest.raises(TypeError, match=f"Mine.{old}: this method is called {new} since version 0.2"):
+        type("Mine", (FAMILIES["dcgan"],), {old: lambda self: None})

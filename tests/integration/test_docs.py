@@ -22,7 +22,7 @@ from nbclient import NotebookClient
 
 from jobs.cli.pipeline import prepare_folder
 from jobs.measuring.answers import write_answers
-from jobs.measuring.measure import measure_sweep
+from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.report.sweep_page import write_report
 from jobs.spec.datasets import load_dataset
 from jobs.spec.sweep import load_spec, shipped_sweeps
@@ -53,7 +53,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     prepare_folder(spec, layout, load_dataset(spec.dataset))
     for trial in spec.trials():
         assert run_trial(layout.root, trial, lambda row: None).status == "completed"
-    measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, lambda *done: None)
+    measured = measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, lambda *done: None), spec.trials())
     write_answers(layout, spec, spec.trials(), measured.real)
     write_report(layout)
     return folder

@@ -24,7 +24,7 @@ import yaml
 
 from cluster import ray_node
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_json, write_worker
-from jobs.measuring.measure import measure_sweep
+from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.spec.sweep import load_spec
 from jobs.training.tune import sweep_trials
 from monitoring.metrics import METRICS
@@ -106,7 +106,9 @@ def _measure(layout: SweepLayout, ended: threading.Event) -> None:
     while not ended.wait(0.5):
         if layout.reference.exists():
             spec = load_spec(layout.spec)
-            measure_sweep(layout, sweep_trials(layout, spec), spec.collisions, 2**29, map, lambda *_: None)
+            measure_sweep(
+                MeasureContext(layout, spec.collisions, 2**29, map, lambda *_: None), sweep_trials(layout, spec)
+            )
 
 
 def _dask_scheduler(stack: ExitStack) -> str:

@@ -20,7 +20,7 @@ import yaml
 
 from jobs.cli.main import main
 from jobs.measuring.answers import write_answers
-from jobs.measuring.measure import measure_sweep
+from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.report.sweep_page import write_report
 from storage.layout import SweepLayout
 from storage.lock import sweep_lock
@@ -641,7 +641,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A measured sweep with its report."""
     layout, spec = make_sweep(tmp_path_factory.mktemp("original") / "sweep")
     with sweep_lock(layout, "ganlab run small"):
-        measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, lambda *done: None)
+        measured = measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, lambda *done: None), spec.trials())
         write_answers(layout, spec, spec.trials(), measured.real)
         write_report(layout)
     return layout.root

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jobs.training.trial import run_trial
+from jobs.training.trial import TrialOptions, run_trial
 from jobs.training.tune import register, try_failed_again, unfinished
 from storage.history import read_history
 from storage.layout import TrialLayout
@@ -23,7 +23,7 @@ from storage.trial_state import read_end
 def run(layout, spec, **options):
     (trial,) = spec.trials()
     register(layout, trial, {"seed": trial.seed})
-    return run_trial(layout.root, trial, lambda row: None, **options)
+    return run_trial(layout.root, trial, lambda row: None, TrialOptions(**options))
 
 
 def own(layout, spec) -> TrialLayout:
@@ -129,7 +129,7 @@ import sys
 from pathlib import Path
 from jobs.spec.sweep import load_spec
 from jobs.training.tune import register
-from jobs.training.trial import run_trial
+from jobs.training.trial import TrialOptions, run_trial
 from storage.layout import SweepLayout
 from storage.samples import Samples
 layout = SweepLayout(Path(sys.argv[1]))

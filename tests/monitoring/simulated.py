@@ -11,7 +11,7 @@ import numpy as np
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_worker
 from ganlab.data.datasets import Dataset
 from jobs.cli.pipeline import prepare_folder
-from jobs.measuring.measure import measure_sweep
+from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.spec.sweep import check_spec
 from jobs.training.trial import run_trial
 from jobs.training.tune import register
@@ -44,7 +44,7 @@ def simulated(root: Path, trials: int, workers: int = 0, images: int = 1000) -> 
     begin_attempt(layout.trial(first.id))
     run_trial(layout.root, first, lambda row: None)
     end_attempt(layout.trial(first.id), Cause.COMPLETED)
-    measure_sweep(layout, [first], spec.collisions, 2**29, map, lambda *_: None)
+    measure_sweep(MeasureContext(layout, spec.collisions, 2**29, map, lambda *_: None), [first])
     for number, trial in enumerate(others, 1):
         own, state = layout.trial(trial.id), STATES[number % len(STATES)]
         if state != "waiting":

@@ -50,8 +50,21 @@ class Family(ABC):
     """True if the family is trained on labels and generates a label with every image."""
     trained: ClassVar[bool] = True
     """Whether its weights come from its steps, or its `prepare`, and not from a user's file or code."""
+    RENAMED: ClassVar[Mapping[str, str]] = {
+        "measures": "diagnostics",
+        "descend": "optimizer_step",
+        "arithmetic": "autocast",
+    }
+    """Methods of version 0.1 that nothing calls any more, with their names of today."""
     networks: nn.ModuleDict
     """Every trained network by name; `generator`, `discriminator` and `encoder` where there are such."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Refuse a method that would be overridden in vain."""
+        super().__init_subclass__(**options)
+        for old, new in cls.RENAMED.items():
+            if old in vars(cls):
+                raise TypeError(f"{cls.__name__}.{old}: this method is called {new} since version 0.2")
 
     @abstractmethod
     def __init__(

@@ -18,6 +18,7 @@ from jobs.measuring.answers import write_answers
 from jobs.measuring.facts import sample_facts
 from jobs.measuring.measure import (
     REFERENCE,
+    MeasureContext,
     Snapshot,
     committed,
     measure_snapshots,
@@ -79,10 +80,12 @@ def wanted_of(layout, spec, threshold_squared):
 def measure(layout, spec, memory_bytes=2**30, threshold_squared=32**2, map=map):
     """Measure what is not measured yet; its fingerprints by snapshot."""
     wanted = wanted_of(layout, spec, threshold_squared)
-    damaged = measure_snapshots(layout, wanted, spec.collisions, threshold_squared, memory_bytes, map, quiet)
+    damaged = measure_snapshots(
+        MeasureContext(layout, spec.collisions, memory_bytes, map, quiet), wanted, threshold_squared
+    )
     for error in damaged.values():
         raise error
-    return {each.snapshot: each.whole for each in wanted}
+    return {each.snapshot: each.complete_fingerprint for each in wanted}
 
 
 def brute_force(images: np.ndarray, squared: int) -> np.ndarray:
@@ -148,7 +151,7 @@ def test_a_damaged_shard_stops_only_its_own_snapshot(sampled) -> None:
     layout, spec, trial = sampled
     shard = layout.trial(trial.id).shard(0)
     shard.write_bytes(shard.read_bytes()[:-7])
-    measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, quiet)
+    measured = measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, quiet), spec.trials())
     assert measured.damaged.keys() == {Snapshot(trial.id, 5)}
     assert measured.damaged[Snapshot(trial.id, 5)].path == shard
     assert layout.pair_record(trial.id, 6).exists()
@@ -168,7 +171,8 @@ def test_a_large_snapshot_is_compared_while_it_is_drawn(prepared, monkeypatch) -
         draw(layout, trial, slice(0, shards))
         seen = []
         wanted = wanted_of(layout, spec, 0)
-        measure_snapshots(layout, wanted, spec.collisions, 0, 2**30, map, lambda *now, seen=seen: seen.append(now[:2]))
+        watch = lambda *now, seen=seen: seen.append(now[:2])  # noqa: E731
+        measure_snapshots(MeasureContext(layout, spec.collisions, 2**30, map, watch), wanted, 0)
         pairs = [total - done for done, total in seen[:1]]
         compared += pairs or [0.0]
         assert layout.pair_record(trial.id, 6).exists() == (shards == 10)
@@ -191,7 +195,7 @@ def test_a_large_snapshot_is_compared_while_it_is_drawn(prepared, monkeypatch) -
 
 def test_answers(sampled) -> None:
     layout, spec, trial = sampled
-    real = real_images_of(layout, spec.collisions, 2**30, map, quiet)
+    real = real_images_of(MeasureContext(layout, spec.collisions, 2**30, map, quiet))
     wanted = measure(layout, spec)
     write_answers(layout, spec, spec.trials(), real)
     results = xr.open_zarr(layout.results).load()
@@ -232,7 +236,7 @@ def test_settings_are_of_final_snapshots_alone(prepared) -> None:
     for trial in (whole, damaged):
         draw(layout, trial)
     layout.trial(damaged.id).shard(1).write_bytes(b"")  # of its final snapshot; the first is measured
-    measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, quiet)
+    measured = measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, quiet), spec.trials())
     assert measured.damaged.keys() == {Snapshot(damaged.id, 6)}
     write_answers(layout, spec, spec.trials(), measured.real)
     results = xr.open_zarr(layout.results).load()
@@ -252,7 +256,7 @@ def test_settings_are_of_final_snapshots_alone(prepared) -> None:
 def test_results_say_how_many_samples_the_lists_are_of(sampled, monkeypatch, listed: int, in_part: bool) -> None:
     layout, spec, trial = sampled
     monkeypatch.setattr(comparison, "LISTED", listed)
-    real = real_images_of(layout, spec.collisions, 2**30, map, quiet)
+    real = real_images_of(MeasureContext(layout, spec.collisions, 2**30, map, quiet))
     wanted = measure(layout, spec)
     write_answers(layout, spec, spec.trials(), real)
     last = xr.open_zarr(layout.results).load().isel(trial=0, snapshot=-1)
@@ -267,14 +271,14 @@ def test_results_say_how_many_samples_the_lists_are_of(sampled, monkeypatch, lis
 
 def test_the_automatic_threshold_is_a_rate_of_real_pairs(prepared) -> None:
     layout, spec = prepared()
-    real = real_images_of(layout, spec.collisions, 2**30, map, quiet)
+    real = real_images_of(MeasureContext(layout, spec.collisions, 2**30, map, quiet))
     images = read_reference(layout).images.reshape(300, -1).astype(np.int64)
     i, j = np.triu_indices(300, 1)
     squared = np.square(images[i] - images[j]).sum(axis=1)
     assert real.chosen.rate == 1e-3  # 44,850 pairs can't show 1e-4: that takes ten pairs
     assert (squared <= real.chosen.squared).sum() == np.ceil(1e-3 * 44_850)
     assert [each.rate for each in real.rates] == [1e-2, 1e-3]
-    again = real_images_of(layout, spec.collisions, 2**30, map, quiet)
+    again = real_images_of(MeasureContext(layout, spec.collisions, 2**30, map, quiet))
     assert (again.chosen, again.rates) == (real.chosen, real.rates)
 
 
@@ -285,7 +289,7 @@ def test_samples_are_held_against_held_out_images_where_there_are_any(prepared, 
     shutil.rmtree(layout.reference)
     others = (images[:held_out], None) if held_out else None
     write_reference(layout, images[held_out:], fingerprint="real", held_out=others)
-    real = real_images_of(layout, spec.collisions, 2**30, map, quiet)
+    real = real_images_of(MeasureContext(layout, spec.collisions, 2**30, map, quiet))
     every = images.reshape(300, -1).astype(np.float64)
     far = np.linalg.norm(every[:, None] - every[None], axis=2)
     training = far[held_out:, held_out:] + np.diag(np.full(300 - held_out, np.inf))
@@ -294,7 +298,7 @@ def test_samples_are_held_against_held_out_images_where_there_are_any(prepared, 
     np.testing.assert_allclose(real.neighbours.distance, expected)
     pairs = far[np.triu_indices(300, 1)]
     assert (pairs <= real.chosen.distance + 1e-9).sum() == np.ceil(1e-2 * len(pairs)), "of all real images"
-    again = real_images_of(layout, spec.collisions, 2**30, map, quiet)
+    again = real_images_of(MeasureContext(layout, spec.collisions, 2**30, map, quiet))
     np.testing.assert_array_equal(again.neighbours.distance, real.neighbours.distance)
 
 
@@ -302,11 +306,11 @@ def facts_of_real(layout, settings, images, labels):
     """Figures of real images, and pairs near the threshold among the first of them, of a sweep without trials."""
     write_reference(layout, images, labels, fingerprint="real")
     (each,) = committed(layout, [], settings, 250**2)
-    measure_snapshots(layout, [each], settings, 250**2, 2**30, map, quiet)
-    record = read_pair_record(layout, REFERENCE, 0, each.whole)
+    measure_snapshots(MeasureContext(layout, settings, 2**30, map, quiet), [each], 250**2)
+    record = read_pair_record(layout, REFERENCE, 0, each.complete_fingerprint)
     scored = real_side(each.images.read, len(images), 100, 250.0)
     of_real = score_real(each.images.read, len(images), scored.distances)
-    measured = MeasuredSnapshot(each.snapshot, each.images, record, 0, each.whole)
+    measured = MeasuredSnapshot(each.snapshot, each.images, record, 0, each.complete_fingerprint)
     (listed,) = near_pairs(layout, [measured], 300.0, 2**30, map, lambda *done: None).values()
     return record, sample_facts(record, (10, 20), 0.95, labels=labels, scores=of_real), scored, listed
 

@@ -17,7 +17,7 @@ from ganlab.statistics.support import degrees_of
 from jobs.measuring import measure as measuring
 from jobs.measuring import space as space_module
 from jobs.measuring.answers import write_answers
-from jobs.measuring.measure import Snapshot, measure_sweep
+from jobs.measuring.measure import MeasureContext, Snapshot, measure_sweep
 from jobs.measuring.space import embed, sweep_space
 from jobs.report.results_json import results_json
 from jobs.report.table import build_table
@@ -69,7 +69,7 @@ def quick(monkeypatch):
 
 
 def measure_and_answer(layout, spec):
-    measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, quiet)
+    measured = measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, quiet), spec.trials())
     write_answers(layout, spec, spec.trials(), measured.real)
     return measured, xr.open_zarr(layout.results).load()
 
@@ -97,10 +97,10 @@ def test_distances_in_the_classifiers_top_layer(prepared, monkeypatch) -> None:
     before = records(own)
     monkeypatch.setattr(space_module, "train_classifier", None)
     monkeypatch.setattr(measuring, "embed", lambda space, wanted, map: embed(space, wanted, None))  # type: ignore[arg-type]
-    assert measure_sweep(layout, spec.trials(), spec.collisions, 2**30, None, quiet).damaged == {}
+    assert measure_sweep(MeasureContext(layout, spec.collisions, 2**30, None, quiet), spec.trials()).damaged == {}
     own.pair_record(trial.id, 6).unlink()
     monkeypatch.setattr("jobs.measuring.comparison.choose_tile_images", lambda *arguments: 70)
-    measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, quiet)
+    measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, quiet), spec.trials())
     assert before == records(own)
     assert not layout.pair_record(trial.id, 6).exists()  # those of pixels are elsewhere
 
@@ -145,7 +145,7 @@ def test_each_space_keeps_its_records(prepared) -> None:
     for setting in ("normalised", networks, "pixels", "normalised"):
         other = spec.collisions.model_copy(update={"embedding": setting})
         own = spec.model_copy(update={"collisions": other})
-        measured = measure_sweep(layout, [trial], other, 2**30, map, quiet)
+        measured = measure_sweep(MeasureContext(layout, other, 2**30, map, quiet), [trial])
         write_answers(layout, own, [trial], measured.real)
         with xr.open_zarr(layout.results, chunks=None) as results:
             numbers = (float(results.threshold), results.attrs["embedding"], results.attrs["embedding_fingerprint"])
@@ -159,7 +159,7 @@ def test_each_space_keeps_its_records(prepared) -> None:
 def test_a_classifier_needs_labels(prepared) -> None:
     layout, spec = prepared(collisions={"embedding": "classifier", "sample_sizes": [10]})
     with pytest.raises(SpecError, match=r"classifier needs labelled real images: .*without labels.*pixels"):
-        measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, quiet)
+        measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, quiet), spec.trials())
 
 
 @pytest.mark.usefixtures("quick")
@@ -169,6 +169,6 @@ def test_damaged_features_are_named(prepared) -> None:
     own = layout.in_space("classifier")
     (own.features(trial.id, 6) / "c.0.0").unlink()
     settings = spec.collisions.model_copy(update={"flagged": 7})  # other records, of the same features
-    damaged = measure_sweep(layout, spec.trials(), settings, 2**30, map, quiet).damaged
+    damaged = measure_sweep(MeasureContext(layout, settings, 2**30, map, quiet), spec.trials()).damaged
     assert set(damaged) == {Snapshot(trial.id, 6)}
     assert "delete" in str(damaged[Snapshot(trial.id, 6)])

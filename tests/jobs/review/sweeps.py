@@ -6,7 +6,7 @@ import numpy as np
 
 from ganlab.data.datasets import Dataset
 from jobs.cli.pipeline import prepare_folder
-from jobs.measuring.measure import measure_sweep
+from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.spec.sweep import Spec, check_spec
 from storage.layout import SweepLayout
 from storage.shards import ShardPlan, ShardWriter, create_samples
@@ -60,5 +60,5 @@ def make_sweep(
         for shard in plan.shards:
             ShardWriter(own, plan).write(shard.index, images[shard.start : shard.stop])
     if measured:
-        measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, lambda *done: None)
+        measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, lambda *done: None), spec.trials())
     return layout, spec

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jobs.measuring.answers import write_answers
-from jobs.measuring.measure import measure_sweep
+from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.report.sweep_page import write_report
 from jobs.review.verdict_store import VerdictStore
 from jobs.spec.sweep import load_spec
@@ -34,7 +34,7 @@ def judge(
 
 def results_of(layout: SweepLayout):
     spec = load_spec(layout.spec)
-    measured = measure_sweep(layout, spec.trials(), spec.collisions, 2**30, map, lambda *done: None)
+    measured = measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, lambda *done: None), spec.trials())
     write_answers(layout, spec, spec.trials(), measured.real)
     return open_results(layout).load()
 
