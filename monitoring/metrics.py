@@ -190,7 +190,7 @@ METRICS: dict[str, Definition] = {
 
 @dataclass
 class Snapshot:
-    """The values of all metrics at one moment; whoever knows the sweep fills it in.
+    """Values of all metrics at one moment.
 
     Attributes
     ----------

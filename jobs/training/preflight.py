@@ -65,7 +65,7 @@ def check_place(spec: Spec, layout: SweepLayout) -> None:
 
 
 def disk_fault(layout: SweepLayout, needed: int) -> str | None:
-    """Why a new sweep's images, of so many bytes, do not fit on the disk of its folder; None when they do."""
+    """Fault of a disk on which a new sweep's images, of so many bytes, do not fit; None when they do."""
     place = next(folder for folder in (layout.root, *layout.root.parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     if needed <= free:

@@ -36,7 +36,7 @@ class ClusterView:
 
     @property
     def active(self) -> bool:
-        """A controller works on the sweep: its record says so, and SLURM, where it could be asked, knows its job.
+        """True if a controller works on the sweep, by its record and, where SLURM answers, by its queue.
 
         Where SLURM could not be asked, the record that the job's script leaves at its end is believed.
         """
@@ -80,7 +80,7 @@ class ClusterView:
         self._ask_queue()
 
     def look(self, new: Snapshot, now: float) -> None:
-        """Fill in everything about the cluster."""
+        """Fill in the metrics of the cluster."""
         for worker in self._workers:
             new.add("ganlab_workers", 1, self._state(worker, now))
         for job in self._jobs or ():

@@ -36,7 +36,7 @@ class PairsView:
         self._compared = 0.0
 
     def look(self, new: Snapshot, trials: Iterable[TrialWatch], now: float, confidence: float) -> None:
-        """Fill in everything about pairs."""
+        """Fill in the metrics of pairs."""
         trials = list(trials)
         for trial_id in (REFERENCE, *(trial.id for trial in trials)):
             try:
@@ -69,7 +69,7 @@ class PairsView:
 
     @property
     def newest(self) -> float:
-        """When the newest record was written, in seconds since 1970 by the file system's clock; 0 for never."""
+        """Time at which the newest record was written, in seconds since 1970 by the file system's clock; 0 for never."""
         return max(
             (found[0] / 1e9 for each in self._records.values() for found, _ in each.values() if found), default=0
         )
