@@ -21,7 +21,7 @@ def test_too_little_memory_is_refused_in_a_folder_that_has_begun_too(prepared) -
         lambda: measure_folder(layout, Console()),
         lambda: check_memory(spec, layout, None, 10**7, "more"),
     ):
-        with pytest.raises(SpecError, match=r"0\.01 GB.*\(1, 8, 8\)"):
+        with pytest.raises(SpecError, match=r"10 MB.*\(1, 8, 8\)"):
             refused()
     assert sorted(layout.root.rglob("*")) == before
 
