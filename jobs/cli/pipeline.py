@@ -93,8 +93,8 @@ def measure_folder(layout: SweepLayout, console: Console, embedding: str | None 
         if isinstance(spec.collisions.threshold, float):
             raise SpecError(
                 f"--embedding {embedding}: the sweep's collisions.threshold = {spec.collisions.threshold:g} is a "
-                f"distance in {spec.collisions.embedding}; allowed: another embedding for sweeps whose threshold is auto, "
-                "a rate or a quantile"
+                f"distance in {spec.collisions.embedding}; allowed: another embedding for sweeps whose threshold "
+                "is auto, a rate or a quantile"
             )
         collisions = spec.collisions.model_copy(update={"embedding": embedding})
         spec = spec.model_copy(update={"collisions": collisions})

@@ -44,7 +44,7 @@ def test_another_embedding_is_measured_unless_the_threshold_is_a_distance(prepar
     draw(layout, spec.trials()[0])
     monkeypatch.setattr("jobs.cli.pipeline.local_dask", lambda workers: nullcontext(map))
     if threshold == 5.0:
-        with pytest.raises(SpecError, match=r"threshold = 5 is a distance in pixels; allowed: .* a rate or a quantile"):
+        with pytest.raises(SpecError, match=r"threshold = 5 is a distance in pixels; allowed: .*a rate or a quantile"):
             measure_folder(layout, Console(), "normalised")
     else:
         measure_folder(layout, Console(), "normalised")
