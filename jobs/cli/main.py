@@ -446,7 +446,8 @@ def export(folder: Path, form: str, out: Path | None, as_json: bool) -> None:
     "--embedding",
     type=_Embedding(),
     metavar="FILE_OR_NAME",
-    help="Where distances are taken: pixels, normalised, classifier (trained on labelled real images), "
+    help="Where distances are taken: pixels, normalised (default for colour pictures without --threshold), "
+    "classifier (trained on labelled real images), "
     "efficientnet-lite0 (extra efficientnet), NAME-unit, NAME+NAME, or a file (.pt, .onnx, .safetensors, .yaml).",
 )
 @click.option(
@@ -506,7 +507,7 @@ def measure(
             reference,
             resize,
             console,
-            embedding or "pixels",
+            embedding,
             skip_unreadable=skip_unreadable,
             frames=frames,
             allow_missing=allow_missing,

@@ -21,7 +21,7 @@ from cluster.local import local_dask, local_memory_bytes, local_ray, local_resou
 from ganlab.data.datasets import Dataset
 from ganlab.data.pictures import Frames
 from ganlab.quality.embedding import check_labelled
-from ganlab.quality.embeddings.names import needs_classifier
+from ganlab.quality.embeddings.names import default_embedding, needs_classifier
 from jobs.console.progress import Bar, PairsBar, SweepProgress, reading_bar, spinner
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map
@@ -29,6 +29,7 @@ from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.measuring.sample_answer import SampleAnswer, measure_samples
 from jobs.measuring.samples import (
     InMemory,
+    Opened,
     Reading,
     check_alike,
     in_embedding,
@@ -217,7 +218,7 @@ def measure_path(
     reference: Path | None,
     resize: int | None,
     console: Console,
-    embedding: str = PIXELS.setting,
+    embedding: str | None = None,
     *,
     skip_unreadable: bool = False,
     frames: Frames | None = None,
@@ -256,7 +257,9 @@ def measure_path(
             map_tasks = stack.enter_context(local_dask(workers))
         bar = stack.enter_context(PairsBar(console))
         try:
-            embedded = in_embedding(embedding, samples, real, held_out, map_tasks, bar.stage)
+            embedded = in_embedding(
+                embedding or _default_embedding(samples, threshold), samples, real, held_out, map_tasks, bar.stage
+            )
             if long:
                 reading_images = partial(bar.stage, "Reading images")
                 keep = keep_in_cache(path, embedded.samples, embedded.reference, reading_images, embedded.held_out)
@@ -274,6 +277,13 @@ def measure_path(
             )
         except ValueError as error:  # values that can't be compared, found while reading
             raise error if isinstance(error, SpecError) else SpecError(f"{path}: {error}") from error
+
+
+def _default_embedding(samples: Opened, threshold: Threshold | None) -> str:
+    """Embedding of samples where none is named."""
+    return default_embedding(
+        () if samples.pictures is None else samples.pictures.shape[1:], isinstance(threshold, float | int)
+    )
 
 
 def provenance() -> dict[str, str]:
