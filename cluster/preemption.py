@@ -1,4 +1,4 @@
-"""How a node that is about to end tells the work on it, and how the work tells when it is safe.
+"""Preemption notice of a node to the processes on it, and their marks while they write checkpoints.
 
 Invariant: asking costs one look at a file on the node's own disk, and off the cluster the answer is always no.
 """
@@ -19,7 +19,7 @@ def leaving() -> bool:
 
 @contextmanager
 def busy() -> Iterator[None]:
-    """Mark this process as one that wants to save its work: when the node leaves, it is waited for, for seconds."""
+    """Mark this process as one with work to save: a node that leaves waits some seconds for it."""
     folder = os.environ.get(NODE)
     if folder is None:
         yield

@@ -1,4 +1,4 @@
-"""How a worker's process ended, read from the error that Ray raises for it.
+"""Cause of death of a worker's process, read from the error that Ray raises for it.
 
 Invariant: this module alone reads the text of Ray's errors, which carry no fields for most of what they say; the wording
 is that of Ray 2.

@@ -1,4 +1,4 @@
-"""How the jobs of one cluster find one another: small JSON files in one folder of a file system they share.
+"""Rendezvous of the jobs of one cluster: small JSON files in one folder of a file system they share.
 
 Invariant: a record is replaced whole by an atomic rename after its content is on disk; a reader meets the old or the new
 one, never a part. The head's record is written by the controller alone, a worker's record by that worker alone.
@@ -67,7 +67,7 @@ class ClusterFolder:
 
     @property
     def replacements(self) -> Path:
-        """How often the controller has submitted workers in place of lost ones, and what SLURM last refused."""
+        """Number of workers submitted in place of lost ones, and the last refusal of SLURM."""
         return self.root / "replacements.json"
 
     @property

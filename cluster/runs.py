@@ -1,4 +1,4 @@
-"""How each run of each job of a sweep ended, from the records that the batch scripts leave and SLURM's words in the logs.
+"""End of each run of each job of a sweep, from the records of the batch scripts and SLURM's lines in the logs.
 
 Invariant: a run that has no recorded end and is not in the queue has died; its cause is then SLURM's, from the job's log.
 """
@@ -87,7 +87,7 @@ class Run:
 
     @cached_property
     def cause(self) -> str:
-        """What ended the run: one of `DEATHS`, or "completed", "requeued", "cancelled"."""
+        """Cause of the end: one of `DEATHS`, or "completed", "requeued", "cancelled"."""
         code = self.code
         if code in (0, HANDED_OVER):
             return "completed"
@@ -106,7 +106,7 @@ class Run:
 
     @property
     def words(self) -> str:
-        """One line: which job, where, what ended it, and the log that says more."""
+        """Summary in one line: job, node, cause of the end, and log."""
         code = ""
         if self.code is not None:
             number = self.code - 128
@@ -148,7 +148,7 @@ def read_runs(folder: Path, logs: Path, running: Collection[str] | None = None) 
 
 
 def deaths(runs: Iterable[Run]) -> list[Run]:
-    """Return the runs that ended although nobody had asked for it."""
+    """Return the runs that ended without a request of the user or the sweep."""
     return [run for run in runs if run.cause in DEATHS]
 
 

@@ -147,7 +147,7 @@ def submit(site: Site, jobs: Jobs) -> Submission:
 
 @dataclass(frozen=True)
 class Orders:
-    """What a running controller submits: workers in place of lost ones, and its own successor.
+    """Submissions of a running controller: workers in place of lost ones, and its own successor.
 
     Attributes
     ----------
@@ -304,7 +304,7 @@ def _python(site: Site) -> str:
 
 @contextmanager
 def _clean_environment() -> Iterator[None]:
-    """Hand no job what this process knows of a job that it may be in."""
+    """Remove SLURM's variables from the environment, so that no job inherits those of the job that submits it."""
     before, clean = dict(os.environ), outside_any_job()
     os.environ.clear()
     os.environ.update(clean)

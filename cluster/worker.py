@@ -206,7 +206,7 @@ class _Worker:
             self._sleep(POLL_S)
 
     def _keep_dask(self) -> None:
-        """Have a Dask worker, if one is wanted; it ends by itself when its scheduler does. Training goes on without."""
+        """Start a Dask worker if one is requested; it ends with its scheduler, and training does not depend on it."""
         if self.dask is not None and self.dask.code is not None:
             delay = self.dask_failures.delay_s(self.dask.lived_s)
             log.info("%s", self.dask.ending())
@@ -260,7 +260,7 @@ class _Worker:
         raise JobEnd(REQUEUE, "requeued: its time ended, or it was preempted")
 
     def _save_and_end(self, head: Head | None, grace_s: float, reason: str) -> None:
-        """Let trials save their work for as long as that takes, but at most `grace_s`; then end everything."""
+        """Wait until trials have written their checkpoints, at most `grace_s`; then end all processes."""
         log.info("leaving: %s", reason)
         deadline = time.monotonic() + grace_s
         preemption.request_stop(self.temporary)

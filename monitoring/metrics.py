@@ -189,8 +189,8 @@ METRICS: dict[str, Definition] = {
 
 
 @dataclass
-class Snapshot:
-    """The values of all metrics at one moment; whoever knows the sweep fills it in.
+class MetricValues:
+    """Values of all metrics at one moment.
 
     Attributes
     ----------
@@ -225,10 +225,10 @@ class Snapshot:
         return sum(value for key, value in series if all(key[place] == wanted for place, wanted in places.items()))
 
 
-class SnapshotCollector(Collector):
+class ValuesCollector(Collector):
     """Gives Prometheus the newest snapshot; a scrape reads no file."""
 
-    def __init__(self, newest: Callable[[], Snapshot]) -> None:
+    def __init__(self, newest: Callable[[], MetricValues]) -> None:
         self._newest = newest
 
     def describe(self) -> Iterator[Metric]:
@@ -240,10 +240,10 @@ class SnapshotCollector(Collector):
         return _families(self._newest().values)
 
 
-def registry(newest: Callable[[], Snapshot]) -> CollectorRegistry:
+def registry(newest: Callable[[], MetricValues]) -> CollectorRegistry:
     """Return a registry of its own: the sweep's metrics, and the exporter's CPU and memory as ``process_…``."""
     own = CollectorRegistry()
-    own.register(SnapshotCollector(newest))
+    own.register(ValuesCollector(newest))
     ProcessCollector(registry=own)
     return own
 

@@ -19,9 +19,9 @@ from ganlab.pairs.exact import Array, Index, Read
 from ganlab.quality.fidelity import RealNeighbours
 
 QUANTILES = (0.001, 0.01, 0.05)
-"""Of held-out images' distances to their nearest training image: samples that are nearer are counted."""
+"""Quantiles of held-out images' distances to their nearest training image; samples that are nearer are counted."""
 DECIDING = (0.001, 0.01)
-"""Those that the word follows from; with more of them each would need a longer interval."""
+"""Quantiles that decide the word; with more of them each would need a longer interval."""
 USUAL = 0.01
 """The one whose share of copies is called `copied_share`."""
 POWER = 0.95  # probability of finding the share that "would have been seen"
@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 
 
 class Word(StrEnum):
-    """What is said of copying."""
+    """Answer to whether samples are copies."""
 
     COPIES = "copies"
     NONE_SEEN = "none-seen"
@@ -72,7 +72,7 @@ class CopiedShare:
 
 @dataclass(frozen=True, eq=False)
 class Copying:
-    """What is said of copying by one sample.
+    """Statement on copying of one sample.
 
     Attributes
     ----------

@@ -48,7 +48,7 @@ FAULTS: tuple[Quality, ...] = tuple(each for each in Quality if each is not Qual
 
 @dataclass(frozen=True)
 class Gate:
-    """What passes.
+    """Limits of the quality gate.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What the gate found.
+    """Result of the quality gate.
 
     Attributes
     ----------

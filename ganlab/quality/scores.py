@@ -100,7 +100,7 @@ class Scores:
 
 
 def scored_images(generated: int, real: int, image_bytes: int) -> int:
-    """How many images of each set are looked at: equally many, as published scores are of equal sets."""
+    """Number of images used of each set: equally many, as published scores are of equal sets."""
     return max(2, min(generated, real, MOST_IMAGES, MOST_BYTES // image_bytes))
 
 

@@ -90,10 +90,11 @@ def measure_folder(layout: SweepLayout, console: Console, embedding: str | None 
     if not layout.reference.exists():
         raise SpecError(f"{layout.root}: nothing to measure here yet; run its sweep first, with this folder as --out")
     if embedding is not None and embedding != spec.collisions.embedding:
-        if spec.collisions.threshold != "auto":
+        if isinstance(spec.collisions.threshold, float):
             raise SpecError(
                 f"--embedding {embedding}: the sweep's collisions.threshold = {spec.collisions.threshold:g} is a "
-                f"distance in {spec.collisions.embedding}; allowed: another embedding for sweeps with threshold: auto"
+                f"distance in {spec.collisions.embedding}; allowed: another embedding for sweeps whose threshold "
+                "is auto, a rate or a quantile"
             )
         collisions = spec.collisions.model_copy(update={"embedding": embedding})
         spec = spec.model_copy(update={"collisions": collisions})

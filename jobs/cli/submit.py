@@ -46,7 +46,7 @@ def load_site(path: str | Path) -> Site:
 
 
 def trials_on(spec: "Spec", site: Site) -> int:
-    """How many trials run at a time when every worker job runs."""
+    """Number of trials that run at a time when every worker job runs."""
     from jobs.training.tune import trials_at_a_time
 
     nodes = min(site.nodes, site.array_parallelism or site.nodes)

@@ -35,7 +35,7 @@ def text_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
 
 
 def stderr_console() -> Console:
-    """Console for everything that is not data."""
+    """Console on standard error, for messages that are not data."""
     return text_console(stderr=True, soft_wrap=True)
 
 

@@ -138,7 +138,7 @@ def _interval(share: CopiedShare | None) -> tuple[float, float, float]:
 
 
 def _padded(values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Values with NaN after them, as many as the shape wants."""
+    """Values padded with NaN to a shape."""
     given = np.asarray(values, np.float64)
     padded = np.full(shape, np.nan)
     padded[: len(given)] = given
@@ -254,7 +254,7 @@ COMPUTED: dict[str, Compute] = {
     "reference_index": lambda facts, axes: _nearest_of(facts, _closest(facts, axes), (axes.flagged, 2), False),
     "reference_distance": lambda facts, axes: _nearest_of(facts, _closest(facts, axes), (axes.flagged, 2), True),
 }
-"""How each statistic of one sample is computed from its facts."""
+"""Function that computes each statistic of one sample from its facts."""
 
 
 def sample_values(facts: SampleFacts, axes: Axes) -> dict[str, Any]:

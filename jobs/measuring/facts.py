@@ -168,7 +168,7 @@ class RealFacts:
 
 
 def gate_of(settings: CollisionSettings) -> Gate:
-    """What passes the quality gate of a sweep."""
+    """Quality gate of a sweep, from its settings."""
     return Gate(settings.fidelity_gate, tuple(map(Quality, settings.quality_faults)))
 
 
@@ -191,7 +191,7 @@ def sample_facts(
     real: RealFacts | None = None,
     gate: Gate = DEFAULT_GATE,
 ) -> SampleFacts:
-    """Say everything of one sample.
+    """Compute all statistics of one sample.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ def relative_words(ratio: Interval) -> str:
 
 
 def times_words(ratio: float) -> str:
-    """How many times as often generated images are duplicates, of a diversity ratio."""
+    """Words for a diversity ratio: how many times as often generated images are duplicates."""
     return ratio_words(1 / ratio if ratio > 0 else math.inf)
 
 

@@ -24,7 +24,7 @@ FAULT_WORDS = {
     "blur": "the samples have less than half of the fine detail of real images",
     "far": "too many samples lie too far from the real images",
 }
-"""What each fault of the quality gate (`quality_reason`) means."""
+"""Meaning of each fault of the quality gate (`quality_reason`)."""
 CLASSES = ("trial", "class", "effective number", "real images", "samples", "duplicates", "largest mode", "uniform")
 _NOT_HYPERPARAMETERS = {"trial", "family", "seed", "status", "reason"}
 
@@ -108,7 +108,7 @@ class Row:
 
     @property
     def heavy_modes(self) -> int:
-        """How many heavy modes there are."""
+        """Number of heavy modes."""
         return int(self.values.get("heavy_mode_count", 0))
 
     @property

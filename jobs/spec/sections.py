@@ -50,7 +50,7 @@ Fault = Literal["copies", "noise", "blur", "far"]
 
 
 class CollisionSettings(Section):
-    """How images are compared."""
+    """Settings of the comparison of images."""
 
     embedding: Annotated[str, AfterValidator(settled)] = "pixels"
     """Space of the distances: pixels, from 0 to 255; normalised: pixels of each image less their mean, over their
@@ -87,7 +87,7 @@ class CollisionSettings(Section):
 
 
 class SearchSettings(Section):
-    """How the search words of `model` and `train` become trials."""
+    """Settings of the search over values of `model` and `train`."""
 
     algorithm: Literal["grid", "random", "optuna"] = "grid"
     """grid: every combination of grid_search; random: that, times draws of the other words; optuna: suggestions."""
@@ -104,7 +104,7 @@ class SearchSettings(Section):
     grace_steps: Annotated[int, Field(ge=1)] = 1000
     """asha: steps that every trial is given."""
     reduction_factor: Annotated[int, Field(ge=2)] = 4
-    """asha: the best 1/reduction_factor of the trials go on at each rung."""
+    """asha: the best 1/reduction_factor of the trials are promoted at each rung."""
 
 
 class ResourceSettings(Section):

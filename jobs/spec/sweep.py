@@ -92,11 +92,11 @@ class Spec(Section):
     samples: SampleSettings = SampleSettings()
     """Images that each trial stores."""
     collisions: CollisionSettings = CollisionSettings()
-    """How they are compared."""
+    """Settings of the comparison of images."""
     seeds: Annotated[int, Field(ge=1, le=1_000_000)] | tuple[Annotated[int, Field(ge=0, le=2**32 - 1)], ...] = 1
     """Number of seeds (0, 1, …), or their list: each trial is trained with each."""
     search: SearchSettings = SearchSettings()
-    """How search words become trials."""
+    """Settings of the search."""
     resources: ResourceSettings = ResourceSettings()
     """Resources and speed of a run; changes no number."""
     provenance: dict[str, Any] = Field(default_factory=dict)
@@ -326,7 +326,7 @@ def _current_collisions(section: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def difference(on_disk: Spec, spec: Spec) -> list[str]:
-    """Say in sentences why `spec` cannot go on in a sweep made by `on_disk`; empty when it can.
+    """Sentences on why `spec` cannot continue a sweep made by `on_disk`; empty when it can.
 
     It can when it is the same sweep with the same trials or more: resources, and where the dataset lies, may change.
     """

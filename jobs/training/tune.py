@@ -172,7 +172,7 @@ def register(layout: SweepLayout, trial: TrialSettings, content: Mapping[str, An
 
 
 def trials_at_a_time(spec: Spec, node: Mapping[str, float], nodes: int = 1) -> int:
-    """How many trials fit beside one another on so many nodes, each with so many "CPU" and "GPU"; 0 if not even one."""
+    """Number of trials that run at a time on so many nodes, each with so many "CPU" and "GPU"; 0 if none fits."""
     workers, resources = spec.workers_per_trial, spec.resources
     shares = {"CPU": resources.cpus_per_trial / workers, "GPU": resources.gpus_per_trial / workers}
     on_one = min(int(node[kind] / share + 1e-9) for kind, share in shares.items() if share)
@@ -280,7 +280,7 @@ def _scheduler(spec: Spec) -> Any:
 
 
 def _optuna(layout: SweepLayout, spec: Spec, known: Sequence[TrialSettings]) -> Any:
-    """Optuna's sampler, told of the trials that are done: a search that was killed goes on with what it knew."""
+    """Optuna's sampler with the trials that are done, so that a killed search continues from them."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
     from ray.tune.search.optuna import OptunaSearch
 
@@ -382,7 +382,7 @@ def _id_of(spec: Spec, trial: Any) -> str:
 
 
 def _end_of(layout: SweepLayout, trial: Any, trial_id: str, memory: MemoryKills) -> tuple[Cause, str, Failure | None]:
-    """How an attempt ended, as far as Ray and the kernel know: it could not say so itself."""
+    """End of an attempt that recorded none, from Ray's error and the kernel's counters."""
     # Tune's own look at the error reads a copy of this file that is made only now and then.
     error: Any = trial.get_error()
     if trial.pickled_error_file and Path(trial.pickled_error_file).exists():

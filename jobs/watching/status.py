@@ -1,4 +1,4 @@
-"""How a sweep stands: its trials, and on SLURM its jobs.
+"""State of a sweep: its trials, and on SLURM its jobs.
 
 Invariant: needs no process of the sweep to be alive: it is told by files, and on SLURM by one question to the scheduler.
 """
@@ -73,7 +73,7 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
 
 
 def _disk_fault(layout: SweepLayout) -> str | None:
-    """What keeps the sweep from writing its files now."""
+    """Fault of the disk that the sweep waits for now."""
     found = os.statvfs(layout.root)
     if found.f_flag & os.ST_RDONLY:
         return f"{layout.root} can only be read now"
@@ -182,7 +182,7 @@ def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[
 
 
 def _deaths(slurm: OnSlurm) -> list[str]:
-    """How jobs ended that nobody had ended: counts by cause, the newest one by one, and the nodes that are left out."""
+    """Unrequested ends of jobs: counts by cause, the newest in full, and the excluded nodes."""
     from cluster.runs import WORDS, bad_nodes, deaths
 
     died = deaths(slurm.runs)
