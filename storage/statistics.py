@@ -469,7 +469,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "1",
         "word on copies of training images among the samples",
         "copies: the low end of copied_share_at is above 0 at near_quantile 0.001 or 0.01; none-seen; unknown: half of "
-        "the samples might be copies and not be found",
+        "the samples might be copies and not be found, as held-out images or samples are too few, or samples blurred",
         "str",
     ),
     Statistic(

@@ -97,11 +97,14 @@ class Judgement:
         Share of the samples that each fault concerns, where it was found.
     detail_ratio : float or None
         Mean fine detail of samples over that of held-out images; None where there is none.
+    blurred : bool
+        The samples are blurred, whether or not that is a fault.
     """
 
     quality: Quality
     shares: dict[Quality, float]
     detail_ratio: float | None
+    blurred: bool
 
     @property
     def passes(self) -> bool:
@@ -131,7 +134,8 @@ def judge(samples: Evidence, held_out: Evidence, gate: Gate = DEFAULT_GATE) -> J
     def importance(fault: Quality) -> float:
         return shares[fault] / 2 if fault is Quality.FAR else shares[fault]
 
-    return Judgement(max(shares, key=importance, default=Quality.PASSED), shares, detail_ratio)
+    word = max(shares, key=importance, default=Quality.PASSED)
+    return Judgement(word, shares, detail_ratio, found.get(Quality.BLUR, 0) > 0)
 
 
 def _far(distance: Floats, held_out: Floats, largest_ratio: float) -> float:

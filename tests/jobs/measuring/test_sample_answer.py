@@ -424,6 +424,39 @@ def test_real_images_are_not_called_copies(folder: Path, sets_of_digits: dict[st
     assert "Copies: " in words
 
 
+@pytest.mark.parametrize("test", [True, False])
+def test_mixtures_with_copies_have_the_right_reason(
+    folder: Path, sets_of_digits: dict[str, np.ndarray], test: bool
+) -> None:
+    rng = np.random.default_rng(2)
+    training, others = sets_of_digits["training"], sets_of_digits["others"]
+    noise = rng.integers(0, 256, (450, 1, 8, 8), dtype=np.uint8)
+    copies = training[rng.permutation(800)]
+    for samples, reason in (
+        (np.concatenate([copies[:550], noise]), "copies"),
+        (np.concatenate([np.repeat(others[:1], 300, axis=0), copies[:250], noise]), "noise"),
+    ):
+        found, words = copying_of(folder, samples, test)
+        assert (found["passes_quality_gate"], found["quality_reason"]) == (False, reason)
+        share = (samples[:, None] == training[None]).all(axis=(2, 3, 4)).any(axis=1).mean()
+        assert found["copying"] == "copies"
+        assert found["copied_share_low"] <= share <= found["copied_share_high"]
+
+
+def test_blurred_samples_are_not_called_copies(folder: Path) -> None:
+    """Smooth images on which averaging takes them nearer to one another than held-out images are."""
+    rng = np.random.default_rng(3)
+    images = np.clip(rng.normal(128, 40, (1500, 1, 16, 16)), 0, 255).astype(np.uint8)
+    np.save(folder / "training.npy", images[:800])
+    np.save(folder / "test.npy", images[800:1200])
+    averaged = np.rint((images[1200:] + images.mean(axis=0)) / 2).astype(np.uint8)
+    found, words = copying_of(folder, averaged)
+    assert (found["passes_quality_gate"], found["quality_reason"]) == (False, "blur")
+    assert found["copied_share_low"] > 0.9
+    assert found["copying"] == "unknown"
+    assert "Copying can't be said: blur brings samples near to training images, whether they are copies or not." in words
+
+
 def test_a_page_shows_copies_beside_the_training_images(folder: Path, sets_of_digits: dict[str, np.ndarray]) -> None:
     for samples, shown in ((sets_of_digits["training"][:300], True), (sets_of_digits["others"], False)):
         np.save(folder / "samples.npy", samples)
