@@ -166,10 +166,15 @@ def _noisy(finest: Floats, weight: Floats, held_out: Floats) -> float:
 
 
 def _blurred(fine: Floats, weight: Floats, held_out: Floats) -> float:
-    """1 where the mean of fine detail is surely too small for the set as a whole, or else 0."""
-    difference = BLUR_RATIO * held_out.mean() - weight @ fine / weight.sum()
+    """1 where the mean of fine detail is surely too small for the set as a whole, or else 0.
+
+    It must be too small with duplicates counted once, too, so that one smooth image is no blur. It is surely so by the
+    plain mean, since blur makes most of the images that it took the most detail from duplicates.
+    """
+    limit = BLUR_RATIO * held_out.mean()
     error = BLUR_RATIO * held_out.std() * np.sqrt(1 / weight.sum() + 1 / len(held_out))
-    return float(difference > special.ndtri(CONFIDENCE) * error)
+    surely = limit - fine.mean() > special.ndtri(CONFIDENCE) * error
+    return float(surely and weight @ fine / weight.sum() < limit)
 
 
 def _excess(samples: npt.NDArray[np.bool_], held_out: npt.NDArray[np.bool_]) -> float:
