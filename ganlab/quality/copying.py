@@ -41,7 +41,7 @@ class Word(StrEnum):
     COPIES = "copies"
     NONE_SEEN = "none-seen"
     UNKNOWN = "unknown"
-    """Half of the samples might be copies and not be found: held-out images or samples are too few, or samples blurred."""
+    """Half of the samples might be copies and not be found: images are too few, or the samples blurred."""
 
 
 @dataclass(frozen=True)
