@@ -450,7 +450,7 @@ def squared_words(value: float) -> str:
     """A squared distance to four digits, never in powers of ten."""
     if not math.isfinite(value):
         return NOT_MEASURED
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def value_words(value: object) -> str:
