@@ -214,6 +214,7 @@ def _prepare(jobs: Jobs) -> None:
         files.head,
         files.cancelled,
         files.replacements,
+        files.demand,
         *files.workers.glob("*.json"),
         *files.runs.glob("*.*"),
     ):

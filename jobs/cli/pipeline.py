@@ -173,9 +173,17 @@ def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None, con
 
 
 def train_all(
-    spec: Spec, layout: SweepLayout, console: Console, ray: Callable[[], AbstractContextManager[None]], concurrent: int
+    spec: Spec,
+    layout: SweepLayout,
+    console: Console,
+    ray: Callable[[], AbstractContextManager[None]],
+    concurrent: int,
+    told: Callable[[int], None] = lambda ended: None,
 ) -> None:
-    """Run every trial that is not done, `concurrent` at a time, on the cluster that is there inside ``ray()``."""
+    """Run every trial that is not done, `concurrent` at a time, on the cluster that is there inside ``ray()``.
+
+    `told` is called with the number of trials that have ended, at the start and after each.
+    """
     trials = sweep_trials(layout, spec)
     if not unfinished(layout, trials) and len(trials) >= len(spec.trials()):
         console.print(f"Training: all {len(trials)} trials are done")
@@ -183,7 +191,7 @@ def train_all(
     steps = {trial.id: trial.train.steps for trial in trials}
     ended = {trial.id: end.status for trial in trials if (end := read_end(layout.trial(trial.id)))}
     with ray(), Bar(console, "Training", sum(steps.values())) as bar:
-        run_trials(layout, spec, SweepProgress(bar, steps, ended), concurrent)
+        run_trials(layout, spec, SweepProgress(bar, steps, ended, told), concurrent)
 
 
 def check_memory(spec: Spec, layout: SweepLayout, dataset: Dataset | None, memory_bytes: int, allowed: str) -> None:

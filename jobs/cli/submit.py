@@ -53,6 +53,30 @@ def trials_on(spec: "Spec", site: Site) -> int:
     return trials_at_a_time(spec, {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}, nodes)
 
 
+def workers_for(spec: "Spec", site: Site, trials: int) -> int:
+    """Number of worker jobs, at least one, that so many trials can use."""
+    from jobs.training.tune import trials_at_a_time
+
+    resources = spec.resources
+    at_once = min(trials, resources.max_concurrent or trials)
+    node = {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}
+    enough = (nodes for nodes in range(1, site.nodes) if trials_at_a_time(spec, node, nodes) >= at_once)
+    return next(enough, site.nodes)
+
+
+def trials_left(spec: "Spec", layout: SweepLayout) -> int:
+    """Number of trials that are not trained, or not measured to the end."""
+    from jobs.training.tune import sweep_trials
+    from storage.trial_state import read_end
+
+    done = [
+        trial
+        for trial in sweep_trials(layout, spec)
+        if read_end(layout.trial(trial.id)) and layout.pair_record(trial.id, trial.train.steps).exists()
+    ]
+    return len(spec.trials()) - len(done)
+
+
 def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
     """Refuse trials that no node of the site could hold."""
     workers, resources = spec.workers_per_trial, spec.resources
@@ -117,7 +141,8 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
             layout.trained.unlink(missing_ok=True)
             write_bytes(layout.site, yaml.safe_dump(site.model_dump(mode="json"), sort_keys=False).encode())
             copy_code(layout)
-            return submit(site, jobs_for(spec, layout))
+            nodes = workers_for(spec, site, trials_left(spec, layout))
+            return submit(site.model_copy(update={"nodes": nodes}), jobs_for(spec, layout))
     except RefusedError:
         if new:
             shutil.rmtree(layout.root, ignore_errors=True)
