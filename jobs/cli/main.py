@@ -209,19 +209,20 @@ def plan(
     spec, layout = _opened(sweep, overrides, out)
     if out is not None:
         check_place(spec, layout)
-    texts = slots = None
+    texts = slots = costs = None
     if cluster is None:
         check_here(spec)
     else:
-        from jobs.cli.submit import load_site, scripts, trials_on, unused_gpus
+        from jobs.cli.submit import held, load_site, scripts, trials_on, unused_gpus, workers_now
 
         texts, site = scripts(spec, cluster, layout), load_site(cluster)
+        costs = held(spec, site, workers_now(spec, site, layout))
         slots = trials_on(spec, site)
         _note(unused_gpus(spec, site, cluster))
     with spinner(stderr_console(), "Planning"):
         planned = plan_sweep(spec, timed=not no_timing, slots=slots)
     _note(disk_fault(layout, planned.sample_bytes))
-    show_plan(spec, planned, as_json, texts)
+    show_plan(spec, planned, as_json, texts, costs)
 
 
 @main.command()
@@ -268,17 +269,20 @@ def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | Non
     from jobs.console.progress import loading, stderr_console
 
     with loading():
-        from jobs.cli.submit import load_site, submit_sweep, unused_gpus
+        from jobs.cli.submit import held, load_site, submit_sweep, unused_gpus
 
     spec, layout = _opened(sweep, overrides, out)
     submission = submit_sweep(spec, cluster, layout, stderr_console())
-    _note(unused_gpus(spec, load_site(cluster), cluster))
+    site = load_site(cluster)
+    _note(unused_gpus(spec, site, cluster))
+    costs = held(spec, site, submission.tasks)
     if as_json:
-        click.echo(json.dumps({"folder": str(layout.root), **asdict(submission)}, indent=2))
+        click.echo(json.dumps({"folder": str(layout.root), **asdict(submission), "held": asdict(costs)}, indent=2))
         return
     click.echo(f"folder: {layout.root}")
     click.echo(f"controller: job {submission.controller}")
     click.echo(f"workers: {submission.tasks} in {_jobs(submission.workers)}")
+    click.echo(f"they hold {costs.words}")
     click.echo(f"How it stands: ganlab status {layout.root}\nTo end it:     ganlab cancel {layout.root}", err=True)
 
 

@@ -110,7 +110,10 @@ class SweepProgress:
         ended: Mapping[str, str],
         told: Callable[[int], None] = lambda ended: None,
     ) -> None:
-        """`steps` of every trial by id, and the state of those that have ended before; `told` how many have ended so far."""
+        """`steps` of every trial by id, and the state of those that have ended before.
+
+        `told` is called with the number of those that have ended, now and after each.
+        """
         self._bar, self._steps, self._told = bar, dict(steps), told
         self._reached: dict[str, float] = dict.fromkeys(ended, 0.0)
         self._rates: dict[str, float] = {}
