@@ -76,12 +76,20 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
         prepare_folder(spec, layout, dataset, console)
         train_all(spec, layout, console, local_ray, trials_at_a_time(spec, local_resources()))
         measure_all(spec, layout, console)
-    ends = {trial.id: read_end(layout.trial(trial.id)) for trial in sweep_trials(layout, spec)}
-    failed = {trial_id: end for trial_id, end in ends.items() if end is None or end.status == "failed"}
-    for trial_id, end in islice(failed.items(), FAILURES_SHOWN):
-        reason = end.reason if end else "not tried to its end"
+    failed = failed_trials(layout, spec)
+    for trial_id, reason in islice(failed.items(), FAILURES_SHOWN):
         console.print(f"failed: {trial_id}: {reason}")
     return len(failed)
+
+
+def failed_trials(layout: SweepLayout, spec: Spec) -> dict[str, str]:
+    """Reasons of the trials of an ended sweep that failed, by id."""
+    ends = {trial.id: read_end(layout.trial(trial.id)) for trial in sweep_trials(layout, spec)}
+    return {
+        trial_id: str(end.reason) if end else "not tried to its end"
+        for trial_id, end in ends.items()
+        if end is None or end.status == "failed"
+    }
 
 
 def measure_folder(layout: SweepLayout, console: Console, embedding: str | None = None) -> None:

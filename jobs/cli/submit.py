@@ -57,10 +57,8 @@ def workers_for(spec: "Spec", site: Site, trials: int) -> int:
     """Number of worker jobs, at least one, that so many trials can use."""
     from jobs.training.tune import trials_at_a_time
 
-    resources = spec.resources
-    at_once = min(trials, resources.max_concurrent or trials)
     node = {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}
-    enough = (nodes for nodes in range(1, site.nodes) if trials_at_a_time(spec, node, nodes) >= at_once)
+    enough = (nodes for nodes in range(1, site.nodes) if trials_at_a_time(spec, node, nodes) >= trials)
     return next(enough, site.nodes)
 
 
@@ -160,8 +158,12 @@ def unused_gpus(spec: "Spec", site: Site, site_path: str | Path) -> str | None:
     return f"{spec.source}: resources.gpus_per_trial is 0, so the GPUs of each worker in {site_path} will be idle"
 
 
-def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, console: Console) -> "Submission":
+def submit_sweep(
+    spec: "Spec", site_path: str | Path, layout: SweepLayout, console: Console, after: str = ""
+) -> "Submission":
     """Check everything, copy the code, queue the controller and the workers, and return.
+
+    They begin when the job `after`, if one is given, has ended well.
 
     Raises
     ------
@@ -194,7 +196,7 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
             write_bytes(layout.site, yaml.safe_dump(site.model_dump(mode="json"), sort_keys=False).encode())
             copy_code(layout)
             few = site.model_copy(update={"nodes": workers_now(spec, site, layout)})
-            return submit(few, jobs_for(spec, layout))
+            return submit(few, jobs_for(spec, layout), after)
     except RefusedError:
         if new:
             shutil.rmtree(layout.root, ignore_errors=True)

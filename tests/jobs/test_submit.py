@@ -97,8 +97,6 @@ def test_no_more_workers_than_the_trials_left_can_use(prepared, site) -> None:
     where = load_site(site)  # three nodes of two GPUs
     _, spec = prepared(resources={"gpus_per_trial": 1}, seeds=12)
     assert [workers_for(spec, where, left) for left in (0, 1, 2, 3, 4, 5, 12)] == [1, 1, 1, 2, 2, 3, 3]
-    _, spec = prepared(resources={"gpus_per_trial": 1, "max_concurrent": 3}, seeds=12)
-    assert workers_for(spec, where, 12) == 2
     train = {"steps": 12, "batch_size": 8, "workers": 4}
     _, spec = prepared(train=train, resources={"gpus_per_trial": 4, "cpus_per_trial": 4})
     assert workers_for(spec, where, 1) == 2  # one trial over two nodes
