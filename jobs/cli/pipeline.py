@@ -77,12 +77,20 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
         prepare_folder(spec, layout, dataset, console)
         train_all(spec, layout, console, local_ray, trials_at_a_time(spec, local_resources()))
         measure_all(spec, layout, console)
-    ends = {trial.id: read_end(layout.trial(trial.id)) for trial in sweep_trials(layout, spec)}
-    failed = {trial_id: end for trial_id, end in ends.items() if end is None or end.status == "failed"}
-    for trial_id, end in islice(failed.items(), FAILURES_SHOWN):
-        reason = end.reason if end else "not tried to its end"
+    failed = failed_trials(layout, spec)
+    for trial_id, reason in islice(failed.items(), FAILURES_SHOWN):
         console.print(f"failed: {trial_id}: {reason}")
     return len(failed)
+
+
+def failed_trials(layout: SweepLayout, spec: Spec) -> dict[str, str]:
+    """Reasons of the trials of an ended sweep that failed, by id."""
+    ends = {trial.id: read_end(layout.trial(trial.id)) for trial in sweep_trials(layout, spec)}
+    return {
+        trial_id: str(end.reason) if end else "not tried to its end"
+        for trial_id, end in ends.items()
+        if end is None or end.status == "failed"
+    }
 
 
 def measure_folder(layout: SweepLayout, console: Console, embedding: str | None = None) -> None:
@@ -175,9 +183,17 @@ def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None, con
 
 
 def train_all(
-    spec: Spec, layout: SweepLayout, console: Console, ray: Callable[[], AbstractContextManager[None]], concurrent: int
+    spec: Spec,
+    layout: SweepLayout,
+    console: Console,
+    ray: Callable[[], AbstractContextManager[None]],
+    concurrent: int,
+    told: Callable[[int], None] = lambda ended: None,
 ) -> None:
-    """Run every trial that is not done, `concurrent` at a time, on the cluster that is there inside ``ray()``."""
+    """Run every trial that is not done, `concurrent` at a time, on the cluster that is there inside ``ray()``.
+
+    `told` is called with the number of trials that have ended, at the start and after each.
+    """
     trials = sweep_trials(layout, spec)
     if not unfinished(layout, trials) and len(trials) >= len(spec.trials()):
         console.print(f"Training: all {len(trials)} trials are done")
@@ -185,7 +201,7 @@ def train_all(
     steps = {trial.id: trial.train.steps for trial in trials}
     ended = {trial.id: end.status for trial in trials if (end := read_end(layout.trial(trial.id)))}
     with ray(), Bar(console, "Training", sum(steps.values())) as bar:
-        run_trials(layout, spec, SweepProgress(bar, steps, ended), concurrent)
+        run_trials(layout, spec, SweepProgress(bar, steps, ended, told), concurrent)
 
 
 def check_memory(spec: Spec, layout: SweepLayout, dataset: Dataset | None, memory_bytes: int, allowed: str) -> None:

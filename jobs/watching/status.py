@@ -175,7 +175,8 @@ def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[
             f"SLURM takes no worker in place of a lost one: {slurm.refusal}; it is asked again, ever less often"
         )
     lines += [*faults, *_deaths(slurm)]
-    if unfinished and gone and not waits and not slurm.cancelled:
+    gave_up = head is not None and head.state == "failed" and slurm.jobs == []
+    if unfinished and (gone or gave_up) and not waits and not slurm.cancelled:
         again = ("ganlab", "submit", layout.spec, "--cluster", layout.site, "--out", layout.root)
         lines.append(f"nothing works on it any more; to go on: {shlex.join(map(str, again))}")
     return lines
