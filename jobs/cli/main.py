@@ -9,6 +9,7 @@ import json
 import math
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from click.shell_completion import CompletionItem
 from ganlab.quality.embeddings.names import NAMES, settled
 from jobs.console.interrupt import EXIT_INTERRUPTED, INTERRUPTED, ended_by_ctrl_c
 from jobs.console.streams import forgiving_output, reader_gone
+from jobs.console.words import filled
 
 if TYPE_CHECKING:
     from jobs.spec.sweep import Spec
@@ -569,11 +571,12 @@ def _opened(sweep: str, overrides: tuple[str, ...], out: Path | None) -> tuple[A
 
 
 def _note(words: str | None) -> None:
-    """Print a message, if there is one, as one line on stderr."""
+    """Print a message, if there is one, on stderr: as one line, which a terminal gets broken between words."""
     if words:
         from jobs.spec.validation import one_line
 
-        click.echo(f"ganlab: {one_line(words)}", err=True)
+        line = f"ganlab: {one_line(words)}"
+        click.echo(filled(line, shutil.get_terminal_size().columns) if sys.stderr.isatty() else line, err=True)
 
 
 def _jobs(ids: tuple[str, ...]) -> str:

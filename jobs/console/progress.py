@@ -3,6 +3,7 @@
 Invariant: everything goes to stderr; stdout carries data only.
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -14,29 +15,43 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.spinner import Spinner
 
-from jobs.console.words import duration
+from jobs.console.words import duration, filled
 from storage.trial_state import TrialState
 
 LINE_EVERY_S = 20.0  # between two lines of a log
+FILE_WIDTH = 10_000  # characters
 QUIET_S = 1.0  # work beside the main one that is done sooner is not mentioned
 
 
-def text_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
-    """Console that prints text as it is, brackets and names between colons; rich honours NO_COLOR and pipes by itself.
+def text_console(*, stderr: bool = False) -> Console:
+    """Console that prints text as it is, brackets and names between colons, and breaks lines between words.
+
+    As wide as the terminal, or as COLUMNS says; in a file or pipe, lines are as long as what they say. Commands and code
+    to be copied are printed with `soft_wrap`.
 
     Parameters
     ----------
     stderr
         Print to stderr in place of stdout.
-    soft_wrap
-        Leave long lines to the terminal.
     """
-    return Console(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+    console = _Words(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = FILE_WIDTH
+    return console
+
+
+class _Words(Console):
+    """Console that breaks text between words alone."""
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        if not soft_wrap and all(isinstance(each, str) for each in objects):
+            objects, soft_wrap = tuple(filled(each, self.width) for each in objects), True
+        super().print(*objects, soft_wrap=soft_wrap, **options)
 
 
 def stderr_console() -> Console:
     """Console on standard error, for messages that are not data."""
-    return text_console(stderr=True, soft_wrap=True)
+    return text_console(stderr=True)
 
 
 def spinner(console: Console, words: str) -> Live:
