@@ -301,7 +301,7 @@ def submit(
         _wait(layout, spec)
 
 
-def _wait(layout: SweepLayout, spec: "Spec") -> None:
+def _wait(layout: "SweepLayout", spec: "Spec") -> None:
     """Wait for the end of a submitted sweep and show its results; exit code 1 when it, or a trial of it, has failed."""
     from jobs.cli.pipeline import failed_trials
     from jobs.cli.show import show_results
