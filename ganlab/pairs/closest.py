@@ -39,18 +39,18 @@ class Pairs:
         return cls(np.empty((0, 2), np.int64), np.empty(0, np.int64))
 
     def join(self, index: Index, squared_distance: Array) -> "Pairs":
-        """These and more pairs, in no particular order."""
+        """Union of two lists of pairs, in no particular order."""
         if not len(self):
             return Pairs(index, squared_distance)
         return Pairs(np.concatenate([self.index, index]), np.concatenate([self.squared_distance, squared_distance]))
 
     def sorted(self) -> "Pairs":
-        """These pairs by distance, ties by index."""
+        """The pairs sorted by distance, ties by index."""
         return self[np.lexsort((self.index[:, 1], self.index[:, 0], self.squared_distance))]
 
     @np.errstate(invalid="raise")
     def of(self, images: Images) -> "Pairs":
-        """These pairs with the type of squared distance that these images have, even when there are none."""
+        """Convert squared distances to the type that belongs to these images, also of no pair."""
         return Pairs(self.index, self.squared_distance.astype(np.int64 if images.integer else np.float64, copy=False))
 
     def __getitem__(self, which: slice | Index | NDArray[np.bool_]) -> "Pairs":
@@ -200,7 +200,7 @@ class Closest(_Exact):
         return np.full(len(i), self.bound_squared)
 
     def wants(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
-        """Which pairs, no nearer than `low`, may be among the closest."""
+        """Mask of the pairs, no nearer than `low`, that may be among the closest."""
         if len(self.pairs) < self.capacity:
             return np.asarray(low <= self.bound_squared)
         (last_i, last_j), last = self.pairs.index[-1], self.pairs.squared_distance[-1]

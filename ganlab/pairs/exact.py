@@ -64,6 +64,12 @@ class Images:
         """Cache of values derived from these images."""
         return {}
 
+    def take(self, which: Index) -> "Images":
+        """Some of the images, in this order, with what is derived from each of them."""
+        some = Images(self.values[which])
+        some.kept.update({name: derived.take(which) for name, derived in self.kept.items()})
+        return some
+
     @cached_property
     def _shifted(self) -> tuple[NDArray[np.int8], Index]:
         shifted = signed(self.values)

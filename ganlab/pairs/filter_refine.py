@@ -41,7 +41,7 @@ class Collector(Protocol):
         """Take pairs with their exact squared distances, and ignore those out of bounds."""
 
     def needs(self, i: Index, j: Index, low: Array) -> Mask:
-        """Which of these pairs, (r, 1) by (c,) and no nearer than `low` (r, c), must come with exact distances."""
+        """Mask of the pairs, (r, 1) by (c,) and no nearer than `low` (r, c), whose exact distances are needed."""
 
     def count(self, i: Index, j: Index, sure: Mask) -> None:
         """Take the pairs of the mask (r, c): they are within `sure_squared`, and were not needed.
@@ -355,7 +355,7 @@ class _Search:
         )
 
     def _twice(self, row: Some, column: Some) -> Mask | None:
-        """Which pairs of a block are compared elsewhere; for its first columns, those after them are not."""
+        """Mask of the pairs of a block that another block compares; for its first columns, those after them are not."""
         if not self._ordered:
             return None
         # Of one set in any order, each pair is taken where its first place is a row.
