@@ -25,7 +25,7 @@ from storage.layout import SweepLayout
 from storage.lock import lock_holder
 from storage.outcome import Failure
 from storage.plan import ShardPlan
-from storage.trial_state import TrialState
+from storage.trial_state import NOT_ENDED, TrialState
 from storage.watch import (
     Signature,
     TrialWatch,
@@ -33,7 +33,6 @@ from storage.watch import (
     signature,
 )
 
-NOT_ENDED = (TrialState.WAITING, TrialState.RUNNING, TrialState.INTERRUPTED)
 JUMP_S = 2.0  # between two looks, more than a clock that is merely steered gains or loses
 FUTURE_S = 5.0
 SLOW_LOOK_S = 10.0
