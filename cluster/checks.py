@@ -85,7 +85,7 @@ def check_site(site: Site, nodes: Sequence[Nodes] | None = None) -> None:
 
 
 def tiny_memory(site: Site) -> str | None:
-    """What to say when SLURM would give a job of ours less memory than its processes need before they do anything."""
+    """Warning that SLURM's default memory is less than ganlab's processes need when idle; None otherwise."""
     for key, own, cpus, partition in (
         ("mem_gb", site.mem_gb, site.cpus_per_node, site.partition),
         (

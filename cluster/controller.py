@@ -80,7 +80,7 @@ class _Superseded(Exception):
 
 @dataclass
 class _Kept:
-    """A command, and how it fares."""
+    """A supervised command and its state."""
 
     child: Child
     process: Process | None = None

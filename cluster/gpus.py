@@ -51,7 +51,7 @@ def _index(entry: str) -> int:
 
 
 def gpu_use() -> list[Gpu]:
-    """How busy each GPU is now; those of CUDA_VISIBLE_DEVICES, or all of this machine."""
+    """Utilisation of each GPU of CUDA_VISIBLE_DEVICES, or of all GPUs of this machine."""
     import pynvml
 
     try:

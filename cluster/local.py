@@ -23,8 +23,8 @@ Result = TypeVar("Result")
 Map = Callable[[Callable[[Item], Result], Iterable[Item]], Iterator[Result]]
 
 NO_MEMORY_LIMIT = 0
-"""Told to Dask, since tasks are cut to fit. Dask would let a worker that holds four fifths of a limit wait for less,
-which never comes: what it holds are libraries and the rows of the next tile."""
+"""Memory limit given to Dask, in effect none, since tasks are cut to fit. Dask would let a worker that holds four fifths
+of a limit wait for less, which never comes: libraries and the rows of the next tile fill it."""
 
 
 def local_resources() -> dict[str, int]:
@@ -116,7 +116,7 @@ def local_dask(workers: int) -> Iterator[Map[Any, Any]]:
 
 @contextmanager
 def _dask(workers: int) -> Iterator[tuple[Any, Callable[[], str]]]:
-    """Yield a client, and what tells how its workers' processes have ended."""
+    """Yield a client and a function that describes how its workers' processes ended."""
     import dask
     from distributed import Client, LocalCluster, Nanny
 

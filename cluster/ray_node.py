@@ -1,4 +1,4 @@
-"""Ray's processes on one node, told of every port, folder and amount, so that nothing is guessed.
+"""Ray's processes on one node, started with every port, folder and amount given, so that Ray guesses none.
 
 Invariant: nodes of one cluster alone meet, by the cluster's own token; nothing is placed on the head's CPUs.
 """

@@ -1,4 +1,4 @@
-"""How the jobs of one cluster find one another: small JSON files in one folder of a file system they share.
+"""Rendezvous of the jobs of one cluster: small JSON files in one folder of a file system they share.
 
 Invariant: a record is replaced whole by an atomic rename after its content is on disk; a reader meets the old or the new
 one, never a part. The head's record is written by the controller alone, a worker's record by that worker alone.
@@ -67,8 +67,13 @@ class ClusterFolder:
 
     @property
     def replacements(self) -> Path:
-        """How often the controller has submitted workers in place of lost ones, and what SLURM last refused."""
+        """Number of workers submitted in place of lost ones, and the last refusal of SLURM."""
         return self.root / "replacements.json"
+
+    @property
+    def demand(self) -> Path:
+        """Number of worker jobs that the rest of the work can use."""
+        return self.root / "demand.json"
 
     @property
     def cancelled(self) -> Path:
@@ -135,6 +140,8 @@ class WorkerState:
         ``host:port`` of its Ray node's metrics.
     gpus, gpu_use
         How many GPUs it serves, and how busy each is (`cluster.gpus`).
+    idle
+        Whether no trial runs on it, and nothing is measured there.
     written
         Seconds since 1970, by its node's clock.
     """
@@ -150,6 +157,7 @@ class WorkerState:
     metrics: str = ""
     gpus: int = 0
     gpu_use: tuple[Gpu, ...] = ()
+    idle: bool = False
     written: float = 0.0
 
 
@@ -173,6 +181,17 @@ def read_workers(folder: Path) -> list[WorkerState]:
     paths = ClusterFolder(folder).workers.glob("[!.]*.json")
     workers = [worker for path in paths if (worker := _record(WorkerState, path)) is not None]
     return sorted(workers, key=lambda worker: [int(part) for part in worker.job_id.split("_") if part.isdigit()])
+
+
+def write_demand(folder: Path, workers: int) -> None:
+    """Record how many worker jobs the rest of the work can use."""
+    write_json(ClusterFolder(folder).demand, {"workers": workers})
+
+
+def read_demand(folder: Path) -> int | None:
+    """Return how many worker jobs the rest of the work can use, at least one; None while that is not known."""
+    found = (read_json(ClusterFolder(folder).demand) or {}).get("workers")
+    return max(1, found) if isinstance(found, int) else None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""How each run of each job of a sweep ended, from the records that the batch scripts leave and SLURM's words in the logs.
+"""End of each run of each job of a sweep, from the records of the batch scripts and SLURM's lines in the logs.
 
 Invariant: a run that has no recorded end and is not in the queue has died; its cause is then SLURM's, from the job's log.
 """
@@ -55,6 +55,8 @@ class Run:
         Exit code of the script; None without a recorded end.
     requeue
         "", "asked", or "refused: " and SLURM's answer.
+    noted
+        Cause that SLURM named to the script; empty without one.
     log, log_from
         The job's log, and the byte at which this run began.
     """
@@ -66,6 +68,7 @@ class Run:
     ended: float | None
     code: int | None
     requeue: str
+    noted: str
     log: Path
     log_from: int
 
@@ -87,7 +90,7 @@ class Run:
 
     @cached_property
     def cause(self) -> str:
-        """What ended the run: one of `DEATHS`, or "completed", "requeued", "cancelled"."""
+        """Cause of the end: one of `DEATHS`, or "completed", "requeued", "cancelled"."""
         code = self.code
         if code in (0, HANDED_OVER):
             return "completed"
@@ -98,6 +101,8 @@ class Run:
             by_signal = code is not None and code > 128
             if re.search(words, slurms, re.IGNORECASE) and not (by_signal and cause == "not_started"):
                 return cause
+        if self.noted in WORDS:
+            return self.noted
         if code is None:
             return "vanished"
         if code > 128:
@@ -106,7 +111,7 @@ class Run:
 
     @property
     def words(self) -> str:
-        """One line: which job, where, what ended it, and the log that says more."""
+        """Summary in one line: job, node, cause of the end, and log."""
         code = ""
         if self.code is not None:
             number = self.code - 128
@@ -148,7 +153,7 @@ def read_runs(folder: Path, logs: Path, running: Collection[str] | None = None) 
 
 
 def deaths(runs: Iterable[Run]) -> list[Run]:
-    """Return the runs that ended although nobody had asked for it."""
+    """Return the runs that ended without a request of the user or the sweep."""
     return [run for run in runs if run.cause in DEATHS]
 
 
@@ -181,6 +186,7 @@ def read_run(folder: Path, logs: Path, job_id: str, restart: int) -> Run | None:
             float(values["ended"]) if values.get("ended") else None,
             int(values["code"]) if values.get("code") else None,
             values.get("requeue", ""),
+            values.get("cause", ""),
             logs / f"{job_id}_0_log.out",
             int(values.get("from") or 0),
         )

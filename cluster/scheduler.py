@@ -59,7 +59,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class QueuedJob:
-    """A job that SLURM still knows of: ``12``, ``12_3``, or the tasks of an array that wait, ``12_[4-9]``.
+    """A job in SLURM's queue: ``12``, ``12_3``, or the tasks of an array that wait, ``12_[4-9]``.
 
     Attributes
     ----------
@@ -132,7 +132,7 @@ def cancel(folder: Path) -> Submission | None:
 
 
 def tasks_of(job_id: str) -> int:
-    """How many tasks a line of squeue stands for: ``12_[4-6,9%2]`` is four."""
+    """Number of tasks that a line of squeue stands for: ``12_[4-6,9%2]`` is four."""
     found = re.search(r"\[(.*?)(?:%\d+)?\]", job_id)
     if found is None:
         return 1
@@ -220,5 +220,5 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def largest_array() -> int:
-    """How many tasks one job array may have: 1 where arrays are off. Raises SchedulerError."""
+    """Largest number of tasks of one job array: 1 where arrays are off. Raises SchedulerError."""
     return max(1, int(config().get("MaxArraySize", "1001")))

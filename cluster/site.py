@@ -90,13 +90,13 @@ class Site(_Job):
     """A site, as CLUSTER.yaml describes it. Worker jobs have one node each; they join when they start."""
 
     nodes: Count
-    """How many worker jobs."""
+    """Number of worker jobs."""
     array_parallelism: Count | None = None
-    """How many of them may run at once; null: all."""
+    """Largest number of them that run at once; null: all."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     """GPUs of each worker job."""
     gpu_type: str | None = None
-    """SLURM's name of the kind of GPU, where a site wants it: ``a100``."""
+    """Type of GPU by SLURM's name, where a site requires one: ``a100``."""
     cpus_per_node: Count = 1
     """CPUs of each worker job."""
     mem_gb: Annotated[float, Field(ge=0, json_schema_extra={"unit": "gigabytes"})] | None = None
@@ -106,7 +106,7 @@ class Site(_Job):
     time_min: Minutes
     """Minutes of each worker job; it requeues itself at their end while work remains."""
     notice_s: WholeSeconds = 60
-    """How long before the end of its time a job is told, so that trials write a checkpoint."""
+    """Time between SLURM's signal and the end of a job's time, in which trials write a checkpoint."""
     setup: tuple[str, ...] = ()
     """Shell commands before anything of ours: ``module load cuda``."""
     environment: dict[Variable, str] = {}
@@ -124,7 +124,9 @@ class Site(_Job):
     start_s: Seconds = 300.0
     """Longest time that the processes of a node may take to start."""
     patience_s: Seconds = 900.0
-    """How long a worker waits for a controller that is away before it ends itself."""
+    """Longest time that a worker waits for an absent controller before it ends itself."""
+    idle_s: Seconds = 120.0
+    """Time after which a worker without work ends itself, while there are more of them than the trials left can use."""
     measure_workers: Annotated[int, Field(ge=0)] = 1
     """Processes on each node that compare images while others train."""
     controller: Controller = Controller()

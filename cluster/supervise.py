@@ -73,7 +73,7 @@ class Process:
         self._process.wait()
 
     def ending(self) -> str:
-        """How it ended, as part of a sentence, with the last lines that it has written."""
+        """Description of its end, as part of a sentence, with the last lines of its output."""
         code = self.code
         assert code is not None
         said = self.tail()
@@ -90,7 +90,7 @@ class Process:
 
 
 def ended_how(code: int) -> str:
-    """How a process of this exit code ended, as part of a sentence."""
+    """Description of a process's end by its exit code, as part of a sentence."""
     return f"exited with code {code}" if code >= 0 else f"was killed by {signal.Signals(-code).name}"
 
 

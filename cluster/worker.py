@@ -25,7 +25,9 @@ from cluster.rendezvous import (
     Head,
     StateOfWorker,
     WorkerState,
+    read_demand,
     read_head,
+    read_workers,
     write_worker,
 )
 from cluster.site import Site
@@ -190,9 +192,12 @@ class _Worker:
 
     def _stay(self, head: Head) -> None:
         """Watch the children and the head."""
-        written = -BEAT_S
+        written, joined = -BEAT_S, time.time()
         while True:
             self._check(head)
+            if self._is_spare(joined):
+                self._save_and_end(head, URGENT_S, "there is no work left for it")
+                raise JobEnd(DONE, "there is no work left for it")
             if time.monotonic() - written > BEAT_S:
                 written = time.monotonic()
                 self._write(gpu_use=tuple(gpu_use()))
@@ -205,8 +210,22 @@ class _Worker:
                 raise _HeadChanged(f"the head at {head.ray_address} does not answer")
             self._sleep(POLL_S)
 
+    def _is_spare(self, joined: float) -> bool:
+        """Whether this worker has been idle for long, and those before it are enough: first the busy, then by number."""
+        assert self.record is not None
+        since = preemption.idle_since(self.temporary)
+        idle = since is not None and time.time() - max(since, joined) > self.site.idle_s
+        if idle != self.record.idle:
+            self.record = replace(self.record, idle=idle)
+            self._write(gpu_use=tuple(gpu_use()))
+        if not idle or (needed := read_demand(self.folder)) is None:
+            return False
+        joined_ones = [worker for worker in read_workers(self.folder) if worker.state == "joined"]
+        order = [worker.job_id for worker in sorted(joined_ones, key=lambda worker: worker.idle)]
+        return self.job.id in order[needed:]
+
     def _keep_dask(self) -> None:
-        """Have a Dask worker, if one is wanted; it ends by itself when its scheduler does. Training goes on without."""
+        """Start a Dask worker if one is requested; it ends with its scheduler, and training does not depend on it."""
         if self.dask is not None and self.dask.code is not None:
             delay = self.dask_failures.delay_s(self.dask.lived_s)
             log.info("%s", self.dask.ending())
@@ -260,7 +279,7 @@ class _Worker:
         raise JobEnd(REQUEUE, "requeued: its time ended, or it was preempted")
 
     def _save_and_end(self, head: Head | None, grace_s: float, reason: str) -> None:
-        """Let trials save their work for as long as that takes, but at most `grace_s`; then end everything."""
+        """Wait until trials have written their checkpoints, at most `grace_s`; then end all processes."""
         log.info("leaving: %s", reason)
         deadline = time.monotonic() + grace_s
         preemption.request_stop(self.temporary)

@@ -26,7 +26,7 @@ JUDGED = 512  # images of one forward pass
 
 @dataclass(frozen=True)
 class Gap:
-    """How far one trained discriminator tells the data from a generator of low support.
+    """Advantage of one trained discriminator between the data and a generator of low support.
 
     Attributes
     ----------
@@ -295,7 +295,7 @@ def _train(
     steps: int,
     learning_rate: float,
 ) -> Gap:
-    """Train one discriminator by the usual loss; keep it where it tells best apart on the images for choosing."""
+    """Train one discriminator by the usual loss; keep the weights with the best advantage on the validation images."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(generator_for(seed, "theory weights").integers(2**63)))
         network = make()

@@ -23,6 +23,7 @@ ATTEMPT_ENDS = (
     "disk",
     "preempted",
     "node_lost",
+    "ray",
     "interrupted",
 )
 WORKER_STATES = ("waiting", "starting", "joined", "leaving", "lost", "failed", "ended")
@@ -189,8 +190,8 @@ METRICS: dict[str, Definition] = {
 
 
 @dataclass
-class Snapshot:
-    """The values of all metrics at one moment; whoever knows the sweep fills it in.
+class MetricValues:
+    """Values of all metrics at one moment.
 
     Attributes
     ----------
@@ -225,10 +226,10 @@ class Snapshot:
         return sum(value for key, value in series if all(key[place] == wanted for place, wanted in places.items()))
 
 
-class SnapshotCollector(Collector):
+class ValuesCollector(Collector):
     """Gives Prometheus the newest snapshot; a scrape reads no file."""
 
-    def __init__(self, newest: Callable[[], Snapshot]) -> None:
+    def __init__(self, newest: Callable[[], MetricValues]) -> None:
         self._newest = newest
 
     def describe(self) -> Iterator[Metric]:
@@ -240,10 +241,10 @@ class SnapshotCollector(Collector):
         return _families(self._newest().values)
 
 
-def registry(newest: Callable[[], Snapshot]) -> CollectorRegistry:
+def registry(newest: Callable[[], MetricValues]) -> CollectorRegistry:
     """Return a registry of its own: the sweep's metrics, and the exporter's CPU and memory as ``process_…``."""
     own = CollectorRegistry()
-    own.register(SnapshotCollector(newest))
+    own.register(ValuesCollector(newest))
     ProcessCollector(registry=own)
     return own
 

@@ -1,4 +1,4 @@
-"""How often a trial was started, from where, and how each attempt ended: one JSON line for a start, one for an end.
+"""Attempts at a trial: one JSON line for each start, with its step, and one for each end, with its cause.
 
 Invariant: a failure counts against the trial only while no durable progress is made, so a trial may be interrupted any
 number of times; a line cut off by a crash is passed over.
@@ -20,7 +20,7 @@ from storage.patience import patiently
 
 
 class Cause(StrEnum):
-    """How an attempt ended."""
+    """Cause of an attempt's end."""
 
     COMPLETED = "completed"
     STOPPED = "stopped"
@@ -35,12 +35,14 @@ class Cause(StrEnum):
     """The node asked the process to stop."""
     NODE_LOST = "node_lost"
     """The node is gone."""
+    RAY = "ray"
+    """Ray failed, or the process that hands out the trials; the trial's own process had no part in it."""
     INTERRUPTED = "interrupted"
     """The command that had started the trial has ended."""
 
 
 COUNTED = (Cause.ERROR, Cause.DIED)
-"""Ends that may be the trial's fault; the others are nobody's, or final."""
+"""Causes that may be the trial's fault; the others are the machine's, or final."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ class TrialLayout:
 
     @property
     def outcome(self) -> Path:
-        """How the trial ended."""
+        """File of the trial's outcome."""
         return self.root / "outcome.json"
 
     @property
@@ -150,7 +150,7 @@ class SweepLayout:
 
     @property
     def partial_held_out_neighbours(self) -> Path:
-        """What an unfinished comparison of the held-out images with the training images has found so far."""
+        """Partial result of the comparison of the held-out with the training images."""
         return self.pairs / "held_out_neighbours.unfinished.npz"
 
     @property
@@ -210,7 +210,7 @@ class SweepLayout:
 
     @property
     def measuring(self) -> Path:
-        """How far the comparison of pairs has come."""
+        """Progress of the comparison of pairs."""
         return self.metrics / "measuring.json"
 
     @property

@@ -1,4 +1,4 @@
-"""How a trial ended.
+"""Outcome of a trial.
 
 Invariant: an outcome is written once the trial's shards are committed, whole or not at all; a trial is done when its
 outcome says so and every shard of its plan is committed.

@@ -1,4 +1,4 @@
-"""Writes that wait while the disk is full, read-only or away, where a sweep has jobs that nobody watches.
+"""Writes that wait while the disk is full, read-only or away, in jobs without a user at the terminal.
 
 Invariant: without `WAIT` in the environment every error is raised at once; what waits is written whole, or again.
 """
@@ -21,7 +21,7 @@ PROBE_BYTES = 2**20
 
 
 def is_waited_for(error: BaseException) -> bool:
-    """Whether an error is one of the disk's that are waited for here."""
+    """True if an error is one of the disk's that this process waits for."""
     return isinstance(error, OSError) and error.errno in PASSING and WAIT in os.environ
 
 

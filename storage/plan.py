@@ -1,4 +1,4 @@
-"""Which images a trial writes and how they are cut into files.
+"""Plan of the images that a trial writes and of their files.
 
 Invariant: a frozen function of the numbers of images alone, so everyone knows every shard before anything is computed.
 """
@@ -36,7 +36,7 @@ class Shard(NamedTuple):
 
 @dataclass(frozen=True)
 class ShardPlan:
-    """Which images a trial will write, and how they are cut into files; known before anything is computed.
+    """Images that a trial will write, and their files; known before the first is computed.
 
     Attributes
     ----------
@@ -137,7 +137,7 @@ class ShardPlan:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A name for this plan: two plans share it exactly when they are equal."""
+        """Hash of this plan: equal for equal plans alone."""
         described = asdict(self)
         if not self.labelled:
             del described["labelled"]  # sweeps made before there were labels keep their names

@@ -1,4 +1,4 @@
-"""How far the comparison of pairs has come, for whoever watches the sweep.
+"""Progress of the comparison of pairs, for `ganlab status` and metrics.
 
 Invariant: it costs the work nothing measurable: one small file, replaced as a whole, not synced, at most every two
 seconds; and that it can't be written (a full disk) is nobody's failure.

@@ -244,7 +244,7 @@ class BackgroundWriter:
         self._queue.put((images, shard_index, labels))
 
     def drain(self) -> None:
-        """Wait until everything that was put is committed."""
+        """Wait until all shards handed over are committed."""
         self._queue.join()
         self._raise()
 

@@ -25,7 +25,7 @@ class TrialState(StrEnum):
     RUNNING = "running"
     """A process trains it now."""
     INTERRUPTED = "interrupted"
-    """Begun, and nothing works on the sweep; the next run goes on with it."""
+    """Begun, and no process works on the sweep; the next run resumes it."""
     WAITING = "waiting"
     """Not begun, or begun and to be continued by the run that works on the sweep."""
 

@@ -1,4 +1,4 @@
-"""Cheap looks at a trial's files, for whoever watches a sweep: only what has changed since the last look is read.
+"""Incremental reading of a trial's files for `ganlab status` and metrics: only changed files are read again.
 
 Invariant: a look never raises and never writes: what is missing, damaged or forbidden is named in `problems`, and what
 was known before stays known.

@@ -49,7 +49,7 @@ def draw_stacks(
 
 @dataclass(frozen=True)
 class ModeCount:
-    """How a sample fills known modes.
+    """Counts of known modes among samples.
 
     Attributes
     ----------
@@ -71,14 +71,14 @@ class ModeCount:
 
 
 def grid_modes(points: npt.NDArray[np.float32], scale: float) -> ModeCount:
-    """Which of the 25 modes points (n, 2) hold: of each, those within 3 `scale` of its centre count."""
+    """Modes of the grid that points (n, 2) hold: a point within 3 `scale` of a centre belongs to its mode."""
     distance = np.linalg.norm(points[:, None].astype(np.float64) - grid_centres(), axis=2)
     good = distance.min(axis=1) <= HIGH_QUALITY * scale
     return _count(distance.argmin(axis=1)[good], SIDE * SIDE, len(points))
 
 
 def class_modes(classes: npt.NDArray[np.int64], modes: int) -> ModeCount:
-    """Which of `modes` classes a sample holds, from the class (n,) that a classifier gives each image."""
+    """Classes among `modes` that samples hold, from the class (n,) that a classifier gives each image."""
     return _count(classes, modes, len(classes))
 
 

@@ -25,7 +25,7 @@ NEEDED = ("LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "GANLAB_COMMAND")
 
 
 class ConfinedError(Exception):
-    """What the model, or loading it, raised in its process; one line."""
+    """Error of the model, or of loading it, in its process; one line."""
 
 
 class ConfinedModel:

@@ -27,7 +27,7 @@ TCP = 0b11
 SIGNALS_AND_SOCKETS = 0b11
 OLDEST = 3
 READABLE = ("self", "cpuinfo", "meminfo", "stat", "filesystems", "sys", "driver")
-"""What may be read in /proc, where other processes' environments lie beside."""
+"""Readable paths of /proc, which also holds the environments of other processes."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/nvidiactl", "/dev/nvidia-uvm", *(f"/dev/nvidia{n}" for n in range(16)))
 
 

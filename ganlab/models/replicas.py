@@ -62,7 +62,7 @@ class Replicas:
 
     @contextmanager
     def member(self, number: int) -> Iterator[None]:
-        """Be replica `number`; when it ends, however it ends, the others go on."""
+        """Act as replica `number` within the context; the others go on however it ends."""
         try:
             yield
         finally:
@@ -133,7 +133,7 @@ class Stack:
         return self.networks["discriminator"].join(items)
 
     def generate(self) -> Tensor:
-        """As many generated items as the last real ones, side by side."""
+        """Generate as many items as the last real batches have, side by side."""
         generator = self.networks["generator"]
         made = generator(generator.join([family.latent(self._count, turn.draws) for family, turn in self._both]))
         if self.first.discriminated_shape == self.first.shape:

@@ -39,18 +39,18 @@ class Pairs:
         return cls(np.empty((0, 2), np.int64), np.empty(0, np.int64))
 
     def join(self, index: Index, squared_distance: Array) -> "Pairs":
-        """These and more pairs, in no particular order."""
+        """Union of two lists of pairs, in no particular order."""
         if not len(self):
             return Pairs(index, squared_distance)
         return Pairs(np.concatenate([self.index, index]), np.concatenate([self.squared_distance, squared_distance]))
 
     def sorted(self) -> "Pairs":
-        """These pairs by distance, ties by index."""
+        """The pairs sorted by distance, ties by index."""
         return self[np.lexsort((self.index[:, 1], self.index[:, 0], self.squared_distance))]
 
     @np.errstate(invalid="raise")
     def of(self, images: Images) -> "Pairs":
-        """These pairs with the type of squared distance that these images have, even when there are none."""
+        """Convert squared distances to the type that belongs to these images, also of no pair."""
         return Pairs(self.index, self.squared_distance.astype(np.int64 if images.integer else np.float64, copy=False))
 
     def __getitem__(self, which: slice | Index | NDArray[np.bool_]) -> "Pairs":
@@ -144,7 +144,8 @@ def nearest(queries: Array, references: Array, count: int = 1, device: str = "cp
         Images as for `closest_pairs`, two sets of several types or shapes, or a count above the number of references.
     """
     _check_count(count)
-    rows, columns = as_images(queries, "queries"), as_images(references, "references")
+    rows = as_images(queries, "queries")
+    columns = rows if queries is references else as_images(references, "references")
     if queries.dtype != references.dtype or queries.shape[1:] != references.shape[1:]:
         raise ValueError(
             f"queries, references: got {queries.dtype} {queries.shape[1:]} and {references.dtype} "
@@ -155,7 +156,8 @@ def nearest(queries: Array, references: Array, count: int = 1, device: str = "cp
             f"count: got {count}; allowed is 1 to {len(columns)}, the number of references; "
             "ask for fewer or give more references"
         )
-    found = nearest_images(rows, columns, learn(_reader(columns), len(columns), count), count, device=device)
+    screen = learn(_reader(columns), len(columns), count, neighbours=count)
+    found = nearest_images(rows, columns, screen, count, device=device)
     query = np.repeat(np.arange(len(rows)), count)
     return Pairs(np.stack([query, found.index.ravel()], axis=1), found.squared_distance.ravel()).of(rows)
 
@@ -198,7 +200,7 @@ class Closest(_Exact):
         return np.full(len(i), self.bound_squared)
 
     def wants(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
-        """Which pairs, no nearer than `low`, may be among the closest."""
+        """Mask of the pairs, no nearer than `low`, that may be among the closest."""
         if len(self.pairs) < self.capacity:
             return np.asarray(low <= self.bound_squared)
         (last_i, last_j), last = self.pairs.index[-1], self.pairs.squared_distance[-1]

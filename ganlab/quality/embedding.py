@@ -31,7 +31,7 @@ Progress = Callable[[int, int], None]
 
 
 class ClassifierSettings(BaseModel):
-    """How the classifier is trained; the defaults are what `collisions.embedding: classifier` uses."""
+    """Training settings of the classifier; the defaults are those of `collisions.embedding: classifier`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -150,7 +150,7 @@ class Classifier:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> "Classifier":
-        """What `to_arrays` gave. Raises ValueError for arrays that are no classifier's."""
+        """Inverse of `to_arrays`. Raises ValueError for arrays that are no classifier's."""
         weights = {name.removeprefix("weights."): values for name, values in arrays.items() if "." in name}
         try:
             channels, height, width = (int(size) for size in arrays["image_shape"])

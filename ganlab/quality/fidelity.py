@@ -74,7 +74,7 @@ def fidelity_ratio(distance: npt.NDArray[np.floating], real: RealNeighbours) -> 
 
 
 def realistic(distance: npt.NDArray[np.floating], real: RealNeighbours) -> npt.NDArray[np.bool_]:
-    """Which samples lie inside the real manifold; their share is the precision."""
+    """Mask of the samples inside the real manifold; their share is the precision."""
     return np.asarray(distance <= real.radius)
 
 

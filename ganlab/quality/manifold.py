@@ -18,7 +18,7 @@ NEIGHBOURS = 5  # Naeem et al. 2020, section 4
 
 @dataclass(frozen=True)
 class ManifoldScores:
-    """How generated images cover the real ones.
+    """Precision, recall, density and coverage of generated images.
 
     Attributes
     ----------

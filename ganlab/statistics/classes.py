@@ -1,4 +1,4 @@
-"""Support size class by class, for models that are told which class to make.
+"""Effective number of each class, for class-conditional models.
 
 Invariant: only pairs of one class are counted, so a class's figures are those of its images alone.
 """

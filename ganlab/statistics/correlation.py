@@ -185,7 +185,7 @@ def diversity_ratio(generated: CorrelationCurve, real: CorrelationCurve) -> Floa
 
 
 def _within(rows: Images, row: slice, column: slice, limits: Floats) -> Iterator[npt.NDArray[np.bool_]]:
-    """Which pairs of a block are within each of several squared distances."""
+    """Masks of the pairs of a block within each of several squared distances."""
     if rows.integer:
         squared = block_distances(rows, rows, row, column)
         yield from (squared <= limit for limit in limits)

@@ -238,7 +238,7 @@ def _pair_distances(rows: Array) -> npt.NDArray[np.float64]:
 
 
 def _one_of_each(close: Pairs, images: int, copy_distance: float) -> npt.NDArray[np.bool_]:
-    """Which images to keep: the first of each group of copies."""
+    """Mask of the images to keep: the first of each group of copies."""
     equal, near, twice = np.searchsorted(
         close.squared_distance, [0, copy_distance**2, 4 * copy_distance**2], side="right"
     )

@@ -132,7 +132,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Frequency:
-    """How many of several disjoint samples held a duplicate, with the Wilson interval of the probability."""
+    """Number of disjoint samples that hold a duplicate, with the Wilson interval of the probability."""
 
     hits: int
     repeats: int

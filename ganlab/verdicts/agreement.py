@@ -1,4 +1,4 @@
-"""How far reviewers agree beyond chance.
+"""Agreement of reviewers beyond chance.
 
 Invariant: a kappa is 1 for reviewers who always agree, about 0 for verdicts given by chance, and NaN where it says
 nothing: nothing was judged by two, or all verdicts are the same.

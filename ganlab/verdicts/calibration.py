@@ -22,7 +22,7 @@ STEEPEST = 100.0
 """Prior mean of the fall of the logit between distance 0 and the widest distance, where verdicts allow any fall."""
 
 BEND = 2.0
-"""How strongly each piece's fall is drawn towards that of the plain logistic curve, in pseudo-observations."""
+"""Weight of the plain logistic curve in the slope of each piece, in pseudo-observations."""
 
 ROUNDS = 60
 """Newton steps at most; about ten are needed."""
@@ -52,7 +52,7 @@ class Calibration:
 
     @property
     def widest(self) -> float:
-        """The largest distance that the curve speaks of."""
+        """Largest distance at which the curve is defined."""
         return float(self.edges[-1])
 
     def curves(self, distance: npt.ArrayLike) -> Float:

@@ -1,4 +1,4 @@
-"""Which pairs of images to show to people, and how many pairs each of them then stands for.
+"""Selection of pairs of images for human judgement, with the number of pairs that each stands for.
 
 Invariant: a draw is a function of the pairs, the seed and nothing else, and in each piece of the distance it is a random
 order of all pairs there: however many a person gets to judge, they are a fair sample with a known chance of being in it.
@@ -41,7 +41,7 @@ class NearPairs:
 
     @property
     def stand_for(self) -> float:
-        """How many pairs of the whole set each of these stands for."""
+        """Number of pairs of the whole set that each of these stands for."""
         return self.of * (self.of - 1) / (self.samples * (self.samples - 1))
 
 
@@ -128,7 +128,7 @@ def closest_of_samples(near: Pairs, samples: int, size: int, count: int) -> list
 
 
 def weights(owner: npt.ArrayLike, piece: npt.ArrayLike, certain: npt.ArrayLike, population: npt.ArrayLike) -> Float:
-    """How many pairs each judged pair stands for: the inverse of its chance of having been selected.
+    """Weight of each judged pair: the inverse of its chance of having been selected.
 
     In a cell (a piece of the distance, of one set of images) a pair that was certain to be shown stands for itself; a
     drawn one for an equal share of all others. Then every set counts alike in a piece, so that a collapsed

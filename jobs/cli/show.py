@@ -5,6 +5,7 @@ Invariant: shows what the files say; computes nothing new.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from jobs.console.words import TABLE_ROWS, counted, duration, size, value_words
 from storage.layout import SweepLayout
 
 if TYPE_CHECKING:  # `ganlab status` prints by this module, and needs none of them
+    from jobs.cli.submit import Held
     from jobs.measuring.sample_answer import SampleAnswer
     from jobs.spec.sweep import Spec, TrialSettings
     from jobs.training.plan import Plan
@@ -24,8 +26,17 @@ if TYPE_CHECKING:  # `ganlab status` prints by this module, and needs none of th
 LONGEST_CELL = 32  # characters
 
 
-def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, str] | None = None) -> None:
-    """Print a plan: totals, then one row for each distinct set of networks; then the submission `scripts`, if any."""
+def show_plan(
+    spec: "Spec",
+    plan: "Plan",
+    as_json: bool,
+    scripts: Mapping[str, str] | None = None,
+    held: "Held | None" = None,
+) -> None:
+    """Print a plan: totals, then one row for each distinct set of networks.
+
+    On SLURM then what its jobs are `held` for, and the submission `scripts`.
+    """
     varying = varying_values(spec, plan.trials)
     rows = [(trial, weights) for trial, weights in zip(plan.trials, plan.weights, strict=True)]
     if as_json:
@@ -41,6 +52,7 @@ def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, s
                     "pairs": plan.pairs,
                     "training_seconds": plan.seconds,
                     "concurrent_trials": plan.concurrency,
+                    **({"held": asdict(held)} if held else {}),
                     **({"scripts": dict(scripts)} if scripts else {}),
                 },
                 indent=2,
@@ -57,8 +69,10 @@ def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, s
         ("pairs to compare", f"{plan.pairs:,}"),
         ("training time", "not timed" if plan.seconds is None else f"about {duration(plan.seconds)} on this CPU"),
     ]
+    if held is not None:
+        facts.append(("jobs hold", held.words))
     for name, value in facts:
-        console.print(f"  {name:<18} {value}")
+        console.print(f"  {name:<18} {value}", soft_wrap=True)
     groups: dict[tuple[Any, ...], list[int]] = {}
     names = list(varying(plan.trials[0]))
     for trial, weights in rows:

@@ -6,7 +6,7 @@ Invariant: everything goes to stderr; stdout carries data only.
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -50,7 +50,7 @@ class _Words(Console):
 
 
 def stderr_console() -> Console:
-    """Console for everything that is not data."""
+    """Console on standard error, for messages that are not data."""
     return text_console(stderr=True)
 
 
@@ -118,14 +118,25 @@ class Bar:
 class SweepProgress:
     """Trials by state, steps per second and time left, from what trials report."""
 
-    def __init__(self, bar: Bar, steps: Mapping[str, int], ended: Mapping[str, str]) -> None:
-        """`steps` of every trial by id, and the state of those that have ended before."""
-        self._bar, self._steps = bar, dict(steps)
+    def __init__(
+        self,
+        bar: Bar,
+        steps: Mapping[str, int],
+        ended: Mapping[str, str],
+        told: Callable[[int], None] = lambda ended: None,
+    ) -> None:
+        """`steps` of every trial by id, and the state of those that have ended before.
+
+        `told` is called with the number of those that have ended, now and after each.
+        """
+        self._bar, self._steps, self._told = bar, dict(steps), told
         self._reached: dict[str, float] = dict.fromkeys(ended, 0.0)
         self._rates: dict[str, float] = {}
         self._states: dict[str, str] = dict(ended)
         for trial_id in ended:
             self._reached[trial_id] = self._steps.get(trial_id, 0)
+        self._ends = set(ended)
+        self._told(len(self._ends))
         self._show()
 
     def advanced(self, trial_id: str, row: Mapping[str, Any]) -> None:
@@ -148,6 +159,8 @@ class SweepProgress:
         self._states[trial_id] = state
         self._reached[trial_id] = self._steps.get(trial_id, 0)
         self._rates.pop(trial_id, None)
+        self._ends.add(trial_id)
+        self._told(len(self._ends))
         if state == TrialState.FAILED:
             self._bar.say(f"trial {trial_id} failed: {reason}")
         self._show()

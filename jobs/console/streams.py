@@ -1,4 +1,4 @@
-"""Standard output and standard error that can print every character, and end quietly when nobody reads them.
+"""Standard output and standard error that print every character, and end quietly when their reader has gone.
 
 Invariant: no answer is lost to the encoding of a terminal or pipe; characters that it has are printed unchanged.
 """

@@ -1,4 +1,4 @@
-"""What is exported of a sweep: tables by dimension, and one run for each trial.
+"""Exported content of a sweep: tables by dimension, and one run for each trial.
 
 Invariant: tables hold all results; runs hold numbers on diversity only of snapshots that pass the quality gate.
 """

@@ -16,7 +16,7 @@ from storage.layout import SweepLayout
 
 
 class Format(NamedTuple):
-    """How a format is written, and the module that writes it."""
+    """A format: its writer, and the module that has it."""
 
     write: Callable[[Content, Path], None]
     module: str

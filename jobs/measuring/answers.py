@@ -132,7 +132,7 @@ def _facts(
 
 
 def _labels(layout: SweepLayout, trial_id: str, step: int) -> np.ndarray | None:
-    """The class of each sample of a snapshot, of a model that is told which to make; None, too, when they are damaged."""
+    """Class of each sample of a snapshot, of a class-conditional model; None, too, when they are damaged."""
     own = layout.trial(trial_id)
     if not own.samples.exists():
         return None

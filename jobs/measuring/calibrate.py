@@ -187,7 +187,7 @@ def _supports(
 
 
 def _who(said: Iterable[_Said], settings: CollisionSettings) -> dict[str, Any]:
-    """How many judged how much, and how far they agree: with one another, and on the controls."""
+    """Numbers of reviewers and verdicts, and agreement with one another and on the controls."""
     everything = list(said)
     reviewers = sorted({verdict.reviewer for each in everything for verdict in each.verdicts})
     controls = [each for each in everything if each.chosen in ("control", "same")]

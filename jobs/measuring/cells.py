@@ -13,6 +13,7 @@ import numpy as np
 
 from ganlab.quality.copying import QUANTILES, SHOWN, CopiedShare, Copying
 from ganlab.quality.gate import Judgement
+from ganlab.quality.kernels import kid_interval
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import DuplicateDistance
 from ganlab.statistics.support import Estimate
@@ -115,6 +116,10 @@ def _manifold(name: str) -> Compute:
     return compute
 
 
+def _score(name: str) -> Compute:
+    return lambda facts, axes: None if facts.scores is None else getattr(facts.scores, name)
+
+
 def _judged(value: Callable[[Judgement], Any]) -> Compute:
     return lambda facts, axes: None if facts.judgement is None else value(facts.judgement)
 
@@ -138,7 +143,7 @@ def _interval(share: CopiedShare | None) -> tuple[float, float, float]:
 
 
 def _padded(values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    """Values with NaN after them, as many as the shape wants."""
+    """Values padded with NaN to a shape."""
     given = np.asarray(values, np.float64)
     padded = np.full(shape, np.nan)
     padded[: len(given)] = given
@@ -242,7 +247,15 @@ COMPUTED: dict[str, Compute] = {
     "density": _manifold("density"),
     "coverage": _manifold("coverage"),
     "scored_images": _manifold("generated_images"),
-    "frechet_distance": lambda facts, axes: None if facts.scores is None else facts.scores.frechet,
+    "frechet_distance": _score("frechet"),
+    "frechet_distance_at_infinity": _score("frechet_at_infinity"),
+    "kid": lambda facts, axes: (
+        None
+        if facts.scores is None or not len(facts.scores.kid_blocks)
+        else kid_interval(facts.scores.kid_blocks, facts.support.confidence)
+    ),
+    "vendi_score": _score("vendi"),
+    "rke": _score("rke"),
     "published_support": _published("support"),
     "corrected_support": _published("corrected"),
     "theorem_bound": _published("bound"),
@@ -254,7 +267,7 @@ COMPUTED: dict[str, Compute] = {
     "reference_index": lambda facts, axes: _nearest_of(facts, _closest(facts, axes), (axes.flagged, 2), False),
     "reference_distance": lambda facts, axes: _nearest_of(facts, _closest(facts, axes), (axes.flagged, 2), True),
 }
-"""How each statistic of one sample is computed from its facts."""
+"""Function that computes each statistic of one sample from its facts."""
 
 
 def sample_values(facts: SampleFacts, axes: Axes) -> dict[str, Any]:

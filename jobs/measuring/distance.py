@@ -44,7 +44,7 @@ class ChosenDistance:
 
     @property
     def attributes(self) -> dict[str, Any]:
-        """How it was chosen, as attributes of the results."""
+        """Origin of the distance, as attributes of the results."""
         found: dict[str, Any] = {"chosen_by": self.chosen_by, "squared": self.squared}
         if self.real is not None:
             found |= {"real_rate": self.real.rate, "low": self.real.low, "high": self.real.high}
@@ -161,7 +161,7 @@ def choose_distance(
 
 
 def wanted_rates(wanted: Threshold, known: Sequence[float]) -> tuple[float, ...]:
-    """Rates to look for: the usual ones, and the one that is asked for."""
+    """Rates to compute: the usual ones and the one of the settings."""
     asked = wanted.rate if isinstance(wanted, FromReal) else None
     return tuple(dict.fromkeys([*known, *([] if asked is None else [asked])]))
 

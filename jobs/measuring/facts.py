@@ -168,7 +168,7 @@ class RealFacts:
 
 
 def gate_of(settings: CollisionSettings) -> Gate:
-    """What passes the quality gate of a sweep."""
+    """Quality gate of a sweep, from its settings."""
     return Gate(settings.fidelity_gate, tuple(map(Quality, settings.quality_faults)))
 
 
@@ -191,7 +191,7 @@ def sample_facts(
     real: RealFacts | None = None,
     gate: Gate = DEFAULT_GATE,
 ) -> SampleFacts:
-    """Say everything of one sample.
+    """Compute all statistics of one sample.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def sample_facts(
         inside = realistic(distance, real.neighbours)
         ratio, share = fidelity_ratio(distance, real.neighbours), float(inside.mean())
         judgement = judge(evidence(record, scores), real.held_out, gate)
-        copied = copying(distance, record.neighbour, real.neighbours, confidence)
+        copied = copying(distance, record.neighbour, real.neighbours, confidence, blurred=judgement.blurred)
         among = support_within(pairs, inside[numbers[:below]], confidence)
         ratio_to_real = _ratio_to_real(support, scores, real)
         at_rates = _at_rates(scores, real, confidence)

@@ -1,4 +1,4 @@
-"""How many of the data's known modes each snapshot holds, for datasets whose modes are known.
+"""Known modes of the data that each snapshot holds, for datasets whose modes are known.
 
 Invariant: a function of the committed samples and the dataset's settings.
 """

@@ -17,7 +17,7 @@ REMEDY = "remove the copies from the reference"
 
 
 class Note(NamedTuple):
-    """A statement about the sets that a reader must know before the figures.
+    """A warning about the sets, shown before the figures.
 
     Attributes
     ----------

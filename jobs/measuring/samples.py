@@ -114,7 +114,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read that can be read in several ways.
+    """Choices for files that can be read in several ways.
 
     Attributes
     ----------

@@ -78,7 +78,7 @@ class Space:
 
     @property
     def about(self) -> str:
-        """What the distances are between, in words."""
+        """Description of what distances are measured between."""
         return PIXELS_NAME if self.embedding is None else self.embedding.about
 
     @property

@@ -212,7 +212,7 @@ def _progress_sentences(table: Table) -> Iterator[str]:
 
 
 def _relative_sentences(table: Table) -> Iterator[str]:
-    """How often generated images are duplicates, against real ones, over the trials that count."""
+    """Sentences on the rate of duplicates against that of real images, over the trials that pass the gate."""
     ratios = [row.interval("diversity_ratio") for row in table.trials if row.counts]
     found = [ratio for ratio in ratios if ratio is not None and (ratio.low > 0 or not ratio.is_lower_bound)]
     if not found:

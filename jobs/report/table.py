@@ -26,7 +26,7 @@ FAULT_WORDS = {
     "blur": "the samples have less than half of the fine detail of real images",
     "far": "too many samples lie too far from the real images",
 }
-"""What each fault of the quality gate (`quality_reason`) means."""
+"""Meaning of each fault of the quality gate (`quality_reason`)."""
 CLASSES = ("trial", "class", "effective number", "real images", "samples", "duplicates", "largest mode", "uniform")
 _NOT_HYPERPARAMETERS = {"trial", "family", "seed", "status", "reason"}
 
@@ -110,7 +110,7 @@ class Row:
 
     @property
     def heavy_modes(self) -> int:
-        """How many heavy modes there are."""
+        """Number of heavy modes."""
         return int(self.values.get("heavy_mode_count", 0))
 
     @property
@@ -462,7 +462,7 @@ def squared_words(value: float) -> str:
     """A squared distance to four digits, never in powers of ten."""
     if not math.isfinite(value):
         return NOT_MEASURED
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def spaced(name: str) -> str:

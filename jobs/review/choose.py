@@ -1,4 +1,4 @@
-"""Which pairs of a sweep people are asked about, and in which order.
+"""Choice and order of the pairs of a sweep that people judge.
 
 Invariant: the choice is a function of the sweep's files and the options alone, so every reviewer, page and restart has
 the same pairs under the same numbers.
@@ -136,7 +136,7 @@ class Candidates:
         return low, high
 
     def are_among(self, pairs: set[tuple[int, int]]) -> np.ndarray:
-        """Which of the near pairs are among these, boolean (m,)."""
+        """Mask of the near pairs that are among these, boolean (m,)."""
         index = self.near.pairs.index
         numbers = np.array(sorted(pairs), dtype=np.int64).reshape(-1, 2) - self.measured.first
         count = self.record.samples

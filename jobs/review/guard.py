@@ -55,7 +55,7 @@ class SessionStore:
         return code
 
     def admit(self, secret: str, reviewer: str = "") -> str | None:
-        """A new session's cookie for whoever gives the token or an unused link's code; else None."""
+        """Cookie of a new session for the token or an unused link's code; None for anything else."""
         with self._lock:
             used = [code for code in self._links if _same(code, secret)]
             if not used and not _same(self.token, secret):

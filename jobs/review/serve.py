@@ -1,4 +1,4 @@
-"""`ganlab review`: chooses the pairs, opens the door, and serves the page until it is told to stop.
+"""Command `ganlab review`: chooses the pairs, prints the link and serves the page until it is stopped.
 
 Invariant: the token leaves this process only in a file that its owner alone can read; what is printed lets one browser
 in, once.

@@ -50,13 +50,14 @@ Fault = Literal["copies", "noise", "blur", "far"]
 
 
 class CollisionSettings(Section):
-    """How images are compared."""
+    """Settings of the comparison of images."""
 
     embedding: Annotated[str, AfterValidator(settled)] = "pixels"
     """Space of the distances: pixels, from 0 to 255; normalised: pixels of each image less their mean, over their
-    standard deviation; classifier: top layer of one trained on the labelled real images; efficientnet-lite0: a network
-    trained on photographs (extra efficientnet); NAME-unit: rows of length 1; NAME+NAME: both side by side, rows of
-    length 1; or the path of a network (.pt, .onnx, .safetensors) or of the YAML file that describes it."""
+    standard deviation, the default of a new sweep on real colour images unless threshold is a number; classifier: top
+    layer of one trained on the labelled real images; efficientnet-lite0: a network trained on photographs (extra
+    efficientnet); NAME-unit: rows of length 1; NAME+NAME: both side by side, rows of length 1; or the path of a network
+    (.pt, .onnx, .safetensors) or of the YAML file that describes it."""
     sample_sizes: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (50, 100, 200, 400)
     """Sample sizes of the birthday test (images), rising."""
     threshold: Threshold = "auto"
@@ -87,7 +88,7 @@ class CollisionSettings(Section):
 
 
 class SearchSettings(Section):
-    """How the search words of `model` and `train` become trials."""
+    """Settings of the search over values of `model` and `train`."""
 
     algorithm: Literal["grid", "random", "optuna"] = "grid"
     """grid: every combination of grid_search; random: that, times draws of the other words; optuna: suggestions."""
@@ -104,7 +105,7 @@ class SearchSettings(Section):
     grace_steps: Annotated[int, Field(ge=1)] = 1000
     """asha: steps that every trial is given."""
     reduction_factor: Annotated[int, Field(ge=2)] = 4
-    """asha: the best 1/reduction_factor of the trials go on at each rung."""
+    """asha: the best 1/reduction_factor of the trials are promoted at each rung."""
 
 
 class ResourceSettings(Section):

@@ -65,7 +65,7 @@ def check_place(spec: Spec, layout: SweepLayout) -> None:
 
 
 def disk_fault(layout: SweepLayout, needed: int) -> str | None:
-    """Why a new sweep's images, of so many bytes, do not fit on the disk of its folder; None when they do."""
+    """Fault of a disk on which a new sweep's images, of so many bytes, do not fit; None when they do."""
     place = next(folder for folder in (layout.root, *layout.root.parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     if needed <= free:
@@ -112,8 +112,8 @@ def check_memory_for(spec: Spec, shape: tuple[int, ...], memory_bytes: int, allo
     least = least_memory_bytes(shape, 1 if len(shape) == 3 else 4)
     if memory_bytes < least:
         raise SpecError(
-            f"a worker that compares images has {memory_bytes / 1e9:.2g} GB, but those of shape {shape} take "
-            f"{least / 1e9:.2g}; allowed: {allowed}",
+            f"a worker that compares images has {size(memory_bytes)}, but those of shape {shape} take "
+            f"{size(least)}; allowed: {allowed}",
             ("resources",),
             spec.source,
         )

@@ -53,7 +53,7 @@ def _unguarded() -> None:
 
 @dataclass(frozen=True)
 class TrialOptions:
-    """How a trial is run; none of it changes the trial's bits.
+    """Options of a trial's run; none of them changes its bits.
 
     Attributes
     ----------
@@ -249,7 +249,7 @@ def average_over_workers(parameters: Iterable[torch.nn.Parameter]) -> None:
 
 
 def stop_over_workers(stop: Callable[[], bool], device: str, every: int = 10) -> Callable[[], bool]:
-    """A `stop` that says the same to all data-parallel workers: yes once it is yes for one of them.
+    """Return a `stop` with the same value on all data-parallel workers: true once it is true on one of them.
 
     They must all ask equally often; every so many times they talk about it.
     """
@@ -278,7 +278,7 @@ def _agree_over_workers(step: int, device: str) -> None:
 
 @lru_cache(maxsize=1)
 def _reference(sweep: Path, modified_ns: int) -> Reference:
-    """The training images; kept for the next trial of this process, `modified_ns` tells when they are other ones."""
+    """Training images, cached for the next trial of this process; `modified_ns` changes when they do."""
     return read_reference(SweepLayout(sweep))
 
 

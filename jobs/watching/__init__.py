@@ -1,4 +1,4 @@
-"""How a sweep stands: on the terminal, and as metrics.
+"""State of a sweep, on the terminal and as metrics.
 
 Invariant: looking changes nothing, and needs no process of the sweep to be alive.
 """

@@ -1,4 +1,4 @@
-"""How a submitted sweep stands on SLURM, by its files and one question to the scheduler.
+"""State of a submitted sweep on SLURM, from its files and one query of the scheduler.
 
 Invariant: reading changes nothing, and needs no process of the sweep to be alive.
 """
@@ -18,7 +18,7 @@ ENDED = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT"}  # states of jobs that S
 
 @dataclass(frozen=True)
 class OnSlurm:
-    """How a submitted sweep stands, by its files and one question to the scheduler.
+    """State of a submitted sweep on SLURM.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class OnSlurm:
 
 
 def on_slurm(layout: SweepLayout) -> OnSlurm | None:
-    """How the sweep stands on SLURM; None when it was never submitted."""
+    """State of the sweep on SLURM; None when it was never submitted."""
     if not layout.cluster.is_dir():
         return None
     from cluster.rendezvous import ClusterFolder, read_head, read_json, read_workers

@@ -1,4 +1,4 @@
-"""How a sweep stands: its trials, and on SLURM its jobs.
+"""State of a sweep: its trials, and on SLURM its jobs.
 
 Invariant: needs no process of the sweep to be alive: it is told by files, and on SLURM by one question to the scheduler.
 """
@@ -72,7 +72,7 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
 
 
 def _disk_fault(layout: SweepLayout) -> str | None:
-    """What keeps the sweep from writing its files now."""
+    """Fault of the disk that the sweep waits for now."""
     found = os.statvfs(layout.root)
     if found.f_flag & os.ST_RDONLY:
         return f"{layout.root} can only be read now"
@@ -169,14 +169,15 @@ def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[
             f"SLURM takes no worker in place of a lost one: {slurm.refusal}; it is asked again, ever less often"
         )
     lines += [*faults, *_deaths(slurm)]
-    if unfinished and gone and not waits and not slurm.cancelled:
+    gave_up = head is not None and head.state == "failed" and slurm.jobs == []
+    if unfinished and (gone or gave_up) and not waits and not slurm.cancelled:
         again = ("ganlab", "submit", layout.spec, "--cluster", layout.site, "--out", layout.root)
         lines.append(f"nothing works on it any more; to go on: {shlex.join(map(str, again))}")
     return lines
 
 
 def _deaths(slurm: OnSlurm) -> list[str]:
-    """How jobs ended that nobody had ended: counts by cause, the newest one by one, and the nodes that are left out."""
+    """Unrequested ends of jobs: counts by cause, the newest in full, and the excluded nodes."""
     from cluster.runs import WORDS, bad_nodes, deaths
 
     died = deaths(slurm.runs)

@@ -1,4 +1,4 @@
-"""What every dataset of a sweep declares: its settings, and what can be said of its images with and without reading them.
+"""Base of every dataset of a sweep: its settings, and properties of its images with and without reading them.
 
 Invariant: images are a function of the settings and the files read alone: files in sorted order, fixed resampling,
 random numbers by seed; neither the number of threads nor the machine changes a pixel.
@@ -135,7 +135,7 @@ class DatasetSettings(BaseModel, ABC):
         """Files that are read, as far as listing them tells: a trial's id depends on them; ValueError as `load`."""
 
     def modes(self) -> ModeCounter | None:
-        """Make what counts the known modes that samples (n, …) hold; None for data whose modes are not known."""
+        """Make a function that counts the known modes among samples (n, …); None for data whose modes are not known."""
         return None
 
     def identity(self) -> dict[str, object]:

@@ -68,7 +68,7 @@ def family_of(model: Any) -> type[Family]:
 
 
 def own_settings(model: Any) -> BaseModel:
-    """The settings as the family itself wants them; ValueError when a stranger's refuses them."""
+    """Settings in the family's own class; ValueError when a user's model refuses them."""
     if isinstance(model, ImportedSettings) and (family := imported_family(model)).Settings is not ImportedSettings:
         return settings_of_subclass(family, model)
     settings: BaseModel = model

@@ -60,7 +60,7 @@ class Family(ABC):
     """Every trained network by name; `generator`, `discriminator` and `encoder` where there are such."""
 
     def __init_subclass__(cls, **options: Any) -> None:
-        """Refuse a method that would be overridden in vain."""
+        """Refuse a subclass that overrides a method by its old name."""
         super().__init_subclass__(**options)
         for old, new in cls.RENAMED.items():
             if old in vars(cls):

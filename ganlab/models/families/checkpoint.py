@@ -37,7 +37,7 @@ class CheckpointSettings(BaseModel):
     checkpoint: CheckpointFile
     """File, or folder, of the trained model, as a path."""
     format: Format
-    """What wrote it; "torch-export" and "pickle" run code when they are loaded, and need `trust`."""
+    """Format of the file; "torch-export" and "pickle" run code when they are loaded, and need `trust`."""
     latent_dim: Size | tuple[Size, ...] | None = None
     """Length, or shape, of one latent vector; none for diffusers."""
     latent: Literal["normal", "uniform"] = "normal"

@@ -97,7 +97,7 @@ class Opponents(Protocol):
         """Next real items for the discriminator."""
 
     def generate(self) -> Tensor:
-        """As many generated items as the last real ones."""
+        """Generate as many items as the last real batch has."""
 
     def judge(self, items: Tensor) -> Tensor:
         """Logits of the discriminator, float32 (…, n)."""

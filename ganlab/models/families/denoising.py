@@ -1,4 +1,4 @@
-"""What diffusion and flows share: a denoising network, a step that descends its squared error, noise of an item's shape.
+"""Base of diffusion and flows: a denoising network, a step that descends its squared error, noise of an item's shape.
 
 Invariant: the network is trained as `generator`, and samples come from its averaged weights.
 """

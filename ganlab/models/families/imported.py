@@ -128,7 +128,7 @@ class Untrained(Family):
     shape: Shape
     seed: int
     remedy: str
-    """What is allowed, where the images drawn do not depend on the random numbers given as they should."""
+    """Description of what is allowed, for an error about images that do not depend on the random numbers given."""
 
     def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
         first, again, other = (

@@ -32,7 +32,7 @@ class Embedding(Hashable, Protocol):
 
     @property
     def about(self) -> str:
-        """What the features are, in words for a report."""
+        """Description of the features for a report."""
 
     def features(self, images: NDArray[np.uint8]) -> Features:
         """Features of images.

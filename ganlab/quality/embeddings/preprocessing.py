@@ -28,7 +28,7 @@ class Preprocessing(BaseModel):
     mean: Values = (0.0, 0.0, 0.0)
     """Subtracted from values that go from 0 to 1, for each channel; as many as the network takes channels, 1 or 3."""
     std: Values = (1.0, 1.0, 1.0)
-    """What the rest is divided by, for each channel."""
+    """Divisor of each channel, after its mean is subtracted."""
 
     @model_validator(mode="after")
     def _alike(self) -> Self:

@@ -20,7 +20,7 @@ import yaml
 
 from jobs.watching.cluster_view import ClusterView
 from jobs.watching.pairs_view import PairsView, family_of, snapshots_of
-from monitoring.metrics import ATTEMPT_ENDS, QUANTILES, TRIAL_STATES, Snapshot
+from monitoring.metrics import ATTEMPT_ENDS, QUANTILES, TRIAL_STATES, MetricValues
 from storage.layout import SweepLayout
 from storage.lock import lock_holder
 from storage.outcome import Failure
@@ -63,10 +63,10 @@ class SweepWatch:
         self._offset = 0.0
         self._offset_due = 0.0
 
-    def look(self) -> Snapshot:
+    def look(self) -> MetricValues:
         """Read what has changed since the last look."""
         started = self._monotonic()
-        new = Snapshot()
+        new = MetricValues()
         self._look_at_clocks(new)
         now = self._clock()
         self._look_at_sweep(new)
@@ -89,7 +89,7 @@ class SweepWatch:
         new.set("ganlab_build_info", 1, _version(), platform.python_version())
         return new
 
-    def _look_at_clocks(self, new: Snapshot) -> None:
+    def _look_at_clocks(self, new: MetricValues) -> None:
         monotonic = self._monotonic()
         base = self._clock() - monotonic
         if self._clock_base is not None and abs(base - self._clock_base) > JUMP_S:
@@ -108,7 +108,7 @@ class SweepWatch:
             self._offset_due = monotonic + 60
         new.set("ganlab_exporter_clock_offset_seconds", self._offset)
 
-    def _look_at_sweep(self, new: Snapshot) -> None:
+    def _look_at_sweep(self, new: MetricValues) -> None:
         try:
             now = signature(self.layout.spec)
             if now is None:
@@ -128,7 +128,7 @@ class SweepWatch:
         except OSError:
             return False
 
-    def _look_at_trials(self, new: Snapshot, active: bool, now: float) -> list[TrialWatch]:
+    def _look_at_trials(self, new: MetricValues, active: bool, now: float) -> list[TrialWatch]:
         """Set the metrics of trials, and return those that run. `now` is by the file system's clock."""
         try:
             known = self.layout.trial_ids()
@@ -170,7 +170,7 @@ class SweepWatch:
         self._add_times(new, trials, running)
         return running
 
-    def _add_attempts(self, new: Snapshot, trials: Iterable[TrialWatch]) -> None:
+    def _add_attempts(self, new: MetricValues, trials: Iterable[TrialWatch]) -> None:
         ends: Counter[str] = Counter()
         retries: Counter[str] = Counter()
         writes = 0
@@ -187,7 +187,7 @@ class SweepWatch:
             new.set("ganlab_retries_total", retries[cause], cause)
         new.set("ganlab_shard_write_failures_total", writes)
 
-    def _add_samples(self, new: Snapshot, trials: Iterable[TrialWatch]) -> None:
+    def _add_samples(self, new: MetricValues, trials: Iterable[TrialWatch]) -> None:
         for trial in trials:
             plan = trial.plan or self._planned(trial)
             new.add("ganlab_shards", trial.shards - trial.damaged, "committed")
@@ -200,7 +200,7 @@ class SweepWatch:
             new.add("ganlab_sample_bytes", trial.shards * plan.shard_bytes, "committed")
             new.add("ganlab_sample_bytes", left * plan.shard_bytes, "to_write")
 
-    def _add_times(self, new: Snapshot, trials: Iterable[TrialWatch], running: Iterable[TrialWatch]) -> None:
+    def _add_times(self, new: MetricValues, trials: Iterable[TrialWatch], running: Iterable[TrialWatch]) -> None:
         completed = [trial for trial in trials if trial.end is not None and trial.end.status == "completed"]
         stages = {
             "step": (trial.row_time for trial in trials),
@@ -219,7 +219,7 @@ class SweepWatch:
         if saved:
             new.set("ganlab_checkpoint_oldest_timestamp_seconds", min(saved) - self._offset)
 
-    def _look_at_disk(self, new: Snapshot) -> None:
+    def _look_at_disk(self, new: MetricValues) -> None:
         try:
             found = os.statvfs(self.layout.root)
         except OSError:
@@ -227,7 +227,7 @@ class SweepWatch:
         new.set("ganlab_filesystem_size_bytes", found.f_blocks * found.f_frsize)
         new.set("ganlab_filesystem_free_bytes", found.f_bavail * found.f_frsize)
 
-    def _look_at_ends(self, new: Snapshot, now: float, running: list[TrialWatch]) -> None:
+    def _look_at_ends(self, new: MetricValues, now: float, running: list[TrialWatch]) -> None:
         unended = sum(new.total("ganlab_trials", state=state) for state in NOT_ENDED)
         unmeasured = new.get("ganlab_snapshots", "to_measure")
         finished = bool(self._trials) and unended == 0 and unmeasured == 0
@@ -292,7 +292,7 @@ def _fresh(trial: TrialWatch, now: float) -> bool:
     return bool(rate) and now - trial.row_time < FRESH_S + 3 * every / rate
 
 
-def _add_losses(new: Snapshot, running: Iterable[TrialWatch]) -> None:
+def _add_losses(new: MetricValues, running: Iterable[TrialWatch]) -> None:
     losses: dict[tuple[str, str], list[float]] = {}
     for trial in running:
         for name, value in trial.row.items():
