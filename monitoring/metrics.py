@@ -23,6 +23,7 @@ ATTEMPT_ENDS = (
     "disk",
     "preempted",
     "node_lost",
+    "ray",
     "interrupted",
 )
 WORKER_STATES = ("waiting", "starting", "joined", "leaving", "lost", "failed", "ended")

@@ -485,7 +485,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "1",
         "copies of training images among the samples in one word: copies, none-seen or unknown",
         "copies: the low end of copied_share_at is above 0 at near_quantile 0.001 or 0.01; none-seen; unknown: half of "
-        "the samples might be copies and not be found",
+        "the samples might be copies and not be found, as held-out images or samples are too few, or samples blurred",
         "str",
     ),
     Statistic(
@@ -639,6 +639,47 @@ STATISTICS: tuple[Statistic, ...] = (
         tables=("quality",),
         heading="Fréchet distance",
         form="squared",
+    ),
+    Statistic(
+        "frechet_distance_at_infinity",
+        TRIAL,
+        "distance^2",
+        "Fréchet distance to the real images of infinitely many samples",
+        "Chong and Forsyth 2020: extrapolated in 1/n from up to 10,000 samples; missing with fewer than four for each "
+        "value of a vector",
+        tables=("quality",),
+        heading="at infinity",
+        form="squared",
+    ),
+    Statistic(
+        "kid",
+        TRIAL,
+        "1",
+        "kernel Inception distance to the real images, in the space of the distances",
+        "Bińkowski et al. 2018: unbiased squared MMD with the kernel (x·y / d + 1)^3, bytes as 0 to 1, mean of 10 "
+        "blocks of up to 1,000 samples and real images",
+        interval="of the block estimates, Student's t",
+        tables=("quality",),
+        heading="KID",
+        form="squared",
+    ),
+    Statistic(
+        "vendi_score",
+        TRIAL,
+        "images",
+        "Vendi score: effective number of orthogonal images",
+        "Friedman and Dieng 2023: cosine similarity in the space of the distances, of up to 2,000 images; compare only "
+        "those of equally many",
+        real=True,
+    ),
+    Statistic(
+        "rke",
+        TRIAL,
+        "images",
+        "Rényi kernel entropy score (RKE) of order 2",
+        "Jalali et al. 2023: Gaussian kernel, bandwidth the distance within which 1 % of the pairs of real images lie; "
+        "of up to 2,000 images, at most their number",
+        real=True,
     ),
     Statistic(
         "published_support",

@@ -17,6 +17,7 @@ from ganlab.pairs.content import content_order
 from ganlab.quality.copying import SHOWN, Word
 from ganlab.statistics.diversity import COLLAPSED_RATIO
 from ganlab.statistics.support import Spread
+from jobs.console.words import counted, value_words
 from jobs.report.headline import times_words
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import CopyShown, ModeShown, Pair, copies_shown, mode_picture, write_page
@@ -32,7 +33,6 @@ from jobs.report.table import (
     magnitude,
     number_words,
     table_headings,
-    value_words,
 )
 from jobs.report.verdicts_section import verdicts_view
 from jobs.spec.validation import SpecError, read_mapping
@@ -206,7 +206,7 @@ def _relative_sentences(table: Table) -> Iterator[str]:
     sentence = f"Two generated images are duplicates {' to '.join(dict.fromkeys(ends))} times as often as two real ones"
     if alike:
         shown = f"{'are' if alike > 1 else 'is'} no less diverse than the real images, as far as the samples show"
-        sentence += f"; {alike} of {_trials(len(found))} {shown}"
+        sentence += f"; {alike} of {counted(len(found), 'trial')} {shown}"
     yield sentence + "."
 
 
@@ -233,7 +233,7 @@ def _support_sentences(table: Table, settings: list[tuple[Setting, Spread]]) -> 
 
 
 def _count_sentences(table: Table) -> Iterator[str]:
-    counted = sum(row.counts for row in table.trials)
+    passing = sum(row.counts for row in table.trials)
     reasons = [
         (sum(row.status == "failed" for row in table.trials), "failed"),
         (sum(row.status not in ("failed", "completed") for row in table.trials), "did not run to the end"),
@@ -245,21 +245,22 @@ def _count_sentences(table: Table) -> Iterator[str]:
     ]
     others = _listed([f"{count} {reason}" for count, reason in reasons if count])
     if not others:
-        yield f"{'The trial' if counted == 1 else f'All {counted} trials'} passed the quality gate."
+        yield f"{'The trial' if passing == 1 else f'All {passing:,} trials'} passed the quality gate."
     else:
-        trials = _trials(len(table.trials))
-        yield f"Of {trials}, {counted or 'none'} ran to the end and passed the quality gate; {others}."
+        trials = counted(len(table.trials), "trial")
+        yield f"Of {trials}, {passing or 'none'} ran to the end and passed the quality gate; {others}."
     words = [row.values["copying"] for row in table.trials if row.values.get("copying")]
     copies = words.count(Word.COPIES)
     if copies:
-        yield f"Samples of {_trials(copies)} lie as near to training images as copies, beyond what other real images do."
+        near = "lie as near to training images as copies, beyond what other real images do"
+        yield f"Samples of {counted(copies, 'trial')} {near}."
     elif words.count(Word.NONE_SEEN) == len(words) > 0:
         seen = max(row.values["copied_share_seen"] for row in table.trials if row.values.get("copying"))
         yield f"No sign of copying in any trial (a share of {number_words(seen, '.1%')} would have been seen)."
     collapsed = sum(row.collapsed for row in table.trials)
     if collapsed:
         share = f"over {1 / COLLAPSED_RATIO:.0f} times as frequent as among the real images"
-        yield f"{_trials(collapsed).capitalize()} collapsed: duplicates are {share}."
+        yield f"{counted(collapsed, 'trial')} collapsed: duplicates are {share}."
 
 
 def _comparison_sentences(table: Table) -> Iterator[str]:
@@ -282,7 +283,7 @@ def _spread_words(setting: Setting, spread: Spread, unit: str = "") -> str:
         interval = "" if spread.one_sided else f" ({magnitude(support.low)} – {magnitude(support.high)})"
         return f"{bound} {magnitude(spread.mean)}{unit}{interval}"
     if spread.seeds == 2 or spread.one_sided:
-        how = f"{spread.seeds} seeds: {magnitude(spread.minimum)} to {magnitude(spread.maximum)}"
+        how = f"{counted(spread.seeds, 'seed')}: {magnitude(spread.minimum)} to {magnitude(spread.maximum)}"
     else:
         how = f"{spread.seeds} seeds: {magnitude(spread.low)} – {magnitude(spread.high)}"
     return f"{bound} {magnitude(spread.mean)}{unit} ({how})"
@@ -297,10 +298,6 @@ def _at(setting: Setting, again: bool = False) -> str:
 
 def _listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
-
-
-def _trials(count: int) -> str:
-    return f"{count} trial" if count == 1 else f"{count} trials"
 
 
 def _grids(layout: SweepLayout, rows: Sequence[Row], reference: Reference | None) -> Iterator[Grid]:
