@@ -11,9 +11,14 @@ def finished_sweep() -> tuple[Path, xr.Dataset]:
     if len(sys.argv) != 2:
         sys.exit(f"usage: python {sys.argv[0]} FOLDER, that of a finished sweep")
     folder = Path(sys.argv[1])
+    return folder, read_sweep(folder)
+
+
+def read_sweep(folder: Path) -> xr.Dataset:
+    """Results of the finished sweep in a folder, in memory."""
     if not (folder / "results.zarr").exists():
         sys.exit(f"{folder}: no results here yet; run the sweep to its end first")
-    return folder, xr.open_zarr(folder / "results.zarr").load()
+    return xr.open_zarr(folder / "results.zarr").load()
 
 
 def by_model(results: xr.Dataset) -> dict[str, xr.Dataset]:
