@@ -167,5 +167,5 @@ def main(folder: Path, results: xr.Dataset, snapshots: xr.Dataset | None) -> Non
 
 
 if __name__ == "__main__":
-    second = read_sweep(Path(sys.argv.pop())) if len(sys.argv) == 3 else None
-    main(*finished_sweep(), second)
+    second = read_sweep(Path(sys.argv[2])) if len(sys.argv) == 3 else None
+    main(*finished_sweep(sys.argv[1:2] if second is not None else None), second)
