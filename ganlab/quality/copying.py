@@ -41,7 +41,7 @@ class Word(StrEnum):
     COPIES = "copies"
     NONE_SEEN = "none-seen"
     UNKNOWN = "unknown"
-    """The held-out images or samples are too few to find half of the samples to be copies."""
+    """Half of the samples might be copies and not be found: images are too few, or the samples blurred."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,9 @@ class Copying:
         return min(found, default=math.nan)
 
 
-def copying(distance: Floats, neighbour: Index, real: RealNeighbours, confidence: float = 0.95) -> Copying:
+def copying(
+    distance: Floats, neighbour: Index, real: RealNeighbours, confidence: float = 0.95, *, blurred: bool = False
+) -> Copying:
     """Compare samples' distances to the training images with those of held-out images.
 
     Without held-out images each training image stands in for one, held out in turn. These are often each other's nearest
@@ -131,6 +133,9 @@ def copying(distance: Floats, neighbour: Index, real: RealNeighbours, confidence
     confidence
         Of the intervals. The word is "copies" where the low end at one of `DECIDING` is above 0: by chance each is with
         at most half of 1 less the confidence.
+    blurred
+        The samples are blurred, which brings them near to training images whether they are copies or not: then nothing is
+        said. As less than half of the fine detail is left, less than half of the samples are sharp copies.
     """
     control = np.sort(real.distance)
     weight = 0.5 if real.held_out is None else 1.0
@@ -158,7 +163,7 @@ def copying(distance: Floats, neighbour: Index, real: RealNeighbours, confidence
         times,
         copy,
     )
-    if found or result.seen <= MOST_SEEN:
+    if not blurred and (found or result.seen <= MOST_SEEN):
         return result
     return replace(result, word=Word.UNKNOWN)
 

@@ -3,6 +3,7 @@
 Invariant: moments are sums in float64, so sets are read in pieces of any size; for uint8 images they are exact integers.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from ganlab.pairs.exact import Array, Read
 
 MOST_FEATURES = 2048  # of a vector; the covariance of more takes too long, and more images than there are
+SIZES = 5  # numbers of images from which the distance at infinitely many is extrapolated
 _BLOCK = 4096
 _EXACT = 2**53 / 255**2  # so many squares of bytes can be added in float64
 
@@ -88,8 +90,6 @@ def frechet_distance(a: Moments, b: Moments) -> float:
     ValueError
         Vectors of two sizes or of more than `MOST_FEATURES` values, or fewer than two of them.
     """
-    from scipy import linalg
-
     if len(a.total) != len(b.total) or len(a.total) > MOST_FEATURES:
         raise ValueError(
             f"got vectors of {len(a.total)} and {len(b.total)} values; allowed is one number up to {MOST_FEATURES}; "
@@ -97,8 +97,51 @@ def frechet_distance(a: Moments, b: Moments) -> float:
         )
     if min(a.count, b.count) < 2:
         raise ValueError(f"got {a.count} and {b.count} images; allowed are two or more of each")
-    values, vectors = linalg.eigh(a.covariance)
-    root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    return _distance(a, _root(a), b)
+
+
+def frechet_at_infinity(images: Array, real: Moments) -> float:
+    """Fréchet distance that infinitely many images of the same law would have to these real ones.
+
+    The distance at `SIZES` numbers of the images, the first ones each, is extrapolated to 1/n = 0 by least squares
+    (Chong and Forsyth 2020, section 4). It may be negative. The real images are as many as they are.
+
+    Parameters
+    ----------
+    images
+        (n, ...) uint8 or float32, in random order.
+
+    Returns
+    -------
+    float
+        In squared units of the features; NaN with fewer than four images for each value of a vector.
+    """
+    features, count = len(real.total), len(images)
+    # With as many images as values or fewer, the covariance is singular, and the bias not in proportion to 1/n.
+    least = max(2 * features, count // 10, 2)
+    if least > count // 2:
+        return math.nan
+    sizes = np.linspace(least, count, SIZES).astype(np.int64)
+    root, moments, distances = _root(real), Moments.create(features), []
+    for start, stop in zip([0, *sizes[:-1]], sizes, strict=True):
+        for first in range(start, stop, _BLOCK):
+            moments = moments.add(images[first : min(first + _BLOCK, stop)])
+        distances.append(_distance(real, root, moments))
+    return float(np.polyfit(1 / sizes, distances, 1)[1])
+
+
+def _root(moments: Moments) -> NDArray[np.float64]:
+    """Square root of the covariance."""
+    from scipy import linalg
+
+    values, vectors = linalg.eigh(moments.covariance)
+    root: NDArray[np.float64] = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    return root
+
+
+def _distance(a: Moments, root: NDArray[np.float64], b: Moments) -> float:
+    from scipy import linalg
+
     # The product of both has the eigenvalues of this symmetric matrix, which none of rounding makes complex.
     between = linalg.eigvalsh(root @ b.covariance @ root)
     cross = float(np.sqrt(np.clip(between, 0, None)).sum())

@@ -97,11 +97,14 @@ class Judgement:
         Share of the samples that each fault concerns, where it was found.
     detail_ratio : float or None
         Mean fine detail of samples over that of held-out images; None where there is none.
+    blurred : bool
+        The samples are blurred, whether or not that is a fault.
     """
 
     quality: Quality
     shares: dict[Quality, float]
     detail_ratio: float | None
+    blurred: bool
 
     @property
     def passes(self) -> bool:
@@ -131,7 +134,8 @@ def judge(samples: Evidence, held_out: Evidence, gate: Gate = DEFAULT_GATE) -> J
     def importance(fault: Quality) -> float:
         return shares[fault] / 2 if fault is Quality.FAR else shares[fault]
 
-    return Judgement(max(shares, key=importance, default=Quality.PASSED), shares, detail_ratio)
+    word = max(shares, key=importance, default=Quality.PASSED)
+    return Judgement(word, shares, detail_ratio, found.get(Quality.BLUR, 0) > 0)
 
 
 def _far(distance: Floats, held_out: Floats, largest_ratio: float) -> float:
@@ -162,10 +166,15 @@ def _noisy(finest: Floats, weight: Floats, held_out: Floats) -> float:
 
 
 def _blurred(fine: Floats, weight: Floats, held_out: Floats) -> float:
-    """1 where the mean of fine detail is surely too small for the set as a whole, or else 0."""
-    difference = BLUR_RATIO * held_out.mean() - weight @ fine / weight.sum()
+    """1 where the mean of fine detail is surely too small for the set as a whole, or else 0.
+
+    It must be too small with duplicates counted once, too, so that one smooth image is no blur. It is surely so by the
+    plain mean, since blur makes most of the images that it took the most detail from duplicates.
+    """
+    limit = BLUR_RATIO * held_out.mean()
     error = BLUR_RATIO * held_out.std() * np.sqrt(1 / weight.sum() + 1 / len(held_out))
-    return float(difference > special.ndtri(CONFIDENCE) * error)
+    surely = limit - fine.mean() > special.ndtri(CONFIDENCE) * error
+    return float(surely and weight @ fine / weight.sum() < limit)
 
 
 def _excess(samples: npt.NDArray[np.bool_], held_out: npt.NDArray[np.bool_]) -> float:

@@ -1,4 +1,4 @@
-"""Scores of a sample beside its duplicates: manifold scores, Fréchet distance, counts at all thresholds.
+"""Scores of a sample beside its duplicates: manifold scores, Fréchet distance, kernels, counts at all thresholds.
 
 Invariant: a function of the images alone: of real images those looked at follow from their content, so that the order in
 which they are stored changes nothing.
@@ -7,6 +7,7 @@ which they are stored changes nothing.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,8 @@ import numpy.typing as npt
 from ganlab.pairs.content import content_order, take
 from ganlab.pairs.exact import Array, Index, Read
 from ganlab.quality.detail import DetailBasis, is_picture
-from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
+from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_at_infinity, frechet_distance, moments_of
+from ganlab.quality.kernels import bandwidth_of, kid_blocks, rke, vendi_score
 from ganlab.quality.manifold import NEIGHBOURS, ManifoldScores, manifold_scores, radii_squared
 from ganlab.statistics.correlation import CorrelationCurve, choose_distances, correlation_curve, degrees_within
 from ganlab.statistics.diversity import FACTORS
@@ -23,6 +25,8 @@ from ganlab.statistics.duplicate_distance import DuplicateDistance
 MOST_IMAGES = 10_000  # of each set: what balls of neighbours are published for (Naeem et al. 2020, section 5)
 MOST_BYTES = 2**28  # and not more than this of them
 _BLOCK = 4096
+_PLAIN = ("frechet", "frechet_at_infinity", "vendi", "rke", "kid_blocks", "without_ball", "rate_degrees")
+"""Fields of `Scores` that are numbers or arrays."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +45,8 @@ class RealSide:
         Where the curves are drawn.
     rate_distances : float64 (r,)
         Distances at which the duplicates of each image are counted.
+    bandwidth : float
+        Of RKE.
     """
 
     images: Array
@@ -48,6 +54,7 @@ class RealSide:
     moments: Moments | None
     distances: npt.NDArray[np.float64]
     rate_distances: npt.NDArray[np.float64]
+    bandwidth: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +75,10 @@ class Scores:
         Duplicates of each image looked at among these, at each of the distances of `RealSide.rate_distances`.
     detail : float64 (2, m) or None
         Fine and finest detail (`ganlab.quality.detail`) of the images looked at; None of what is no picture.
+    frechet_at_infinity, vendi, rke : float
+        See `ganlab.quality.frechet` and `ganlab.quality.kernels`, of the images looked at; NaN where they cannot be had.
+    kid_blocks : float64 (b,)
+        Kernel Inception distance of blocks of these; empty where it cannot be had.
     """
 
     manifold: ManifoldScores | None
@@ -76,13 +87,16 @@ class Scores:
     without_ball: int = 0
     rate_degrees: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty((0, 0), np.int64))
     detail: npt.NDArray[np.float64] | None = None
+    frechet_at_infinity: float = math.nan
+    vendi: float = math.nan
+    rke: float = math.nan
+    kid_blocks: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
     def to_arrays(self) -> dict[str, Array]:
         """Plain arrays by name, for example for numpy.savez."""
         arrays: dict[str, Array] = {name: np.asarray(value) for name, value in vars(self.curve).items()}
-        arrays["frechet"] = np.asarray(self.frechet)
-        arrays["without_ball"] = np.asarray(self.without_ball)
-        arrays["rate_degrees"] = self.rate_degrees
+        for name in _PLAIN:
+            arrays[name] = np.asarray(getattr(self, name))
         if self.detail is not None:
             arrays["detail"] = self.detail
         if self.manifold is not None:
@@ -95,8 +109,10 @@ class Scores:
         names = {name.removeprefix("manifold."): value.item() for name, value in arrays.items() if "." in name}
         curve = CorrelationCurve(arrays["distances"], arrays["within"], arrays["pairs"])
         manifold = ManifoldScores(**names) if names else None
-        without_ball, rate_degrees = int(arrays["without_ball"]), arrays["rate_degrees"]
-        return cls(manifold, float(arrays["frechet"]), curve, without_ball, rate_degrees, arrays.get("detail"))
+        plain: dict[str, Any] = {
+            name: arrays[name].item() if arrays[name].ndim == 0 else arrays[name] for name in _PLAIN
+        }
+        return cls(manifold=manifold, curve=curve, detail=arrays.get("detail"), **plain)
 
 
 def scored_images(generated: int, real: int, image_bytes: int) -> int:
@@ -181,7 +197,8 @@ def real_side(
         *(end for each in rates for end in (each.low, each.distance, each.high)),
     ]
     distances = choose_distances(everyone, threshold, others)
-    return RealSide(some, radii, moments, distances, np.array([each.distance for each in rates], np.float64))
+    at_rates = np.array([each.distance for each in rates], np.float64)
+    return RealSide(some, radii, moments, distances, at_rates, bandwidth_of(everyone))
 
 
 def score(read: Read, count: int, real: RealSide, order: Index | None = None) -> Scores:
@@ -200,14 +217,30 @@ def score(read: Read, count: int, real: RealSide, order: Index | None = None) ->
     manifold = None
     if len(real.squared_radii) and not without_ball and len(first) > NEIGHBOURS:
         manifold = manifold_scores(real.images, first, real_radii_squared=real.squared_radii)
-    frechet = math.nan
+    frechet = at_infinity = math.nan
     if real.moments is not None and min(count, real.moments.count) >= 2:
         frechet = frechet_distance(moments_of(read, count), real.moments)
-    curve = correlation_curve(first, real.distances)
-    return Scores(manifold, frechet, curve, without_ball, degrees_within(first, real.rate_distances))
+        at_infinity = frechet_at_infinity(first, real.moments)
+    return Scores(
+        manifold,
+        frechet,
+        correlation_curve(first, real.distances),
+        without_ball,
+        degrees_within(first, real.rate_distances),
+        frechet_at_infinity=at_infinity,
+        vendi=vendi_score(first),
+        rke=rke(first, real.bandwidth),
+        kid_blocks=kid_blocks(real.images, first),
+    )
 
 
-def score_real(read: Read, count: int, distances: npt.NDArray[np.float64], order: Index | None = None) -> Scores:
+def score_real(
+    read: Read,
+    count: int,
+    distances: npt.NDArray[np.float64],
+    order: Index | None = None,
+    bandwidth: float = math.nan,
+) -> Scores:
     """Score the real images themselves: their curve, and the Fréchet distance between random halves of them.
 
     Parameters
@@ -216,6 +249,8 @@ def score_real(read: Read, count: int, distances: npt.NDArray[np.float64], order
         As for `real_side`.
     distances : float64 (t,)
         Where the curve is drawn.
+    bandwidth
+        Of RKE.
     """
     order = content_order(read, count) if order is None else order
     some = take(read, order[: scored_images(count, count, read(0, 1).nbytes)])
@@ -228,4 +263,4 @@ def score_real(read: Read, count: int, distances: npt.NDArray[np.float64], order
             images, own = read(start, min(start + _BLOCK, count)), half[start : start + _BLOCK]
             halves = [halves[0].add(images[own]), halves[1].add(images[~own])]
         frechet = frechet_distance(*halves)
-    return Scores(None, frechet, correlation_curve(some, distances))
+    return Scores(None, frechet, correlation_curve(some, distances), vendi=vendi_score(some), rke=rke(some, bandwidth))

@@ -13,6 +13,7 @@ import numpy as np
 
 from ganlab.quality.copying import QUANTILES, SHOWN, CopiedShare, Copying
 from ganlab.quality.gate import Judgement
+from ganlab.quality.kernels import kid_interval
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import DuplicateDistance
 from ganlab.statistics.support import Estimate
@@ -113,6 +114,10 @@ def _manifold(name: str) -> Compute:
         return None if scores is None or scores.manifold is None else getattr(scores.manifold, name)
 
     return compute
+
+
+def _score(name: str) -> Compute:
+    return lambda facts, axes: None if facts.scores is None else getattr(facts.scores, name)
 
 
 def _judged(value: Callable[[Judgement], Any]) -> Compute:
@@ -242,7 +247,15 @@ COMPUTED: dict[str, Compute] = {
     "density": _manifold("density"),
     "coverage": _manifold("coverage"),
     "scored_images": _manifold("generated_images"),
-    "frechet_distance": lambda facts, axes: None if facts.scores is None else facts.scores.frechet,
+    "frechet_distance": _score("frechet"),
+    "frechet_distance_at_infinity": _score("frechet_at_infinity"),
+    "kid": lambda facts, axes: (
+        None
+        if facts.scores is None or not len(facts.scores.kid_blocks)
+        else kid_interval(facts.scores.kid_blocks, facts.support.confidence)
+    ),
+    "vendi_score": _score("vendi"),
+    "rke": _score("rke"),
     "published_support": _published("support"),
     "corrected_support": _published("corrected"),
     "theorem_bound": _published("bound"),

@@ -223,7 +223,7 @@ def sample_facts(
         inside = realistic(distance, real.neighbours)
         ratio, share = fidelity_ratio(distance, real.neighbours), float(inside.mean())
         judgement = judge(evidence(record, scores), real.held_out, gate)
-        copied = copying(distance, record.neighbour, real.neighbours, confidence)
+        copied = copying(distance, record.neighbour, real.neighbours, confidence, blurred=judgement.blurred)
         among = support_within(pairs, inside[numbers[:below]], confidence)
         ratio_to_real = _ratio_to_real(support, scores, real)
         at_rates = _at_rates(scores, real, confidence)

@@ -17,6 +17,7 @@ from ganlab.pairs.exact import Index
 from ganlab.quality.copying import training_cells
 from ganlab.quality.fidelity import RealNeighbours
 from ganlab.quality.gate import DEFAULT_GATE
+from ganlab.quality.kernels import vendi_score
 from ganlab.quality.scores import Scores, detail_basis, real_side, score, score_real, scored_images, with_detail
 from ganlab.statistics.correlation import choose_distances, correlation_curve
 from ganlab.statistics.diversity import FACTORS
@@ -224,12 +225,11 @@ def _scores(
     stage("Scoring", 0, 2)
     if others is None:
         some = take(source.read, order[: scored_images(count, count, image_bytes)])
-        return Scores(
-            None, math.nan, correlation_curve(some, choose_distances(some, threshold, np.multiply(FACTORS, threshold)))
-        ), None
+        curve = correlation_curve(some, choose_distances(some, threshold, np.multiply(FACTORS, threshold)))
+        return Scores(None, math.nan, curve, vendi=vendi_score(some)), None
     images = scored_images(count, others.shape[0], image_bytes)
     against = real_side(others.read, others.shape[0], images, threshold, real_order, rates)
-    of_real = score_real(others.read, others.shape[0], against.distances, real_order)
+    of_real = score_real(others.read, others.shape[0], against.distances, real_order, against.bandwidth)
     stage("Scoring", 1, 2)
     own = score(source.read, count, against, order)
     stage("Scoring", 2, 2)

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, TypeVar
 from ganlab.pairs.content import content_order
 from ganlab.pairs.exact import Index
 from ganlab.quality.detail import BANDS, PATCH, DetailBasis
+from ganlab.quality.frechet import SIZES
+from ganlab.quality.kernels import BANDWIDTH_RATE, BLOCK_IMAGES, BLOCKS, KERNEL_IMAGES
 from ganlab.quality.manifold import NEIGHBOURS
 from ganlab.quality.scores import (
     MOST_IMAGES,
@@ -62,6 +64,7 @@ class ScoreRequest(NamedTuple):
 def scores_name(measured: str) -> str:
     """Name of the scores of a snapshot whose pair record has this fingerprint."""
     made = [measured, MOST_IMAGES, NEIGHBOURS, POINTS, ORDER, RATES, FACTORS, PATCH, BANDS]
+    made += [SIZES, BLOCKS, BLOCK_IMAGES, KERNEL_IMAGES, BANDWIDTH_RATE]
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
 
 
@@ -161,7 +164,7 @@ def _run(task: _Task) -> tuple[Any, int, Scores | DamagedShardError]:
         real, count = _prepared(task.real), task.images.shape[0]
         order = real.order if task.is_real else None
         found = (
-            score_real(task.images.read, count, real.side.distances, order)
+            score_real(task.images.read, count, real.side.distances, order, real.side.bandwidth)
             if task.is_real
             else score(task.images.read, count, real.side)
         )

@@ -7,7 +7,7 @@ is said of their diversity but that they collapsed.
 import math
 from collections.abc import Iterator
 
-from ganlab.quality.copying import DECIDING, Word
+from ganlab.quality.copying import DECIDING, MOST_SEEN, Word
 from jobs.report.table import FAULT_WORDS, Interval, Results, Row, Table, magnitude, number_words, ratio_words
 
 DECEIVING = {
@@ -139,6 +139,8 @@ def copying_words(row: Row, here: Results) -> str:
         return ""
     held_out = row.values.get("held_out_images")
     control = "" if held_out else " No images are held out: each training image stood in for one in turn."
+    if word == Word.UNKNOWN and row.values.get("copied_share_seen", math.inf) <= MOST_SEEN:
+        return "Copying can't be said: blur brings samples near to training images, whether they are copies or not."
     if word == Word.UNKNOWN:
         count = f"{held_out:,} held-out images" if held_out else "so few real images"
         return (
@@ -150,10 +152,9 @@ def copying_words(row: Row, here: Results) -> str:
     names = ("copied_share_at", "copied_share_at_low", "copied_share_at_high")
     shares = [Interval(*(float(here[name].sel(near_quantile=near)) for name in names)) for near in DECIDING]
     share = max(shares, key=lambda each: each.low if each.low > 0 else -1)
-    blur = " Blur brings samples near training images, too." if row.fault == "blur" else ""
     return (
         f"Copies: {share.words('.1%')} of the samples lie as near to training images as copies, beyond what "
-        f"{'held-out' if held_out else 'other training'} images do.{blur}{control}"
+        f"{'held-out' if held_out else 'other training'} images do.{control}"
     )
 
 

@@ -1,12 +1,13 @@
 """Power and false alarms of the statement on copying, on copies planted among held-out images and among a GAN's.
 
     python -m tests.benchmarks.copying [FOLDER] [--draws 100] [--samples 2000] [--spaces pixels normalised]
-                                       [--sweep FOLDER ...]
+                                       [--moved] [--sweep FOLDER ...] [--trials NAME ...]
 
 The real images are those of `tests.benchmarks.gate`: the digits, Fashion-MNIST where it is installed, and of what
 FOLDER has `cifar-10-batches-bin/` and `faces/`. Of those that are not trained on, each draw takes a third at random as
 held-out images and plants copies of training images among others of them. `--sweep` plants them among the last samples
-of each trial of a sweep, beside the sweep's own held-out images; without any, each training image is held out in turn.
+of each trial of a sweep, or of `--trials` alone, beside the sweep's own held-out images; without any, each training
+image is held out in turn. `--moved` takes the least distance over an image's shifts by one pixel and its mirror image.
 
 Copies are exact, moved by up to 3 of 256 levels in every pixel, shifted to the right by one pixel, or mirrored. A cell
 has the share of the draws that are called copies: at 0, of ten times as many draws, false alarms; at other shares power.
@@ -25,6 +26,7 @@ from ganlab.pairs.closest import nearest
 from ganlab.quality.copying import Word, copying
 from ganlab.quality.embeddings.normalised import Normalised
 from ganlab.quality.fidelity import RealNeighbours
+from ganlab.quality.moves import nearest_moved
 from storage.layout import SweepLayout
 from storage.reference import read_held_out, read_reference
 from storage.samples import Samples
@@ -109,29 +111,35 @@ def pick(found: Found, places: np.ndarray) -> Found:
 class Trained:
     """Training images in a space, compared with one another and with their copies once."""
 
-    def __init__(self, space: str, training: np.ndarray) -> None:
-        self._features = SPACES[space]
+    def __init__(self, space: str, training: np.ndarray, moved: bool) -> None:
+        self._features, self._moved = SPACES[space], moved
         self._known = self._features(training)
-        own = nearest(self._known, self._known, 2).squared_distance[1::2]
-        self._own = np.sqrt(own.astype(np.float64))
+        self._own = self._compared_with_themselves(training)
         some = training[np.random.default_rng(1).permutation(len(training))[:COPIES]]
         self._copies = {kind: self.compared(make(some)) for kind, make in KINDS.items()}
 
     def compared(self, images: np.ndarray) -> Found:
         """The nearest training image of each image."""
+        if self._moved:
+            return nearest_moved(images, self._known, self._features)
         found = nearest(self._features(images), self._known)
         return np.sqrt(found.squared_distance.astype(np.float64)), found.index[:, 1]
+
+    def _compared_with_themselves(self, training: np.ndarray) -> np.ndarray:
+        if self._moved:
+            return nearest_moved(training, self._known, self._features, itself=True)[0]
+        return np.sqrt(nearest(self._known, self._known, 2).squared_distance[1::2].astype(np.float64))
 
     def bench(self, others: np.ndarray, held_out: Found | None = None, stands_in: bool = False) -> Bench:
         return Bench(self._own, self.compared(others), held_out, self._copies, stands_in)
 
 
-def of_sweep(folder: Path, space: str) -> Iterator[tuple[str, Bench]]:
-    """The last samples of each trial."""
+def of_sweep(folder: Path, space: str, moved: bool, trials: Sequence[str]) -> Iterator[tuple[str, Bench]]:
+    """The last samples of each trial, or of some."""
     layout = SweepLayout(folder)
-    trained, others = Trained(space, read_reference(layout).images), read_held_out(layout)
+    trained, others = Trained(space, read_reference(layout).images, moved), read_held_out(layout)
     held_out = None if others is None else trained.compared(others.images)
-    for trial in layout.trial_ids():
+    for trial in [each for each in layout.trial_ids() if not trials or each in trials]:
         steps = Samples(layout.trial(trial)).steps
         if steps:
             last = steps[max(steps)]
@@ -154,22 +162,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--draws", type=int, default=100)
     parser.add_argument("--samples", type=int, default=2000)
     parser.add_argument("--spaces", nargs="+", choices=list(SPACES), default=list(SPACES))
+    parser.add_argument("--moved", action="store_true")
     parser.add_argument("--sweep", type=Path, nargs="*", default=[])
+    parser.add_argument("--trials", nargs="*", default=[])
     options = parser.parse_args(arguments)
     heads = [f"{kind} {share:g}" for kind in KINDS for share in SHARES]
     print(f"{options.draws} draws of {options.samples} samples\n\n| among | space | 0 | {' | '.join(heads)} |")
     print(f"{'|---' * (len(heads) + 3)}|")
-    for each in data_sets(options.folder):
-        for space in options.spaces:
-            print(
-                row(
-                    each.name, space, Trained(space, each.training).bench(each.held_out), options.draws, options.samples
-                )
-            )
-    for folder in options.sweep:
-        for space in options.spaces:
-            for name, found in of_sweep(folder, space):
-                print(row(name, space, found, options.draws, options.samples), flush=True)
+
+    def show(name: str, space: str, each: Bench) -> None:
+        looks = f"{space}, moved" if options.moved else space
+        print(row(name, looks, each, options.draws, options.samples), flush=True)
+
+    sets = list(data_sets(options.folder)) if options.folder or not options.sweep else []
+    for space in options.spaces:
+        for each in sets:
+            show(each.name, space, Trained(space, each.training, options.moved).bench(each.held_out))
+    for space in options.spaces:
+        for folder in options.sweep:
+            for name, found in of_sweep(folder, space, options.moved, options.trials):
+                show(name, space, found)
 
 
 if __name__ == "__main__":

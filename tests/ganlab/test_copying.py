@@ -116,6 +116,9 @@ def test_too_few_images_say_nothing() -> None:
     assert of(np.zeros(1000), 1 + rng.random(4)).word == Word.COPIES, "all of them"
     nothing = of(np.zeros(100), np.zeros(50))
     assert (nothing.word, math.isnan(nothing.seen)) == (Word.UNKNOWN, True)
+    real = RealNeighbours(np.ones(1), 1 + rng.random(1000))
+    near = planted(rng, 1000, 0.3), np.zeros(1000, np.int64), real
+    assert [copying(*near, blurred=blurred).word for blurred in (False, True)] == [Word.COPIES, Word.UNKNOWN]
     assert {each.quantile for each in of(np.ones(9), 1 + rng.random(99)).shares} == {USUAL, 0.05}
 
 

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from scipy import linalg
+from sklearn.linear_model import LinearRegression
 
-from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
+from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_at_infinity, frechet_distance, moments_of
 
 
 def of(vectors: np.ndarray) -> Moments:
@@ -58,6 +59,25 @@ def test_pieces_of_any_size_give_the_same_moments(kind: str) -> None:
 def test_collapsed_sets_are_at_the_distance_of_their_images() -> None:
     a, b = np.full((50, 4), 10, np.uint8), np.full((50, 4), 13, np.uint8)
     assert frechet_distance(of(a), of(b)) == pytest.approx(36)
+
+
+def test_at_infinity_is_the_intercept_of_a_line_in_1_over_n() -> None:
+    rng = np.random.default_rng(3)
+    real, images = (rng.normal(size=(n, 3)).astype(np.float32) + at for n, at in ((500, 0), (200, 1)))
+    sizes = [20, 65, 110, 155, 200]
+    distances = [by_formula(real.astype(float), images[:n].astype(float)) for n in sizes]
+    line = LinearRegression().fit(1 / np.array(sizes)[:, None], distances)
+    assert frechet_at_infinity(images, of(real)) == pytest.approx(line.intercept_, rel=1e-6)
+    assert np.isnan(frechet_at_infinity(images[:11], of(real)))
+
+
+def test_at_infinity_hardly_any_bias_is_left() -> None:
+    rng = np.random.default_rng(4)
+    real = of(rng.normal(size=(20_000, 10)).astype(np.float32))
+    sets = [rng.normal(size=(400, 10)).astype(np.float32) + np.float32(0.1) for _ in range(40)]
+    bias = np.mean([frechet_distance(of(images), real) for images in sets]) - 0.1
+    assert bias > 0.06
+    assert abs(np.mean([frechet_at_infinity(images, real) for images in sets]) - 0.1) < bias / 3
 
 
 def test_bad_input() -> None:

@@ -5,6 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from ganlab.quality import scores
+from ganlab.quality.kernels import kid_interval
 from ganlab.quality.scores import MOST_IMAGES, Scores, real_side, score, score_real, scored_images
 
 
@@ -38,6 +39,14 @@ def test_held_out_digits_are_like_digits_and_noise_is_not(digits: np.ndarray, mo
     assert other.manifold.precision == other.manifold.coverage == 0
     assert other.frechet > 50 * alike.frechet
     assert 0.3 < alike.frechet / control.frechet < 0.7  # of halves it is twice as large, as its bias is
+    assert -0.5 * alike.frechet < alike.frechet_at_infinity < 0.9 * alike.frechet
+    low, high = kid_interval(alike.kid_blocks, 0.99)[1:]
+    assert low < 0 < high
+    assert kid_interval(other.kid_blocks, 0.99)[1] > 0
+    of_real = score_real(reader(training), 900, real.distances, bandwidth=real.bandwidth)
+    assert alike.vendi == pytest.approx(of_real.vendi, rel=0.05)
+    assert alike.rke == pytest.approx(of_real.rke, rel=0.15)
+    assert other.rke > 3 * alike.rke
     assert 150.0 in real.distances
     ratio = control.curve.probability[-1] / alike.curve.probability[-1]
     assert 0.9 < ratio < 1.1
@@ -49,7 +58,9 @@ def test_to_disk_and_back(digits: np.ndarray) -> None:
     found = score(reader(digits[:300]), 300, real)
     back = Scores.from_arrays(found.to_arrays())
     assert back.manifold == found.manifold
-    assert back.frechet == found.frechet
+    for name in ("frechet", "frechet_at_infinity", "vendi", "rke"):
+        assert getattr(back, name) == getattr(found, name)
+    assert back.kid_blocks.tolist() == found.kid_blocks.tolist()
     np.testing.assert_array_equal(back.curve.within, found.curve.within)
     lone = score_real(reader(digits), 1797, real.distances)
     assert Scores.from_arrays(lone.to_arrays()).manifold is None

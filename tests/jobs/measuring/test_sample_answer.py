@@ -16,6 +16,7 @@ from ganlab.pairs.closest import pairs_within
 from ganlab.pairs.content import content_digests, in_order, random_places
 from ganlab.quality.embedding import ClassifierSettings
 from ganlab.quality.embeddings.normalised import Normalised
+from ganlab.quality.kernels import bandwidth_of, kid_blocks, kid_interval, rke, vendi_score
 from ganlab.quality.manifold import manifold_scores
 from ganlab.statistics.diversity import diversity
 from jobs.cli.pipeline import measure_path
@@ -89,7 +90,14 @@ def test_everything_is_in_the_json(files: tuple[Path, Path], digits) -> None:
     assert found["scored_images"] == 600
     for name in ("precision", "recall", "density", "coverage"):
         assert found[name] == getattr(scores, name)
-    assert found["frechet_distance"] > 0
+    assert found["frechet_distance"] > found["frechet_distance_at_infinity"] != 0
+    own, others = (np.load(path)["images"][_random_order(path)] for path in files)
+    own = own[:600]
+    blocks = kid_blocks(others[:600], own)
+    assert (found["kid"], found["kid_low"], found["kid_high"]) == pytest.approx(kid_interval(blocks, 0.95))
+    assert found["vendi_score"] == pytest.approx(vendi_score(own))
+    assert found["rke"] == pytest.approx(rke(own, bandwidth_of(others)))
+    assert 1 < found["real"]["vendi_score"] < found["real"]["rke"] < 1500
     assert found["support_size_realistic"] == found["support_size"]
     assert found["closest"][0]["reference_distance"][0] < 60
     words = "\n".join(sample_lines(answer))
@@ -422,6 +430,41 @@ def test_real_images_are_not_called_copies(folder: Path, sets_of_digits: dict[st
     found, words = copying_of(folder, with_copies, test)
     assert found["copying"] == "copies"
     assert "Copies: " in words
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_mixtures_with_copies_have_the_right_reason(
+    folder: Path, sets_of_digits: dict[str, np.ndarray], test: bool
+) -> None:
+    rng = np.random.default_rng(2)
+    training, others = sets_of_digits["training"], sets_of_digits["others"]
+    noise = rng.integers(0, 256, (450, 1, 8, 8), dtype=np.uint8)
+    copies = training[rng.permutation(800)]
+    for samples, reason in (
+        (np.concatenate([copies[:550], noise]), "copies"),
+        (np.concatenate([np.repeat(others[:1], 300, axis=0), copies[:250], noise]), "noise"),
+    ):
+        found, _ = copying_of(folder, samples, test)
+        assert (found["passes_quality_gate"], found["quality_reason"]) == (False, reason)
+        share = (samples[:, None] == training[None]).all(axis=(2, 3, 4)).any(axis=1).mean()
+        assert found["copying"] == "copies"
+        assert found["copied_share_low"] <= share <= found["copied_share_high"]
+
+
+def test_blurred_samples_are_not_called_copies(folder: Path) -> None:
+    rng = np.random.default_rng(3)
+    smooth = np.kron(rng.normal(0, 40, (1500, 1, 4, 4)), np.ones((4, 4)))
+    images = np.clip(128 + smooth + rng.normal(0, 5, smooth.shape), 0, 255).astype(np.uint8)
+    np.save(folder / "training.npy", images[:800])
+    np.save(folder / "test.npy", images[800:1200])
+    averaged = np.rint((images[1200:] + images.mean(axis=0)) / 2).astype(np.uint8)
+    found, words = copying_of(folder, averaged)
+    assert (found["passes_quality_gate"], found["quality_reason"]) == (False, "blur")
+    assert found["copied_share_low"] > 0.1
+    assert found["copying"] == "unknown"
+    assert (
+        "Copying can't be said: blur brings samples near to training images, whether they are copies or not." in words
+    )
 
 
 def test_a_page_shows_copies_beside_the_training_images(folder: Path, sets_of_digits: dict[str, np.ndarray]) -> None:
