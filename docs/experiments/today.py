@@ -31,7 +31,8 @@ def name_of(trial: xr.Dataset) -> str:
 
 
 def by_name(results: xr.Dataset) -> dict[str, xr.Dataset]:
-    """The trials by `name_of`, in the order of the sweep."""
+    """The completed trials by `name_of`, in the order of the sweep."""
+    results = results.isel(trial=results.status.values == "completed")
     names = [name_of(results.isel(trial=trial)) for trial in range(results.sizes["trial"])]
     return {
         name: results.isel(trial=[at for at, other in enumerate(names) if other == name])
