@@ -6,11 +6,12 @@ from pathlib import Path
 import xarray as xr
 
 
-def finished_sweep() -> tuple[Path, xr.Dataset]:
-    """The folder on the command line, and its results."""
-    if len(sys.argv) != 2:
+def finished_sweep(arguments: list[str] | None = None) -> tuple[Path, xr.Dataset]:
+    """The folder that is the only argument, by default of the command line, and its results."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 1:
         sys.exit(f"usage: python {sys.argv[0]} FOLDER, that of a finished sweep")
-    folder = Path(sys.argv[1])
+    folder = Path(arguments[0])
     return folder, read_sweep(folder)
 
 

@@ -31,7 +31,8 @@ def name_of(trial: xr.Dataset) -> str:
 
 
 def by_name(results: xr.Dataset) -> dict[str, xr.Dataset]:
-    """The trials by `name_of`, in the order of the sweep."""
+    """The completed trials by `name_of`, in the order of the sweep."""
+    results = results.isel(trial=results.status.values == "completed")
     names = [name_of(results.isel(trial=trial)) for trial in range(results.sizes["trial"])]
     return {
         name: results.isel(trial=[at for at, other in enumerate(names) if other == name])
@@ -167,5 +168,5 @@ def main(folder: Path, results: xr.Dataset, snapshots: xr.Dataset | None) -> Non
 
 
 if __name__ == "__main__":
-    second = read_sweep(Path(sys.argv.pop())) if len(sys.argv) == 3 else None
-    main(*finished_sweep(), second)
+    second = read_sweep(Path(sys.argv[2])) if len(sys.argv) == 3 else None
+    main(*finished_sweep(sys.argv[1:2] if second is not None else None), second)
