@@ -24,6 +24,7 @@ from jobs.spec.sweep import Spec, SpecError, TrialSettings, load_spec
 from jobs.training.tune import sweep_trials
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
+from storage.lock import publishing
 from storage.patience import await_disk, is_waited_for
 from storage.samples import DamagedShardError
 from storage.trial_state import read_end
@@ -109,8 +110,9 @@ class Results:
         started = time.monotonic()
         trials = sweep_trials(self._layout, self._spec)
         training = not self._layout.trained.exists()
-        write_answers(self._layout, self._spec, trials, measured.real, active=training)
-        write_report(self._layout)
+        with publishing(self._layout):
+            write_answers(self._layout, self._spec, trials, measured.real, active=training)
+            write_report(self._layout)
         ended = time.monotonic()
         self._news, self._due_at = False, ended + max(PUBLISH_EVERY_S, (ended - started) / PUBLISH_SHARE)
 

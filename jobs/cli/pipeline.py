@@ -58,7 +58,7 @@ from jobs.training.tune import run_trials, sweep_trials, trials_at_a_time, try_f
 from jobs.training.user_models import keep_code
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
-from storage.lock import SweepBusyError, lock_holder, sweep_lock
+from storage.lock import SweepBusyError, lock_holder, publishing, sweep_lock
 from storage.reference import read_reference, write_reference
 from storage.trial_state import read_end
 
@@ -219,7 +219,7 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     trials = sweep_trials(layout, spec)
     with local_dask(workers) as map, PairsBar(console) as progress:
         measured = measure_sweep(MeasureContext(layout, spec.collisions, memory, map, progress, progress.stage), trials)
-    with spinner(console, "Writing results and report"):
+    with spinner(console, "Writing results and report"), publishing(layout):
         write_answers(layout, spec, trials, measured.real)
         write_report(layout)
     for snapshot, error in measured.damaged.items():

@@ -263,14 +263,15 @@ def _distinct(wanted: Comparison, among: Collisions, all_listed: bool, memory_by
     order = np.lexsort((np.arange(wanted.samples) if wanted.places is None else wanted.places, degrees))
     if all_listed:
         return distinct_images(degrees, among.listed.index, order).count
-    screen = learn(wanted.images.read, wanted.samples, 1, threshold_squared)
+    images = wanted.images
     return search_distinct_images(
-        lambda numbers: take(wanted.images.read, numbers),
+        lambda numbers: take(images.read, numbers),
         degrees,
         threshold_squared,
-        screen,
+        learn(images.read, wanted.samples, 1, threshold_squared),
         order,
-        tile_images=wanted.tile_images(memory_bytes),
+        # By memory alone: tiles for several workers are smaller, and would be read again for each block.
+        tile_images=choose_tile_images(wanted.samples, images.shape[1:], memory_bytes, images.dtype.itemsize),
     ).count
 
 

@@ -5,6 +5,7 @@ that says so and never a report that isn't written.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -41,6 +42,7 @@ from storage.reference import Reference, read_reference
 from storage.results import read_results
 from storage.samples import DamagedShardError, Samples
 from storage.statistics import VARIABLES
+from storage.trial_state import NOT_ENDED, TrialState
 
 __all__ = ["results_table", "write_report"]
 
@@ -70,6 +72,7 @@ class Grid:
     picture: Picture | None
     images: int
     problem: str
+    step: int
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def write_report(layout: SweepLayout) -> Path:
     reference = _reference(layout)
     shown = _every_so_often(table.settings, SETTINGS_SHOWN)
     scored_pairs = "pair_distance_cdf" in results
+    logged = set(results["trial"].values[np.isfinite(results["generator_loss"].values).any(axis=1)].tolist())
     charts = [
         (
             setting,
@@ -138,10 +142,11 @@ def write_report(layout: SweepLayout) -> Path:
             Markup(threshold_chart(setting.rows, table, results, str(place)) if scored_pairs else ""),
         )
         for place, setting in enumerate(shown)
-        if any(row.snapshot is not None for row in setting.rows)
+        if any(row.snapshot is not None or row.trial in logged for row in setting.rows)
     ]
     measured = [row for row in table.trials if row.snapshot is not None]
-    grids = list(_grids(layout, measured, reference))
+    drawn = [row for row in table.trials if row.snapshot is not None or _drawn(layout, row)]
+    grids = list(_grids(layout, drawn, reference))
     pictured = {grid.row.trial for grid in grids}
     real_grid = _real_grid(reference, max((grid.images for grid in grids), default=0))
     pairs = list(_pairs(layout, measured, results, reference))
@@ -161,7 +166,7 @@ def write_report(layout: SweepLayout) -> Path:
         charts=charts,
         settings_left_out=len(table.settings) - len(shown),
         grids=grids,
-        grids_left_out=len(measured) - len(grids),
+        grids_left_out=len(drawn) - len(grids),
         real_grid=real_grid,
         pairs=pairs,
         pairs_left_out=len(measured) - len(pairs),
@@ -188,10 +193,22 @@ def write_report(layout: SweepLayout) -> Path:
 
 
 def answer(table: Table) -> list[str]:
-    """The answer in sentences, the main one first."""
+    """The answer in sentences, the main one first; before it, how far the sweep is while trials are still to end."""
     settings = [(setting, setting.spread) for setting in table.settings if setting.spread is not None]
     sentences = (_relative_sentences(table), _support_sentences(table, settings), _count_sentences(table))
-    return [*chain(*sentences), *_comparison_sentences(table)]
+    return [*_progress_sentences(table), *chain(*sentences), *_comparison_sentences(table)]
+
+
+def _progress_sentences(table: Table) -> Iterator[str]:
+    """How many trials have ended, and what the figures are of meanwhile."""
+    counts = Counter(row.status for row in table.trials)
+    if any(counts[state] for state in NOT_ENDED):
+        states = ", ".join(f"{counts[state]:,} {state}" for state in TrialState if counts[state])
+        measured = sum(row.snapshot is not None for row in table.trials)
+        yield (
+            f"Not the answer yet: of {counted(len(table.trials), 'trial')}, {states}. The figures of those that have not "
+            f"ended are of their newest measured snapshot, so far of {measured:,}."
+        )
 
 
 def _relative_sentences(table: Table) -> Iterator[str]:
@@ -305,17 +322,28 @@ def _grids(layout: SweepLayout, rows: Sequence[Row], reference: Reference | None
     counts = [count for count in (200, 160, 120, 100, 80, 60, 40, 20) if count * cost * len(rows) <= GRID_BYTES]
     count = counts[0] if counts else 20
     for row in _one_seed_first(rows, max(1, GRID_BYTES // (count * cost))):
-        picture, problem, shown = None, "", 0
+        picture, problem, shown, step = None, "", 0, row.step or 0
         try:
             samples = Samples(layout.trial(row.trial))
-            numbers = samples.steps[row.step or 0]
+            step, numbers = (step, samples.steps[step]) if row.ended and row.step else _newest(samples)
             images = samples.read(numbers.start, min(numbers.stop, numbers.start + count))
             picture, shown = picture_of(images, _columns(images.shape), 24), len(images)
         except KeyError:
-            problem = f"the samples of step {row.step} are no longer here"
+            problem = f"the samples of step {step} are no longer here"
         except (ValueError, DamagedShardError) as error:
             problem = str(error)
-        yield Grid(row, picture, shown, problem)
+        yield Grid(row, picture, shown, problem, step)
+
+
+def _drawn(layout: SweepLayout, row: Row) -> bool:
+    """True if samples of the trial are committed."""
+    own = layout.trial(row.trial)
+    return own.samples.exists() and any(Samples(own).begun.values())
+
+
+def _newest(samples: Samples) -> tuple[int, range]:
+    """Step and numbers of the last snapshot of which images are committed."""
+    return max((step, numbers) for step, numbers in samples.begun.items() if numbers)
 
 
 def _real_grid(reference: Reference | None, count: int) -> Picture | None:

@@ -15,6 +15,7 @@ from ganlab.statistics.diversity import collapsed
 from ganlab.statistics.support import Estimate, Spread, spread
 from jobs.console.words import MISSING, counted, value_words
 from storage.statistics import MATCHED, STATISTICS, TRIAL, VARIABLES, Statistic
+from storage.trial_state import NOT_ENDED
 
 Results = Any  # an xarray.Dataset, whose type only storage may name
 NOT_MEASURED = MISSING
@@ -123,6 +124,11 @@ class Row:
         if self.passes_gate or "passes_quality_gate" not in self.values:
             return None
         return self.values.get("quality_reason") or "far"  # the only one of version 0.1.0, which names none
+
+    @property
+    def ended(self) -> bool:
+        """True unless the trial is still to be trained, or to its end."""
+        return self.status not in NOT_ENDED
 
     @property
     def counts(self) -> bool:

@@ -25,7 +25,7 @@ from storage.layout import SweepLayout
 from storage.lock import lock_holder
 from storage.outcome import Failure
 from storage.plan import ShardPlan
-from storage.trial_state import TrialState
+from storage.trial_state import NOT_ENDED, TrialState
 from storage.watch import (
     Signature,
     TrialWatch,
@@ -33,10 +33,10 @@ from storage.watch import (
     signature,
 )
 
-NOT_ENDED = (TrialState.WAITING, TrialState.RUNNING, TrialState.INTERRUPTED)
 JUMP_S = 2.0  # between two looks, more than a clock that is merely steered gains or loses
 FUTURE_S = 5.0
 SLOW_LOOK_S = 10.0
+ENGINE_SHARE = 0.02  # of a matrix product's speed, at which a sweep is measured: pairs, real images and scores together
 FRESH_S = 60.0  # a rate that was reported longer ago (and three intervals of the log) is none
 
 
@@ -245,9 +245,10 @@ class SweepWatch:
             if trial.end is None and not trial.gone
         )
         left = 0.0
+        pairs = new.get("ganlab_pairs", "to_compare")
         for work, rate in (
             (steps, new.total("ganlab_train_steps_per_second")),
-            (new.get("ganlab_pairs", "to_compare"), self._pairs.last_rate),
+            (pairs, self._pairs.last_rate or (self._likely_rate if pairs else 0)),
         ):
             if work > 0 and rate:
                 left += work / rate
@@ -255,6 +256,13 @@ class SweepWatch:
                 return  # nobody trains: there is no telling
         if left:
             new.set("ganlab_estimated_end_timestamp_seconds", now + left)
+
+    @property
+    def _likely_rate(self) -> float:
+        """Pairs per second that comparing will reach, before any are compared, by this machine's speed; 0 if unknown."""
+        if (shape := reference_shape(self.layout)) is None:
+            return 0
+        return float(ENGINE_SHARE * _products_per_second() / np.prod(shape))
 
     @property
     def _family(self) -> str:
@@ -293,6 +301,16 @@ def _add_losses(new: MetricValues, running: Iterable[TrialWatch]) -> None:
     for (family, network), values in losses.items():
         for quantile in QUANTILES:
             new.set("ganlab_loss", float(np.quantile(values, float(quantile))), family, network, quantile)
+
+
+@lru_cache(maxsize=1)
+def _products_per_second() -> float:
+    """Multiplications per second of one small product of matrices, which takes milliseconds."""
+    matrix = np.ones((512, 1024), np.float32)
+    matrix @ matrix.T  # the first one prepares threads
+    started = time.perf_counter()
+    matrix @ matrix.T
+    return float(matrix.shape[0] * matrix.size / (time.perf_counter() - started))
 
 
 @lru_cache(maxsize=1)

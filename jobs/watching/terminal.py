@@ -106,7 +106,7 @@ def _facts(new: MetricValues, now: float) -> Iterator[tuple[str, RenderableType]
     yield "pairs", _bar(compared, compared + new.get("ganlab_pairs", "to_compare"), note)
     end = new.values.get("ganlab_estimated_end_timestamp_seconds")
     if end and not new.get("ganlab_sweep_finished"):
-        yield "ends", Text(f"in about {duration(max(0.0, end[()] - now))}")
+        yield "answer", Text(f"due in about {duration(max(0.0, end[()] - now))}, measuring included")
     written, left = new.get("ganlab_sample_bytes", "committed"), new.get("ganlab_sample_bytes", "to_write")
     yield (
         "samples",
