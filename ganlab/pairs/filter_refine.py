@@ -107,7 +107,7 @@ def search_nearest(
     mutual = rows is columns and row_start == column_start
     bounds = np.minimum(collector.bounds(np.arange(row_start, row_start + len(rows))), rows.most_squared)
     levels, mutual = _cheapest(rows, columns, screen, bounds, mutual, device)
-    if rows.integer:
+    if rows.integer and len(rows) >= len(columns):
         columns.keep_shifted()
     search = _Search(
         rows, columns, screen, collector, row_start, column_start, mutual, device, levels=levels, mutual=mutual

@@ -19,7 +19,7 @@ from ganlab.pairs.collisions import LISTED, Collisions, compare_tile
 from ganlab.pairs.content import in_order, take
 from ganlab.pairs.exact import Images, Index, load_rows, on_best_device
 from ganlab.pairs.lower_bounds import Screen, learn
-from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
+from ganlab.pairs.neighbours import Neighbours, learn_for_neighbours, nearest_in_tile
 from ganlab.pairs.tiles import Tile, choose_tile_images, plan_rectangle, plan_tiles, split
 from ganlab.statistics.packing import distinct_images, search_distinct_images
 from storage.pair_records import NearestReal, PairRecord
@@ -159,9 +159,8 @@ class Comparison:
             )
             return PartialResult(on_best_device(lambda device: among(device=device)), None)
         assert self.reference is not None
-        screen = _screen(
-            _Named(f"reference of {self.fingerprint}", self.reference), self.neighbours, 0.0, self.neighbours
-        )
+        reference = _Named(f"reference of {self.fingerprint}", self.reference)
+        screen = _neighbours_screen(reference, self.samples, self.neighbours)
         nearest = partial(
             nearest_in_tile,
             self.images.read,
@@ -455,9 +454,16 @@ class _Named:
 
 
 @lru_cache(maxsize=2)
-def _screen(images: _Named, count: int, threshold_squared: float, neighbours: int = 0) -> Screen | None:
+def _screen(images: _Named, count: int, threshold_squared: float) -> Screen | None:
     """Learnt by every worker for itself: a second, where sending megabytes with every task would cost more."""
-    return learn(images.source.read, images.source.shape[0], count, threshold_squared, neighbours)
+    return learn(images.source.read, images.source.shape[0], count, threshold_squared)
+
+
+@lru_cache(maxsize=2)
+def _neighbours_screen(reference: _Named, queries: int, count: int) -> Screen | None:
+    """The same for the nearest images of a reference."""
+    references, *shape = reference.source.shape
+    return learn_for_neighbours(reference.source.read, references, queries, math.prod(shape), count)
 
 
 def _rows(images: _Named, start: int, stop: int) -> Images:
