@@ -4,13 +4,15 @@ Invariant: only holders of the cluster's private key meet: an open scheduler wou
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cluster.interpreter import python
 from cluster.local import NO_MEMORY_LIMIT, Map, dask_map
+from cluster.preemption import measuring
 from cluster.rendezvous import ClusterFolder, read_head
 
 CONNECT_S = 60
@@ -64,7 +66,12 @@ def cluster_map(folder: Path) -> Iterator[Map[Any, Any]]:
         def threads() -> int:
             return sum(client.nthreads().values())
 
-        yield lambda function, items: dask_map(client, threads, function, items)
+        yield lambda function, items: dask_map(client, threads, partial(_marked, function), items)
+
+
+def _marked(function: Callable[[Any], Any], item: Any) -> Any:
+    with measuring():
+        return function(item)
 
 
 def make_certificate(folder: Path) -> None:

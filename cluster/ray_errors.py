@@ -14,28 +14,34 @@ class ProcessEnd(NamedTuple):
     Attributes
     ----------
     how
-        `node_lost`: its node is gone, or fell silent; `error`: an exception, or the process could not start; `exited`,
-        with an exit code; `memory`: Ray killed it for want of memory; `killed`: by a signal, or it crashed.
+        `node_lost`: its node is gone, or fell silent; `ray`: an error of Ray itself, of which the process knows nothing;
+        `error`: an exception, or the process could not start; `exited`, with an exit code; `memory`: Ray killed it for
+        want of memory; `killed`: by a signal, or it crashed.
     text
         Of the error, as Ray gives it.
     code
         Exit code of a process that exited, else None.
     """
 
-    how: Literal["node_lost", "error", "exited", "memory", "killed"]
+    how: Literal["node_lost", "ray", "error", "exited", "memory", "killed"]
     text: str
     code: int | None = None
 
 
 def process_end(error: object) -> ProcessEnd:
-    """Classify an error of Ray."""
-    from ray.exceptions import ActorUnavailableError, RayActorError
+    """Classify an error that Ray raises for a process, or the text of one that is at hand as text alone."""
+    from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
-    text = str(getattr(error, "cause", None) or error)
+    cause = getattr(error, "cause", None)
+    text = str(cause or error)
     # "Unavailable": its node fell silent and is not yet known to be dead; when a process dies, its node says so.
     if names_lost_node(error) or isinstance(error, ActorUnavailableError):
         return ProcessEnd("node_lost", text)
-    if not isinstance(error, RayActorError) or error.actor_init_failed or "Traceback" in text:
+    if not isinstance(error, RayActorError):
+        # Of an exception that can't be pickled Ray makes a plain RayError.
+        raised = isinstance(error, RayTaskError) and (type(cause) is RayError or not isinstance(cause, RayError))
+        return ProcessEnd("error" if raised else "ray", text)
+    if error.actor_init_failed or "Traceback" in text:
         return ProcessEnd("error", text)
     if code := re.search(r"exit code (-?\d+)", text):
         return ProcessEnd("exited", text, int(code[1]))

@@ -71,6 +71,11 @@ class ClusterFolder:
         return self.root / "replacements.json"
 
     @property
+    def demand(self) -> Path:
+        """Number of worker jobs that the rest of the work can use."""
+        return self.root / "demand.json"
+
+    @property
     def cancelled(self) -> Path:
         """Exists once the user has cancelled: no job may requeue itself any more."""
         return self.root / "cancelled"
@@ -135,6 +140,8 @@ class WorkerState:
         ``host:port`` of its Ray node's metrics.
     gpus, gpu_use
         How many GPUs it serves, and how busy each is (`cluster.gpus`).
+    idle
+        Whether no trial runs on it, and nothing is measured there.
     written
         Seconds since 1970, by its node's clock.
     """
@@ -150,6 +157,7 @@ class WorkerState:
     metrics: str = ""
     gpus: int = 0
     gpu_use: tuple[Gpu, ...] = ()
+    idle: bool = False
     written: float = 0.0
 
 
@@ -173,6 +181,17 @@ def read_workers(folder: Path) -> list[WorkerState]:
     paths = ClusterFolder(folder).workers.glob("[!.]*.json")
     workers = [worker for path in paths if (worker := _record(WorkerState, path)) is not None]
     return sorted(workers, key=lambda worker: [int(part) for part in worker.job_id.split("_") if part.isdigit()])
+
+
+def write_demand(folder: Path, workers: int) -> None:
+    """Record how many worker jobs the rest of the work can use."""
+    write_json(ClusterFolder(folder).demand, {"workers": workers})
+
+
+def read_demand(folder: Path) -> int | None:
+    """Return how many worker jobs the rest of the work can use, at least one; None while that is not known."""
+    found = (read_json(ClusterFolder(folder).demand) or {}).get("workers")
+    return max(1, found) if isinstance(found, int) else None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

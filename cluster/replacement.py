@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Protocol
 
 from cluster.job import fail
-from cluster.rendezvous import PASSING, ClusterFolder, read_workers, write_json
+from cluster.rendezvous import PASSING, ClusterFolder, read_demand, read_workers, write_json
 from cluster.runs import OF_THE_NODE, Run, bad_nodes, read_runs
 from cluster.scheduler import (
     QueuedJob,
     RefusedError,
     SchedulerError,
     Submission,
+    ask,
     keep_off,
     queue,
     read_submission,
@@ -50,7 +51,7 @@ class Orders(Protocol):
 
 @dataclass
 class Replacements:
-    """Keeps as many worker jobs in the queue as were asked for.
+    """Keeps as many worker jobs in the queue as were asked for, or as the rest of the work can use.
 
     Attributes
     ----------
@@ -108,9 +109,13 @@ class Replacements:
             if run.job_id not in submission.controllers
         ]
         self._leave_out(runs, jobs)
-        missing = submission.tasks - sum(job.count for job in jobs)
+        demand = read_demand(self.folder)
+        wanted = submission.tasks if demand is None else min(submission.tasks, demand)
+        missing = wanted - sum(job.count for job in jobs)
         if missing > 0:
             self._replace(submission, missing, runs, alone=not jobs)
+        elif sum(job.count for job in jobs if job.state != "PENDING") >= wanted:
+            self._drop_waiting(jobs)
 
     def _replace(self, submission: Submission, missing: int, runs: Sequence[Run], alone: bool) -> None:
         newest = submission.workers if self.newest is None else self.newest
@@ -154,6 +159,14 @@ class Replacements:
         if waiting and self.orders is not None:
             try:
                 keep_off(sorted(waiting), self.left_out)
+            except SchedulerError as error:
+                log.info("%s", error)
+
+    def _drop_waiting(self, jobs: Sequence[QueuedJob]) -> None:
+        """Take jobs out of the queue that wait though those that run are enough for the work left."""
+        if waiting := sorted({job.id.split("_")[0] for job in jobs if job.state == "PENDING"}):
+            try:
+                ask(["scancel", "--quiet", "--state=PENDING", *waiting])
             except SchedulerError as error:
                 log.info("%s", error)
 

@@ -55,6 +55,8 @@ class Run:
         Exit code of the script; None without a recorded end.
     requeue
         "", "asked", or "refused: " and SLURM's answer.
+    noted
+        Cause that SLURM named to the script; empty without one.
     log, log_from
         The job's log, and the byte at which this run began.
     """
@@ -66,6 +68,7 @@ class Run:
     ended: float | None
     code: int | None
     requeue: str
+    noted: str
     log: Path
     log_from: int
 
@@ -98,6 +101,8 @@ class Run:
             by_signal = code is not None and code > 128
             if re.search(words, slurms, re.IGNORECASE) and not (by_signal and cause == "not_started"):
                 return cause
+        if self.noted in WORDS:
+            return self.noted
         if code is None:
             return "vanished"
         if code > 128:
@@ -181,6 +186,7 @@ def read_run(folder: Path, logs: Path, job_id: str, restart: int) -> Run | None:
             float(values["ended"]) if values.get("ended") else None,
             int(values["code"]) if values.get("code") else None,
             values.get("requeue", ""),
+            values.get("cause", ""),
             logs / f"{job_id}_0_log.out",
             int(values.get("from") or 0),
         )

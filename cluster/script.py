@@ -13,7 +13,8 @@ from cluster.rendezvous import ClusterFolder
 RESTARTS_AFTER_A_KILL = 20  # a job whose supervisor is killed more often has a reason that will not go away
 RESTARTS_AFTER_MEMORY = 3  # the same for one that is killed for memory
 MEMORY_WORDS = r"oom.?kill|exceed.*memory|out.of.memory"  # as SLURM writes them into a job's log; in any case
-CANCELLED_WORDS = r"CANCELLED AT [^ ]+ \*\*\*"  # the same of a job that somebody cancels: without DUE TO
+CANCELLED_WORDS = r"JOB [^ ]+ ON [^ ]+ CANCELLED AT [^ ]+ \*\*\*"  # the same of a job that somebody cancels
+PREEMPTED = "PreemptTime=[0-9]"  # in `scontrol show job`: it has some time to leave, and no line in its log says why
 REQUEUE_PAUSES_S = (0, 2, 5, 15)  # before each try: slurmctld may be away for a moment
 
 
@@ -24,6 +25,7 @@ def first_lines(folder: Path, logs: Path, name: str, controller: bool) -> list[s
     said = 'tail -c +$((ganlab_from + 1)) "$ganlab_log" 2>/dev/null | grep -E "^(slurmstepd|srun)"'
     by_hand = f"{said} | grep -Eq {shlex.quote(CANCELLED_WORDS)}"
     memory = f"{said} | grep -Eqi {shlex.quote(MEMORY_WORDS)}"
+    preempted = f'scontrol show job "$ganlab_job" 2>/dev/null | grep -q {shlex.quote(PREEMPTED)}'
     return [
         "ganlab_job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_}${SLURM_ARRAY_TASK_ID:-$SLURM_JOB_ID}",
         f'ganlab_log={shlex.quote(str(logs))}/"${{ganlab_job}}_0_log.out"',
@@ -34,6 +36,7 @@ def first_lines(folder: Path, logs: Path, name: str, controller: bool) -> list[s
         "  code=$? again=0",
         "  trap - EXIT",
         '  ganlab_note "ended=$(date +%s)" "code=$code"',
+        f"  if [ $code = {TERMINATED} ] && {preempted}; then ganlab_note cause=preempted; fi",
         f"  [ $code = {HANDED_OVER} ] && exit {DONE}",
         f"  [ $code = {REQUEUE} ] && again=1",
         "  if [ $code -gt 128 ]; then",

@@ -125,6 +125,8 @@ class Site(_Job):
     """Longest time that the processes of a node may take to start."""
     patience_s: Seconds = 900.0
     """Longest time that a worker waits for an absent controller before it ends itself."""
+    idle_s: Seconds = 120.0
+    """Time after which a worker without work ends itself, while there are more of them than the trials left can use."""
     measure_workers: Annotated[int, Field(ge=0)] = 1
     """Processes on each node that compare images while others train."""
     controller: Controller = Controller()

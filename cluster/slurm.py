@@ -104,10 +104,11 @@ def job_scripts(site: Site, jobs: Jobs, largest: int = 1001) -> dict[str, str]:
     return scripts
 
 
-def submit(site: Site, jobs: Jobs) -> Submission:
+def submit(site: Site, jobs: Jobs, after: str = "") -> Submission:
     """Queue the controller and the workers, and record their ids in the folder.
 
-    What an earlier submission has left in the folder is forgotten: it must have ended.
+    What an earlier submission has left in the folder is forgotten: it must have ended. `after` is the id of a job that
+    must have ended well before the controller begins.
 
     Raises
     ------
@@ -126,7 +127,8 @@ def submit(site: Site, jobs: Jobs) -> Submission:
     ids: list[str] = []
     try:
         for array in _arrays(site, jobs, name, largest):
-            ids.append(_queue(site, jobs, array.when(f"after:{ids[0]}") if ids else array))
+            dependency = f"after:{ids[0]}" if ids else f"afterok:{after}" if after else ""
+            ids.append(_queue(site, jobs, array.when(dependency) if dependency else array))
     except BaseException:
         if ids:
             ask(["scancel", "--quiet", *ids])
@@ -214,6 +216,7 @@ def _prepare(jobs: Jobs) -> None:
         files.head,
         files.cancelled,
         files.replacements,
+        files.demand,
         *files.workers.glob("*.json"),
         *files.runs.glob("*.*"),
     ):

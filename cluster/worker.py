@@ -25,7 +25,9 @@ from cluster.rendezvous import (
     Head,
     StateOfWorker,
     WorkerState,
+    read_demand,
     read_head,
+    read_workers,
     write_worker,
 )
 from cluster.site import Site
@@ -190,9 +192,12 @@ class _Worker:
 
     def _stay(self, head: Head) -> None:
         """Watch the children and the head."""
-        written = -BEAT_S
+        written, joined = -BEAT_S, time.time()
         while True:
             self._check(head)
+            if self._is_spare(joined):
+                self._save_and_end(head, URGENT_S, "there is no work left for it")
+                raise JobEnd(DONE, "there is no work left for it")
             if time.monotonic() - written > BEAT_S:
                 written = time.monotonic()
                 self._write(gpu_use=tuple(gpu_use()))
@@ -204,6 +209,20 @@ class _Worker:
             elif time.monotonic() - self.last_seen > HEAD_LOST_S:
                 raise _HeadChanged(f"the head at {head.ray_address} does not answer")
             self._sleep(POLL_S)
+
+    def _is_spare(self, joined: float) -> bool:
+        """Whether this worker has been idle for long, and those before it are enough: first the busy, then by number."""
+        assert self.record is not None
+        since = preemption.idle_since(self.temporary)
+        idle = since is not None and time.time() - max(since, joined) > self.site.idle_s
+        if idle != self.record.idle:
+            self.record = replace(self.record, idle=idle)
+            self._write(gpu_use=tuple(gpu_use()))
+        if not idle or (needed := read_demand(self.folder)) is None:
+            return False
+        joined_ones = [worker for worker in read_workers(self.folder) if worker.state == "joined"]
+        order = [worker.job_id for worker in sorted(joined_ones, key=lambda worker: worker.idle)]
+        return self.job.id in order[needed:]
 
     def _keep_dask(self) -> None:
         """Start a Dask worker if one is requested; it ends with its scheduler, and training does not depend on it."""

@@ -19,7 +19,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from prometheus_client import make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
-from monitoring.metrics import Snapshot, registry
+from monitoring.metrics import MetricValues, registry
 
 RUNBOOK = Path(__file__).with_name("runbook.md")
 STYLE = """
@@ -36,7 +36,7 @@ class PortInUseError(RuntimeError):
 
 
 @contextmanager
-def serve(newest: Callable[[], Snapshot], host: str, port: int) -> Iterator[int]:
+def serve(newest: Callable[[], MetricValues], host: str, port: int) -> Iterator[int]:
     """Serve ``/metrics`` and ``/runbook`` for the length of the context; yields the port.
 
     Parameters
@@ -66,7 +66,7 @@ def serve(newest: Callable[[], Snapshot], host: str, port: int) -> Iterator[int]
 
 def check_address(host: str, port: int) -> None:
     """Listen for a moment, and raise what `serve` would."""
-    _listening(application(Snapshot), host, port).server_close()
+    _listening(application(MetricValues), host, port).server_close()
 
 
 def _listening(pages: WSGIApplication, host: str, port: int) -> WSGIServer:
@@ -80,7 +80,7 @@ def _listening(pages: WSGIApplication, host: str, port: int) -> WSGIServer:
         ) from None
 
 
-def application(newest: Callable[[], Snapshot]) -> WSGIApplication:
+def application(newest: Callable[[], MetricValues]) -> WSGIApplication:
     """The pages: ``/metrics``, ``/runbook``, and an index of the two."""
     metrics = make_wsgi_app(registry(newest))
 

@@ -23,6 +23,7 @@ ATTEMPT_ENDS = (
     "disk",
     "preempted",
     "node_lost",
+    "ray",
     "interrupted",
 )
 WORKER_STATES = ("waiting", "starting", "joined", "leaving", "lost", "failed", "ended")
@@ -60,7 +61,8 @@ METRICS: dict[str, Definition] = {
         "gauge", "1 once every trial has ended and every snapshot is measured, else 0."
     ),
     "ganlab_estimated_end_timestamp_seconds": Definition(
-        "gauge", "When the sweep will end at the present rates; left out while there is no rate."
+        "gauge",
+        "When the answer will be there at the present rates, measuring included; left out while there is no rate.",
     ),
     "ganlab_last_success_timestamp_seconds": Definition(
         "gauge",
@@ -189,7 +191,7 @@ METRICS: dict[str, Definition] = {
 
 
 @dataclass
-class Snapshot:
+class MetricValues:
     """Values of all metrics at one moment.
 
     Attributes
@@ -225,10 +227,10 @@ class Snapshot:
         return sum(value for key, value in series if all(key[place] == wanted for place, wanted in places.items()))
 
 
-class SnapshotCollector(Collector):
+class ValuesCollector(Collector):
     """Gives Prometheus the newest snapshot; a scrape reads no file."""
 
-    def __init__(self, newest: Callable[[], Snapshot]) -> None:
+    def __init__(self, newest: Callable[[], MetricValues]) -> None:
         self._newest = newest
 
     def describe(self) -> Iterator[Metric]:
@@ -240,10 +242,10 @@ class SnapshotCollector(Collector):
         return _families(self._newest().values)
 
 
-def registry(newest: Callable[[], Snapshot]) -> CollectorRegistry:
+def registry(newest: Callable[[], MetricValues]) -> CollectorRegistry:
     """Return a registry of its own: the sweep's metrics, and the exporter's CPU and memory as ``process_…``."""
     own = CollectorRegistry()
-    own.register(SnapshotCollector(newest))
+    own.register(ValuesCollector(newest))
     ProcessCollector(registry=own)
     return own
 

@@ -35,6 +35,8 @@ class Cause(StrEnum):
     """The node asked the process to stop."""
     NODE_LOST = "node_lost"
     """The node is gone."""
+    RAY = "ray"
+    """Ray failed, or the process that hands out the trials; the trial's own process had no part in it."""
     INTERRUPTED = "interrupted"
     """The command that had started the trial has ended."""
 

@@ -174,6 +174,11 @@ class SweepLayout:
         return self.cluster / "lock"
 
     @property
+    def publishing(self) -> Path:
+        """Held while results and report are written."""
+        return self.cluster / "publishing"
+
+    @property
     def site(self) -> Path:
         """The resolved cluster file that the sweep was submitted with."""
         return self.cluster / "cluster.yaml"

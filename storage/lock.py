@@ -51,6 +51,22 @@ def sweep_lock(layout: SweepLayout, command: str) -> Iterator[None]:
             file.truncate(0)
 
 
+@contextmanager
+def publishing(layout: SweepLayout) -> Iterator[None]:
+    """Write results and report from the files, one process at a time: the last to write is the last to have read.
+
+    Where the file system has no locks nothing is waited for.
+    """
+    layout.publishing.parent.mkdir(parents=True, exist_ok=True)
+    with layout.publishing.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+
+
 def is_unused(layout: SweepLayout) -> bool:
     """True if the folder holds only the lock's own files, left by a command killed at its start."""
     return layout.root.is_dir() and {path.name for path in layout.root.iterdir()} <= {layout.cluster.name}

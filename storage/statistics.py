@@ -33,7 +33,7 @@ class Variable:
     dims : tuple of str
     units : str
     long_name : str
-        What it is, as a plain phrase.
+        What it is, as a plain phrase that names no other variable.
     method : str
         How it is made.
     kind : str
@@ -89,10 +89,14 @@ class Statistic:
         """Its variables by name."""
         yield from self._with_ends(self.name, self.dims, self.long_name, self.method)
         if self.matched:
-            yield from self._with_ends(f"{self.name}_matched", MATCHED, f"{self.long_name}, at {_MATCHED}", _CROSSING)
+            yield from self._with_ends(
+                f"{self.name}_matched", MATCHED, f"{self.long_name}, at matched fidelity", _CROSSING
+            )
         if self.real:
             dims = tuple(dim for dim in self.dims if dim not in TRIAL)
-            yield from self._with_ends(f"real_{self.name}", dims, f"{self.long_name}, of the real images", self.method)
+            yield from self._with_ends(
+                f"real_{self.name}", dims, f"{self.long_name}, of the real images themselves", self.method
+            )
 
     def means(self) -> Iterator[tuple[str, Variable]]:
         """Variables of its mean over the seeds of a setting, by name."""
@@ -105,10 +109,10 @@ class Statistic:
             (self.name, "of the final snapshots of the n_seeds trials"),
             (f"{self.name}_matched", "of the n_matched trials"),
         )[: 1 + self.matched]:
-            what = f"{self.over_seeds} mean over seeds of {name}: {VARIABLES[name].long_name}"
+            what = f"{self.over_seeds} mean over seeds: {VARIABLES[name].long_name}"
             yield f"{name}_mean", Variable(SETTING, self.units, what, whose)
             for end, word in (("low", "lower"), ("high", "upper")):
-                yield f"{name}_{end}", Variable(SETTING, self.units, f"{word} end of {name}_mean", how)
+                yield f"{name}_{end}", Variable(SETTING, self.units, f"{what}; {word} end of its interval", how)
 
     def _with_ends(
         self, name: str, dims: tuple[str, ...], long_name: str, method: str
@@ -116,7 +120,7 @@ class Statistic:
         yield name, Variable(dims, self.units, long_name, method, self.kind)
         for end, word in (("low", "lower"), ("high", "upper")) if self.interval else ():
             how = f"{self.interval}; {word} end of the interval at the Dataset's attribute confidence"
-            yield f"{name}_{end}", Variable(dims, self.units, f"{word} end of {name}", how)
+            yield f"{name}_{end}", Variable(dims, self.units, f"{long_name}; {word} end of its interval", how)
 
 
 _INVERSE_SIMPSON = "1 / p2 with p2 = duplicates / pairs compared: the inverse Simpson number (Hill number of order 2)"
@@ -129,11 +133,10 @@ _DEGREES = "from the number of duplicates of each image, see docs/statistics.md"
 _JUDGED = "falling fit to the verdicts on pairs of all trials, weighted by the inverse of their chance to be shown"
 _EXPECTED = "p2 = pairs that people would call duplicates by duplicate_probability, of the first images / their pairs"
 _MODEL = "1 - exp(-s (s - 1) p2 / 2)"
-_MATCHED = "matched_fidelity"
 _CROSSING = "between the two last successive snapshots with that fidelity ratio between them"
 
 STATISTICS: tuple[Statistic, ...] = (
-    Statistic("samples", TRIAL, "images", "images of the snapshot", "all of its committed samples", "int64", real=True),
+    Statistic("samples", TRIAL, "images", "images compared", "all of its committed samples", "int64", real=True),
     Statistic("pairs_compared", TRIAL, "pairs", "pairs compared", "every unordered pair once", "int64", real=True),
     Statistic(
         "duplicates",
@@ -198,7 +201,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "distinct_seen",
         TRIAL,
         "images",
-        "size of a set of the samples no two of which are duplicates",
+        "distinct images seen: size of a set no two of which are duplicates",
         "greedy packing by ascending number of duplicates, exact",
         "int64",
         real=True,
@@ -210,7 +213,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "distinct_seen_share",
         TRIAL,
         "1",
-        "distinct images seen, as a share of the samples",
+        "distinct images seen, as a share of the images compared",
         "distinct_seen / samples",
         real=True,
         over_seeds="arithmetic",
@@ -219,7 +222,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "distinct_at_common_size",
         TRIAL,
         "images",
-        "distinct images expected among common_sample_size of the samples",
+        "distinct images expected among as many samples as the smallest snapshot has",
         "rarefaction: distinct_expected between two sample_multiples",
         over_seeds="arithmetic",
         matched=True,
@@ -260,7 +263,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "distinct_expected",
         (*TRIAL, "sample_multiple"),
         "images",
-        "distinct images expected in so many times the samples seen",
+        "distinct images expected among so many times the images compared",
         "rarefaction, and extrapolation to twice the samples (Chao et al. 2014)",
         interval="leave-one-out",
         real=True,
@@ -288,7 +291,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "diversity_ratio_at_rate",
         (*TRIAL, "real_rate"),
         "1",
-        "diversity_ratio at the distance of a rate of real pairs",
+        "chance of a duplicate among real images over that among samples, at the distance of a rate of real pairs",
         "real p2 / p2 of the scored images",
         interval="of the sample and the distance",
     ),
@@ -296,7 +299,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "is_lower_bound",
         TRIAL,
         "1",
-        "no duplicate seen: support_size is a lower bound",
+        "no duplicate seen: the effective number is a lower bound",
         "duplicates == 0; False where not measured",
         "bool",
     ),
@@ -336,7 +339,12 @@ STATISTICS: tuple[Statistic, ...] = (
         real=True,
     ),
     Statistic(
-        "n_disjoint_samples", SAMPLE_SIZE, "count", "disjoint samples of that size", "images // sample size", "int64"
+        "n_disjoint_samples",
+        SAMPLE_SIZE,
+        "count",
+        "disjoint samples of that many images",
+        "images // sample size",
+        "int64",
     ),
     Statistic("nonuniformity", TRIAL, "1", "unevenness of the support", "p3 / p2^2; 1 exactly when uniform", real=True),
     Statistic(
@@ -365,12 +373,14 @@ STATISTICS: tuple[Statistic, ...] = (
     Statistic(
         "mode_duplicates", MODE, "images", "samples that duplicate the mode's first image", "of all samples", "int64"
     ),
-    Statistic("mode_members", MODE, "images", "images of the mode", "the first and its listed duplicates", "int64"),
+    Statistic(
+        "mode_members", MODE, "images", "number of images in the mode", "the first and its listed duplicates", "int64"
+    ),
     Statistic(
         "mode_index",
         (*MODE, "copy"),
         "1",
-        "images of the mode",
+        "images of the mode by their numbers",
         "numbers among the samples of the trial; the first, then others",
         "int64",
     ),
@@ -382,7 +392,13 @@ STATISTICS: tuple[Statistic, ...] = (
         "number of the real image",
         "int64",
     ),
-    Statistic("mode_reference_distance", MODE, "distance", "distance to that training image", "exact distance"),
+    Statistic(
+        "mode_reference_distance",
+        MODE,
+        "distance",
+        "distance from the mode's first image to that training image",
+        "exact distance",
+    ),
     Statistic(
         "pair_distance_cdf",
         DISTANCE,
@@ -395,7 +411,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "pair_distance_cdf_pairs",
         DISTANCE,
         "pairs",
-        "pairs counted for pair_distance_cdf",
+        "pairs counted at that distance",
         "up to the threshold all pairs of the snapshot, beyond it those of some of its images",
         "int64",
         real=True,
@@ -404,7 +420,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "diversity_ratio_at",
         DISTANCE,
         "1",
-        "diversity_ratio at every distance",
+        "chance of a duplicate among real images over that among samples, at every distance",
         "real_pair_distance_cdf / pair_distance_cdf",
     ),
     Statistic(
@@ -447,7 +463,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "quality_reason",
         TRIAL,
         "1",
-        "word of the quality gate",
+        "quality gate in one word: passed, or the fault with most samples",
         "passed, copies, noise, blur or far: the fault with most samples, of the Dataset's attribute quality_faults, see "
         "docs/quality.md",
         "str",
@@ -467,7 +483,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "copying",
         TRIAL,
         "1",
-        "word on copies of training images among the samples",
+        "copies of training images among the samples in one word: copies, none-seen or unknown",
         "copies: the low end of copied_share_at is above 0 at near_quantile 0.001 or 0.01; none-seen; unknown: half of "
         "the samples might be copies and not be found, as held-out images or samples are too few, or samples blurred",
         "str",
@@ -530,8 +546,8 @@ STATISTICS: tuple[Statistic, ...] = (
         "copying_z_in_cells",
         TRIAL,
         "1",
-        "copying_z by cell: the statistic C_T",
-        "mean over k-means cells of training images, weighted by their held-out images (Meehan et al. 2020)",
+        "distances of samples to training images against those of held-out images, by cells of training images",
+        "C_T: mean over k-means cells of training images, weighted by their held-out images (Meehan et al. 2020)",
     ),
     Statistic(
         "copied_index",
@@ -541,9 +557,18 @@ STATISTICS: tuple[Statistic, ...] = (
         "nearest to most of the samples that copied_share counts",
         "int64",
     ),
-    Statistic("copied_times", COPIED, "images", "samples that copy it", "counted", "int64"),
-    Statistic("copy_index", COPIED, "1", "number of its nearest copy in samples.zarr", "exact distances", "int64"),
-    Statistic("copy_distance", COPIED, "distance", "distance to that copy", "exact distance"),
+    Statistic("copied_times", COPIED, "images", "samples that copy that training image", "counted", "int64"),
+    Statistic(
+        "copy_index",
+        COPIED,
+        "1",
+        "number, in samples.zarr, of the sample nearest to that training image",
+        "exact distances",
+        "int64",
+    ),
+    Statistic(
+        "copy_distance", COPIED, "distance", "distance from that training image to that sample", "exact distance"
+    ),
     Statistic(
         "realistic_share",
         TRIAL,
@@ -670,7 +695,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "corrected_support",
         TRIAL,
         "images",
-        "support of equally likely images with that sample_size_at_half",
+        "support of equally likely images that repeat as often in a sample",
         "sample_size_at_half^2 / (2 ln 2)",
         tables=("published",),
         heading="s² / (2 ln 2)",
@@ -798,7 +823,7 @@ STATISTICS: tuple[Statistic, ...] = (
         "embedding_training_accuracy",
         (),
         "1",
-        "accuracy of that classifier on images it was trained on",
+        "accuracy of the embedding's classifier on images it was trained on",
         "of ten times as many images as are held out",
     ),
     Statistic(

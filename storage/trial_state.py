@@ -30,6 +30,9 @@ class TrialState(StrEnum):
     """Not begun, or begun and to be continued by the run that works on the sweep."""
 
 
+NOT_ENDED = (TrialState.WAITING, TrialState.RUNNING, TrialState.INTERRUPTED)
+
+
 def valid_end(outcome: Outcome | None, complete: bool) -> Outcome | None:
     """Return the recorded outcome if it ends the trial: `completed` ends it only with every shard committed."""
     return outcome if outcome is None or outcome.status != "completed" or complete else None

@@ -50,7 +50,7 @@ def loaded_by_a_command(block: Block) -> bool:
 
 def test_the_sweep_that_the_readme_shows_is_the_shipped_one() -> None:
     (shown,) = (block for block in ALL if block.page.name == "README.md" and block.language == "yaml")
-    shipped = ROOT / "jobs" / "sweeps" / "digits-diversity.yaml"
+    shipped = ROOT / "jobs" / "sweeps" / "fashion-demo.yaml"
     assert parse_yaml(shown.text, shown.where) == parse_yaml(shipped.read_text(), str(shipped))
 
 

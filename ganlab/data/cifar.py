@@ -1,4 +1,4 @@
-"""CIFAR-10 from the files its authors publish (Krizhevsky 2009), python or binary version.
+"""CIFAR-10 and CIFAR-100 from the files their authors publish (Krizhevsky 2009), python or binary version.
 
 Invariant: nothing in a file is executed: pickles may name NumPy arrays and nothing else.
 """
@@ -6,6 +6,7 @@ Invariant: nothing in a file is executed: pickles may name NumPy arrays and noth
 import io
 import pickle
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -15,8 +16,37 @@ import numpy.typing as npt
 CifarClass = Literal["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CLASSES: tuple[CifarClass, ...] = get_args(CifarClass)
 RECORDS = 10_000
-"""Images in each published file."""
+"""Images in each published file of CIFAR-10."""
 PIXELS = 3 * 32 * 32
+
+
+@dataclass(frozen=True)
+class BatchForm:
+    """Content of a published file.
+
+    Attributes
+    ----------
+    published
+        Name of the data set.
+    records
+        Images in the file.
+    key
+        Name of the labels in the python version.
+    label_bytes, label_byte
+        Bytes of labels before each image of the binary version, and which of them is the label.
+    classes
+        Labels are 0 to `classes` − 1.
+    """
+
+    published: str
+    records: int
+    key: bytes
+    label_bytes: int
+    label_byte: int
+    classes: int
+
+
+CIFAR10 = BatchForm("CIFAR-10", RECORDS, b"labels", 1, 0, len(CLASSES))
 
 
 class _ArraysOnly(pickle.Unpickler):
@@ -26,7 +56,7 @@ class _ArraysOnly(pickle.Unpickler):
             return np.empty(0).__reduce__()[0]
         allowed = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
         if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which CIFAR-10's files do not")
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which published files do not")
         return allowed[module, name]
 
 
@@ -58,9 +88,9 @@ def read_cifar10(
     files = cifar_files(path, split)
     images, labels = [], []
     for done, file in enumerate(files, 1):
-        data, label = _binary(file) if file.suffix == ".bin" else _pickled(file)
-        images.append(data.reshape(-1, 3, 32, 32))
-        labels.append(label)
+        of_file, labels_of_file = read_batch(file, CIFAR10)
+        images.append(of_file)
+        labels.append(labels_of_file)
         progress(done, len(files))
     return np.concatenate(images), np.concatenate(labels)
 
@@ -87,37 +117,52 @@ def cifar_files(path: Path, split: Literal["train", "test"]) -> list[Path]:
     )
 
 
-def _faulty(file: Path, fault: str) -> ValueError:
+def read_batch(file: Path, form: BatchForm) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Read one published file; the binary version ends with .bin.
+
+    Returns
+    -------
+    images : uint8 array of shape (records, 3, 32, 32)
+    labels : int64 array of shape (records,)
+
+    Raises
+    ------
+    ValueError
+        When the file is cut short or something else.
+    """
+    data, labels = _binary(file, form) if file.suffix == ".bin" else _pickled(file, form)
+    if labels.shape != (form.records,) or labels.min() < 0 or labels.max() >= form.classes:
+        raise _faulty(file, form, f"holds labels that are not {form.records:,} numbers from 0 to {form.classes - 1}")
+    return data.reshape(-1, 3, 32, 32), labels
+
+
+def _faulty(file: Path, form: BatchForm, fault: str) -> ValueError:
     return ValueError(
         f"path: file '{file}' ({file.stat().st_size:,} bytes) {fault}; allowed: the published file of "
-        f"{RECORDS:,} images, whole (unpack the archive again)"
+        f"{form.records:,} images, whole (unpack the archive again)"
     )
 
 
-def _binary(file: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    size, wanted = file.stat().st_size, RECORDS * (PIXELS + 1)
+def _binary(file: Path, form: BatchForm) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    record = form.label_bytes + PIXELS
+    size, wanted = file.stat().st_size, form.records * record
     if size != wanted:
-        raise _faulty(file, f"is {'cut short' if size < wanted else 'too long'}: {wanted:,} bytes are wanted")
-    records = np.fromfile(file, np.uint8).reshape(RECORDS, PIXELS + 1)
-    return records[:, 1:], _labels(file, records[:, 0].astype(np.int64))
+        raise _faulty(file, form, f"is {'cut short' if size < wanted else 'too long'}: {wanted:,} bytes are wanted")
+    records = np.fromfile(file, np.uint8).reshape(form.records, record)
+    return records[:, form.label_bytes :], records[:, form.label_byte].astype(np.int64)
 
 
-def _pickled(file: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def _pickled(file: Path, form: BatchForm) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     try:
         batch = _ArraysOnly(io.BytesIO(file.read_bytes()), encoding="bytes").load()
-        data, labels = batch[b"data"], np.array(batch[b"labels"], np.int64)
+        data, labels = batch[b"data"], np.array(batch[form.key], np.int64)
     except EOFError as error:
-        raise _faulty(file, "is cut short") from error
+        raise _faulty(file, form, "is cut short") from error
     except Exception as error:  # a damaged pickle can raise nearly anything
         cut = "truncated" in str(error)  # the unpickler has no other name for it
-        raise _faulty(file, "is cut short" if cut else f"is not a CIFAR-10 batch ({str(error)[:80]!r})") from error
-    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (RECORDS, PIXELS):
+        other = f"is not a {form.published} batch ({str(error)[:80]!r})"
+        raise _faulty(file, form, "is cut short" if cut else other) from error
+    if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape != (form.records, PIXELS):
         got = f"{data.dtype} {data.shape}" if isinstance(data, np.ndarray) else type(data).__name__
-        raise _faulty(file, f"holds {got} instead of uint8 {(RECORDS, PIXELS)}")
-    return data, _labels(file, labels)
-
-
-def _labels(file: Path, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    if labels.shape != (RECORDS,) or labels.min() < 0 or labels.max() >= len(CLASSES):
-        raise _faulty(file, f"holds labels that are not {RECORDS:,} numbers from 0 to {len(CLASSES) - 1}")
-    return labels
+        raise _faulty(file, form, f"holds {got} instead of uint8 {(form.records, PIXELS)}")
+    return data, labels

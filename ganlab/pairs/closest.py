@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ganlab.pairs.exact import Array, Images, Index, as_images, squared_limit
 from ganlab.pairs.filter_refine import search
 from ganlab.pairs.lower_bounds import Floats, learn
-from ganlab.pairs.neighbours import nearest_images
+from ganlab.pairs.neighbours import learn_for_neighbours, nearest_images
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +144,8 @@ def nearest(queries: Array, references: Array, count: int = 1, device: str = "cp
         Images as for `closest_pairs`, two sets of several types or shapes, or a count above the number of references.
     """
     _check_count(count)
-    rows, columns = as_images(queries, "queries"), as_images(references, "references")
+    rows = as_images(queries, "queries")
+    columns = rows if queries is references else as_images(references, "references")
     if queries.dtype != references.dtype or queries.shape[1:] != references.shape[1:]:
         raise ValueError(
             f"queries, references: got {queries.dtype} {queries.shape[1:]} and {references.dtype} "
@@ -155,7 +156,8 @@ def nearest(queries: Array, references: Array, count: int = 1, device: str = "cp
             f"count: got {count}; allowed is 1 to {len(columns)}, the number of references; "
             "ask for fewer or give more references"
         )
-    found = nearest_images(rows, columns, learn(_reader(columns), len(columns), count), count, device=device)
+    screen = learn_for_neighbours(_reader(columns), len(columns), len(rows), columns.features, count)
+    found = nearest_images(rows, columns, screen, count, device=device)
     query = np.repeat(np.arange(len(rows)), count)
     return Pairs(np.stack([query, found.index.ravel()], axis=1), found.squared_distance.ravel()).of(rows)
 

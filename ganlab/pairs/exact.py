@@ -4,10 +4,10 @@ Invariant: a squared distance depends on the two images alone. uint8 images give
 give numpy's sum over one row of squared float64 differences, whatever the block, the machine or the BLAS.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from time import perf_counter
+from time import thread_time
 from typing import Any, TypeVar
 
 import numpy as np
@@ -64,10 +64,20 @@ class Images:
         """Cache of values derived from these images."""
         return {}
 
+    def take(self, which: Index) -> "Images":
+        """Some of the images, in this order, with what is derived from each of them."""
+        some = Images(self.values[which])
+        some.kept.update({name: derived.take(which) for name, derived in self.kept.items()})
+        return some
+
     @cached_property
     def _shifted(self) -> tuple[NDArray[np.int8], Index]:
         shifted = signed(self.values)
         return shifted, squared_lengths(shifted)
+
+    def keep_shifted(self) -> None:
+        """Shift all uint8 images now, for a caller that will need them again and again."""
+        _ = self._shifted
 
     def shifted(self, which: slice | Index) -> tuple[NDArray[np.int8], Index]:
         """Some uint8 images shifted by -128, and their exact squared lengths; all are kept once many are needed."""
@@ -268,13 +278,11 @@ def block_distances(
         (len(rows[row]), len(columns[column])) int32, or int64 for images of so many values that int32 could overflow.
     """
     (a, a_lengths), (b, b_lengths) = rows.shifted(row), columns.shifted(column)
-    squared = integer_product(torch.from_numpy(a), torch.from_numpy(b), device).numpy()
-    if rows.features > _INT32_FEATURES:
-        squared = squared.astype(np.int64)
-    squared *= -2
-    squared += a_lengths[:, None].astype(squared.dtype)
-    squared += b_lengths.astype(squared.dtype)
-    return squared
+    product = integer_product(torch.from_numpy(a), torch.from_numpy(b), device)
+    kind = torch.int32 if rows.features <= _INT32_FEATURES else torch.int64
+    row_lengths, column_lengths = (torch.from_numpy(lengths).to(kind) for lengths in (a_lengths, b_lengths))
+    squared = torch.sub(column_lengths, product, alpha=2).add_(row_lengths[:, None])
+    return squared.numpy()
 
 
 def estimated_distances(
@@ -329,21 +337,27 @@ def _product_float32(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return total
 
 
+def least_seconds(calls: Sequence[Callable[[], object]]) -> list[float]:
+    """CPU time of this thread that each call takes at best: other work on the machine hardly changes it."""
+    seconds = [float("inf")] * len(calls)
+    for _ in range(5):  # in turn, so that what slows the machine slows all of them
+        for number, call in enumerate(calls):
+            start = thread_time()
+            call()
+            seconds[number] = min(seconds[number], thread_time() - start)
+    return seconds
+
+
 @cache
 def _int8_is_best() -> bool:
     """Try both products once: some processors have no fast one for int8, and some old ones saturate inside it."""
     rows = torch.tensor([-128, 127], dtype=torch.int8).repeat(64, 512)
     rows[::3] = 127
     rows[1::3] = -128
-    seconds = {}
-    results = {}
-    for product in (_product_int8, _product_float32):
-        try:
-            product(rows, rows)
-            start = perf_counter()
-            results[product] = product(rows, rows)
-            seconds[product] = perf_counter() - start
-        except (AttributeError, RuntimeError):  # a torch without this product
+    try:
+        if not torch.equal(_product_int8(rows, rows), _product_float32(rows, rows)):
             return False
-    same = torch.equal(results[_product_int8], results[_product_float32])
-    return same and seconds[_product_int8] < seconds[_product_float32]
+    except (AttributeError, RuntimeError):  # a torch without this product
+        return False
+    int8, float32 = least_seconds([lambda: _product_int8(rows, rows), lambda: _product_float32(rows, rows)])
+    return int8 < float32

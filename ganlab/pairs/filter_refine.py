@@ -21,6 +21,12 @@ _ROWS = 512
 _COLUMNS = 4096
 _FLOAT64_PAIR_COST = 32  # of a float32 pair, against its share of a float64 product
 _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times as many
+_GROUP = 64  # values of a row of which the least is found first
+_FIRST_COLUMNS = 2048  # compared exactly with every row for a first bound, where no vectors help
+_PIVOTS = 1024  # most pivots, and images of one pivot, that are looked at for a first bound
+_PROBES = 4  # pivots near a row whose images are looked at
+_JUDGED = 1024  # rows, and columns, in which survival is measured
+_OVERHEAD = 100  # of looking at one pair at any depth, in products of two int8 values
 
 
 class Collector(Protocol):
@@ -69,48 +75,161 @@ def search(
     device
         Where matrix products run.
     """
-    search = _Search(rows, columns, screen, collector, row_start, column_start, ordered, device)
-    for row in _slices(0, len(rows), _ROWS):
-        first, last = search.window(row)
-        for column in _slices(first, last, _COLUMNS):
-            search.settle(0, row, column)
+    _Search(rows, columns, screen, collector, row_start, column_start, ordered, device).run()
+
+
+@np.errstate(over="raise", divide="raise", invalid="raise")
+def search_nearest(
+    rows: Images,
+    columns: Images,
+    screen: Screen | None,
+    collector: Collector,
+    *,
+    row_start: int = 0,
+    column_start: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Give the collector every pair of a row and a column that is within the row's bound.
+
+    Of a set with itself each pair is compared once, wherever that costs least, and given in both directions.
+
+    Parameters
+    ----------
+    rows, columns
+        The images. Their first ones have the indices `row_start` and `column_start`.
+    screen
+        What was learnt from a sample of these images, or None to look at all pairs exactly.
+    collector
+        Its bounds should be near the final ones: see `nearest_bounds`.
+    device
+        Where matrix products run.
+    """
+    mutual = rows is columns and row_start == column_start
+    bounds = np.minimum(collector.bounds(np.arange(row_start, row_start + len(rows))), rows.most_squared)
+    levels, mutual = _cheapest(rows, columns, screen, bounds, mutual, device)
+    if rows.integer and len(rows) >= len(columns):
+        columns.keep_shifted()
+    search = _Search(
+        rows, columns, screen, collector, row_start, column_start, mutual, device, levels=levels, mutual=mutual
+    )
+    search.run()
+    if mutual:
+        every = np.arange(row_start, row_start + len(rows))
+        collector.add(every, every, np.zeros(len(rows), np.int64 if rows.integer else np.float64))
+
+
+def _cheapest(
+    rows: Images, columns: Images, screen: Screen | None, bounds: Floats, mutual: bool, device: str
+) -> tuple[tuple[int, ...], bool]:
+    """The levels to look at, none for exact products of all, and whether to compare each pair of a set only once.
+
+    Judged by the survival of a sample of the pairs at each level.
+    """
+    if screen is None or not screen.levels:
+        return (), mutual
+    first_rows, first_columns = (screen.project(images, screen.levels[0], device) for images in (rows, columns))
+    window = _window(first_rows, first_columns, screen, bounds)
+    judged_rows, judged_columns = _judged(len(rows), 0.25), _judged(len(columns), 0.75)  # of one set no image twice
+    some_rows, some_columns = Images(rows.values[judged_rows]), Images(columns.values[judged_columns])
+    exact = rows.features + _OVERHEAD if rows.integer else _FLOAT64_PAIR_COST * rows.features
+    best: tuple[float, tuple[int, ...], bool] = (exact * (0.5 if mutual else 1.0), (), mutual)
+    for depth, level in enumerate(screen.levels):
+        short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
+        every = slice(0, None)
+        values = below(short_rows, every, short_columns, every, bounds[judged_rows], screen.scale)
+        pairs = min(float((values < 0).double().mean()) * PAIR_COST * rows.features, 2.0 * exact)
+        look = level * (2 if rows.integer else 1) + _OVERHEAD
+        for area, once in ((window, False), *([(0.5, True)] if mutual else [])):
+            best = min(best, (area * look + pairs, screen.levels[depth:], once), key=lambda each: each[0])
+    return best[1:]
+
+
+def _judged(images: int, offset: float) -> Index:
+    """Places of images, evenly spaced, among which survival is measured."""
+    some = min(_JUDGED, -(-images // 2))
+    return ((np.arange(some) + offset) * (images / some)).astype(int)
+
+
+def _window(rows: Projection, columns: Projection, screen: Screen, bounds: Floats) -> float:
+    """Share of the pairs whose first coordinates are near enough for their row's bound."""
+    if not (np.isfinite(rows.squared).all() and np.isfinite(columns.squared).all()):
+        return 1.0
+    reach = screen.reach(rows.error, columns.error, bounds)
+    first = np.sort(columns.first_coordinate)
+    start, stop = (np.searchsorted(first, rows.first_coordinate + sign * reach) for sign in (-1, 1))
+    return float(np.mean(stop - start)) / len(first)
 
 
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: int, device: str = "cpu") -> Floats:
     """(r,) squared distances within which each row has at least `count` columns, and seldom very many more.
 
-    They are those of the likeliest columns among the `_COLUMNS` whose first coordinate is nearest; where there is nothing
-    to look along, those of the nearest of the first columns.
+    They are those of the likeliest columns among the images of the pivots that are nearest to the row. A pivot is a
+    column, and its images are the columns that are nearer to it than to other pivots; where there is nothing to look
+    along, or a row's pivots have too few images, bounds are those of the nearest of the first columns.
     """
     bounds = np.full(len(rows), np.inf)
     if count > len(columns):
         return bounds
-    if screen is None or not screen.levels:
-        some = slice(0, max(count, _ROWS))
-        for row in _slices(0, len(rows), _ROWS):
-            if rows.integer:
-                most = block_distances(rows, columns, row, some, device)
-            else:
-                estimate, wrong = estimated_distances(rows, columns, row, some)
-                most = estimate + wrong
-            bounds[row] = np.partition(most, count - 1, axis=1)[:, count - 1]
-        return bounds
-    level = screen.levels[0]
-    row_order, projected_rows = _by_first_coordinate(screen.project(rows, level, device))
-    column_order, projected_columns = _by_first_coordinate(screen.project(columns, level, device))
-    among = min(len(columns), max(count, _COLUMNS))
-    for row in _slices(0, len(rows), _ROWS):
-        middle = projected_rows.first_coordinate[row].mean()
-        start = int(np.searchsorted(projected_columns.first_coordinate, middle)) - among // 2
-        start = min(max(start, 0), len(columns) - among)
-        zero = np.zeros(row.stop - row.start)
-        value = below(projected_rows, row, projected_columns, slice(start, start + among), zero, screen.scale)
-        place = column_order[value.float().topk(count, dim=1, largest=False).indices.cpu().numpy() + start]
-        query = row_order[row]
-        squared = squared_distances(rows, columns, np.repeat(query, count), place.ravel()).reshape(-1, count)
-        bounds[query] = squared.max(axis=1)
+    if screen is not None and screen.levels:
+        level = screen.levels[0]
+        queries, references = screen.project(rows, level, device), screen.project(columns, level, device)
+        places = _likeliest(queries, references, count, screen.scale)
+        full = np.flatnonzero((places >= 0).all(axis=1))
+        squared = squared_distances(rows, columns, np.repeat(full, count), places[full].ravel())
+        bounds[full] = squared.reshape(-1, count).max(axis=1)
+    left = np.flatnonzero(np.isinf(bounds))
+    some = slice(0, max(count, _FIRST_COLUMNS))
+    for part in _slices(0, len(left), _ROWS):
+        row = left[part]
+        if rows.integer:
+            most = block_distances(rows, columns, row, some, device)
+        else:
+            estimate, wrong = estimated_distances(rows, columns, row, some)
+            most = estimate + wrong
+        bounds[row] = np.partition(most, count - 1, axis=1)[:, count - 1]
     return bounds
+
+
+def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) -> Index:
+    """(r, count) places of different columns that are likely to be near each row; -1 where too few were looked at."""
+    found = np.full((len(rows.squared), count), -1)
+    pivots = min(_PIVOTS, int(np.sqrt(len(columns.squared))), len(columns.squared) // (2 * count))
+    if pivots < _PROBES:
+        return found
+    pivot = np.linspace(0, len(columns.squared) - 1, pivots).astype(int)
+    near_columns = _nearest_pivots(columns, columns, pivot, scale)
+    near_rows = near_columns if rows is columns else _nearest_pivots(rows, columns, pivot, scale)
+    of_pivot = near_columns[:, 0]
+    by_pivot = np.argsort(of_pivot, kind="stable")
+    ends = np.searchsorted(of_pivot[by_pivot], np.arange(pivots + 1))
+    probes = near_rows.ravel()
+    by_probe = np.argsort(probes, kind="stable")
+    probe_ends = np.searchsorted(probes[by_probe], np.arange(pivots + 1))
+    value = np.full((len(found), _PROBES, count), np.inf, np.float32)
+    place = np.full(value.shape, -1)
+    for number in range(pivots):
+        members = by_pivot[ends[number] : min(ends[number + 1], ends[number] + _PIVOTS)]
+        best = min(count, len(members))
+        for part in _slices(probe_ends[number], probe_ends[number + 1], _ROWS) if best else ():
+            row, probe = np.divmod(by_probe[part], _PROBES)
+            half = below(rows, row, columns, members, np.zeros(len(row)), scale).float()
+            least = half.topk(best, dim=1, largest=False)
+            value[row, probe, :best] = least.values.cpu().numpy()
+            place[row, probe, :best] = members[least.indices.cpu().numpy()]
+    order = np.argpartition(value.reshape(len(found), -1), count - 1, axis=1)[:, :count]
+    likeliest: Index = np.take_along_axis(place.reshape(len(found), -1), order, axis=1)
+    return likeliest
+
+
+def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, scale: float) -> Index:
+    """(r, _PROBES) numbers of the pivots nearest to each row."""
+    parts = []
+    for row in _slices(0, len(rows.squared), _COLUMNS):
+        zero = np.zeros(row.stop - row.start)
+        half = below(rows, row, columns, pivot, zero, scale).float()
+        parts.append(half.topk(_PROBES, dim=1, largest=False).indices.cpu().numpy())
+    return np.concatenate(parts)
 
 
 def _by_first_coordinate(projected: Projection) -> tuple[Index, Projection]:
@@ -128,7 +247,9 @@ class _Search:
     """Search of a block level by level: each bound is tighter and dearer than the one before; the last is exact.
 
     Rows and columns are taken in the order of the first coordinate of their vectors, the direction along which images
-    differ most, so that each block of rows needs only a window of columns. Places count in that order.
+    differ most, so that each block of rows needs only a window of columns. Places count in that order. Where a pair
+    matters within the bound of either of its images (`mutual`), the order is that of bounds, the largest first: that of
+    the row then is hardly ever the smaller one.
     """
 
     def __init__(
@@ -141,6 +262,8 @@ class _Search:
         column_start: int,
         ordered: bool,
         device: str,
+        levels: tuple[int, ...] | None = None,
+        mutual: bool = False,
     ) -> None:
         self._rows, self._columns, self._screen, self._collector = rows, columns, screen, collector
         self._device = device
@@ -150,14 +273,22 @@ class _Search:
         self._ordered = ordered and self._row_numbers[-1] >= column_start  # else i < j of itself
         self._same = self._ordered and rows is columns and row_start == column_start
         self._projected: dict[int, tuple[Projection, Projection]] = {}
-        self._levels = screen.levels if screen is not None else ()
+        self._levels = levels if levels is not None else screen.levels if screen is not None else ()
+        self._mutual = mutual
         self._row_order: Index
         self._column_order: Index
         self._sorted = self._levels != () and (self._same or not self._ordered) and self._sort()
 
     def _sort(self) -> bool:
-        """Bring places into the order of first coordinates, unless an image is too far out to have one."""
+        """Bring places into order, unless an image is too far out to have a first coordinate."""
         rows, columns = self._project(self._levels[0])
+        if self._mutual:
+            order = np.argsort(-self._bounds(self._row_numbers), kind="stable")
+            self._row_order = self._column_order = order
+            sorted_rows = rows.take(order)
+            self._projected[self._levels[0]] = sorted_rows, sorted_rows
+            self._row_numbers = self._column_numbers = self._row_numbers[order]
+            return True
         if not (np.isfinite(rows.squared).all() and np.isfinite(columns.squared).all()):
             return False
         self._row_order, sorted_rows = _by_first_coordinate(rows)
@@ -169,12 +300,19 @@ class _Search:
         self._column_numbers = self._column_numbers[self._column_order]
         return True
 
-    def window(self, row: slice) -> tuple[int, int]:
+    def run(self) -> None:
+        """Settle all pairs."""
+        for row in _slices(0, len(self._rows), _ROWS):
+            first, last = self._window(row)
+            for column in _slices(first, last, _COLUMNS):
+                self._settle(0, row, column)
+
+    def _window(self, row: slice) -> tuple[int, int]:
         """The places of the columns that may pair with a block of rows: no distance is below that of a coordinate."""
         if self._ordered and not self._same:
             return max(0, int(self._row_numbers[row.start] + 1 - self._column_numbers[0])), len(self._columns)
         first = row.start + 1 if self._same else 0
-        if not self._sorted:
+        if not self._sorted or self._mutual:
             return first, len(self._columns)
         assert self._screen is not None
         rows, columns = self._project(self._levels[0])
@@ -185,36 +323,36 @@ class _Search:
             int(np.searchsorted(among, (centre + reach).max(), side="right")),
         )
 
-    def settle(self, depth: int, row: Some, column: Some) -> None:
+    def _settle(self, depth: int, row: Some, column: Some) -> None:
         """Settle a block by the level of this depth and, if it leaves many pairs, by the tighter ones after it."""
         if depth == len(self._levels):
-            self._settle(row, column)
+            self._settle_exactly(row, column)
             return
         assert self._screen is not None
         rows, columns = self._project(self._levels[depth])
         bounds = self._bounds(self._row_numbers[row])
+        if self._mutual:
+            bounds = np.maximum(bounds, self._bounds(self._column_numbers[column]).max())
         # Only the vectors of the first level lie in the order of places.
         block = (row, column) if depth == 0 else self._images(row, column)
         values = below(rows, block[0], columns, block[1], bounds, self._screen.scale)
         if (twice := self._twice(row, column)) is not None:
             values[:, : twice.shape[1]].masked_fill_(torch.from_numpy(twice).to(values.device), 1)
         signs = values.view(torch.int16 if values.dtype == torch.bfloat16 else torch.int32)
-        hit_rows = torch.nonzero(signs.amin(dim=1) < 0)[:, 0]
-        if not len(hit_rows):
-            return
-        hits = signs[hit_rows] < 0
-        found = int(hits.sum())
-        hit_columns = torch.nonzero(hits.any(dim=0))[:, 0]
-        area = len(hit_rows) * len(hit_columns)
-        last = depth == len(self._levels) - 1 and not self._rows.integer
-        if found > _FIRST_PAIRS and found * (_FLOAT64_PAIR_COST if last else PAIR_COST) > area:
-            some_rows = row if len(hit_rows) == values.shape[0] else _pick(row, hit_rows)
-            some_columns = column if len(hit_columns) == values.shape[1] else _pick(column, hit_columns)
-            self.settle(depth + 1, some_rows, some_columns)
-            return
-        a, b = torch.nonzero(hits, as_tuple=True)
-        a = hit_rows[a]
-        self._settle_pairs(_pick(row, a), _pick(column, b), values[a, b].double().cpu().numpy(), bounds[a.cpu()])
+        hits = _hits(signs, torch.full((len(signs),), -1))
+        if hits is None or len(hits[0]) > _FIRST_PAIRS:
+            hit_rows, hit_columns = (torch.nonzero(signs.amin(dim=dim) < 0)[:, 0] for dim in (1, 0))
+            area = len(hit_rows) * len(hit_columns)
+            last = depth == len(self._levels) - 1 and not self._rows.integer
+            if hits is None or len(hits[0]) * (_FLOAT64_PAIR_COST if last else PAIR_COST) > area:
+                some_rows = row if len(hit_rows) == values.shape[0] else _pick(row, hit_rows)
+                some_columns = column if len(hit_columns) == values.shape[1] else _pick(column, hit_columns)
+                self._settle(depth + 1, some_rows, some_columns)
+                return
+        a, b = hits
+        self._settle_pairs(
+            _pick(row, a), _pick(column, b), values[a, b].double().cpu().numpy(), bounds[a.cpu().numpy()]
+        )
 
     def _twice(self, row: Some, column: Some) -> Mask | None:
         """Mask of the pairs of a block that another block compares; for its first columns, those after them are not."""
@@ -230,43 +368,55 @@ class _Search:
         order = np.argsort(values, kind="stable")
         size = _FIRST_PAIRS
         while len(order):
+            order = order[values[order] <= -self._fall(a[order], b[order], bounds[order])]
             now, order = order[:size], order[size:]
             self._add(a[now], b[now])
             size *= 4
-            if len(order):
-                order = order[values[order] <= -self._fall(a[order], bounds[order])]
 
     def _add(self, a: Index, b: Index, squared: Array | None = None) -> None:
         """Give the collector pairs of places."""
         if squared is None:
             row, column = self._images(a, b)
             squared = squared_distances(self._rows, self._columns, _indices(row), _indices(column))
-        self._collector.add(*self._oriented(*self._numbers(a, b)), squared)
+        i, j = self._numbers(a, b)
+        if self._mutual:
+            self._collector.add(np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([squared, squared]))
+        else:
+            self._collector.add(*self._oriented(i, j), squared)
 
-    def _fall(self, a: Index, bounds: Floats) -> Floats:
+    def _fall(self, a: Index, b: Index, bounds: Floats) -> Floats:
         """By how much the values of pairs must be below zero, now that bounds have fallen since they were computed."""
         assert self._screen is not None
         now = self._bounds(self._row_numbers[a])
+        if self._mutual:
+            now = np.maximum(now, self._bounds(self._column_numbers[b]))
         fallen = np.zeros(len(a))
         np.subtract(bounds, now, out=fallen, where=now < bounds)
         # Half of it, less what rounding to bfloat16 hides; and never so much that an image far out is dropped.
         return np.minimum(fallen * (self._screen.scale**2 / 2 * (1 - 2.0**-7)), 2.0**99)
 
-    def _settle(self, row: Some, column: Some) -> None:
+    def _settle_exactly(self, row: Some, column: Some) -> None:
         """Settle all pairs of a block exactly; those that only need counting are counted without being listed."""
         i, j = self._numbers(row, column)
         collector = self._collector
-        bounds = self._bounds(i)[:, None]
-        low = high = squared = None
+        twice = self._twice(row, column)
         images = self._rows, self._columns, *self._images(row, column)
+        if self._rows.integer and collector.sure_squared < 0:
+            squared = torch.from_numpy(block_distances(*images, self._device))
+            if twice is not None:
+                squared[:, : twice.shape[1]].masked_fill_(torch.from_numpy(twice), torch.iinfo(squared.dtype).max)
+            a, b = self._within(squared, i, j)
+            self._add(_indices(row)[a], _indices(column)[b], squared.numpy()[a, b].astype(np.int64))
+            return
+        low = high = exact = None
+        bounds = self._bounds(i)[:, None]
         if self._rows.integer:
-            low = high = squared = block_distances(*images, self._device)
-            bounds = np.floor(bounds).astype(squared.dtype)
+            low = high = exact = block_distances(*images, self._device)
         else:
             estimate, wrong = estimated_distances(*images)
             low, high = np.maximum(estimate - wrong, 0), estimate + wrong
-        near = low <= bounds
-        if (twice := self._twice(row, column)) is not None:
+        near = low <= (np.maximum(bounds, self._bounds(j)) if self._mutual else bounds)
+        if twice is not None:
             near[:, : twice.shape[1]] &= ~twice
         if collector.sure_squared >= 0:
             sure = near & (high <= collector.sure_squared)
@@ -277,7 +427,26 @@ class _Search:
         hit = np.flatnonzero(near.any(axis=1))
         a, b = np.nonzero(near[hit])
         a = hit[a]
-        self._add(_indices(row)[a], _indices(column)[b], None if squared is None else squared[a, b].astype(np.int64))
+        self._add(_indices(row)[a], _indices(column)[b], None if exact is None else exact[a, b].astype(np.int64))
+
+    def _within(self, squared: torch.Tensor, i: Index, j: Index) -> tuple[Index, Index]:
+        """The pairs of a block of exact squared distances that are within their bounds."""
+
+        def limits(numbers: Index) -> torch.Tensor:
+            return torch.from_numpy(np.floor(self._bounds(numbers)).astype(squared.numpy().dtype))
+
+        def hits(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            if (found := _hits(values, limit)) is None:
+                row, column = torch.nonzero(values <= limit[:, None], as_tuple=True)
+                return row, column
+            return found
+
+        a, b = hits(squared, limits(i))
+        if self._mutual:
+            more_b, more_a = hits(squared.T, limits(j))
+            both = torch.unique(torch.cat([a, more_a]) * squared.shape[1] + torch.cat([b, more_b]))
+            a, b = both // squared.shape[1], both % squared.shape[1]
+        return a.numpy(), b.numpy()
 
     def _bounds(self, i: Index) -> Floats:
         """The collector's bounds, none above what a pair can reach, so that arithmetic with them is finite."""
@@ -311,3 +480,20 @@ def _indices(some: Some) -> Index:
 def _pick(some: Some, which: torch.Tensor) -> Index:
     index: Index = which.cpu().numpy()
     return index + some.start if isinstance(some, slice) else some[index]
+
+
+def _hits(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Rows and columns of the values at most the limit (r,) of their row, in no order; None where they are many."""
+    rows = torch.nonzero(values.amin(dim=1) <= limit)[:, 0]
+    if len(rows) < len(values):
+        values, limit = values[rows], limit[rows]
+    limit = limit[:, None]
+    whole = values.shape[1] // _GROUP * _GROUP
+    groups = values[:, :whole].reshape(len(values), whole // _GROUP, _GROUP)
+    some = groups.amin(dim=2) <= limit
+    if 4 * int(some.sum()) > some.numel() > 0:
+        return None
+    row, group = torch.nonzero(some, as_tuple=True)
+    which, place = torch.nonzero(groups[row, group] <= limit[row], as_tuple=True)
+    last_row, last_place = torch.nonzero(values[:, whole:] <= limit, as_tuple=True)
+    return rows[torch.cat([row[which], last_row])], torch.cat([group[which] * _GROUP + place, last_place + whole])

@@ -7,7 +7,6 @@ the rounding. The derivation is in docs/pairs.md.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from time import perf_counter
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from ganlab.pairs.exact import (
     Index,
     Read,
     integer_product,
+    least_seconds,
     read_rows,
     signed,
     squared_distances,
@@ -285,7 +285,9 @@ def _rest(squared: Floats, along: Floats, doubt: Floats, floor: float) -> tuple[
 
 
 @np.errstate(over="raise", divide="raise", invalid="raise")
-def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 0.0) -> Screen | None:
+def learn(
+    read: Read, samples: int, count: int = 20, threshold_squared: float = 0.0, neighbours: int = 0
+) -> Screen | None:
     """Learn a screen from a sample of the images; None when there are so few that it does not pay.
 
     Parameters
@@ -298,6 +300,8 @@ def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 
         Closest pairs that will be asked for.
     threshold_squared
         Squared distance within which all pairs will be asked for.
+    neighbours
+        Nearest images of each image that will be asked for; 0 for none.
 
     Raises
     ------
@@ -327,10 +331,15 @@ def learn(read: Read, samples: int, count: int = 20, threshold_squared: float = 
         if level == _FIRST:
             screen = replace(screen, closest_squared=_closest_squared(sample, estimates, count))
         bound = max(threshold_squared, screen.bound_squared(count)) * scale**2
+        if neighbours:
+            # Those within the sample, an image itself among them: they are farther than those of the whole set.
+            bound = max(bound, float(np.median(np.partition(estimates[judge], neighbours, axis=1)[:, neighbours])))
         judged = estimates[between_judges]
         left = float(np.mean(judged <= bound))
         # Enough, or as many directions as matter, or hopeless with four times as many.
         if left < _FEW or 4 * level > sample.features or np.mean(judged) < bound / 4:
+            break
+        if neighbours and sample.integer and sample.features <= 2 * _SECOND:  # exact products cost less
             break
     if left < 0.5:
         return screen
@@ -393,11 +402,10 @@ def _bfloat16_is_best() -> bool:
     column[0, -3:] = torch.tensor([-1020.0, -1.0, 2.0**-10])
     if (torch.ones(1, 1024).bfloat16() @ column.bfloat16().T).item() != 2.0**-10:
         return False
-    seconds = []
-    for kind in (torch.bfloat16, torch.float32):
+
+    def product(kind: torch.dtype) -> Callable[[], torch.Tensor]:
         a, b = torch.ones(256, 128, dtype=kind), torch.ones(2048, 128, dtype=kind)
-        a @ b.T
-        start = perf_counter()
-        a @ b.T
-        seconds.append(perf_counter() - start)
-    return seconds[0] < seconds[1]
+        return lambda: a @ b.T
+
+    bfloat16, float32 = least_seconds([product(torch.bfloat16), product(torch.float32)])
+    return bfloat16 < float32

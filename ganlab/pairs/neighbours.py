@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganlab.pairs.exact import Array, Images, Index, Read, check_same_kind, load_rows
-from ganlab.pairs.filter_refine import nearest_bounds, search
-from ganlab.pairs.lower_bounds import Floats, Screen
+from ganlab.pairs.filter_refine import nearest_bounds, search_nearest
+from ganlab.pairs.lower_bounds import Floats, Screen, learn
 from ganlab.pairs.tiles import Tile
 
+_LONG_SEARCH = 1e12  # products of two values from which directions that fit neighbours pay for being learnt
 _NOBODY = int(np.iinfo(np.int64).max)
 
 
@@ -85,6 +86,22 @@ class Neighbours:
         return cls(int(arrays["start"]), arrays["index"], arrays["squared_distance"])
 
 
+def learn_for_neighbours(read: Read, references: int, queries: int, features: int, count: int) -> Screen | None:
+    """Learn a screen from references for a search of the nearest `count` of them for each query.
+
+    Parameters
+    ----------
+    read
+        `read(start, stop)` gives the references [start, stop), uint8 or float32.
+    references, queries
+        Number of images.
+    features
+        Values of an image.
+    """
+    long = float(references) * queries * features >= _LONG_SEARCH
+    return learn(read, references, count, neighbours=count if long else 0)
+
+
 def nearest_in_tile(
     queries: Read,
     references: Read,
@@ -121,7 +138,8 @@ def nearest_in_tile(
     """
     if rows is None:
         rows = load_rows(queries, tile.row_start, tile.row_stop)
-    columns = load_rows(references, tile.column_start, tile.column_stop)
+    same = itself and tile[:2] == tile[2:]
+    columns = rows if same else load_rows(references, tile.column_start, tile.column_stop)
     check_same_kind(rows, columns, f"tile {tuple(tile)}")
     return nearest_images(rows, columns, screen, count, itself, tile.row_start, tile.column_start, device)
 
@@ -139,16 +157,7 @@ def nearest_images(
     """The same for images in memory, whose first ones have the numbers `row_start` and `column_start`."""
     bounds = nearest_bounds(rows, columns, screen, count + itself, device)
     collector = _Nearest(Neighbours.create(row_start, len(rows), count), bounds, itself)
-    search(
-        rows,
-        columns,
-        screen,
-        collector,
-        row_start=row_start,
-        column_start=column_start,
-        ordered=False,
-        device=device,
-    )
+    search_nearest(rows, columns, screen, collector, row_start=row_start, column_start=column_start, device=device)
     return collector.found
 
 

@@ -7,6 +7,7 @@ which they are stored changes nothing.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +109,9 @@ class Scores:
         names = {name.removeprefix("manifold."): value.item() for name, value in arrays.items() if "." in name}
         curve = CorrelationCurve(arrays["distances"], arrays["within"], arrays["pairs"])
         manifold = ManifoldScores(**names) if names else None
-        plain = {name: arrays[name].item() if arrays[name].ndim == 0 else arrays[name] for name in _PLAIN}
+        plain: dict[str, Any] = {
+            name: arrays[name].item() if arrays[name].ndim == 0 else arrays[name] for name in _PLAIN
+        }
         return cls(manifold=manifold, curve=curve, detail=arrays.get("detail"), **plain)
 
 

@@ -11,10 +11,11 @@ from scipy import special, stats
 Float = npt.NDArray[np.float64]
 
 LOWER_SHARE = 0.3
-"""Share of the error spent below p2.
+"""Share of the error spent below p2 where the variance is of images that are drawn often; half where it is of pairs.
 
 A sample without a duplicate has its whole error above, so an image near all others that is absent with probability 5 %
-is missed with 5 % above and this share of 5 % below: 0.4 would leave 0.930 at best.
+is missed with 5 % above and this share of 5 % below: 0.4 would leave 0.920 at best. In a sample that holds such an image
+the variance is of images, so where it is of pairs the tails may be equal.
 """
 
 
@@ -106,16 +107,18 @@ def _two_sided(n: Float, pairs: Float, triples: Float, error: float) -> tuple[Fl
     spread = np.maximum(triples / pairs**2 - (n - 2) / (n * (n - 1)), 0)
     seen = 1 / (spread + 1 / n)
     count = pairs / 2 / np.maximum(1 - p2, 1e-12)
+    of_pairs = 1 / (1 + 4 * spread * count)  # share of the pairs in the variance
+    tail = (LOWER_SHARE + (0.5 - LOWER_SHARE) * of_pairs) * error
     below = np.hypot(
-        2 * np.log(special.betaincinv(seen, n - seen + 1, LOWER_SHARE * error) * n / seen),
-        np.log(special.gammaincinv(count, LOWER_SHARE * error) / count),
+        2 * np.log(special.betaincinv(seen, n - seen + 1, tail) * n / seen),
+        np.log(special.gammaincinv(count, tail) / count),
     )
     above = np.hypot(
         2 * np.log(_mass_high(seen, n, error / 2) * n / seen),
         np.log(special.gammainccinv(count + 1, error / 2) / count),
     )
     # Markov: C reaches the value seen with probability at most its mean over that value, for any support.
-    return p2 * np.maximum(np.exp(-below), LOWER_SHARE * error), p2 * np.exp(above)
+    return p2 * np.maximum(np.exp(-below), tail), p2 * np.exp(above)
 
 
 def _mode_bound(n: Float, pairs: Float, size: Float, error: float) -> Float:

@@ -164,6 +164,8 @@ class _Packer:
     ) -> None:
         self._take, self._threshold_squared, self._screen = take, threshold_squared, screen
         self._tile_images, self._device = tile_images, device
+        self._held_numbers = np.empty(0, np.int64)
+        self._held: Images | None = None  # all that is left, once a tile holds it
 
     def pack(self, numbers: Index) -> Index:
         """The images kept of these, visited in this order."""
@@ -183,11 +185,11 @@ class _Packer:
     def _kept_of(self, numbers: Index) -> tuple[Index, Images]:
         """The images kept of one block: their numbers, and their values in the order in which they are stored."""
         stored = np.argsort(numbers)
-        images = self._load(numbers[stored])
+        images = self._images(numbers[stored])
         listed = _Listed(self._threshold_squared)
         search(images, images, self._screen, listed, device=self._device)
         kept = _greedy(len(numbers), stored[listed.pairs()])
-        return numbers[kept], Images(images.values[kept[stored]])
+        return numbers[kept], images.take(np.flatnonzero(kept[stored]))
 
     def _uncovered(self, numbers: Index, kept: Images) -> Index:
         """Images, in their order, that duplicate none of those kept."""
@@ -195,13 +197,17 @@ class _Packer:
         stored = np.argsort(numbers)
         for start in range(0, len(numbers), self._tile_images):
             tile = stored[start : start + self._tile_images]
-            rows, collector = self._load(numbers[tile]), _Covered(self._threshold_squared, len(tile))
+            rows, collector = self._images(numbers[tile]), _Covered(self._threshold_squared, len(tile))
             search(rows, kept, self._screen, collector, ordered=False, device=self._device)
             covered[tile] = collector.covered
+            if len(tile) == len(numbers):
+                self._held_numbers, self._held = numbers[tile], rows
         return numbers[~covered]
 
-    def _load(self, numbers: Index) -> Images:
-        """The images of ascending numbers: whatever is read in parts is passed over once."""
+    def _images(self, numbers: Index) -> Images:
+        """The images of ascending numbers: of those held, or read by passing over the sample once."""
+        if self._held is not None:
+            return self._held.take(np.searchsorted(self._held_numbers, numbers))
         return load_rows(lambda start, stop: self._take(numbers[start:stop]), 0, len(numbers))
 
 

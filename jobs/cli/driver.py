@@ -6,13 +6,15 @@ do; 2: starting again would not help; anything else: start it again.
 
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from cluster.dask_node import cluster_map
 from cluster.ray_driver import cluster_ray
+from cluster.rendezvous import write_demand
 from cluster.site import Site
 from jobs.cli.pipeline import train_all
-from jobs.cli.submit import load_site, trials_on
+from jobs.cli.submit import load_site, trials_on, workers_for
 from jobs.console.progress import PairsBar, stderr_console
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map, Progress
@@ -22,6 +24,7 @@ from jobs.spec.sweep import Spec, SpecError, TrialSettings, load_spec
 from jobs.training.tune import sweep_trials
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
+from storage.lock import publishing
 from storage.patience import await_disk, is_waited_for
 from storage.samples import DamagedShardError
 from storage.trial_state import read_end
@@ -33,8 +36,15 @@ PUBLISH_EVERY_S, PUBLISH_SHARE = 30.0, 0.05  # results are rewritten no more oft
 
 def train(layout: SweepLayout) -> int:
     """Run every trial that is not done on the sweep's own Ray cluster."""
-    spec = load_spec(layout.spec)
-    train_all(spec, layout, stderr_console(), cluster_ray, trials_on(spec, load_site(layout.site)))
+    spec, site = load_spec(layout.spec), load_site(layout.site)
+    total = len(spec.trials())
+
+    def told(ended: int) -> None:
+        with suppress(OSError):  # it only saves nodes; the work does not depend on it
+            write_demand(layout.cluster, workers_for(spec, site, total - ended))
+
+    train_all(spec, layout, stderr_console(), cluster_ray, trials_on(spec, site), told)
+    told(total)
     write_bytes(layout.trained, b"")
     return 0
 
@@ -100,8 +110,9 @@ class Results:
         started = time.monotonic()
         trials = sweep_trials(self._layout, self._spec)
         training = not self._layout.trained.exists()
-        write_answers(self._layout, self._spec, trials, measured.real, active=training)
-        write_report(self._layout)
+        with publishing(self._layout):
+            write_answers(self._layout, self._spec, trials, measured.real, active=training)
+            write_report(self._layout)
         ended = time.monotonic()
         self._news, self._due_at = False, ended + max(PUBLISH_EVERY_S, (ended - started) / PUBLISH_SHARE)
 

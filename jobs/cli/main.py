@@ -8,12 +8,14 @@ import errno
 import json
 import math
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from click.shell_completion import CompletionItem
@@ -21,6 +23,11 @@ from click.shell_completion import CompletionItem
 from ganlab.quality.embeddings.names import NAMES, settled
 from jobs.console.interrupt import EXIT_INTERRUPTED, INTERRUPTED, ended_by_ctrl_c
 from jobs.console.streams import forgiving_output, reader_gone
+from jobs.console.words import filled
+
+if TYPE_CHECKING:
+    from jobs.spec.sweep import Spec
+    from storage.layout import SweepLayout
 
 
 class _Ranged:
@@ -209,19 +216,20 @@ def plan(
     spec, layout = _opened(sweep, overrides, out)
     if out is not None:
         check_place(spec, layout)
-    texts = slots = None
+    texts = slots = costs = None
     if cluster is None:
         check_here(spec)
     else:
-        from jobs.cli.submit import load_site, scripts, trials_on, unused_gpus
+        from jobs.cli.submit import held, load_site, scripts, trials_on, unused_gpus, workers_now
 
         texts, site = scripts(spec, cluster, layout), load_site(cluster)
+        costs = held(spec, site, workers_now(spec, site, layout))
         slots = trials_on(spec, site)
         _note(unused_gpus(spec, site, cluster))
     with spinner(stderr_console(), "Planning"):
         planned = plan_sweep(spec, timed=not no_timing, slots=slots)
     _note(disk_fault(layout, planned.sample_bytes))
-    show_plan(spec, planned, as_json, texts)
+    show_plan(spec, planned, as_json, texts, costs)
 
 
 @main.command()
@@ -259,27 +267,55 @@ def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool)
     shell_complete=SITES,
     help="The site: a file, or the name of a shipped one.",
 )
+@click.option("--after", metavar="JOBID", default="", help="Begin when this job of SLURM has ended well.")
+@click.option("--wait", is_flag=True, help="Return when the sweep has ended; Ctrl-C ends the waiting alone.")
 @SET
 @OUT
 @JSON
 @ended_by_ctrl_c()
-def submit(sweep: str, cluster: str, overrides: tuple[str, ...], out: Path | None, as_json: bool) -> None:
+def submit(
+    sweep: str, cluster: str, after: str, wait: bool, overrides: tuple[str, ...], out: Path | None, as_json: bool
+) -> None:
     """Run a sweep on SLURM: queue its jobs and return; the same command goes on with what is not done."""
     from jobs.console.progress import loading, stderr_console
 
+    if wait and as_json:
+        raise click.UsageError("--wait shows the results for people, --json the jobs for programs; give one of them")
+    if after and not re.fullmatch(r"\d+(_\d+)?", after):
+        raise click.UsageError(f"--after: got {after!r}; allowed: the number of a job, as in 1234 or 1234_5")
     with loading():
-        from jobs.cli.submit import load_site, submit_sweep, unused_gpus
+        from jobs.cli.submit import held, load_site, submit_sweep, unused_gpus
 
     spec, layout = _opened(sweep, overrides, out)
-    submission = submit_sweep(spec, cluster, layout, stderr_console())
-    _note(unused_gpus(spec, load_site(cluster), cluster))
+    submission = submit_sweep(spec, cluster, layout, stderr_console(), after)
+    site = load_site(cluster)
+    _note(unused_gpus(spec, site, cluster))
+    costs = held(spec, site, submission.tasks)
     if as_json:
-        click.echo(json.dumps({"folder": str(layout.root), **asdict(submission)}, indent=2))
+        click.echo(json.dumps({"folder": str(layout.root), **asdict(submission), "held": asdict(costs)}, indent=2))
         return
     click.echo(f"folder: {layout.root}")
     click.echo(f"controller: job {submission.controller}")
     click.echo(f"workers: {submission.tasks} in {_jobs(submission.workers)}")
+    click.echo(f"they hold {costs.words}")
     click.echo(f"How it stands: ganlab status {layout.root}\nTo end it:     ganlab cancel {layout.root}", err=True)
+    if wait:
+        _wait(layout, spec)
+
+
+def _wait(layout: "SweepLayout", spec: "Spec") -> None:
+    """Wait for the end of a submitted sweep and show its results; exit code 1 when it, or a trial of it, has failed."""
+    from jobs.cli.pipeline import failed_trials
+    from jobs.cli.show import show_results
+    from jobs.watching.wait import wait_for_end
+
+    if why := wait_for_end(layout):
+        click.echo(f"ganlab: {layout.root}: {why}; see `ganlab status {layout.root}`", err=True)
+        sys.exit(1)
+    show_results(layout)
+    if failed := failed_trials(layout, spec):
+        click.echo(f"ganlab: {len(failed)} of the trials failed; see `ganlab status {layout.root}`", err=True)
+        sys.exit(1)
 
 
 @main.command()
@@ -361,16 +397,29 @@ def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
 @JSON
 @ended_by_ctrl_c()
 def report(folder: Path, as_json: bool) -> None:
-    """Write the sweep's report, one self-contained HTML file, and print its path."""
+    """Write the sweep's report, one self-contained HTML file, and print its path; at any time, beside a running sweep."""
     from jobs.console.progress import loading, spinner, stderr_console
+    from jobs.training.trial_index import read_known
+    from jobs.watching.slurm_view import on_slurm
+    from storage.lock import lock_holder
+    from storage.trial_state import read_end
 
-    layout = _sweep_folder(folder)
+    layout, console = _sweep_folder(folder), stderr_console()
+    slurm = on_slurm(layout)
+    active = lock_holder(layout) is not None or (slurm is not None and slurm.holder is not None)
+    known = read_known(layout)
+    ended = not known.later and all(read_end(layout.trial(trial.id)) for trial in known.trials)
     with loading():
         from jobs.report.sweep_page import write_report
-    with spinner(stderr_console(), "Writing the report"):
-        page = write_report(layout)
-    told = {"report": str(page), "results": str(layout.results)}
-    click.echo(json.dumps(told, indent=2) if as_json else page)
+    if (ended and not active) or (slurm is not None and active and layout.results.is_dir()):
+        with spinner(console, "Writing the report"):
+            write_report(layout)
+    else:
+        with loading():
+            from jobs.cli.so_far import report_so_far
+        report_so_far(layout, console, active)
+    told = {"report": str(layout.report), "results": str(layout.results)}
+    click.echo(json.dumps(told, indent=2) if as_json else layout.report)
 
 
 @main.command()
@@ -446,7 +495,8 @@ def export(folder: Path, form: str, out: Path | None, as_json: bool) -> None:
     "--embedding",
     type=_Embedding(),
     metavar="FILE_OR_NAME",
-    help="Where distances are taken: pixels, normalised, classifier (trained on labelled real images), "
+    help="Where distances are taken: pixels, normalised (default for colour pictures without --threshold), "
+    "classifier (trained on labelled real images), "
     "efficientnet-lite0 (extra efficientnet), NAME-unit, NAME+NAME, or a file (.pt, .onnx, .safetensors, .yaml).",
 )
 @click.option(
@@ -506,7 +556,7 @@ def measure(
             reference,
             resize,
             console,
-            embedding or "pixels",
+            embedding,
             skip_unreadable=skip_unreadable,
             frames=frames,
             allow_missing=allow_missing,
@@ -534,11 +584,12 @@ def _opened(sweep: str, overrides: tuple[str, ...], out: Path | None) -> tuple[A
 
 
 def _note(words: str | None) -> None:
-    """Print a message, if there is one, as one line on stderr."""
+    """Print a message, if there is one, on stderr: as one line, which a terminal gets broken between words."""
     if words:
         from jobs.spec.validation import one_line
 
-        click.echo(f"ganlab: {one_line(words)}", err=True)
+        line = f"ganlab: {one_line(words)}"
+        click.echo(filled(line, shutil.get_terminal_size().columns) if sys.stderr.isatty() else line, err=True)
 
 
 def _jobs(ids: tuple[str, ...]) -> str:

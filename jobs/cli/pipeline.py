@@ -21,7 +21,7 @@ from cluster.local import local_dask, local_memory_bytes, local_ray, local_resou
 from ganlab.data.datasets import Dataset
 from ganlab.data.pictures import Frames
 from ganlab.quality.embedding import check_labelled
-from ganlab.quality.embeddings.names import needs_classifier
+from ganlab.quality.embeddings.names import default_embedding, needs_classifier
 from jobs.console.progress import Bar, PairsBar, SweepProgress, reading_bar, spinner
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map
@@ -29,6 +29,7 @@ from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.measuring.sample_answer import SampleAnswer, measure_samples
 from jobs.measuring.samples import (
     InMemory,
+    Opened,
     Reading,
     check_alike,
     in_embedding,
@@ -57,7 +58,7 @@ from jobs.training.tune import run_trials, sweep_trials, trials_at_a_time, try_f
 from jobs.training.user_models import keep_code
 from storage.atomic import write_bytes
 from storage.layout import SweepLayout
-from storage.lock import SweepBusyError, lock_holder, sweep_lock
+from storage.lock import SweepBusyError, lock_holder, publishing, sweep_lock
 from storage.reference import read_reference, write_reference
 from storage.trial_state import read_end
 
@@ -76,12 +77,20 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
         prepare_folder(spec, layout, dataset, console)
         train_all(spec, layout, console, local_ray, trials_at_a_time(spec, local_resources()))
         measure_all(spec, layout, console)
-    ends = {trial.id: read_end(layout.trial(trial.id)) for trial in sweep_trials(layout, spec)}
-    failed = {trial_id: end for trial_id, end in ends.items() if end is None or end.status == "failed"}
-    for trial_id, end in islice(failed.items(), FAILURES_SHOWN):
-        reason = end.reason if end else "not tried to its end"
+    failed = failed_trials(layout, spec)
+    for trial_id, reason in islice(failed.items(), FAILURES_SHOWN):
         console.print(f"failed: {trial_id}: {reason}")
     return len(failed)
+
+
+def failed_trials(layout: SweepLayout, spec: Spec) -> dict[str, str]:
+    """Reasons of the trials of an ended sweep that failed, by id."""
+    ends = {trial.id: read_end(layout.trial(trial.id)) for trial in sweep_trials(layout, spec)}
+    return {
+        trial_id: str(end.reason) if end else "not tried to its end"
+        for trial_id, end in ends.items()
+        if end is None or end.status == "failed"
+    }
 
 
 def measure_folder(layout: SweepLayout, console: Console, embedding: str | None = None) -> None:
@@ -90,10 +99,11 @@ def measure_folder(layout: SweepLayout, console: Console, embedding: str | None 
     if not layout.reference.exists():
         raise SpecError(f"{layout.root}: nothing to measure here yet; run its sweep first, with this folder as --out")
     if embedding is not None and embedding != spec.collisions.embedding:
-        if spec.collisions.threshold != "auto":
+        if isinstance(spec.collisions.threshold, float):
             raise SpecError(
                 f"--embedding {embedding}: the sweep's collisions.threshold = {spec.collisions.threshold:g} is a "
-                f"distance in {spec.collisions.embedding}; allowed: another embedding for sweeps with threshold: auto"
+                f"distance in {spec.collisions.embedding}; allowed: another embedding for sweeps whose threshold "
+                "is auto, a rate or a quantile"
             )
         collisions = spec.collisions.model_copy(update={"embedding": embedding})
         spec = spec.model_copy(update={"collisions": collisions})
@@ -173,9 +183,17 @@ def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None, con
 
 
 def train_all(
-    spec: Spec, layout: SweepLayout, console: Console, ray: Callable[[], AbstractContextManager[None]], concurrent: int
+    spec: Spec,
+    layout: SweepLayout,
+    console: Console,
+    ray: Callable[[], AbstractContextManager[None]],
+    concurrent: int,
+    told: Callable[[int], None] = lambda ended: None,
 ) -> None:
-    """Run every trial that is not done, `concurrent` at a time, on the cluster that is there inside ``ray()``."""
+    """Run every trial that is not done, `concurrent` at a time, on the cluster that is there inside ``ray()``.
+
+    `told` is called with the number of trials that have ended, at the start and after each.
+    """
     trials = sweep_trials(layout, spec)
     if not unfinished(layout, trials) and len(trials) >= len(spec.trials()):
         console.print(f"Training: all {len(trials)} trials are done")
@@ -183,7 +201,7 @@ def train_all(
     steps = {trial.id: trial.train.steps for trial in trials}
     ended = {trial.id: end.status for trial in trials if (end := read_end(layout.trial(trial.id)))}
     with ray(), Bar(console, "Training", sum(steps.values())) as bar:
-        run_trials(layout, spec, SweepProgress(bar, steps, ended), concurrent)
+        run_trials(layout, spec, SweepProgress(bar, steps, ended, told), concurrent)
 
 
 def check_memory(spec: Spec, layout: SweepLayout, dataset: Dataset | None, memory_bytes: int, allowed: str) -> None:
@@ -201,7 +219,7 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     trials = sweep_trials(layout, spec)
     with local_dask(workers) as map, PairsBar(console) as progress:
         measured = measure_sweep(MeasureContext(layout, spec.collisions, memory, map, progress, progress.stage), trials)
-    with spinner(console, "Writing results and report"):
+    with spinner(console, "Writing results and report"), publishing(layout):
         write_answers(layout, spec, trials, measured.real)
         write_report(layout)
     for snapshot, error in measured.damaged.items():
@@ -216,7 +234,7 @@ def measure_path(
     reference: Path | None,
     resize: int | None,
     console: Console,
-    embedding: str = PIXELS.setting,
+    embedding: str | None = None,
     *,
     skip_unreadable: bool = False,
     frames: Frames | None = None,
@@ -255,7 +273,9 @@ def measure_path(
             map_tasks = stack.enter_context(local_dask(workers))
         bar = stack.enter_context(PairsBar(console))
         try:
-            embedded = in_embedding(embedding, samples, real, held_out, map_tasks, bar.stage)
+            embedded = in_embedding(
+                embedding or _default_embedding(samples, threshold), samples, real, held_out, map_tasks, bar.stage
+            )
             if long:
                 reading_images = partial(bar.stage, "Reading images")
                 keep = keep_in_cache(path, embedded.samples, embedded.reference, reading_images, embedded.held_out)
@@ -273,6 +293,13 @@ def measure_path(
             )
         except ValueError as error:  # values that can't be compared, found while reading
             raise error if isinstance(error, SpecError) else SpecError(f"{path}: {error}") from error
+
+
+def _default_embedding(samples: Opened, threshold: Threshold | None) -> str:
+    """Embedding of samples where none is named."""
+    return default_embedding(
+        () if samples.pictures is None else samples.pictures.shape[1:], isinstance(threshold, float | int)
+    )
 
 
 def provenance() -> dict[str, str]:

@@ -5,19 +5,20 @@ Invariant: shows what the files say; computes nothing new.
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
 from rich.text import Text
 
 from jobs.console.progress import text_console
-from jobs.console.words import TABLE_ROWS, duration, plain, size
+from jobs.console.tables import print_table
+from jobs.console.words import TABLE_ROWS, counted, duration, size, value_words
 from storage.layout import SweepLayout
 
 if TYPE_CHECKING:  # `ganlab status` prints by this module, and needs none of them
+    from jobs.cli.submit import Held
     from jobs.measuring.sample_answer import SampleAnswer
     from jobs.spec.sweep import Spec, TrialSettings
     from jobs.training.plan import Plan
@@ -25,8 +26,17 @@ if TYPE_CHECKING:  # `ganlab status` prints by this module, and needs none of th
 LONGEST_CELL = 32  # characters
 
 
-def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, str] | None = None) -> None:
-    """Print a plan: totals, then one row for each distinct set of networks; then the submission `scripts`, if any."""
+def show_plan(
+    spec: "Spec",
+    plan: "Plan",
+    as_json: bool,
+    scripts: Mapping[str, str] | None = None,
+    held: "Held | None" = None,
+) -> None:
+    """Print a plan: totals, then one row for each distinct set of networks.
+
+    On SLURM then what its jobs are `held` for, and the submission `scripts`.
+    """
     varying = varying_values(spec, plan.trials)
     rows = [(trial, weights) for trial, weights in zip(plan.trials, plan.weights, strict=True)]
     if as_json:
@@ -42,6 +52,7 @@ def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, s
                     "pairs": plan.pairs,
                     "training_seconds": plan.seconds,
                     "concurrent_trials": plan.concurrency,
+                    **({"held": asdict(held)} if held else {}),
                     **({"scripts": dict(scripts)} if scripts else {}),
                 },
                 indent=2,
@@ -50,7 +61,7 @@ def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, s
         return
     console = text_console()
     where = "on SLURM" if scripts else "here"
-    totals = f": {len(plan.trials)} trials, {plan.concurrency} at a time {where}"
+    totals = f": {counted(len(plan.trials), 'trial')}, {plan.concurrency:,} at a time {where}"
     console.print(Text.assemble((spec.name, "bold"), totals))
     facts = [
         ("shards", f"{plan.shards:,}"),
@@ -58,18 +69,23 @@ def show_plan(spec: "Spec", plan: "Plan", as_json: bool, scripts: Mapping[str, s
         ("pairs to compare", f"{plan.pairs:,}"),
         ("training time", "not timed" if plan.seconds is None else f"about {duration(plan.seconds)} on this CPU"),
     ]
+    if held is not None:
+        facts.append(("jobs hold", held.words))
     for name, value in facts:
-        console.print(f"  {name:<18} {value}")
+        console.print(f"  {name:<18} {value}", soft_wrap=True)
     groups: dict[tuple[Any, ...], list[int]] = {}
     names = list(varying(plan.trials[0]))
     for trial, weights in rows:
         key = (*varying(trial).values(), *weights.items())
         groups.setdefault(key, []).append(trial.seed)
-    table = Table(*names, *(f"{network} weights" for network in plan.weights[0]), "seeds")
+    networks = list(dict.fromkeys(network for weights in plan.weights for network in weights))
+    headings = [*(name.replace("_", " ") for name in names), *(f"{network} weights" for network in networks), "seeds"]
+    cells = []
     for key, seeds in groups.items():
-        values, weights_of = key[: len(names)], key[len(names) :]
-        table.add_row(*map(plain, values), *(f"{count:,}" for _, count in weights_of), _seeds(seeds))
-    console.print(table)
+        weights_of = dict(key[len(names) :])
+        counts = (value_words(weights_of.get(network)) for network in networks)
+        cells.append([*map(value_words, key[: len(names)]), *counts, _seeds(seeds)])
+    print_table(console, headings, cells, len(names))
     for title, text in (scripts or {}).items():
         click.echo(f"\n# ---- {title}: sbatch\n{text.strip()}")
 
@@ -87,29 +103,23 @@ def show_results(layout: SweepLayout, as_json: bool = False) -> None:
         click.echo(json.dumps({"results": str(layout.results), "report": str(layout.report), **content}, indent=2))
         return
     console = text_console()
-    shown = results.rows[:TABLE_ROWS]
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    # That all are completed goes without saying. Cells fold where the terminal is narrow, and lose nothing.
+    # That all are completed goes without saying.
     told = [
         place
         for place, name in enumerate(results.columns)
         if name != "status" or {row[place] for row in results.rows} != {"completed"}
     ]
-    for place in told:
-        table.add_column(results.columns[place].replace(" ", "\n"), overflow="fold")
-    for row in shown:
-        table.add_row(*(_cut(str(row[place])) for place in told))
-    console.print(table)
-    if len(results.rows) > TABLE_ROWS:
-        console.print(f"{len(results.rows) - TABLE_ROWS} more trials are in the report")
+    rows = [[_cut(row[place]) for place in told] for row in results.rows]
+    print_table(console, [results.columns[place] for place in told], rows[:TABLE_ROWS], results.keys)
+    if more := len(rows[TABLE_ROWS:]):
+        console.print(f"{counted(more, 'more trial')} {'is' if more == 1 else 'are'} in the report")
     for line in results.notes:
         console.print(line)
     console.print(f"\nReport: {layout.report}\n\nIn Python:\n", soft_wrap=True)
     console.print("  import xarray as xr", soft_wrap=True)
     console.print(f"  results = xr.open_zarr({str(layout.results)!r}, chunks=None)", soft_wrap=True)
-    console.print(
-        '  shown = results[["diversity_ratio", "support_size"]].where(results.passes_quality_gate)', soft_wrap=True
-    )
+    console.print('  shown = results[["diversity_ratio", "support_size"]]', soft_wrap=True)
+    console.print("  shown = shown.where(results.passes_quality_gate)", soft_wrap=True)
     console.print("  print(shown.isel(snapshot=-1).to_dataframe())", soft_wrap=True)
 
 
@@ -120,11 +130,11 @@ def show_samples(answer: "SampleAnswer", as_json: bool, page: Path | None = None
 
         click.echo(json.dumps(samples_json(answer) | ({} if page is None else {"report": str(page)}), indent=2))
         return
-    console = text_console(soft_wrap=True)
+    console = text_console()
     for line in sample_lines(answer):
         console.print(line)
     if page is not None:
-        console.print(f"\nReport: {page}")
+        console.print(f"\nReport: {page}", soft_wrap=True)
 
 
 def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
@@ -140,7 +150,8 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
     yield from headline(row, table, results.isel(trial=0, snapshot=0))
     yield ""
     yield (
-        f"{row.values['duplicates']:,} duplicates among {row.values['pairs_compared']:,} pairs of {row.samples:,} images;"
+        f"{counted(row.values['duplicates'], 'duplicate')} among {counted(row.values['pairs_compared'], 'pair')} of "
+        f"{row.samples:,} images;"
         f" a duplicate is a pair at most {answer.threshold:.6g} apart in {answer.space.name} ({answer.chosen.chosen_by})"
     )
     yield f"Read {answer.samples.read}"
@@ -163,6 +174,9 @@ def sample_lines(answer: "SampleAnswer") -> Iterator[str]:
 def varying_values(spec: "Spec", trials: "Sequence[TrialSettings]") -> "Callable[[TrialSettings], dict[str, Any]]":
     """The hyperparameters of a trial that vary over the sweep."""
     columns = spec.hyperparameters(trials)
+    families = {trial.id: trial.model.family for trial in trials}
+    if len(set(families.values())) > 1:
+        columns = {"family": families, **columns}
     return lambda trial: {name: values[trial.id] for name, values in columns.items()}
 
 

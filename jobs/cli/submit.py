@@ -7,7 +7,7 @@ of the code made at submission, whatever happens to the checkout while they wait
 import getpass
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,28 @@ def trials_on(spec: "Spec", site: Site) -> int:
     return trials_at_a_time(spec, {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}, nodes)
 
 
+def workers_for(spec: "Spec", site: Site, trials: int) -> int:
+    """Number of worker jobs, at least one, that so many trials can use."""
+    from jobs.training.tune import trials_at_a_time
+
+    node = {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}
+    enough = (nodes for nodes in range(1, site.nodes) if trials_at_a_time(spec, node, nodes) >= trials)
+    return next(enough, site.nodes)
+
+
+def workers_now(spec: "Spec", site: Site, layout: SweepLayout) -> int:
+    """Number of worker jobs that the trials can use that are not trained, or not measured to the end."""
+    from jobs.training.tune import sweep_trials
+    from storage.trial_state import read_end
+
+    done = [
+        trial
+        for trial in sweep_trials(layout, spec)
+        if read_end(layout.trial(trial.id)) and layout.pair_record(trial.id, trial.train.steps).exists()
+    ]
+    return workers_for(spec, site, len(spec.trials()) - len(done))
+
+
 def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
     """Refuse trials that no node of the site could hold."""
     workers, resources = spec.workers_per_trial, spec.resources
@@ -77,6 +99,58 @@ def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Held:
+    """What a sweep's jobs hold at most, each time they run to the end of their time.
+
+    Attributes
+    ----------
+    workers
+        Number of worker jobs.
+    minutes
+        Time of each.
+    gpu_hours, cpu_hours
+        Of all jobs together, the controller's with them.
+    unused_gpus, unused_cpus
+        Of each worker, that the trials running on it leave free.
+    """
+
+    workers: int
+    minutes: int
+    gpu_hours: float
+    cpu_hours: float
+    unused_gpus: float
+    unused_cpus: float
+
+    @property
+    def words(self) -> str:
+        """The same in one line."""
+        free = [f"{count:g} {kind}s" for count, kind in ((self.unused_gpus, "GPU"), (self.unused_cpus, "CPU")) if count]
+        line = (
+            f"at most {self.gpu_hours:.1f} GPU-hours and {self.cpu_hours:.1f} CPU-hours, by {self.workers} workers of "
+            f"{self.minutes} min; with work left they run again"
+        )
+        return f"{line}; trials leave {' and '.join(free)} of each worker unused" if free else line
+
+
+def held(spec: "Spec", site: Site, workers: int) -> Held:
+    """Return what so many worker jobs and the controller hold."""
+    from jobs.training.tune import trials_at_a_time
+
+    share, resources = spec.workers_per_trial, spec.resources
+    node = {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}
+    on_one = trials_at_a_time(spec, node, share)  # processes of trials on one worker
+    hours, own = site.time_min / 60, site.controller
+    return Held(
+        workers,
+        site.time_min,
+        workers * site.gpus_per_node * hours,
+        workers * site.cpus_per_node * hours + own.cpus * (own.time_min or site.time_min) / 60,
+        site.gpus_per_node - on_one * resources.gpus_per_trial / share,
+        site.cpus_per_node - on_one * resources.cpus_per_trial / share,
+    )
+
+
 def unused_gpus(spec: "Spec", site: Site, site_path: str | Path) -> str | None:
     """Warning for workers with GPUs that no trial requests."""
     if spec.resources.gpus_per_trial or not site.gpus_per_node:
@@ -84,8 +158,12 @@ def unused_gpus(spec: "Spec", site: Site, site_path: str | Path) -> str | None:
     return f"{spec.source}: resources.gpus_per_trial is 0, so the GPUs of each worker in {site_path} will be idle"
 
 
-def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, console: Console) -> "Submission":
+def submit_sweep(
+    spec: "Spec", site_path: str | Path, layout: SweepLayout, console: Console, after: str = ""
+) -> "Submission":
     """Check everything, copy the code, queue the controller and the workers, and return.
+
+    They begin when the job `after`, if one is given, has ended well.
 
     Raises
     ------
@@ -117,7 +195,8 @@ def submit_sweep(spec: "Spec", site_path: str | Path, layout: SweepLayout, conso
             layout.trained.unlink(missing_ok=True)
             write_bytes(layout.site, yaml.safe_dump(site.model_dump(mode="json"), sort_keys=False).encode())
             copy_code(layout)
-            return submit(site, jobs_for(spec, layout))
+            few = site.model_copy(update={"nodes": workers_now(spec, site, layout)})
+            return submit(few, jobs_for(spec, layout), after)
     except RefusedError:
         if new:
             shutil.rmtree(layout.root, ignore_errors=True)
@@ -192,7 +271,8 @@ def scripts(spec: "Spec", site_path: str | Path, layout: SweepLayout) -> Mapping
 
     site = load_site(site_path)
     check_fits(spec, site, site_path)
+    few = site.model_copy(update={"nodes": workers_now(spec, site, layout)})
     try:
-        return job_scripts(site, jobs_for(spec, layout), largest_array())
+        return job_scripts(few, jobs_for(spec, layout), largest_array())
     except SchedulerError:  # not a login node: SLURM's default
-        return job_scripts(site, jobs_for(spec, layout))
+        return job_scripts(few, jobs_for(spec, layout))

@@ -3,9 +3,10 @@
 Invariant: everything goes to stderr; stdout carries data only.
 """
 
+import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -14,29 +15,43 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.spinner import Spinner
 
-from jobs.console.words import duration
+from jobs.console.words import duration, filled
 from storage.trial_state import TrialState
 
 LINE_EVERY_S = 20.0  # between two lines of a log
+FILE_WIDTH = 10_000  # characters
 QUIET_S = 1.0  # work beside the main one that is done sooner is not mentioned
 
 
-def text_console(*, stderr: bool = False, soft_wrap: bool = False) -> Console:
-    """Console that prints text as it is, brackets and names between colons; rich honours NO_COLOR and pipes by itself.
+def text_console(*, stderr: bool = False) -> Console:
+    """Console that prints text as it is, brackets and names between colons, and breaks lines between words.
+
+    As wide as the terminal, or as COLUMNS says; in a file or pipe, lines are as long as what they say. Commands and code
+    to be copied are printed with `soft_wrap`.
 
     Parameters
     ----------
     stderr
         Print to stderr in place of stdout.
-    soft_wrap
-        Leave long lines to the terminal.
     """
-    return Console(stderr=stderr, soft_wrap=soft_wrap, highlight=False, markup=False, emoji=False)
+    console = _Words(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = FILE_WIDTH
+    return console
+
+
+class _Words(Console):
+    """Console that breaks text between words alone."""
+
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        if not soft_wrap and all(isinstance(each, str) for each in objects):
+            objects, soft_wrap = tuple(filled(each, self.width) for each in objects), True
+        super().print(*objects, soft_wrap=soft_wrap, **options)
 
 
 def stderr_console() -> Console:
     """Console on standard error, for messages that are not data."""
-    return text_console(stderr=True, soft_wrap=True)
+    return text_console(stderr=True)
 
 
 def spinner(console: Console, words: str) -> Live:
@@ -103,14 +118,25 @@ class Bar:
 class SweepProgress:
     """Trials by state, steps per second and time left, from what trials report."""
 
-    def __init__(self, bar: Bar, steps: Mapping[str, int], ended: Mapping[str, str]) -> None:
-        """`steps` of every trial by id, and the state of those that have ended before."""
-        self._bar, self._steps = bar, dict(steps)
+    def __init__(
+        self,
+        bar: Bar,
+        steps: Mapping[str, int],
+        ended: Mapping[str, str],
+        told: Callable[[int], None] = lambda ended: None,
+    ) -> None:
+        """`steps` of every trial by id, and the state of those that have ended before.
+
+        `told` is called with the number of those that have ended, now and after each.
+        """
+        self._bar, self._steps, self._told = bar, dict(steps), told
         self._reached: dict[str, float] = dict.fromkeys(ended, 0.0)
         self._rates: dict[str, float] = {}
         self._states: dict[str, str] = dict(ended)
         for trial_id in ended:
             self._reached[trial_id] = self._steps.get(trial_id, 0)
+        self._ends = set(ended)
+        self._told(len(self._ends))
         self._show()
 
     def advanced(self, trial_id: str, row: Mapping[str, Any]) -> None:
@@ -133,6 +159,8 @@ class SweepProgress:
         self._states[trial_id] = state
         self._reached[trial_id] = self._steps.get(trial_id, 0)
         self._rates.pop(trial_id, None)
+        self._ends.add(trial_id)
+        self._told(len(self._ends))
         if state == TrialState.FAILED:
             self._bar.say(f"trial {trial_id} failed: {reason}")
         self._show()
@@ -191,12 +219,15 @@ class PairsBar:
 
 @contextmanager
 def reading_bar(console: Console, label: str) -> Iterator[Any]:
-    """A bar for long reads: yields progress(done, total), which shows nothing unless the read takes a while."""
+    """A bar for each long read: yields progress(done, total), which shows nothing unless reading takes a while."""
     bar: Bar | None = None
     started = time.monotonic()
 
     def progress(done: int, total: int) -> None:
         nonlocal bar
+        if bar is not None and (total != bar.total or done < bar.done):  # another read, or one that turned out longer
+            bar.__exit__(None, None, None)
+            bar = None
         if bar is None and time.monotonic() - started > 1.0:
             bar = Bar(console, label, total).__enter__()
         if bar is not None:

@@ -3,6 +3,9 @@
 Invariant: one value looks the same everywhere.
 """
 
+import textwrap
+
+MISSING = "–"
 TABLE_ROWS = 60  # more trials than this are summed up
 
 
@@ -23,6 +26,24 @@ def size(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
-def plain(value: object) -> str:
-    """A value as a cell of a table."""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def filled(text: str, width: int) -> str:
+    """Text in lines of at most `width` characters, broken between words; longer words, such as paths, are whole."""
+    lines = (
+        textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False, replace_whitespace=False) or [""]
+        for line in text.split("\n")
+    )
+    return "\n".join("\n".join(parts) for parts in lines)
+
+
+def counted(count: float, noun: str, plural: str = "") -> str:
+    """A count with its noun: 1 trial, 1,024 trials."""
+    return f"{count:,.0f} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+def value_words(value: object) -> str:
+    """A hyperparameter's value; a dash where it does not apply."""
+    if value in (None, "None"):  # results have it as text
+        return MISSING
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

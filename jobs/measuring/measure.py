@@ -163,10 +163,13 @@ class MeasurementResult(NamedTuple):
     damaged: dict[Snapshot, DamagedShardError]
 
 
-def measure_sweep(context: MeasureContext, trials: Sequence[TrialSettings]) -> MeasurementResult:
+def measure_sweep(
+    context: MeasureContext, trials: Sequence[TrialSettings], newest: int | None = None
+) -> MeasurementResult:
     """Bring the records of a sweep up to what is committed; cheap when nothing is new, so it may be called in a loop.
 
-    The space is that of the settings; the one of `context` is not asked.
+    The space is that of the settings; the one of `context` is not asked. With `newest`, only the real images and the last
+    complete snapshot of each trial that has at most so many images.
 
     Returns
     -------
@@ -187,6 +190,9 @@ def measure_sweep(context: MeasureContext, trials: Sequence[TrialSettings]) -> M
     real = real_images_of(context)
     threshold_squared = real.chosen.squared
     found = list(committed(layout, trials, settings, threshold_squared, space))
+    if newest is not None:
+        small = [each for each in found[1:] if each.complete and each.images.shape[0] <= newest]
+        found = [found[0], *{each.snapshot.trial: each for each in small}.values()]
     wanted = [each for each in found if unmeasured(layout, each)]
     damaged = measure_snapshots(context, wanted, threshold_squared)
     complete = [each for each in found if each.complete and each.snapshot not in damaged]

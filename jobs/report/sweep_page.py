@@ -5,6 +5,7 @@ that says so and never a report that isn't written.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -17,6 +18,7 @@ from ganlab.pairs.content import content_order
 from ganlab.quality.copying import SHOWN, Word
 from ganlab.statistics.diversity import COLLAPSED_RATIO
 from ganlab.statistics.support import Spread
+from jobs.console.words import counted, value_words
 from jobs.report.headline import times_words
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import CopyShown, ModeShown, Pair, copies_shown, mode_picture, write_page
@@ -32,7 +34,6 @@ from jobs.report.table import (
     magnitude,
     number_words,
     table_headings,
-    value_words,
 )
 from jobs.report.verdicts_section import verdicts_view
 from jobs.spec.validation import SpecError, read_mapping
@@ -41,6 +42,7 @@ from storage.reference import Reference, read_reference
 from storage.results import read_results
 from storage.samples import DamagedShardError, Samples
 from storage.statistics import VARIABLES
+from storage.trial_state import NOT_ENDED, TrialState
 
 __all__ = ["results_table", "write_report"]
 
@@ -70,6 +72,7 @@ class Grid:
     picture: Picture | None
     images: int
     problem: str
+    step: int
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def write_report(layout: SweepLayout) -> Path:
     reference = _reference(layout)
     shown = _every_so_often(table.settings, SETTINGS_SHOWN)
     scored_pairs = "pair_distance_cdf" in results
+    logged = set(results["trial"].values[np.isfinite(results["generator_loss"].values).any(axis=1)].tolist())
     charts = [
         (
             setting,
@@ -138,10 +142,11 @@ def write_report(layout: SweepLayout) -> Path:
             Markup(threshold_chart(setting.rows, table, results, str(place)) if scored_pairs else ""),
         )
         for place, setting in enumerate(shown)
-        if any(row.snapshot is not None for row in setting.rows)
+        if any(row.snapshot is not None or row.trial in logged for row in setting.rows)
     ]
     measured = [row for row in table.trials if row.snapshot is not None]
-    grids = list(_grids(layout, measured, reference))
+    drawn = [row for row in table.trials if row.snapshot is not None or _drawn(layout, row)]
+    grids = list(_grids(layout, drawn, reference))
     pictured = {grid.row.trial for grid in grids}
     real_grid = _real_grid(reference, max((grid.images for grid in grids), default=0))
     pairs = list(_pairs(layout, measured, results, reference))
@@ -161,7 +166,7 @@ def write_report(layout: SweepLayout) -> Path:
         charts=charts,
         settings_left_out=len(table.settings) - len(shown),
         grids=grids,
-        grids_left_out=len(measured) - len(grids),
+        grids_left_out=len(drawn) - len(grids),
         real_grid=real_grid,
         pairs=pairs,
         pairs_left_out=len(measured) - len(pairs),
@@ -188,10 +193,22 @@ def write_report(layout: SweepLayout) -> Path:
 
 
 def answer(table: Table) -> list[str]:
-    """The answer in sentences, the main one first."""
+    """The answer in sentences, the main one first; before it, how far the sweep is while trials are still to end."""
     settings = [(setting, setting.spread) for setting in table.settings if setting.spread is not None]
     sentences = (_relative_sentences(table), _support_sentences(table, settings), _count_sentences(table))
-    return [*chain(*sentences), *_comparison_sentences(table)]
+    return [*_progress_sentences(table), *chain(*sentences), *_comparison_sentences(table)]
+
+
+def _progress_sentences(table: Table) -> Iterator[str]:
+    """How many trials have ended, and what the figures are of meanwhile."""
+    counts = Counter(row.status for row in table.trials)
+    if any(counts[state] for state in NOT_ENDED):
+        states = ", ".join(f"{counts[state]:,} {state}" for state in TrialState if counts[state])
+        measured = sum(row.snapshot is not None for row in table.trials)
+        yield (
+            f"Not the answer yet: of {counted(len(table.trials), 'trial')}, {states}. The figures of those that have not "
+            f"ended are of their newest measured snapshot, so far of {measured:,}."
+        )
 
 
 def _relative_sentences(table: Table) -> Iterator[str]:
@@ -206,7 +223,7 @@ def _relative_sentences(table: Table) -> Iterator[str]:
     sentence = f"Two generated images are duplicates {' to '.join(dict.fromkeys(ends))} times as often as two real ones"
     if alike:
         shown = f"{'are' if alike > 1 else 'is'} no less diverse than the real images, as far as the samples show"
-        sentence += f"; {alike} of {_trials(len(found))} {shown}"
+        sentence += f"; {alike} of {counted(len(found), 'trial')} {shown}"
     yield sentence + "."
 
 
@@ -233,7 +250,7 @@ def _support_sentences(table: Table, settings: list[tuple[Setting, Spread]]) -> 
 
 
 def _count_sentences(table: Table) -> Iterator[str]:
-    counted = sum(row.counts for row in table.trials)
+    passing = sum(row.counts for row in table.trials)
     reasons = [
         (sum(row.status == "failed" for row in table.trials), "failed"),
         (sum(row.status not in ("failed", "completed") for row in table.trials), "did not run to the end"),
@@ -245,21 +262,22 @@ def _count_sentences(table: Table) -> Iterator[str]:
     ]
     others = _listed([f"{count} {reason}" for count, reason in reasons if count])
     if not others:
-        yield f"{'The trial' if counted == 1 else f'All {counted} trials'} passed the quality gate."
+        yield f"{'The trial' if passing == 1 else f'All {passing:,} trials'} passed the quality gate."
     else:
-        trials = _trials(len(table.trials))
-        yield f"Of {trials}, {counted or 'none'} ran to the end and passed the quality gate; {others}."
+        trials = counted(len(table.trials), "trial")
+        yield f"Of {trials}, {passing or 'none'} ran to the end and passed the quality gate; {others}."
     words = [row.values["copying"] for row in table.trials if row.values.get("copying")]
     copies = words.count(Word.COPIES)
     if copies:
-        yield f"Samples of {_trials(copies)} lie as near to training images as copies, beyond what other real images do."
+        near = "lie as near to training images as copies, beyond what other real images do"
+        yield f"Samples of {counted(copies, 'trial')} {near}."
     elif words.count(Word.NONE_SEEN) == len(words) > 0:
         seen = max(row.values["copied_share_seen"] for row in table.trials if row.values.get("copying"))
         yield f"No sign of copying in any trial (a share of {number_words(seen, '.1%')} would have been seen)."
     collapsed = sum(row.collapsed for row in table.trials)
     if collapsed:
         share = f"over {1 / COLLAPSED_RATIO:.0f} times as frequent as among the real images"
-        yield f"{_trials(collapsed).capitalize()} collapsed: duplicates are {share}."
+        yield f"{counted(collapsed, 'trial')} collapsed: duplicates are {share}."
 
 
 def _comparison_sentences(table: Table) -> Iterator[str]:
@@ -282,7 +300,7 @@ def _spread_words(setting: Setting, spread: Spread, unit: str = "") -> str:
         interval = "" if spread.one_sided else f" ({magnitude(support.low)} – {magnitude(support.high)})"
         return f"{bound} {magnitude(spread.mean)}{unit}{interval}"
     if spread.seeds == 2 or spread.one_sided:
-        how = f"{spread.seeds} seeds: {magnitude(spread.minimum)} to {magnitude(spread.maximum)}"
+        how = f"{counted(spread.seeds, 'seed')}: {magnitude(spread.minimum)} to {magnitude(spread.maximum)}"
     else:
         how = f"{spread.seeds} seeds: {magnitude(spread.low)} – {magnitude(spread.high)}"
     return f"{bound} {magnitude(spread.mean)}{unit} ({how})"
@@ -299,26 +317,33 @@ def _listed(parts: Sequence[str]) -> str:
     return " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
 
 
-def _trials(count: int) -> str:
-    return f"{count} trial" if count == 1 else f"{count} trials"
-
-
 def _grids(layout: SweepLayout, rows: Sequence[Row], reference: Reference | None) -> Iterator[Grid]:
     cost = _image_bytes(reference)
     counts = [count for count in (200, 160, 120, 100, 80, 60, 40, 20) if count * cost * len(rows) <= GRID_BYTES]
     count = counts[0] if counts else 20
     for row in _one_seed_first(rows, max(1, GRID_BYTES // (count * cost))):
-        picture, problem, shown = None, "", 0
+        picture, problem, shown, step = None, "", 0, row.step or 0
         try:
             samples = Samples(layout.trial(row.trial))
-            numbers = samples.steps[row.step or 0]
+            step, numbers = (step, samples.steps[step]) if row.ended and row.step else _newest(samples)
             images = samples.read(numbers.start, min(numbers.stop, numbers.start + count))
             picture, shown = picture_of(images, _columns(images.shape), 24), len(images)
         except KeyError:
-            problem = f"the samples of step {row.step} are no longer here"
+            problem = f"the samples of step {step} are no longer here"
         except (ValueError, DamagedShardError) as error:
             problem = str(error)
-        yield Grid(row, picture, shown, problem)
+        yield Grid(row, picture, shown, problem, step)
+
+
+def _drawn(layout: SweepLayout, row: Row) -> bool:
+    """True if samples of the trial are committed."""
+    own = layout.trial(row.trial)
+    return own.samples.exists() and any(Samples(own).begun.values())
+
+
+def _newest(samples: Samples) -> tuple[int, range]:
+    """Step and numbers of the last snapshot of which images are committed."""
+    return max((step, numbers) for step, numbers in samples.begun.items() if numbers)
 
 
 def _real_grid(reference: Reference | None, count: int) -> Picture | None:

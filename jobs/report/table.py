@@ -13,10 +13,12 @@ import numpy as np
 
 from ganlab.statistics.diversity import collapsed
 from ganlab.statistics.support import Estimate, Spread, spread
+from jobs.console.words import MISSING, counted, value_words
 from storage.statistics import MATCHED, STATISTICS, TRIAL, VARIABLES, Statistic
+from storage.trial_state import NOT_ENDED
 
 Results = Any  # an xarray.Dataset, whose type only storage may name
-NOT_MEASURED = "–"
+NOT_MEASURED = MISSING
 WITHHELD = "withheld"  # in place of a number on the diversity of samples that do not pass the quality gate
 FAULT_WORDS = {
     "copies": "too many samples lie nearer to a training image than 99 % of held-out real images do",
@@ -122,6 +124,11 @@ class Row:
         if self.passes_gate or "passes_quality_gate" not in self.values:
             return None
         return self.values.get("quality_reason") or "far"  # the only one of version 0.1.0, which names none
+
+    @property
+    def ended(self) -> bool:
+        """True unless the trial is still to be trained, or to its end."""
+        return self.status not in NOT_ENDED
 
     @property
     def counts(self) -> bool:
@@ -279,8 +286,13 @@ class Table:
 
     @property
     def columns(self) -> list[str]:
-        """Heads of the columns of `rows`."""
+        """Heads of the columns of `rows`; the first `keys` of them say which trial it is."""
         return self.headings()
+
+    @property
+    def keys(self) -> int:
+        """How many columns say which trial a row is of: hyperparameters and seed."""
+        return len(self.hyperparameters) + 1
 
     @property
     def rows(self) -> list[list[str]]:
@@ -306,8 +318,8 @@ class Table:
         in_part = sum(row.values.get("listed_samples") != row.samples for row in self.trials)
         if in_part:
             notes.append(
-                f"Heavy modes, classes, collision frequencies and the realistic support of {in_part} "
-                f"trial{'s' if in_part > 1 else ''} are of the first samples (listed_samples says how many): duplicates "
+                f"Heavy modes, classes, collision frequencies and the realistic support of "
+                f"{counted(in_part, 'trial')} are of the first samples (listed_samples says how many): duplicates "
                 "are too many to list."
             )
         return notes
@@ -453,19 +465,15 @@ def squared_words(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def value_words(value: object) -> str:
-    """A hyperparameter's value."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 def spaced(name: str) -> str:
     """A key as words."""
     return name.replace("_", " ")
 
 
 def setting_label(settings: Mapping[str, Any]) -> str:
-    """Hyperparameters in words: ``discriminator width 8, loss log``."""
-    return ", ".join(f"{spaced(name)} {value_words(value)}" for name, value in settings.items())
+    """Hyperparameters in words, those that apply: ``discriminator width 8, loss log``."""
+    words = {name: value_words(value) for name, value in settings.items()}
+    return ", ".join(f"{spaced(name)} {value}" for name, value in words.items() if value != MISSING)
 
 
 _BY_NAME = {statistic.name: statistic for statistic in STATISTICS}

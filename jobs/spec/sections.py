@@ -54,9 +54,10 @@ class CollisionSettings(Section):
 
     embedding: Annotated[str, AfterValidator(settled)] = "pixels"
     """Space of the distances: pixels, from 0 to 255; normalised: pixels of each image less their mean, over their
-    standard deviation; classifier: top layer of one trained on the labelled real images; efficientnet-lite0: a network
-    trained on photographs (extra efficientnet); NAME-unit: rows of length 1; NAME+NAME: both side by side, rows of
-    length 1; or the path of a network (.pt, .onnx, .safetensors) or of the YAML file that describes it."""
+    standard deviation, the default of a new sweep on real colour images unless threshold is a number; classifier: top
+    layer of one trained on the labelled real images; efficientnet-lite0: a network trained on photographs (extra
+    efficientnet); NAME-unit: rows of length 1; NAME+NAME: both side by side, rows of length 1; or the path of a network
+    (.pt, .onnx, .safetensors) or of the YAML file that describes it."""
     sample_sizes: Annotated[tuple[Annotated[int, Field(ge=2)], ...], Field(min_length=1)] = (50, 100, 200, 400)
     """Sample sizes of the birthday test (images), rising."""
     threshold: Threshold = "auto"

@@ -8,13 +8,15 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, field_validator
 
 from ganlab.data.datasets import DATASETS, AnyDataset, RealSettings
-from jobs.spec.checkpoints import FORM, PREFIX, settle_checkpoints, shortest_unique_suffixes
+from ganlab.quality.embeddings.names import default_embedding
+from jobs.spec.checkpoints import FORM, PREFIX, identity, is_hashed, settle_checkpoints, shortest_unique_suffixes
 from jobs.spec.checks import check_number, check_search, check_sections
 from jobs.spec.search_space import KINDS, Parameter, combinations, fill, find_parameters
 from jobs.spec.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
@@ -104,7 +106,7 @@ class Spec(Section):
 
     _source: str = PrivateAttr("")
     _folder: Path = PrivateAttr(default_factory=Path.cwd)
-    _holds_out_by_default: bool = PrivateAttr(False)
+    _by_default: frozenset[str] = PrivateAttr(frozenset())
 
     @field_validator("name")
     @classmethod
@@ -143,11 +145,13 @@ class Spec(Section):
         return max(words[0].values) if words else self.trial(_first(self)).train.steps
 
     def continuing(self, on_disk: "Spec") -> "Spec":
-        """Return the spec for a sweep begun before: where its file says nothing of held-out images, those there count."""
-        if not (self._holds_out_by_default and isinstance(on_disk.dataset, RealSettings)):
-            return self
-        dataset = self.dataset.model_copy(update={"held_out": on_disk.dataset.held_out})
-        return self.model_copy(update={"dataset": dataset})
+        """Return the spec for a sweep begun before: defaults of new sweeps give way to the settings of that one."""
+        dataset, collisions = self.dataset, self.collisions
+        if "held_out" in self._by_default and isinstance(on_disk.dataset, RealSettings):
+            dataset = dataset.model_copy(update={"held_out": on_disk.dataset.held_out})
+        if "embedding" in self._by_default:
+            collisions = collisions.model_copy(update={"embedding": on_disk.collisions.embedding})
+        return self.model_copy(update={"dataset": dataset, "collisions": collisions})
 
     def space(self) -> tuple[Parameter, ...]:
         """Return the search words, as plain descriptions."""
@@ -188,8 +192,7 @@ class Spec(Section):
                 )
         chosen = self.seed_list[0] if seed is None else seed
         parts = {"dataset": self.dataset.identity(), "seed": chosen} | {
-            name: part.model_dump(mode="json", exclude={"checkpoint": {"path"}})
-            for name, part in (("model", model), ("train", train), ("samples", self.samples))
+            name: identity(part) for name, part in (("model", model), ("train", train), ("samples", self.samples))
         }
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return TrialSettings(
@@ -214,7 +217,7 @@ class Spec(Section):
         names = ["_".join(path) if last.count(path[-1]) > 1 or path[-1] in taken else path[-1] for path in paths]
         columns = [{trial: _at(dump, path) for trial, dump in dumps.items()} for path in paths]
         return {
-            name: shortest_unique_suffixes(column) if path == ("model", "checkpoint") else column
+            name: shortest_unique_suffixes(column) if any(map(is_hashed, column.values())) else column
             for name, path, column in zip(names, paths, columns, strict=True)
         }
 
@@ -279,10 +282,8 @@ def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = 
             )
     spec = validate(Spec, data, (), _section_classes(data))
     spec._source, spec._folder = source, folder or Path.cwd()
-    own_copy = "provenance" in data  # of a sweep, where the key is missing when nothing is held out
-    if not own_copy and isinstance(spec.dataset, RealSettings) and "held_out" not in spec.dataset.model_fields_set:
-        spec = spec.model_copy(update={"dataset": spec.dataset.model_copy(update={"held_out": "auto"})})
-        spec._holds_out_by_default = True
+    if "provenance" not in data:  # not a sweep's own copy, in which what is missing was not set
+        spec = _with_defaults_of_real_images(spec)
     check_sections(spec.samples, spec.collisions, spec.seeds)
     words, first = spec.space(), _first(spec)
     for word in words:
@@ -310,6 +311,30 @@ def check_spec(data: Mapping[str, Any], source: str = "", folder: Path | None = 
             f"got {spec.search.grace_steps}; allowed: at most train.steps = {spec.longest_trial_steps}",
             ("search", "grace_steps"),
         )
+    return spec
+
+
+def _with_defaults_of_real_images(spec: Spec) -> Spec:
+    """Hold out images of a dataset of real images, and compare colour pictures in the space that people agree with most.
+
+    Not in pixels, where a distance is given: it is one of pixels, from 0 to 255.
+    """
+    from storage.arrays import open_array
+
+    dataset, collisions = spec.dataset, spec.collisions
+    if not isinstance(dataset, RealSettings):
+        return spec
+    by_default = set()
+    if "held_out" not in dataset.model_fields_set:
+        dataset = dataset.model_copy(update={"held_out": "auto"})
+        by_default.add("held_out")
+    if "embedding" not in collisions.model_fields_set:
+        with suppress(ValueError, OSError):  # files that can't be read are refused when the images are
+            embedding = default_embedding(dataset.image_shape(open_array), isinstance(collisions.threshold, float))
+            collisions = collisions.model_copy(update={"embedding": embedding})
+        by_default.add("embedding")
+    spec = spec.model_copy(update={"dataset": dataset, "collisions": collisions})
+    spec._by_default = frozenset(by_default)
     return spec
 
 

@@ -14,10 +14,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from cluster.ray_errors import names_lost_node
 from jobs.spec.validation import SpecError, one_line
 from storage.atomic import WriteError, write_bytes
+from storage.attempts import Cause
 from storage.layout import SweepLayout
 from storage.outcome import Failure
+from storage.patience import is_waited_for
 
 PACKAGES = ("cluster", "ganlab", "jobs", "monitoring", "storage")
 LONGEST = 400  # characters of an error's own text
@@ -54,6 +57,13 @@ def record_failure(layout: SweepLayout, trial: Any, error: BaseException, rank: 
     line = _line(error, place, write_log(layout, trial.id, text, rank))
     kind = Failure.DISK if isinstance(error, WriteError) else Failure.ERROR
     return TrialFailedError(line, place is not None, kind)
+
+
+def cause_of(error: BaseException) -> Cause:
+    """Cause of the end of an attempt that an exception has ended: the machine's, or perhaps the trial's."""
+    if names_lost_node(error):
+        return Cause.NODE_LOST
+    return Cause.DISK if is_waited_for(error) else Cause.ERROR
 
 
 def write_log(layout: SweepLayout, trial_id: str, text: str, rank: int = 0) -> Path | None:
@@ -119,7 +129,7 @@ def _line(error: BaseException, place: str | None, path: Path | None) -> str:
 
     said, kind = shortened(str(error)), type(error).__name__
     whole = isinstance(error, ModelError) or (place is None and isinstance(error, ValueError | RuntimeError | OSError))
-    words = said if whole and said else f"{kind}: {said}".removesuffix(": ")
+    words = said if whole and said not in ("", "None") else f"{kind}: {said}".removesuffix(": ")
     where = [*([place] if place else []), *([f"traceback: {path}"] if path else [])]
     return f"{words} ({'; '.join(where)})" if where else words
 

@@ -112,8 +112,8 @@ def check_memory_for(spec: Spec, shape: tuple[int, ...], memory_bytes: int, allo
     least = least_memory_bytes(shape, 1 if len(shape) == 3 else 4)
     if memory_bytes < least:
         raise SpecError(
-            f"a worker that compares images has {memory_bytes / 1e9:.2g} GB, but those of shape {shape} take "
-            f"{least / 1e9:.2g}; allowed: {allowed}",
+            f"a worker that compares images has {size(memory_bytes)}, but those of shape {shape} take "
+            f"{size(least)}; allowed: {allowed}",
             ("resources",),
             spec.source,
         )

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.spec.sweep import Spec, TrialSettings
-from jobs.training.failures import record_failure
+from jobs.training.failures import cause_of, record_failure
 from storage.attempts import Cause, begin_attempt, end_attempt, end_with_outcome
 from storage.layout import SweepLayout
 from storage.lease import LeaseLostError, hold_lease
@@ -89,7 +89,7 @@ def run_replicas(
             end_attempt(own, Cause.PREEMPTED, str(interruption))
         except Exception as error:
             failure = record_failure(layout, trial, error)
-            end_attempt(own, Cause.ERROR, str(failure), failure.kind)
+            end_attempt(own, cause_of(error), str(failure), failure.kind)
         else:
             end_with_outcome(own, outcome)
 

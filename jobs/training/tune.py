@@ -12,15 +12,16 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cluster.memory import MemoryKills
 from cluster.preemption import busy, leaving
-from cluster.ray_errors import last_error, names_lost_node, process_end
+from cluster.ray_errors import last_error, process_end
 from jobs.console.progress import SweepProgress
 from jobs.spec.sweep import Spec, TrialSettings
-from jobs.training.failures import record_failure, shortened, write_log
+from jobs.training.failures import cause_of, record_failure, shortened, write_log
 from storage.atomic import read_json, write_json
 from storage.attempts import (
     Cause,
@@ -36,8 +37,9 @@ from storage.history import newest, read_history
 from storage.layout import SweepLayout
 from storage.lease import Lease, LeaseLostError, hold_lease
 from storage.outcome import Failure, Outcome, write_outcome
-from storage.patience import is_waited_for
 from storage.trial_state import read_end
+
+MOST_TROUBLES = 100  # failures of Ray in a row, without a word of any trial between them
 
 
 def sweep_trials(layout: SweepLayout, spec: Spec) -> list[TrialSettings]:
@@ -117,9 +119,7 @@ class _Work:
                 raise
             except (Exception, SystemExit) as error:
                 failure = record_failure(layout, trial, error)
-                waits = Cause.DISK if is_waited_for(error) else Cause.ERROR
-                cause = Cause.NODE_LOST if names_lost_node(error) else waits
-                end_attempt(own, cause, str(failure), failure.kind)
+                end_attempt(own, cause_of(error), str(failure), failure.kind)
                 raise failure from error
             end_with_outcome(own, outcome)
         ends = {each.id: asdict(end) for each in others if (end := read_end(layout.trial(each.id)))}
@@ -183,27 +183,36 @@ def run_trials(layout: SweepLayout, spec: Spec, progress: SweepProgress, concurr
     """Run every trial that is not done on the Ray cluster that is up; returns when there is none left to try.
 
     `concurrent` trials are asked for at a time: as many as the cluster can hold when all its nodes are there.
+
+    Raises
+    ------
+    RuntimeError
+        If Ray fails again and again while no trial gets anywhere.
     """
+    run = partial(_tune, layout, spec, progress, concurrent)
     todo = unfinished(layout, sweep_trials(layout, spec))
+    if todo and spec.resources.replicas_per_worker > 1:
+        from jobs.training.stacked_trials import grouped
+
+        groups = [{"trial": first, "others": others} for first, *others in grouped(spec, _registered(layout, todo))]
+        run("group", groups)
+        todo = unfinished(layout, todo)  # what could not be trained beside others is trained alone
+    dropped: set[str] = set()
     if todo:
-        from ray import tune
-
-        for trial in todo:
-            register(layout, trial, {"seed": trial.seed})
-        if spec.resources.replicas_per_worker > 1:
-            from jobs.training.stacked_trials import grouped
-
-            groups = [{"trial": first, "others": others} for first, *others in grouped(spec, todo)]
-            _tune(layout, spec, progress, concurrent, param_space={"group": tune.grid_search(groups)})
-            todo = unfinished(layout, todo)  # what could not be trained beside others is trained alone
-            for trial in todo:
-                register(layout, trial, {"seed": trial.seed})
-        if todo:
-            _tune(layout, spec, progress, concurrent, param_space={"trial": tune.grid_search(todo)})
+        dropped |= run("trial", _registered(layout, todo))
     if spec.search.algorithm == "optuna":
         known = sweep_trials(layout, spec)
         if (left := len(spec.trials()) - len(known)) > 0:
-            _tune(layout, spec, progress, concurrent, searcher=_optuna(layout, spec, known), samples=left)
+            dropped |= run(searcher=_optuna(layout, spec, known), samples=left)
+    while dropped:
+        todo = [trial for trial in sweep_trials(layout, spec) if trial.id in dropped]
+        dropped = run("trial", _registered(layout, todo))
+
+
+def _registered(layout: SweepLayout, trials: Sequence[TrialSettings]) -> Sequence[TrialSettings]:
+    for trial in trials:
+        register(layout, trial, {"seed": trial.seed})
+    return trials
 
 
 def _tune(
@@ -211,11 +220,16 @@ def _tune(
     spec: Spec,
     progress: SweepProgress,
     concurrent: int,
+    name: str = "",
+    values: Sequence[Any] = (),
     *,
-    param_space: Mapping[str, Any] | None = None,
     searcher: Any = None,
     samples: int = 1,
-) -> None:
+) -> set[str]:
+    """Run one of Tune's trials for each of `values`, or for as many as the searcher suggests.
+
+    Returns the ids of those that Tune has dropped before their end.
+    """
     # Quiet and cheap: our own records and display stand in for Tune's loggers, tables and snapshots of its state.
     os.environ |= {
         "RAY_AIR_NEW_OUTPUT": "0",
@@ -233,11 +247,12 @@ def _tune(
     one_worker = spec.workers_per_trial == 1
     # Of a data-parallel trial only the coordinator is placed here, at no cost: Ray Train places the workers itself.
     held = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
+    recorder = _recorder(layout, spec, progress)
     bundle = held if one_worker else {"node:__internal_head__": 0.001}
     with tempfile.TemporaryDirectory(prefix="ganlab-tune-") as scratch:
         tune.Tuner(
             tune.with_resources(_named("trial", work.run), tune.PlacementGroupFactory([bundle])),
-            param_space=dict(param_space or {}),
+            param_space={name: tune.grid_search(list(values))} if values else {},
             tune_config=tune.TuneConfig(
                 search_alg=searcher,
                 scheduler=_scheduler(spec),
@@ -250,9 +265,10 @@ def _tune(
                 storage_path=scratch,
                 verbose=0,
                 failure_config=tune.FailureConfig(max_failures=-1),  # the recorder says when it is enough
-                callbacks=[_recorder(layout, spec, progress)],
+                callbacks=[recorder],
             ),
         ).fit()
+    return set(recorder.dropped)
 
 
 def _named(name: str, function: Callable[..., None]) -> Callable[..., None]:
@@ -312,8 +328,10 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
 
     class Recorder(tune.Callback):  # type: ignore[misc]
         def __init__(self) -> None:
+            self.dropped: set[str] = set()  # trials that Tune gave up on though they may be tried again
             self._ended: Counter[str] = Counter()  # attempts known to have ended
             self._memory = MemoryKills()
+            self._troubles = 0  # of Ray's, in a row
 
         def __reduce__(self) -> Any:
             return tune.Callback, ()  # Tune pickles its callbacks to restore itself, which we never ask of it
@@ -321,6 +339,7 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
         def on_trial_result(
             self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
         ) -> None:
+            self._troubles = 0
             progress.advanced(result["trial"], result)
             for trial_id, row in dict(result["others"]).items():
                 progress.advanced(trial_id, row)
@@ -339,32 +358,47 @@ def _recorder(layout: SweepLayout, spec: Spec, progress: SweepProgress) -> Any:
                 progress.ended(other, end["status"], end["reason"])
 
         def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            trial_id = _id_of(spec, trial)
+            trial_id = self._end_attempt(trial)
             own = layout.trial(trial_id)
-            attempts = read_attempts(own)
-            if is_running(attempts) or len(attempts) == self._ended[trial_id]:
-                end_attempt(own, *_end_of(layout, trial, trial_id, self._memory))
-                attempts = read_attempts(own)
-            self._ended[trial_id] = len(attempts)
-            failures = failures_in_a_row(own)
-            if attempts[-1] in failures and len(failures) > spec.resources.max_failures and not _together(trial):
+            attempt, failures = read_attempts(own)[-1], failures_in_a_row(own)
+            if attempt in failures and len(failures) > spec.resources.max_failures and not _together(trial):
                 tried = f"; tried {len(failures)} times from the same point" if len(failures) > 1 else ""
                 reason, failure = failures[-1].reason + tried, failures[-1].failure
                 write_outcome(own, Outcome("failed", reason=reason, failure=failure))
                 trial.max_failures = 0  # what Tune has begun again reports this outcome; if it can't start, that's all
             else:
-                progress.interrupted(trial_id, ": ".join(filter(None, (attempts[-1].cause, attempts[-1].reason))))
+                progress.interrupted(trial_id, ": ".join(filter(None, (attempt.cause, attempt.reason))))
 
         def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-            trial_id = _id_of(spec, trial)
-            own = layout.trial(trial_id)
             if _together(trial):
                 return  # each is tried alone
-            if (outcome := read_end(own)) is None:
-                _, reason, failure = _end_of(layout, trial, trial_id, self._memory)
-                outcome = Outcome("failed", reason=reason, failure=failure)
-                write_outcome(own, outcome)
-            progress.ended(trial_id, outcome.status, outcome.reason)
+            trial_id = _id_of(spec, trial)
+            if (outcome := read_end(layout.trial(trial_id))) is None:
+                # Tune gives up at once on what fails while a process is handed from one trial to the next.
+                self.on_trial_recover(iteration, trials, trial)
+                outcome = read_end(layout.trial(trial_id))
+            if outcome is None:
+                self.dropped.add(trial_id)
+            else:
+                progress.ended(trial_id, outcome.status, outcome.reason)
+
+        def _end_attempt(self, trial: Any) -> str:
+            """Record the end of an attempt that could not do so itself; returns the trial's id."""
+            trial_id = _id_of(spec, trial)
+            own = layout.trial(trial_id)
+            error = _error_of(trial)
+            attempts = read_attempts(own)
+            if is_running(attempts) or len(attempts) == self._ended[trial_id]:
+                cause, reason, failure = _end_of(layout, error, trial_id, self._memory)
+                end_attempt(own, cause, reason, failure)
+                attempts = read_attempts(own)
+                self._troubles += cause == Cause.RAY
+            self._ended[trial_id] = len(attempts)
+            if self._troubles > MOST_TROUBLES:
+                raise RuntimeError(
+                    f"Ray failed {self._troubles} times in a row while no trial got anywhere: {attempts[-1].reason}"
+                )
+            return trial_id
 
     return Recorder()
 
@@ -381,19 +415,34 @@ def _id_of(spec: Spec, trial: Any) -> str:
     return settings.id
 
 
-def _end_of(layout: SweepLayout, trial: Any, trial_id: str, memory: MemoryKills) -> tuple[Cause, str, Failure | None]:
+def _error_of(trial: Any) -> object:
+    """Error that Tune has just handled for one of its trials, or its text where Tune keeps no more of it.
+
+    Both files are removed, so that neither is taken for a later error. Tune's own functions read copies of them, which it
+    makes only now and then.
+    """
+    pickled, text = (Path(file) if file else None for file in (trial.pickled_error_file, trial.error_file))
+    error: object = "Ray has not said what failed"
+    if text is not None and text.exists():
+        error = text.read_text(errors="replace")
+        text.unlink()
+    if pickled is not None and pickled.exists():
+        error = pickle.loads(pickled.read_bytes())
+        pickled.unlink()
+    return error
+
+
+def _end_of(
+    layout: SweepLayout, error: object, trial_id: str, memory: MemoryKills
+) -> tuple[Cause, str, Failure | None]:
     """End of an attempt that recorded none, from Ray's error and the kernel's counters."""
-    # Tune's own look at the error reads a copy of this file that is made only now and then.
-    error: Any = trial.get_error()
-    if trial.pickled_error_file and Path(trial.pickled_error_file).exists():
-        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
     how, text, code = process_end(error)
     if how == "node_lost":
         return Cause.NODE_LOST, "", None
-    if how == "error":
+    if how in ("error", "ray"):
         path = write_log(layout, trial_id, text)
         reason = f"{shortened(last_error(text))}{f' (traceback: {path})' if path else ''}"
-        return Cause.ERROR, reason, Failure.ERROR
+        return (Cause.RAY, reason, None) if how == "ray" else (Cause.ERROR, reason, Failure.ERROR)
     if how == "exited":
         reason = f"its process exited with code {code}"
     elif how == "memory":

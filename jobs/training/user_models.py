@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cluster.interpreter import user_path
+from jobs.console.words import size
 from jobs.spec.checkpoints import PREFIX, content_hash, families_named, files_in
 from jobs.spec.validation import SpecError
 from jobs.training.failures import refused_model
@@ -65,11 +66,11 @@ def keep_code(spec: "Spec", layout: SweepLayout) -> None:
     sources = [file for place in _places(spec) if place != layout.own_code for file in _imported_from(place)]
     if not sources:
         return
-    size = sum(file.stat().st_size for source in sources for file in files_in(source))
-    if size > MOST_CODE_BYTES:
+    found = sum(file.stat().st_size for source in sources for file in files_in(source))
+    if found > MOST_CODE_BYTES:
         raise SpecError(
-            f"got {size / 1e6:,.0f} MB in {', '.join(map(str, sources))}, of which the sweep keeps a copy; allowed: at "
-            f"most {MOST_CODE_BYTES / 1e6:.0f} MB (weights may lie elsewhere: `checkpoint`)",
+            f"got {size(found)} in {', '.join(map(str, sources))}, of which the sweep keeps a copy; allowed: at "
+            f"most {size(MOST_CODE_BYTES)} (weights may lie elsewhere: `checkpoint`)",
             ("model", "family"),
             spec.source,
         )

@@ -12,7 +12,7 @@ from cluster.gpus import Gpu, gpu_use
 from cluster.rendezvous import ClusterFolder, read_json
 from cluster.runs import bad_nodes, deaths, read_runs
 from cluster.scheduler import QueuedJob, SchedulerError, queue, read_submission
-from monitoring.metrics import WORKER_STATES, Snapshot
+from monitoring.metrics import WORKER_STATES, MetricValues
 from monitoring.targets import Target
 from storage.layout import SweepLayout
 
@@ -79,7 +79,7 @@ class ClusterView:
         self._submission = read_json(self._folder.submission) or {}
         self._ask_queue()
 
-    def look(self, new: Snapshot, now: float) -> None:
+    def look(self, new: MetricValues, now: float) -> None:
         """Fill in the metrics of the cluster."""
         for worker in self._workers:
             new.add("ganlab_workers", 1, self._state(worker, now))
@@ -103,7 +103,7 @@ class ClusterView:
             if record.get(field)
         ]
 
-    def _look_at_deaths(self, new: Snapshot) -> None:
+    def _look_at_deaths(self, new: MetricValues) -> None:
         running = None if self._jobs is None else {job.id for job in self._jobs}
         runs = read_runs(self._folder.root, self._logs, running)
         for run in deaths(runs):
@@ -111,7 +111,7 @@ class ClusterView:
         controllers = {self._submission.get("controller", ""), *self._submission.get("controllers", ())}
         new.set("ganlab_nodes_left_out", len(bad_nodes(runs, controllers)))
 
-    def _look_at_gpus(self, new: Snapshot, now: float) -> None:
+    def _look_at_gpus(self, new: MetricValues, now: float) -> None:
         nodes: dict[str, list[Gpu]] = {}
         if self._head:
             for worker in self._workers:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import click
 
-from jobs.watching.snapshot import SweepWatch
+from jobs.watching.sweep_watch import SweepWatch
 from monitoring.exporter import PortInUseError, check_address, serve
 from monitoring.targets import Target, remove_targets, write_targets
 from storage.layout import SweepLayout

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monitoring.metrics import QUANTILES, Snapshot
+from monitoring.metrics import QUANTILES, MetricValues
 from storage.layout import SweepLayout
 from storage.progress import Measuring, read_measuring
 from storage.verdicts import read_verdicts, standing
@@ -35,7 +35,7 @@ class PairsView:
         self._measuring: Measuring | None = None
         self._compared = 0.0
 
-    def look(self, new: Snapshot, trials: Iterable[TrialWatch], now: float, confidence: float) -> None:
+    def look(self, new: MetricValues, trials: Iterable[TrialWatch], now: float, confidence: float) -> None:
         """Fill in the metrics of pairs."""
         trials = list(trials)
         for trial_id in (REFERENCE, *(trial.id for trial in trials)):
@@ -110,7 +110,7 @@ class PairsView:
     def _counts(self, trial_id: str) -> dict[int, PairCounts]:
         return {step: counts for step, (_, counts) in self._records.get(trial_id, {}).items()}
 
-    def _add_snapshots(self, new: Snapshot, trial: TrialWatch, measured: set[int]) -> None:
+    def _add_snapshots(self, new: MetricValues, trial: TrialWatch, measured: set[int]) -> None:
         completed = trial.end is not None and trial.end.status == "completed"
         for step, images in snapshots_of(trial).items():
             if step in measured:
@@ -122,7 +122,7 @@ class PairsView:
             new.add("ganlab_snapshots", 1, "to_measure" if drawn else "to_draw")
             new.add("ganlab_pairs", comb(images, 2), "to_compare")
 
-    def _add_measuring(self, new: Snapshot, now: float) -> None:
+    def _add_measuring(self, new: MetricValues, now: float) -> None:
         measuring, before = read_measuring(self._layout), self._measuring
         if measuring is not None:
             same = before is not None and before.started == measuring.started
@@ -133,7 +133,7 @@ class PairsView:
         new.set("ganlab_pairs_per_second", self.last_rate if going else 0)
         new.set("ganlab_tiles_left", measuring.tiles_left if measuring is not None and going else 0)
 
-    def _judged(self, new: Snapshot) -> int:
+    def _judged(self, new: MetricValues) -> int:
         """Flagged pairs of samples that a person has judged."""
         try:
             now = signature(self._layout.verdicts)

@@ -11,13 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 import click
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from jobs.console.progress import text_console
-from jobs.console.words import TABLE_ROWS, plain
+from jobs.console.tables import print_table
+from jobs.console.words import TABLE_ROWS, counted, value_words
 from jobs.training.trial_index import TrialSummary, read_known
 from jobs.watching.slurm_view import OnSlurm, on_slurm
 from storage.layout import SweepLayout
@@ -56,20 +55,20 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
             )
         )
         return
-    console = text_console(soft_wrap=True)
-    states = ", ".join(f"{counts[state]} {state}" for state in TrialState if counts[state])
+    console = text_console()
+    states = ", ".join(f"{counts[state]:,} {state}" for state in TrialState if counts[state])
     console.print(Text.assemble((known.name, "bold"), f" in {layout.root}"))
     console.print(f"trials: {states or 'none yet'}")
     if slurm:
         for line in _slurm_lines(slurm, layout, unfinished=bool(counts.keys() - ENDS)):
-            console.print(line)
+            console.print(line, soft_wrap="ganlab submit" in line)  # a command to be copied
     else:
         console.print(f"running: {holder}" if holder else "nothing is running here now")
     if (fault := _disk_fault(layout)) and holder is not None:
         console.print(f"{fault}: trials wait, and go on by themselves when that has been mended")
     if layout.results.exists():
         console.print(f"results: {layout.results}   report: {layout.report}")
-    _print_trials(text_console(), known.trials, rows)
+    _print_trials(console, known.trials, rows)
 
 
 def _disk_fault(layout: SweepLayout) -> str | None:
@@ -115,12 +114,11 @@ def _print_trials(console: Console, trials: list[TrialSummary], rows: list[dict[
     chosen.sort(key=lambda each: NOTABLE.index(each[1]["state"]) if len(rows) > FEW else 0)
     if not chosen:
         return
-    # One line a trial on a terminal of 80 columns, as far as that goes: columns that say nothing are left out.
     shown = chosen[:TABLE_ROWS]
     cells: list[dict[str, str]] = [
         {
             "trial": trial.id,
-            **{name: plain(value) for name, value in trial.values.items()},
+            **{name.replace("_", " "): value_words(value) for name, value in trial.values.items()},
             "seed": str(row["seed"]),
             "state": row["state"],
             "step": f"{row['step']:,} / {row['steps']:,}",
@@ -129,18 +127,14 @@ def _print_trials(console: Console, trials: list[TrialSummary], rows: list[dict[
         }
         for trial, row in shown
     ]
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     told = [name for name in cells[0] if any(cell[name] for cell in cells)]
-    for name in told:
-        table.add_column(name.replace("_", "\n"), no_wrap=True, overflow="fold")
-    for cell in cells:
-        table.add_row(*(cell[name] for name in told))
-    console.print(table)
+    print_table(console, told, [[cell[name] for name in told] for cell in cells], told.index("state"))
     for trial, row in shown:
         if row["reason"]:  # on a line of its own, so that a path in it can be copied
             console.print(f"{trial.id}: {row['reason']}", soft_wrap=True)
     if len(rows) > len(shown):
-        console.print(f"{len(rows) - len(shown)} more trials are not shown; --json shows all")
+        more = len(rows) - len(shown)
+        console.print(f"{counted(more, 'more trial')} {'is' if more == 1 else 'are'} not shown; --json shows all")
 
 
 def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[str]:
@@ -175,7 +169,8 @@ def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[
             f"SLURM takes no worker in place of a lost one: {slurm.refusal}; it is asked again, ever less often"
         )
     lines += [*faults, *_deaths(slurm)]
-    if unfinished and gone and not waits and not slurm.cancelled:
+    gave_up = head is not None and head.state == "failed" and slurm.jobs == []
+    if unfinished and (gone or gave_up) and not waits and not slurm.cancelled:
         again = ("ganlab", "submit", layout.spec, "--cluster", layout.site, "--out", layout.root)
         lines.append(f"nothing works on it any more; to go on: {shlex.join(map(str, again))}")
     return lines

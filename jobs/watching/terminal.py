@@ -14,8 +14,8 @@ from rich.text import Text
 
 from jobs.console.progress import text_console
 from jobs.console.words import duration, size
-from jobs.watching.snapshot import SweepWatch
-from monitoring.metrics import FAILURES, STAGES, TRIAL_STATES, Snapshot
+from jobs.watching.sweep_watch import SweepWatch
+from monitoring.metrics import FAILURES, STAGES, TRIAL_STATES, MetricValues
 from storage.layout import SweepLayout
 
 COLOURS = {
@@ -45,7 +45,7 @@ def watch_sweep(layout: SweepLayout, every_s: float = 2.0) -> None:
             time.sleep(every_s)
 
 
-def view(watch: SweepWatch, new: Snapshot, now: float | None = None) -> RenderableType:
+def view(watch: SweepWatch, new: MetricValues, now: float | None = None) -> RenderableType:
     """The whole view of one snapshot."""
     now = time.time() if now is None else now
     facts = Table.grid(padding=(0, 2))
@@ -56,14 +56,14 @@ def view(watch: SweepWatch, new: Snapshot, now: float | None = None) -> Renderab
     return Group(_headline(watch, new), *_warnings(new, now), facts)
 
 
-def _headline(watch: SweepWatch, new: Snapshot) -> Text:
+def _headline(watch: SweepWatch, new: MetricValues) -> Text:
     active, finished = new.get("ganlab_sweep_active"), new.get("ganlab_sweep_finished")
     unfinished = ("at work", "cyan") if active else ("nobody works on it", "red")
     state = ("done", "green") if finished else unfinished
     return Text.assemble((watch.name, "bold"), f" in {watch.layout.root}: ", state)
 
 
-def _warnings(new: Snapshot, now: float) -> Iterator[Text]:
+def _warnings(new: MetricValues, now: float) -> Iterator[Text]:
     """Warnings, each in a line."""
     newest = max(new.values.get("ganlab_last_success_timestamp_seconds", {}).values(), default=now)
     if new.get("ganlab_sweep_active") and now - newest > STANDSTILL_S:
@@ -85,7 +85,7 @@ def _warnings(new: Snapshot, now: float) -> Iterator[Text]:
             yield Text(f"these figures are not whole: {kind.replace('_', ' ')} ({count:.0f})", "yellow")
 
 
-def _facts(new: Snapshot, now: float) -> Iterator[tuple[str, RenderableType]]:
+def _facts(new: MetricValues, now: float) -> Iterator[tuple[str, RenderableType]]:
     states = {state: new.total("ganlab_trials", state=state) for state in TRIAL_STATES}
     yield (
         "trials",
@@ -106,7 +106,7 @@ def _facts(new: Snapshot, now: float) -> Iterator[tuple[str, RenderableType]]:
     yield "pairs", _bar(compared, compared + new.get("ganlab_pairs", "to_compare"), note)
     end = new.values.get("ganlab_estimated_end_timestamp_seconds")
     if end and not new.get("ganlab_sweep_finished"):
-        yield "ends", Text(f"in about {duration(max(0.0, end[()] - now))}")
+        yield "answer", Text(f"due in about {duration(max(0.0, end[()] - now))}, measuring included")
     written, left = new.get("ganlab_sample_bytes", "committed"), new.get("ganlab_sample_bytes", "to_write")
     yield (
         "samples",

@@ -1,6 +1,7 @@
 """Speed of the pair engine against the exact peers, on fresh random images, with results compared in the same run.
 
-Run with ``python -m tests.benchmarks.pairs``; ``--large`` adds 100,000 images. A million: tests/benchmarks/million.py.
+Run with ``python -m tests.benchmarks.pairs``; ``--large`` adds 100,000 images. Real pictures, with ``--real FOLDER``:
+tests/benchmarks/real_pairs.py. A million: tests/benchmarks/million.py.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
 from ganlab.pairs.closest import closest_pairs
+from tests.benchmarks.real_pairs import print_real
 from tests.benchmarks.table import Target, print_table
 
 Array = NDArray[Any]
@@ -54,7 +56,7 @@ def noise(image_shape: tuple[int, int, int]) -> Callable[[int], Array]:
     return lambda count: rng.integers(0, 256, (count, *image_shape), dtype=np.uint8)
 
 
-def faiss_flat(x: Array) -> Nearest:
+def flat_index(x: Array) -> Any:
     """The index of faiss that is exact.
 
     Its wheel brings an OpenBLAS that does not know newer processors and then falls back to SSE3, several times slower;
@@ -66,7 +68,12 @@ def faiss_flat(x: Array) -> Nearest:
 
     index = faiss.IndexFlatL2(x.shape[1])
     index.add(x)
-    squared, neighbours = index.search(x, 2)
+    return index
+
+
+def faiss_flat(x: Array) -> Nearest:
+    """The nearest other image of each image, by the exact index of faiss."""
+    squared, neighbours = flat_index(x).search(x, 2)
     # Of an image and its copy, either may come first.
     other = np.where(neighbours[:, 0] == np.arange(len(x)), 1, 0)
     return neighbours[np.arange(len(x)), other], squared[np.arange(len(x)), other]
@@ -190,7 +197,14 @@ def _seconds(function: Callable[[], Any]) -> tuple[float, Any]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=10_000, help="3 x 64 x 64 images compared with every peer")
+    parser.add_argument("--images", type=int, help="images of each set; by default 10,000 made, all of a real set")
     parser.add_argument("--large", action="store_true", help="100,000 images too")
+    parser.add_argument("--real", type=Path, metavar="FOLDER", help="real pictures instead, from this folder")
+    parser.add_argument("--sets", nargs="+", default=[], help="names of the real sets to measure; by default all")
+    parser.add_argument("--queries", type=int, default=1000, help="images that a peer searches for in a real set")
+    parser.add_argument("--rounds", type=int, default=3, help="repetitions with real sets; the median is printed")
     arguments = parser.parse_args()
-    print_table(rows(arguments.images, arguments.large))
+    if arguments.real:
+        print_real(arguments.real, arguments.sets, arguments.images, arguments.queries, arguments.rounds)
+    else:
+        print_table(rows(arguments.images or 10_000, arguments.large))

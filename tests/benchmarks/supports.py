@@ -141,7 +141,7 @@ class Pool:
         for row in range(replicates):
             drawn = np.bincount(rng.integers(0, self.size, samples), minlength=self.size)
             kept = np.flatnonzero(drawn)
-            degrees[row, : len(kept)] = (self._near @ drawn + drawn - 1)[kept]
+            degrees[row, : len(kept)] = self._near[kept] @ drawn + drawn[kept] - 1
             images[row, : len(kept)] = drawn[kept]
         return Counts.of(degrees, images)
 

@@ -3,11 +3,21 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from cluster.preemption import NODE, busy, leaving, request_stop, retract, still_checkpointing
+from cluster.preemption import (
+    NODE,
+    busy,
+    idle_since,
+    leaving,
+    measuring,
+    request_stop,
+    retract,
+    still_checkpointing,
+)
 
 
 def test_off_the_cluster_nobody_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,6 +38,19 @@ def test_the_flag_and_the_work(monkeypatch: pytest.MonkeyPatch, folder: Path) ->
     assert still_checkpointing(folder) == []
     retract(folder)
     assert not leaving()
+
+
+def test_since_when_nothing_is_done(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Work that is begun and ended between two looks counts, too."""
+    monkeypatch.setenv(NODE, str(folder))
+    assert idle_since(folder) == 0
+    for work in (busy, measuring):
+        before = time.time()
+        with work():
+            assert idle_since(folder) is None
+        assert before - 1 < (idle_since(folder) or 0) <= time.time()
+    with measuring():
+        assert still_checkpointing(folder) == []
 
 
 @pytest.mark.process

@@ -1,7 +1,14 @@
 """Ends of workers' processes, from texts as Ray 2 writes them."""
 
 import pytest
-from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.exceptions import (
+    ActorPlacementGroupRemoved,
+    ActorUnavailableError,
+    OwnerDiedError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+)
 
 from cluster.ray_errors import last_error, names_lost_node, process_end
 
@@ -36,8 +43,33 @@ def test_a_silent_node_is_lost() -> None:
 
 @pytest.mark.parametrize("text", ["exit code 7", "low on memory", "out of memory"])
 def test_an_exception_is_an_error_whatever_its_words(text: str) -> None:
-    assert process_end(RuntimeError(text)).how == "error"
-    assert not names_lost_node(RuntimeError(text))
+    error = raised_by_a_task(RuntimeError(text))
+    assert process_end(error).how == "error"
+    assert process_end(error).text == text
+    assert not names_lost_node(error)
+
+
+def raised_by_a_task(cause: Exception) -> RayTaskError:
+    return RayTaskError("train", "Traceback", cause, proctitle="p", pid=1, ip="10.0.0.1")
+
+
+def test_an_exception_that_cannot_be_pickled_is_an_error_of_its_task() -> None:
+    assert process_end(raised_by_a_task(RayError("Exception of a user isn't serializable"))).how == "error"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ActorPlacementGroupRemoved(),
+        OwnerDiedError("aa", None, "train"),
+        raised_by_a_task(OwnerDiedError("aa", None, "train")),
+        "Failure # 1 (occurred at now)\nRay lost it\n",
+    ],
+    ids=str,
+)
+def test_what_no_process_raised_is_an_error_of_ray(error: object) -> None:
+    assert process_end(error).how == "ray"
+    assert process_end(error).text not in ("", "None")
 
 
 def test_the_line_that_names_the_error() -> None:

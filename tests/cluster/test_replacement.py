@@ -9,7 +9,7 @@ import pytest
 
 from cluster import replacement
 from cluster.job import JobEnd
-from cluster.rendezvous import ClusterFolder, read_json
+from cluster.rendezvous import ClusterFolder, read_json, write_demand
 from cluster.replacement import NEWS_S, PER_HOUR, QUEUE_S, Replacements
 from cluster.scheduler import QueuedJob, RefusedError, SchedulerError, Submission, read_submission, write_submission
 
@@ -154,3 +154,38 @@ def test_where_the_scheduler_does_not_answer_nothing_is_submitted(site: Site, mo
     monkeypatch.setattr(replacement, "queue", silent)
     site.let_pass(3600)
     assert site.submitted == []
+
+
+def test_what_the_rest_of_the_work_cannot_use_is_not_replaced(site: Site) -> None:
+    site.living = {"2_0"}
+    write_demand(site.folder, 1)
+    site.let_pass(10 * QUEUE_S)
+    assert site.submitted == []
+    site.living.clear()
+    site.let_pass(10 * QUEUE_S)
+    assert [count for _, count, _ in site.submitted] == [1]
+
+
+def test_the_demand_is_never_more_than_was_asked_for_nor_nothing(site: Site) -> None:
+    write_demand(site.folder, 500)
+    site.let_pass(10 * QUEUE_S)
+    assert site.submitted == []
+    write_demand(site.folder, 0)
+    site.living.clear()
+    site.let_pass(2 * QUEUE_S)
+    assert [count for _, count, _ in site.submitted] == [1]
+
+
+@pytest.mark.parametrize("needed", [1, 2])
+def test_jobs_that_wait_for_nothing_leave_the_queue(site: Site, monkeypatch: pytest.MonkeyPatch, needed: int) -> None:
+    """One runs and two wait: they go only when one is enough."""
+    asked: list[list[str]] = []
+    monkeypatch.setattr(replacement, "ask", asked.append)
+    waiting = QueuedJob("2_[1-2]", "PENDING", "Resources", "", "0:00", 0.0, count=2)
+    running = [QueuedJob(job, "RUNNING", "None", "n", "1:00", 0.0) for job in ("1", "2_0")]
+    monkeypatch.setattr(replacement, "queue", lambda submission: [*running, waiting])
+    write_demand(site.folder, needed)
+    site.let_pass(2 * QUEUE_S)
+    assert site.submitted == []
+    assert bool(asked) == (needed == 1)
+    assert all(each == ["scancel", "--quiet", "--state=PENDING", "2"] for each in asked)

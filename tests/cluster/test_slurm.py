@@ -115,13 +115,16 @@ def run_script(
     cancelled: bool = False,
     refusals: int = 0,
     controller: bool = True,
+    preempted: bool = False,
 ) -> "tuple[int, list[str], Run]":
     """Run a job's script where scontrol refuses so often: its exit code, what it asked, and its record."""
     commands = folder / "bin"
     commands.mkdir()
+    since = "2026-11-27T16:07:27" if preempted else "None"
     for name in ("scontrol", "scancel"):  # they write down what they are asked
         (commands / name).write_text(
-            f'#!/bin/sh\necho {name} "$@" >> "{folder}/asked"\n'
+            f'#!/bin/sh\nif [ "$1" = show ]; then echo "JobId=70 PreemptTime={since}"; exit; fi\n'
+            f'echo {name} "$@" >> "{folder}/asked"\n'
             f'if [ {name} = scontrol ] && [ $(wc -l < "{folder}/asked") -le {refusals} ]; then echo not now; exit 1; fi\n'
         )
         (commands / name).chmod(0o755)
@@ -212,7 +215,8 @@ def test_a_controller_with_a_successor_ends_well_and_leaves_the_workers_in_the_q
             "requeue refused: not now",
             1,
         ),
-        ("echo 'slurmstepd: error: *** STEP 70.0 ON n7 CANCELLED AT now ***'; (exit 143)", 0, "cancelled", "", 0),
+        ("echo 'slurmstepd: error: *** JOB 70 ON n7 CANCELLED AT now ***'; (exit 143)", 0, "cancelled", "", 0),
+        ("echo 'slurmstepd: error: *** STEP 70.0 ON n7 CANCELLED AT now ***'; (exit 143)", 0, "killed", "(SIGTERM)", 1),
         ("(exit 75)", 2, "requeued", "", 3),
         ("(exit 75)", 9, "requeue_refused", "could not requeue itself", 4),
     ],
@@ -229,6 +233,14 @@ def test_every_death_has_a_name(
     assert str(run.log) in run.words
     assert (run in deaths([run])) == (cause in DEATHS)
     assert set(bad_nodes([run], ())) == ({"n 7"} if cause in ("not_started", "failed") else set())
+
+
+@pytest.mark.process
+def test_a_job_that_is_preempted_with_time_to_leave_is_not_taken_for_a_cancelled_one(folder: Path) -> None:
+    """SLURM then sends SIGTERM to the job's steps alone, and says why only when it is asked."""
+    term = "echo 'slurmstepd-n7: error: *** STEP 70.0 ON n7 CANCELLED AT now ***'; (exit 143)"
+    _, asked, run = run_script(folder, term, preempted=True)
+    assert (asked, run.cause) == (["scontrol requeue 70_7"], "preempted")
 
 
 @pytest.mark.process

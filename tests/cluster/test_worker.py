@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.job import DONE, FAILED, REQUEUE, TERMINATED
-from cluster.rendezvous import Head, WorkerState, read_workers, write_head
+from cluster import preemption, worker
+from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job
+from cluster.rendezvous import Head, WorkerState, read_workers, write_demand, write_head, write_worker
+from cluster.site import Site
+from cluster.supervise import TerminationSignal
 from tests.cluster.conftest import JOB, Supervisors
 
 
@@ -113,3 +116,54 @@ with temporary_folders("/tmp", "{JOB}") as (own, short), guarded(own, short):
     while Path(own).exists() or Path("/proc", pid).exists():
         assert time.monotonic() < deadline
         time.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("idle", "others_idle", "demand", "leaves"),
+    [
+        (60, True, 1, [False, True, True]),
+        (60, False, 1, [True, True, True]),
+        (60, True, 2, [False, False, True]),
+        (60, False, 2, [True, True, True]),
+        (60, False, 3, [False, False, False]),
+        (60, True, 3, [False, False, False]),
+        (60, True, None, [False, False, False]),
+        (10, True, 1, [False, False, False]),
+    ],
+)
+def test_workers_without_work_leave_until_enough_are_left(
+    supervisors: Supervisors,
+    monkeypatch: pytest.MonkeyPatch,
+    idle: float,
+    others_idle: bool,
+    demand: int | None,
+    leaves: list[bool],
+) -> None:
+    """Each of three workers decides by itself, beside two that are both idle or both busy."""
+    folder, logs = supervisors.folder, supervisors.logs
+    if demand is not None:
+        write_demand(folder, demand)
+    monkeypatch.setattr(preemption, "idle_since", lambda folder: time.time() - idle)
+    decided = []
+    for mine in ("5_0", "5_1", "5_2"):
+        for each in ("5_0", "5_1", "5_2"):
+            write_worker(folder, WorkerState(each, 0, "n", "joined", idle=others_idle or each == mine))
+        site = Site(nodes=3, time_min=1, idle_s=30)
+        one = worker._Worker(Job(mine, 0, "n", logs), folder, site, TerminationSignal())
+        one.temporary = supervisors.root
+        one.record = WorkerState(mine, 0, "n", "joined")
+        decided.append(one._is_spare(joined=0))
+    assert decided == leaves
+
+
+def test_a_busy_worker_stays(supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_demand(supervisors.folder, 1)
+    monkeypatch.setenv(preemption.NODE, str(supervisors.root))
+    write_worker(supervisors.folder, WorkerState("5_0", 0, "n", "joined"))
+    one = worker._Worker(
+        Job("5_1", 0, "n", supervisors.logs), supervisors.folder, Site(nodes=2, time_min=1), TerminationSignal()
+    )
+    one.temporary, one.record = supervisors.root, WorkerState("5_1", 0, "n", "joined")
+    with preemption.measuring():
+        assert not one._is_spare(joined=0)
+    assert not one._is_spare(joined=0)  # only just now

@@ -494,6 +494,11 @@ def test_any_set_with_any_constants(data: st.DataObject) -> None:
         _ROWS=draw(1, 3, 16, 512),
         _COLUMNS=draw(1, 5, 4096),
         _FIRST_PAIRS=draw(1, 64),
+        _FIRST_COLUMNS=draw(1, 5, 2048),
+        _PIVOTS=draw(2, 5, 1024),
+        _PROBES=draw(1, 2, 4),
+        _GROUP=draw(1, 3, 64),
+        _JUDGED=draw(1, 5, 1024),
     ):
         assert_engine(images, tuple(thresholds), tile=data.draw(st.integers(1, n)))
 

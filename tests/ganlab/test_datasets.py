@@ -16,6 +16,7 @@ from ganlab.data.cifar import RECORDS
 from ganlab.data.datasets import DATASETS, Dataset, DatasetSettings, registry
 from ganlab.data.datasets.array import ArraySettings
 from ganlab.data.datasets.cifar10 import Cifar10Settings
+from ganlab.data.datasets.cifar100 import Cifar100Settings
 from ganlab.data.datasets.digits import DigitsSettings
 from ganlab.data.datasets.gaussians_grid import GaussiansGridSettings
 from ganlab.data.datasets.images import ImagesSettings
@@ -72,7 +73,7 @@ def cifar_arrays() -> tuple[np.ndarray, np.ndarray]:
     return np.repeat((numbers % 251).astype(np.uint8)[:, None], 3072, axis=1), numbers % 10
 
 
-def python2_pickle(data: np.ndarray, labels: list[int]) -> bytes:
+def python2_pickle(data: np.ndarray, **labels: np.ndarray) -> bytes:
     """A batch as Python 2 wrote it: protocol 2, keys as byte strings, NumPy under its old module names."""
 
     def key(name: bytes) -> bytes:
@@ -100,7 +101,8 @@ def python2_pickle(data: np.ndarray, labels: list[int]) -> bytes:
         + raw
         + b"tb"
     )
-    return b"\x80\x02}(" + key(b"data") + array + key(b"labels") + content(labels) + b"u."
+    lists = b"".join(key(name.encode()) + content(values.tolist()) for name, values in labels.items())
+    return b"\x80\x02}(" + key(b"data") + array + lists + b"u."
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +112,7 @@ def cifar_python(tmp_path_factory: pytest.TempPathFactory, cifar_arrays: tuple[n
     data, labels = cifar_arrays
     for number in range(5):
         part = slice(number * RECORDS, (number + 1) * RECORDS)
-        (folder / f"data_batch_{number + 1}").write_bytes(python2_pickle(data[part], labels[part].tolist()))
+        (folder / f"data_batch_{number + 1}").write_bytes(python2_pickle(data[part], labels=labels[part]))
     return folder
 
 
@@ -228,6 +230,51 @@ def test_missing_cifar10_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "data_batch_5.bin").touch()
     with pytest.raises(ValueError, match=r"lacks data_batch_2.bin, data_batch_3.bin, data_batch_4.bin; allowed"):
         Cifar10Settings(path=tmp_path).load()
+
+
+@pytest.fixture(scope="session")
+def cifar100(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Test images of both versions: image k has the colour k mod 251, the superclass k mod 20 and the class k mod 100."""
+    above = tmp_path_factory.mktemp("cifar100")
+    numbers = np.arange(10_000)
+    data = np.repeat((numbers % 251).astype(np.uint8)[:, None], 3072, axis=1)
+    for name, content in (
+        ("cifar-100-python/test", python2_pickle(data, fine_labels=numbers % 100, coarse_labels=numbers % 20)),
+        ("cifar-100-binary/test.bin", np.c_[numbers % 20, numbers % 100, data].astype(np.uint8).tobytes()),
+    ):
+        (above / name).parent.mkdir()
+        (above / name).write_bytes(content)
+    return above
+
+
+@pytest.mark.parametrize("version", [".", "cifar-100-python", "cifar-100-binary"])
+@pytest.mark.parametrize(("labels", "classes"), [("fine", 100), ("coarse", 20)])
+def test_cifar100_reads_both_published_versions(version: str, labels: Any, classes: int, cifar100: Path) -> None:
+    settings = Cifar100Settings(path=cifar100 / version, split="test", labels=labels)
+    cifar = settings.load()
+    numbers = np.arange(10_000)
+    assert cifar.images.shape == (settings.image_count(), *settings.image_shape()) == (10_000, 3, 32, 32)
+    assert np.array_equal(cifar.images[:, 2, 31, 0], numbers % 251)
+    assert cifar.labels is not None
+    assert np.array_equal(cifar.labels, numbers % classes)
+    assert settings.label_count() == classes
+
+
+@pytest.mark.parametrize("file", ["cifar-100-python/test", "cifar-100-binary/test.bin"])
+def test_a_cifar100_file_cut_short_is_named(file: str, cifar100: Path, tmp_path: Path) -> None:
+    broken = tmp_path / Path(file).name
+    broken.write_bytes((cifar100 / file).read_bytes()[:-7])
+    with pytest.raises(ValueError, match=rf"{broken}.*cut short.*published file of 10,000 images"):
+        Cifar100Settings(path=tmp_path, split="test").load()
+
+
+def test_missing_cifar100_files_are_named(cifar100: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"path: got .* holds neither train nor train.bin; allowed: .*cifar-100-python"
+    ):
+        Cifar100Settings(path=cifar100).files()
+    with pytest.raises(ValueError, match=r"path: got .* does not exist"):
+        Cifar100Settings(path=cifar100 / "nowhere").files()
 
 
 # --- folders of pictures ---

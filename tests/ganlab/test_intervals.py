@@ -40,6 +40,17 @@ def test_an_image_near_all_others_is_covered_at_every_sample_size_that_shows_it(
     assert least_before < 0.9 or mass > 0.4
 
 
+def test_the_tails_are_equal_where_the_variance_is_of_pairs() -> None:
+    """Exact, no simulation: duplicates of images that are hardly ever drawn twice are a Poisson count."""
+    n, seen = 100_000, np.arange(1.0, 1000)
+    low, _ = pair_probability_interval(n, 2 * seen, 0, 2)
+    missed = []
+    for expected in np.geomspace(5, 500, 60):
+        missed.append(stats.poisson.pmf(seen, expected)[low > expected / math.comb(n, 2)].sum())
+    assert max(missed) <= 0.025
+    assert np.mean(missed) > 0.019  # a count takes whole numbers
+
+
 def test_hubs_near_a_part_of_the_images_are_covered() -> None:
     rng = np.random.default_rng(12)
     cells = [measure(name, LARGE[name], 1000, 1000, rng) for name in ("hub of 1%, near 20%", "10 stars", "100 stars")]

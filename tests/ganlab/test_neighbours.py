@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from ganlab.pairs import filter_refine
 from ganlab.pairs import lower_bounds as screen
+from ganlab.pairs.closest import nearest
+from ganlab.pairs.exact import Images, Read
+from ganlab.pairs.filter_refine import nearest_bounds
 from ganlab.pairs.lower_bounds import learn
 from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
 from ganlab.pairs.tiles import Tile, plan_rectangle
@@ -68,6 +71,53 @@ def test_any_tiles_in_any_order_give_brute_force(data: st.DataObject) -> None:
     np.testing.assert_array_equal(found.squared_distance, squared)
     again = Neighbours.from_arrays(found.to_arrays())
     assert (again.start, again.stop, again.count) == (0, len(queries), count)
+
+
+def clustered(rng: np.random.Generator, kind: str) -> Array:
+    """Images near 9 centres, some of them equal, one far from all, whose nearest image is that of few others."""
+    centres = rng.integers(0, 256, (9, 40))
+    images = centres[rng.integers(0, 9, 300)] // 2 + rng.integers(0, 20, (300, 40))
+    images[7], images[100:104], images[299] = 255, images[3], images[0]
+    return images.astype(kind)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+@pytest.mark.parametrize("mutual", [True, False])
+@pytest.mark.parametrize("first", [0, 1, None])
+@pytest.mark.usefixtures("small_levels")
+def test_whichever_level_is_cheapest_the_nearest_are_those_of_brute_force(
+    kind: str, mutual: bool, first: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = clustered(np.random.default_rng(5), kind)
+    learnt = learn(lambda start, stop: images[start:stop], len(images), neighbours=3)
+    assert learnt is not None
+    levels = () if first is None else learnt.levels[first:]
+    monkeypatch.setattr(filter_refine, "_cheapest", lambda *arguments: (levels, mutual))
+    for count, itself in ((1, True), (4, True), (3, False)):
+        tile = Tile(0, 300, 0, 300)
+        found = nearest_in_tile(read_of(images), read_of(images), tile, learnt, count, itself)
+        index, squared = brute(images, images, count, itself)
+        np.testing.assert_array_equal(found.index, index)
+        np.testing.assert_array_equal(found.squared_distance, squared)
+        if not itself:
+            np.testing.assert_array_equal(nearest(images, images, count).index[:, 1], index.ravel())
+
+
+@pytest.mark.usefixtures("small_levels")
+def test_first_bounds_hold_as_many_columns_as_are_wanted_and_few_more() -> None:
+    rng = np.random.default_rng(3)
+    images = Images(clustered(rng, "uint8"))
+    learnt = learn(read_of(images.values), len(images), neighbours=2)
+    squared = np.sort(brute(images.values, images.values, 300, False)[1], axis=1)
+    for count in (1, 2, 5, 40, 300):
+        within = (squared <= nearest_bounds(images, images, learnt, count)[:, None]).sum(axis=1)
+        assert np.all(within >= count)
+        assert np.median(within) <= max(8 * count, 20)
+    assert np.all(np.isinf(nearest_bounds(images, images, learnt, 301)))
+
+
+def read_of(images: Array) -> Read:
+    return lambda start, stop: images[start:stop]
 
 
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 4))

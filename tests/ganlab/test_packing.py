@@ -28,6 +28,7 @@ def small_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(filter_refine, "_ROWS", 32)
     monkeypatch.setattr(filter_refine, "_COLUMNS", 50)
     monkeypatch.setattr(packing, "_LISTED", 60)
+    monkeypatch.setattr(packing, "_LEAST_BLOCK", 10)
 
 
 def brute(near: Array, order: Array) -> list[int]:
@@ -120,6 +121,34 @@ def test_tiles_are_read_in_stored_order_and_few_span_the_sample(monkeypatch: pyt
     found = search_distinct_images(take, degrees, 400.0, tile_images=200)
     assert found.images.tolist() == search_distinct_images(images.__getitem__, degrees, 400.0).images.tolist()
     assert np.mean([span for span in spans if span > 1]) < len(images) / 4
+
+
+def test_a_sample_that_a_tile_holds_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading and projecting an image costs as much as thousands of its pairs, so no block may repeat it."""
+    monkeypatch.setattr(packing, "_LEAST_BLOCK", 100)
+    images, _ = kinds_of(np.random.default_rng(4), 3000, 1500, 2, "uint8")
+    pairs = pairs_within(images, 20.0).index
+    degrees = degrees_of(pairs, 3000)
+    learnt = learn(lambda a, b: images[a:b], 3000, 1, 400.0)
+    assert learnt is not None
+    read = np.zeros(3000, int)
+    projected = 0
+    project = screen.Screen._project
+
+    def take(numbers: Array) -> Array:
+        read[numbers] += len(numbers) > 1  # the first of each part is looked at for its shape
+        return images[numbers]
+
+    def count(self: screen.Screen, some: Any, level: int, device: str) -> screen.Projection:
+        nonlocal projected
+        projected += len(some)
+        return project(self, some, level, device)
+
+    monkeypatch.setattr(screen.Screen, "_project", count)
+    found = search_distinct_images(take, degrees, 400.0, learnt, tile_images=3000)
+    assert found.images.tolist() == distinct_images(degrees, pairs).images.tolist()
+    assert read.max() == 1
+    assert projected <= len(learnt.levels) * (degrees > 0).sum()
 
 
 @pytest.mark.parametrize("kind", ["uint8", "float32"])

@@ -56,6 +56,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     measured = measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, lambda *done: None), spec.trials())
     write_answers(layout, spec, spec.trials(), measured.real)
     write_report(layout)
+    (folder / "sweeps" / "demo").symlink_to(
+        "digits-demo"
+    )  # which `make demo` writes; a copy of it where folders are copied
     return folder
 
 
@@ -114,7 +117,8 @@ def test_the_notebook_runs(finished: Path, tmp_path: Path) -> None:
     assert re.search(r"exponent -?\d\.\d\d \(", text)
     assert "1 verdicts on them" in text
     assert re.search(r"duplicate +1\.0", text)
-    assert sum("image/png" in output.get("data", {}) for output in outputs) == 2
+    assert re.search(r"\d of 3 trials copy", text)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
 
 
 def run_shell(block: Block, folder: Path) -> tuple[int, str]:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from jobs.cli.pipeline import check_memory, measure_folder, run_sweep
 from jobs.spec.validation import SpecError
+from storage.results import open_results
 from tests.jobs.measuring.test_measure import draw
 
 LITTLE = {"measure_memory_gb": 0.01}
@@ -21,7 +22,7 @@ def test_too_little_memory_is_refused_in_a_folder_that_has_begun_too(prepared) -
         lambda: measure_folder(layout, Console()),
         lambda: check_memory(spec, layout, None, 10**7, "more"),
     ):
-        with pytest.raises(SpecError, match=r"0\.01 GB.*\(1, 8, 8\)"):
+        with pytest.raises(SpecError, match=r"10 MB.*\(1, 8, 8\)"):
             refused()
     assert sorted(layout.root.rglob("*")) == before
 
@@ -31,6 +32,23 @@ def test_a_folder_in_which_nothing_has_begun_cannot_be_measured(prepared) -> Non
     shutil.rmtree(layout.reference)
     with pytest.raises(SpecError, match="nothing to measure here yet; run its sweep first"):
         measure_folder(layout, Console())
+
+
+@pytest.mark.parametrize("threshold", ["auto", {"rate": 0.01}, {"quantile": 0.2}, 5.0])
+def test_another_embedding_is_measured_unless_the_threshold_is_a_distance(prepared, monkeypatch, threshold) -> None:
+    layout, spec = prepared(
+        model={"family": "known-support", "pool": 40},
+        train={"steps": 6},
+        collisions={"sample_sizes": [10], "threshold": threshold},
+    )
+    draw(layout, spec.trials()[0])
+    monkeypatch.setattr("jobs.cli.pipeline.local_dask", lambda workers: nullcontext(map))
+    if threshold == 5.0:
+        with pytest.raises(SpecError, match=r"threshold = 5 is a distance in pixels; allowed: .*a rate or a quantile"):
+            measure_folder(layout, Console(), "normalised")
+    else:
+        measure_folder(layout, Console(), "normalised")
+        assert open_results(layout).attrs["embedding"] == "normalised"
 
 
 @pytest.mark.parametrize(

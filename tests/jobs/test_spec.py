@@ -251,6 +251,37 @@ def test_a_new_sweep_holds_out_images_and_one_begun_before_does_not(tmp_path: Pa
     assert len({spec.trials()[0].id for spec in (new, none, half)}) == 3
 
 
+@pytest.mark.parametrize(
+    ("dataset", "collisions", "embedding"),
+    [
+        ({"name": "cifar10", "path": "x"}, {}, "normalised"),
+        ({"name": "cifar10", "path": "x"}, {"threshold": {"rate": 0.001}}, "normalised"),
+        ({"name": "cifar10", "path": "x"}, {"threshold": 900.0}, "pixels"),
+        ({"name": "cifar10", "path": "x"}, {"embedding": "pixels"}, "pixels"),
+        ({"name": "images", "path": "x", "resolution": 32, "channels": 1}, {}, "pixels"),
+        ({"name": "array", "path": "not-there.npy"}, {}, "pixels"),
+        ({"name": "digits"}, {}, "pixels"),
+        ({"name": "stacked-digits"}, {}, "pixels"),
+    ],
+)
+def test_colour_pictures_are_compared_normalised_unless_a_distance_of_pixels_is_given(
+    dataset: dict[str, Any], collisions: dict[str, Any], embedding: str
+) -> None:
+    assert spec_of(dataset=dataset, collisions=collisions).collisions.embedding == embedding
+
+
+def test_a_sweep_begun_in_pixels_stays_in_pixels(tmp_path: Path) -> None:
+    new = spec_of(dataset={"name": "cifar10", "path": "x"}, collisions={})
+    pixels = spec_of(dataset={"name": "cifar10", "path": "x"}, collisions={"embedding": "pixels"})
+    file = tmp_path / "sweep.yaml"
+    file.write_text(yaml.safe_dump(pixels.resolved({"ganlab": "0.1.0"})))
+    before = load_spec(file)
+    assert before.collisions.embedding == "pixels"
+    assert new.continuing(before).collisions.embedding == "pixels"
+    asked = spec_of(dataset={"name": "cifar10", "path": "x"}, collisions={"embedding": "normalised"})
+    assert asked.continuing(before).collisions.embedding == "normalised", "the file says it"
+
+
 @pytest.mark.parametrize("name", ["known-support", "gaussians-grid", "stacked-digits"])
 def test_images_that_are_drawn_are_not_held_out(name: str) -> None:
     more = {"pool": 5} if name == "known-support" else {}

@@ -14,7 +14,18 @@ from cluster import scheduler
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_worker
 from cluster.scheduler import Submission, write_submission
 from jobs.cli.pipeline import check_unused
-from jobs.cli.submit import PACKAGES, cancel_sweep, check_fits, copy_code, load_site, trials_on, unused_gpus
+from jobs.cli.submit import (
+    PACKAGES,
+    cancel_sweep,
+    check_fits,
+    copy_code,
+    held,
+    load_site,
+    trials_on,
+    unused_gpus,
+    workers_for,
+    workers_now,
+)
 from jobs.spec.sweep import SpecError
 from jobs.watching.slurm_view import on_slurm
 from storage.attempts import begin_attempt, end_attempt
@@ -80,6 +91,42 @@ def test_what_fits_on_the_site(prepared, site) -> None:
     _, spec = prepared(train=train, resources={"gpus_per_trial": 8, "cpus_per_trial": 8})
     with pytest.raises(SpecError, match=r"train\.workers: got 8, which do not fit on the 3 nodes"):
         check_fits(spec, load_site(site), site)
+
+
+def test_no_more_workers_than_the_trials_left_can_use(prepared, site) -> None:
+    where = load_site(site)  # three nodes of two GPUs
+    _, spec = prepared(resources={"gpus_per_trial": 1}, seeds=12)
+    assert [workers_for(spec, where, left) for left in (0, 1, 2, 3, 4, 5, 12)] == [1, 1, 1, 2, 2, 3, 3]
+    train = {"steps": 12, "batch_size": 8, "workers": 4}
+    _, spec = prepared(train=train, resources={"gpus_per_trial": 4, "cpus_per_trial": 4})
+    assert workers_for(spec, where, 1) == 2  # one trial over two nodes
+
+
+def test_trials_that_are_done_start_no_workers(prepared, site) -> None:
+    layout, spec = prepared(resources={"gpus_per_trial": 2}, seeds=3)
+    assert workers_now(spec, load_site(site), layout) == 3
+    for trial in spec.trials()[:2]:
+        own = layout.trial(trial.id)
+        own.root.mkdir(parents=True)
+        write_outcome(own, Outcome("stopped", step=12))
+        record = layout.pair_record(trial.id, trial.train.steps)
+        record.parent.mkdir(parents=True)
+        record.touch()
+        assert workers_now(spec, load_site(site), layout) == 3 - spec.trials().index(trial) - 1
+    record.unlink()  # it is still to be measured
+    assert workers_now(spec, load_site(site), layout) == 2
+
+
+def test_hours_that_the_jobs_hold(prepared, no_slurm, site, folder) -> None:
+    layout, spec = prepared(resources={"gpus_per_trial": 0.5, "cpus_per_trial": 1}, seeds=12)
+    costs = held(spec, load_site(site), 3)
+    assert (costs.gpu_hours, costs.cpu_hours) == (6, 12 + 2)  # the controller has two CPUs
+    assert (costs.unused_gpus, costs.unused_cpus) == (0, 0)
+    assert costs.words.startswith("at most 6.0 GPU-hours and 14.0 CPU-hours, by 3 workers of 60 min; ")
+    _, spec = prepared(resources={"gpus_per_trial": 1, "cpus_per_trial": 3})
+    assert "trials leave 1 GPUs and 1 CPUs of each worker unused" in held(spec, load_site(site), 1).words
+    plan = call("plan", layout.spec, "--cluster", site, "--no-timing", "--out", folder / "out")
+    assert "at most 2.0 GPU-hours and 6.0 CPU-hours, by 1 workers" in plan.stdout
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from cluster.preemption import NODE, request_stop, retract
 from jobs.cli.pipeline import train_all
 from jobs.spec.sweep import Spec
 from jobs.training.stacked_trials import run_replicas
-from jobs.training.trial import run_trial
+from jobs.training.trial import TrialOptions, run_trial
 from jobs.training.tune import register, sweep_trials, trials_at_a_time, try_failed_again, unfinished
 from storage.attempts import read_attempts
 from storage.history import newest, read_history
@@ -183,9 +183,7 @@ def test_a_replica_that_cannot_begin_does_not_keep_the_others_waiting(prepared, 
         spec.trials(),
         lambda row: None,
         lambda trial, row: None,
-        checkpoint_every_s=1000,
-        device="cpu",
-        probe=False,
+        TrialOptions(checkpoint_every_s=1000),
     )
     assert outcome.status == "completed"
     assert read_end(layout.trial(spec.trials()[1].id)) is None

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from monitoring.exporter import PortInUseError, runbook_page, serve
-from monitoring.metrics import Snapshot
+from monitoring.metrics import MetricValues
 
 ALERTS = Path(__file__).parents[2] / "monitoring" / "prometheus" / "alerts.yml"
 
@@ -23,10 +23,10 @@ def get(port: int, path: str) -> str:
 
 
 def test_serves_the_newest_snapshot_and_the_runbook() -> None:
-    snapshots = [Snapshot()]
+    snapshots = [MetricValues()]
     with serve(lambda: snapshots[-1], "127.0.0.1", 0) as port:
         assert "ganlab_sweep_active" not in get(port, "/metrics")
-        snapshots.append(Snapshot())
+        snapshots.append(MetricValues())
         snapshots[-1].set("ganlab_sweep_active", 1)
         assert "ganlab_sweep_active 1.0" in get(port, "/metrics")
         assert "<h1>Runbook</h1>" in re.sub(r'<h1 id="[^"]*">', "<h1>", get(port, "/runbook"))
@@ -57,7 +57,7 @@ def test_a_port_in_use_names_the_process_that_has_it() -> None:
         try:
             assert holder.stdout is not None
             port = int(holder.stdout.readline())
-            with pytest.raises(PortInUseError) as error, serve(Snapshot, "127.0.0.1", port):
+            with pytest.raises(PortInUseError) as error, serve(MetricValues, "127.0.0.1", port):
                 pass
         finally:
             holder.kill()
@@ -66,7 +66,7 @@ def test_a_port_in_use_names_the_process_that_has_it() -> None:
 
 
 def test_a_scraper_that_hangs_up_is_no_error(capfd: pytest.CaptureFixture[str]) -> None:
-    with serve(Snapshot, "127.0.0.1", 0) as port:
+    with serve(MetricValues, "127.0.0.1", 0) as port:
         with socket.create_connection(("127.0.0.1", port)) as scraper:
             scraper.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             scraper.sendall(b"GET /metrics HT")

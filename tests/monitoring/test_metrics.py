@@ -6,7 +6,7 @@ import pytest
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from monitoring.metrics import METRICS, Snapshot, registry
+from monitoring.metrics import METRICS, MetricValues, registry
 
 
 def test_names_follow_prometheus_conventions() -> None:
@@ -18,7 +18,7 @@ def test_names_follow_prometheus_conventions() -> None:
 
 
 def test_a_snapshot_is_exported_as_it_is() -> None:
-    snapshot = Snapshot()
+    snapshot = MetricValues()
     snapshot.set("ganlab_train_steps_total", 7, "dcgan")
     snapshot.add("ganlab_trials", 2, "running", "dcgan")
     snapshot.add("ganlab_trials", 3, "running", "dcgan")
@@ -31,15 +31,15 @@ def test_a_snapshot_is_exported_as_it_is() -> None:
 
 
 def test_what_is_not_known_is_left_out_and_what_is_nought_is_said() -> None:
-    text = _text(Snapshot())
+    text = _text(MetricValues())
     assert "ganlab_estimated_end_timestamp_seconds" not in text
     assert 'ganlab_trials_failed{cause="nan"} 0.0' in text
 
 
 def test_a_metric_must_have_its_labels() -> None:
     with pytest.raises(AssertionError):
-        Snapshot().set("ganlab_trials", 1, "running")
+        MetricValues().set("ganlab_trials", 1, "running")
 
 
-def _text(snapshot: Snapshot) -> str:
+def _text(snapshot: MetricValues) -> str:
     return generate_latest(registry(lambda: snapshot)).decode()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.script import RESTARTS_AFTER_MEMORY
 from tests.slurm.hosts import missing_packages, running
 from tests.slurm.sweeps import SITE, STEADY, Login, Submitted, assert_same, client_calls
 
@@ -64,7 +65,7 @@ def test_workers_that_are_preempted_again_and_again_without_a_word(
     print(f"{struck} preemptions; {calls.total() / hours:.0f} calls of the scheduler per hour: {dict(calls)}")
     assert struck >= 1
     assert len(sweep.read("submission.json")["workers"]) > len(first)
-    assert "PREEMPTION" in status(login, sweep)
+    assert re.search(r"job \d+\S* on n\d preempted", status(login, sweep))
     assert_same(sweep.out, undisturbed)
 
 
@@ -164,15 +165,27 @@ def test_jobs_that_are_killed_for_memory_are_named(tmp_path_factory: pytest.Temp
         pytest.skip(obstacle)
     with running(tmp_path_factory.mktemp("tight"), memory_limits=True) as hosts:
         login = Login(hosts, hosts.shared)
-        sweep = login.submit("tight", STEADY, mem_gb=0.2, nodes=1)
-        deadline = time.monotonic() + 600
-        while "killed for memory" not in status(login, sweep) and time.monotonic() < deadline:
-            time.sleep(2)
-        said = status(login, sweep)
+        # Measuring is said to be small enough, or such a worker is refused.
+        tight = {**STEADY, "resources": {**STEADY["resources"], "measure_memory_gb": 0.3}}
+        sweep = login.submit("tight", tight, mem_gb=0.2, nodes=1)
+        said = wait_for_words(login, sweep, r"job \d+\S* on n\d killed for memory")
         assert re.search(r"\d killed for memory", said), sweep.story(said)
-        assert re.search(r"job \d+\S* on n\d killed for memory", said), said
         assert login.ganlab("cancel", sweep.out).returncode == 0
         sweep.wait_until_gone(60)
+        sweep = login.submit("tight controller", STEADY, controller={**SITE["controller"], "mem_gb": 0.1})
+        said = wait_for_words(login, sweep, r"to go on: ganlab submit")
+        assert re.search(rf"controller: job {sweep.controller}, gone: job .* on n\d killed for memory", said), said
+        runs = [path.name for path in (sweep.out / "cluster" / "runs").glob(f"{sweep.controller}.*")]
+        assert len(runs) == 1 + RESTARTS_AFTER_MEMORY
+
+
+def wait_for_words(login: Login, sweep: Submitted, words: str, timeout_s: float = 600) -> str:
+    """Ask for the status until it has the words; what it says."""
+    deadline = time.monotonic() + timeout_s
+    while not re.search(words, said := status(login, sweep)):
+        assert time.monotonic() < deadline, sweep.story(said)
+        time.sleep(2)
+    return said
 
 
 @pytest.fixture

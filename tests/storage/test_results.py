@@ -12,7 +12,7 @@ import xarray as xr
 
 from storage.layout import SweepLayout
 from storage.results import SettingRows, build_dataset, open_results, open_settings, write_results
-from storage.statistics import SETTING_VARIABLES, STATISTICS, VARIABLES, reserved_names
+from storage.statistics import SETTING_VARIABLES, STATISTICS, VARIABLES, Variable, reserved_names
 
 COORDS: dict[str, Any] = {
     "trial": ["0a", "1b é", "2c"],
@@ -110,6 +110,14 @@ def test_every_statistic_is_declared_whole() -> None:
         assert (means <= set(SETTING_VARIABLES)) == bool(statistic.over_seeds)
         assert statistic.over_seeds != "geometric" or statistic.interval  # errors of seeds come from it
     assert set(SETTING_VARIABLES) <= reserved_names()
+
+
+@pytest.mark.parametrize("variables", [VARIABLES, SETTING_VARIABLES])
+def test_every_long_name_stands_alone(variables: dict[str, Variable]) -> None:
+    """It labels axes and tables: a plain phrase without a variable's name, and no two variables share it."""
+    names = [about.long_name for about in variables.values()]
+    assert sorted(set(names)) == sorted(names)
+    assert [name for name in names if "_" in name or not name[0].isalpha() or name.endswith(".")] == []
 
 
 def test_settings_return_as_they_were_beside_the_results(sweep: SweepLayout) -> None:

@@ -7,8 +7,8 @@ import difflib
 import hashlib
 from pathlib import Path
 
-PIXELS, CLASSIFIER = "pixels", "classifier"
-NAMES = (PIXELS, "normalised", CLASSIFIER, "efficientnet-lite0")
+PIXELS, NORMALISED, CLASSIFIER = "pixels", "normalised", "classifier"
+NAMES = (PIXELS, NORMALISED, CLASSIFIER, "efficientnet-lite0")
 SUFFIXES = (".pt", ".onnx", ".safetensors", ".yaml")
 UNIT = "-unit"  # behind a name: rows scaled to length 1
 JOIN = "+"  # between names: rows of length 1 side by side
@@ -28,6 +28,15 @@ def settled(text: str) -> str:
         return str(absolute(Path(text)))
     near = difflib.get_close_matches(text, NAMES, n=1)
     raise ValueError(f'got "{text}"; allowed: {ALLOWED}{f"; did you mean {near[0]}?" if near else ""}')
+
+
+def default_embedding(image_shape: tuple[int, ...], distance_given: bool) -> str:
+    """Return the embedding for images of a shape, (C, H, W), or points, (D,), where the user names none.
+
+    Colour pictures are compared by `NORMALISED`, which agrees with people about twice as well as pixels do and needs no
+    weights (docs/statistics.md, "Spaces of the distances"); but a distance that is given is one of pixels.
+    """
+    return NORMALISED if len(image_shape) == 3 and image_shape[0] == 3 and not distance_given else PIXELS
 
 
 def parts_of(text: str) -> list[tuple[str, bool]] | None:

@@ -275,6 +275,7 @@ def test_no_cell_is_cut_in_a_narrow_terminal(
     monkeypatch.setenv("COLUMNS", "80")
     show_results(layout)
     shown = capsys.readouterr().out
+    assert all(len(line) <= 80 for line in shown.splitlines() if str(layout.root) not in line)
     assert shown.count("…") == sum(len(cell) > LONGEST_CELL for row in table.rows for cell in row)
 
 

@@ -24,7 +24,7 @@ from cluster.rendezvous import ClusterFolder, Head, write_head
 from cluster.scheduler import Submission, write_submission
 from jobs.watching.monitor import Exporter, write_config
 from jobs.watching.pairs_view import _collapsed
-from jobs.watching.snapshot import SweepWatch
+from jobs.watching.sweep_watch import SweepWatch
 from jobs.watching.terminal import view
 from monitoring.metrics import ATTEMPT_ENDS, DEATHS, FAILURES, METRICS, TRIAL_STATES, registry
 from monitoring.targets import Target

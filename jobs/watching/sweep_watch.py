@@ -20,12 +20,12 @@ import yaml
 
 from jobs.watching.cluster_view import ClusterView
 from jobs.watching.pairs_view import PairsView, family_of, snapshots_of
-from monitoring.metrics import ATTEMPT_ENDS, QUANTILES, TRIAL_STATES, Snapshot
+from monitoring.metrics import ATTEMPT_ENDS, QUANTILES, TRIAL_STATES, MetricValues
 from storage.layout import SweepLayout
 from storage.lock import lock_holder
 from storage.outcome import Failure
 from storage.plan import ShardPlan
-from storage.trial_state import TrialState
+from storage.trial_state import NOT_ENDED, TrialState
 from storage.watch import (
     Signature,
     TrialWatch,
@@ -33,10 +33,10 @@ from storage.watch import (
     signature,
 )
 
-NOT_ENDED = (TrialState.WAITING, TrialState.RUNNING, TrialState.INTERRUPTED)
 JUMP_S = 2.0  # between two looks, more than a clock that is merely steered gains or loses
 FUTURE_S = 5.0
 SLOW_LOOK_S = 10.0
+ENGINE_SHARE = 0.02  # of a matrix product's speed, at which a sweep is measured: pairs, real images and scores together
 FRESH_S = 60.0  # a rate that was reported longer ago (and three intervals of the log) is none
 
 
@@ -63,10 +63,10 @@ class SweepWatch:
         self._offset = 0.0
         self._offset_due = 0.0
 
-    def look(self) -> Snapshot:
+    def look(self) -> MetricValues:
         """Read what has changed since the last look."""
         started = self._monotonic()
-        new = Snapshot()
+        new = MetricValues()
         self._look_at_clocks(new)
         now = self._clock()
         self._look_at_sweep(new)
@@ -89,7 +89,7 @@ class SweepWatch:
         new.set("ganlab_build_info", 1, _version(), platform.python_version())
         return new
 
-    def _look_at_clocks(self, new: Snapshot) -> None:
+    def _look_at_clocks(self, new: MetricValues) -> None:
         monotonic = self._monotonic()
         base = self._clock() - monotonic
         if self._clock_base is not None and abs(base - self._clock_base) > JUMP_S:
@@ -108,7 +108,7 @@ class SweepWatch:
             self._offset_due = monotonic + 60
         new.set("ganlab_exporter_clock_offset_seconds", self._offset)
 
-    def _look_at_sweep(self, new: Snapshot) -> None:
+    def _look_at_sweep(self, new: MetricValues) -> None:
         try:
             now = signature(self.layout.spec)
             if now is None:
@@ -128,7 +128,7 @@ class SweepWatch:
         except OSError:
             return False
 
-    def _look_at_trials(self, new: Snapshot, active: bool, now: float) -> list[TrialWatch]:
+    def _look_at_trials(self, new: MetricValues, active: bool, now: float) -> list[TrialWatch]:
         """Set the metrics of trials, and return those that run. `now` is by the file system's clock."""
         try:
             known = self.layout.trial_ids()
@@ -170,7 +170,7 @@ class SweepWatch:
         self._add_times(new, trials, running)
         return running
 
-    def _add_attempts(self, new: Snapshot, trials: Iterable[TrialWatch]) -> None:
+    def _add_attempts(self, new: MetricValues, trials: Iterable[TrialWatch]) -> None:
         ends: Counter[str] = Counter()
         retries: Counter[str] = Counter()
         writes = 0
@@ -187,7 +187,7 @@ class SweepWatch:
             new.set("ganlab_retries_total", retries[cause], cause)
         new.set("ganlab_shard_write_failures_total", writes)
 
-    def _add_samples(self, new: Snapshot, trials: Iterable[TrialWatch]) -> None:
+    def _add_samples(self, new: MetricValues, trials: Iterable[TrialWatch]) -> None:
         for trial in trials:
             plan = trial.plan or self._planned(trial)
             new.add("ganlab_shards", trial.shards - trial.damaged, "committed")
@@ -200,7 +200,7 @@ class SweepWatch:
             new.add("ganlab_sample_bytes", trial.shards * plan.shard_bytes, "committed")
             new.add("ganlab_sample_bytes", left * plan.shard_bytes, "to_write")
 
-    def _add_times(self, new: Snapshot, trials: Iterable[TrialWatch], running: Iterable[TrialWatch]) -> None:
+    def _add_times(self, new: MetricValues, trials: Iterable[TrialWatch], running: Iterable[TrialWatch]) -> None:
         completed = [trial for trial in trials if trial.end is not None and trial.end.status == "completed"]
         stages = {
             "step": (trial.row_time for trial in trials),
@@ -219,7 +219,7 @@ class SweepWatch:
         if saved:
             new.set("ganlab_checkpoint_oldest_timestamp_seconds", min(saved) - self._offset)
 
-    def _look_at_disk(self, new: Snapshot) -> None:
+    def _look_at_disk(self, new: MetricValues) -> None:
         try:
             found = os.statvfs(self.layout.root)
         except OSError:
@@ -227,7 +227,7 @@ class SweepWatch:
         new.set("ganlab_filesystem_size_bytes", found.f_blocks * found.f_frsize)
         new.set("ganlab_filesystem_free_bytes", found.f_bavail * found.f_frsize)
 
-    def _look_at_ends(self, new: Snapshot, now: float, running: list[TrialWatch]) -> None:
+    def _look_at_ends(self, new: MetricValues, now: float, running: list[TrialWatch]) -> None:
         unended = sum(new.total("ganlab_trials", state=state) for state in NOT_ENDED)
         unmeasured = new.get("ganlab_snapshots", "to_measure")
         finished = bool(self._trials) and unended == 0 and unmeasured == 0
@@ -245,9 +245,10 @@ class SweepWatch:
             if trial.end is None and not trial.gone
         )
         left = 0.0
+        pairs = new.get("ganlab_pairs", "to_compare")
         for work, rate in (
             (steps, new.total("ganlab_train_steps_per_second")),
-            (new.get("ganlab_pairs", "to_compare"), self._pairs.last_rate),
+            (pairs, self._pairs.last_rate or (self._likely_rate if pairs else 0)),
         ):
             if work > 0 and rate:
                 left += work / rate
@@ -255,6 +256,13 @@ class SweepWatch:
                 return  # nobody trains: there is no telling
         if left:
             new.set("ganlab_estimated_end_timestamp_seconds", now + left)
+
+    @property
+    def _likely_rate(self) -> float:
+        """Pairs per second that comparing will reach, before any are compared, by this machine's speed; 0 if unknown."""
+        if (shape := reference_shape(self.layout)) is None:
+            return 0
+        return float(ENGINE_SHARE * _products_per_second() / np.prod(shape))
 
     @property
     def _family(self) -> str:
@@ -284,7 +292,7 @@ def _fresh(trial: TrialWatch, now: float) -> bool:
     return bool(rate) and now - trial.row_time < FRESH_S + 3 * every / rate
 
 
-def _add_losses(new: Snapshot, running: Iterable[TrialWatch]) -> None:
+def _add_losses(new: MetricValues, running: Iterable[TrialWatch]) -> None:
     losses: dict[tuple[str, str], list[float]] = {}
     for trial in running:
         for name, value in trial.row.items():
@@ -293,6 +301,16 @@ def _add_losses(new: Snapshot, running: Iterable[TrialWatch]) -> None:
     for (family, network), values in losses.items():
         for quantile in QUANTILES:
             new.set("ganlab_loss", float(np.quantile(values, float(quantile))), family, network, quantile)
+
+
+@lru_cache(maxsize=1)
+def _products_per_second() -> float:
+    """Multiplications per second of one small product of matrices, which takes milliseconds."""
+    matrix = np.ones((512, 1024), np.float32)
+    matrix @ matrix.T  # the first one prepares threads
+    started = time.perf_counter()
+    matrix @ matrix.T
+    return float(matrix.shape[0] * matrix.size / (time.perf_counter() - started))
 
 
 @lru_cache(maxsize=1)
