@@ -34,6 +34,7 @@ from cluster.site import Site
 from cluster.supervise import LONGEST_DELAY_S, Failures, Process, TerminationSignal, notices, temporary_folders
 
 POLL_S = 2.0
+SETTLE_S = 10.0  # until every worker has seen what the others say of themselves
 BEAT_S = 30.0  # between two writings of an unchanged record
 HEAD_LOST_S = 20.0  # a head that can't be reached for so long counts as gone
 URGENT_S = 2.0  # for trials to save their work after SIGTERM: SIGKILL may follow after 5 s
@@ -72,6 +73,7 @@ class _Worker:
     node_manager: str = ""  # Ray's address on this node
     step: str = "making its temporary folder"
     record: WorkerState | None = None
+    told_idle: float = 0.0  # when the record last began to say that this worker is idle, or ceased to
 
     def run(self) -> int:
         os.environ |= ray_node.ray_environment(self.folder) | dask_node.dask_environment()
@@ -216,9 +218,11 @@ class _Worker:
         since = preemption.idle_since(self.temporary)
         idle = since is not None and time.time() - max(since, joined) > self.site.idle_s
         if idle != self.record.idle:
+            self.told_idle = time.monotonic()
             self.record = replace(self.record, idle=idle)
             self._write(gpu_use=tuple(gpu_use()))
-        if not idle or (needed := read_demand(self.folder)) is None:
+        # Others that have become idle just now must have said so, or all would leave at once.
+        if not idle or time.monotonic() - self.told_idle < SETTLE_S or (needed := read_demand(self.folder)) is None:
             return False
         joined_ones = [worker for worker in read_workers(self.folder) if worker.state == "joined"]
         order = [worker.job_id for worker in sorted(joined_ones, key=lambda worker: worker.idle)]

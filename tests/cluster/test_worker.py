@@ -152,6 +152,8 @@ def test_workers_without_work_leave_until_enough_are_left(
         one = worker._Worker(Job(mine, 0, "n", logs), folder, site, TerminationSignal())
         one.temporary = supervisors.root
         one.record = WorkerState(mine, 0, "n", "joined")
+        assert not one._is_spare(joined=0)  # before it has said that it is idle
+        one.told_idle -= worker.SETTLE_S
         decided.append(one._is_spare(joined=0))
     assert decided == leaves
 
