@@ -61,7 +61,8 @@ METRICS: dict[str, Definition] = {
         "gauge", "1 once every trial has ended and every snapshot is measured, else 0."
     ),
     "ganlab_estimated_end_timestamp_seconds": Definition(
-        "gauge", "When the answer will be there at the present rates, measuring included; left out while there is no rate."
+        "gauge",
+        "When the answer will be there at the present rates, measuring included; left out while there is no rate.",
     ),
     "ganlab_last_success_timestamp_seconds": Definition(
         "gauge",

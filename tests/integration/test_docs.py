@@ -56,7 +56,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     measured = measure_sweep(MeasureContext(layout, spec.collisions, 2**30, map, lambda *done: None), spec.trials())
     write_answers(layout, spec, spec.trials(), measured.real)
     write_report(layout)
-    (folder / "sweeps" / "demo").symlink_to("digits-demo")  # which `make demo` writes; a copy of it where folders are copied
+    (folder / "sweeps" / "demo").symlink_to(
+        "digits-demo"
+    )  # which `make demo` writes; a copy of it where folders are copied
     return folder
 
 
