@@ -13,7 +13,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from pydantic import BaseModel
@@ -75,7 +75,7 @@ def keys(cls: type[BaseModel], leave_out: Iterable[str] = ()) -> str:
         (
             (
                 f"`{key}`",
-                "a path"
+                "a path" + " or null" * (not cls.model_fields[key].is_required())
                 if is_path(cls, key)
                 else "a mapping, see below"
                 if is_section(cls, key)
@@ -92,7 +92,8 @@ def is_path(cls: type[BaseModel], key: str) -> bool:
     """Whether a key is given as a path, to which the content's hash is added."""
     from ganlab.models.families.imported import CheckpointFile
 
-    return cls.model_fields[key].annotation is CheckpointFile
+    given = cls.model_fields[key].annotation
+    return CheckpointFile in (given, *get_args(given))
 
 
 def is_section(cls: type[BaseModel], key: str) -> bool:

@@ -6,14 +6,20 @@ from pathlib import Path
 import xarray as xr
 
 
-def finished_sweep() -> tuple[Path, xr.Dataset]:
-    """The folder on the command line, and its results."""
-    if len(sys.argv) != 2:
+def finished_sweep(arguments: list[str] | None = None) -> tuple[Path, xr.Dataset]:
+    """The folder that is the only argument, by default of the command line, and its results."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if len(arguments) != 1:
         sys.exit(f"usage: python {sys.argv[0]} FOLDER, that of a finished sweep")
-    folder = Path(sys.argv[1])
+    folder = Path(arguments[0])
+    return folder, read_sweep(folder)
+
+
+def read_sweep(folder: Path) -> xr.Dataset:
+    """Results of the finished sweep in a folder, in memory."""
     if not (folder / "results.zarr").exists():
         sys.exit(f"{folder}: no results here yet; run the sweep to its end first")
-    return folder, xr.open_zarr(folder / "results.zarr").load()
+    return xr.open_zarr(folder / "results.zarr").load()
 
 
 def by_model(results: xr.Dataset) -> dict[str, xr.Dataset]:

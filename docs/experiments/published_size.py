@@ -2,6 +2,7 @@
 
 `ganlab run fashion-diversity --out sweeps/fashion-60k` first, then
 `python docs/experiments/published_size.py sweeps/fashion-60k`. Works on any sweep of discriminator widths with snapshots.
+With `fidelity` after the folder, snapshots count by their fidelity ratio alone, as when the page's criteria were written.
 """
 
 import sys
@@ -15,9 +16,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from scipy.stats import linregress, t
 
-from ganlab.statistics.matching import at_fidelity
+from ganlab.statistics.matching import at_fidelity, matched_fidelity
 
 DISTINCT_AMONG = 10_000  # samples
+
+
+def by_fidelity_alone(results: xr.Dataset) -> xr.Dataset:
+    """The results with the quality gate of version 0.1.0: the median distance, and neither noise, blur nor copies."""
+    passed = results.fidelity_ratio <= results.attrs["fidelity_gate"]
+    counted = results.fidelity_ratio.where(passed & (results.status == "completed"))
+    return results.assign(passes_quality_gate=passed, matched_fidelity=matched_fidelity(counted.values))
 
 
 def columns(results: xr.Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -78,9 +86,11 @@ def verdict(results: xr.Dataset, support: np.ndarray) -> str:
     growth = "growth" if low > 0 else "no growth shown (the interval of the exponent holds 0 or lies below)"
     linear = "near-linear (the interval holds 1)" if low <= 1 <= high else "not near-linear (the interval excludes 1)"
     widths = results.discriminator_width.values
-    largest, before = sorted(set(widths[np.isfinite(support)].tolist()))[-1:-3:-1]
-    gain = np.log(support[widths == largest]).mean() - np.log(support[widths == before]).mean()
-    _, below, above = student(np.log(support[widths == before]))
+    known = np.isfinite(support)
+    largest, before = sorted(set(widths[known].tolist()))[-1:-3:-1]
+    of_largest, of_before = (np.log(support[known & (widths == width)]) for width in (largest, before))
+    gain = of_largest.mean() - of_before.mean()
+    _, below, above = student(of_before)
     levels = "levelling off" if gain < above - below else "no levelling off"
     return (
         f"{growth}; {linear}; {levels}: width {largest} has {np.exp(gain):.2f} times that of {before}, "
@@ -88,7 +98,19 @@ def verdict(results: xr.Dataset, support: np.ndarray) -> str:
     )
 
 
-def main(folder: Path, results: xr.Dataset) -> None:
+def copies(last: xr.Dataset) -> str:
+    """What is said of copies of training images among the last samples of all trials."""
+    words = ", ".join(sorted(set(last.copying.values.astype(str))))
+    share, high, seen = (float(last[f"copied_share{end}"].max()) for end in ("", "_high", "_seen"))
+    authentic, real = last.authenticity.values, float(last.held_out_authenticity.max())
+    return (
+        f"{words}; copied share at most {share:.2%} (upper ends of 95 % intervals at most {high:.2%}); exact copies "
+        f"would be seen from a share of {seen:.2%} on; authentic {authentic.min():.2f} to {authentic.max():.2f} of the "
+        f"samples, {real:.2f} of the real images"
+    )
+
+
+def main(folder: Path, results: xr.Dataset, suffix: str) -> None:
     """Print the tables, fits and verdict; write the figure beside this file."""
     if "matched_fidelity" not in results:
         sys.exit(f"{folder}: no two trials reach one fidelity ratio")
@@ -125,6 +147,8 @@ def main(folder: Path, results: xr.Dataset) -> None:
         by_seed, of_all = exponents(results, values)
         print(f"| {name} | {words(by_seed)} | {words(of_all)} |")
     print(f"\nverdict: {verdict(results, support)}")
+    if "copied_share" in results:
+        print(f"copies: {copies(results.isel(snapshot=-1))}")
 
     figure = Figure(figsize=(11, 3.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -149,7 +173,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     panels[0].set(yscale="log")
     panels[0].yaxis.set_major_formatter(EngFormatter(sep=""))
     panels[0].legend(frameon=False, fontsize=8)
-    figure.savefig(Path(__file__).with_name(f"published-size-{folder.name}.png"))
+    figure.savefig(Path(__file__).with_name(f"published-size-{folder.name}{suffix}.png"))
 
 
 def _seeds_and_means(axes, weights: np.ndarray, values: np.ndarray, label: str, fill: str) -> None:
@@ -162,4 +186,6 @@ def _seeds_and_means(axes, weights: np.ndarray, values: np.ndarray, label: str, 
 
 
 if __name__ == "__main__":
-    main(*finished_sweep())
+    alone = sys.argv[-1] == "fidelity"
+    folder, results = finished_sweep(sys.argv[1:-1] if alone else sys.argv[1:])
+    main(folder, by_fidelity_alone(results) if alone else results, "-fidelity" if alone else "")

@@ -232,43 +232,55 @@ def read_pictures(
     listing = list_pictures(folder)
     files = [listing.files[number] for number in some_of(len(listing.files), limit)]
     paths = [folder / file for file in files]
-    passes = 2 if channels is None or frames == "all" else 1
+    passes = 1
 
     def report(done: float, finished_passes: int) -> None:
         progress(round(len(files) * (finished_passes + done)), len(files) * passes)
 
     pages = [(number, 0) for number in range(len(files))]
     heads: list[_Facts | Exception] = []
-    if passes == 2:
+    if frames == "all":
+        passes = 2
         heads = _in_threads(
             lambda number: _attempt(lambda path: _head(path, frames), paths[number]),
             len(files),
             lambda done: report(done, 0),
         )
-        known = [head for head in heads if isinstance(head, _Facts)]
-        channels = channels or (3 if any(head.mode not in GREY for head in known) else 1)
-        if frames == "all":
-            counts = [head.frames if isinstance(head, _Facts) else 1 for head in heads]
-            pages = [(number, page) for number, count in enumerate(counts) for page in range(count)]
-    assert channels is not None
-    mode = "L" if channels == 1 else "RGB"
+        counts = [head.frames if isinstance(head, _Facts) else 1 for head in heads]
+        pages = [(number, page) for number, count in enumerate(counts) for page in range(count)]
     sound = [path for path, head in zip(paths, heads or paths, strict=True) if not isinstance(head, Exception)]
-    size = (resolution, resolution) if resolution else _first_size(sound, frames)
-    images = np.empty((len(pages), channels, *size), np.uint8)
+    mode, size = _first_picture(sound, frames)
+    size = (resolution, resolution) if resolution else size
 
-    def fill(index: int) -> _Facts | Exception:
-        number, page = pages[index]
-        if heads and isinstance(fault := heads[number], Exception):
-            return fault
+    def read_as(channels: int, finished_passes: int) -> tuple[UInt8, list[_Facts | Exception]]:
+        images = np.empty((len(pages), channels, *size), np.uint8)
 
-        def read(path: Path) -> _Facts:
-            picture, facts = _open(path, mode, frames, page)
-            images[index] = _pixels(picture, size, resolution, crop_pixels)
-            return facts
+        def fill(index: int) -> _Facts | Exception:
+            number, page = pages[index]
+            if heads and isinstance(fault := heads[number], Exception):
+                return fault
 
-        return _attempt(read, paths[number])
+            def read(path: Path) -> _Facts:
+                picture, facts = _open(path, "L" if channels == 1 else "RGB", frames, page)
+                images[index] = _pixels(picture, size, resolution, crop_pixels)
+                return facts
 
-    found = _in_threads(fill, len(pages), lambda done: report(done, passes - 1))
+            return _attempt(read, paths[number])
+
+        return images, _in_threads(fill, len(pages), lambda done: report(done, finished_passes))
+
+    # Mostly all pictures are of the first one's kind, and one pass is enough.
+    expected = channels or (1 if mode in GREY else 3)
+    images, found = read_as(expected, passes - 1)
+    if channels is None:
+        coloured = any(each.mode not in GREY for each in found if isinstance(each, _Facts))
+        channels = 3 if coloured else 1
+        if channels > expected:
+            passes += 1
+            images, found = read_as(channels, passes - 1)
+        elif channels < expected:  # grey values are the same in all three
+            images = np.ascontiguousarray(images[:, :1])
+    channels = images.shape[1]
     faults = {files[pages[index][0]]: fault for index, fault in enumerate(found) if isinstance(fault, Exception)}
     _refuse(folder, faults, len(files), skip_unreadable)
     kept = [files[number] not in faults for number, _ in pages]  # a file with a bad page is left out whole
@@ -365,13 +377,14 @@ def _pixels(picture: Image.Image, size: tuple[int, int], resolution: int | None,
     return np.asarray(picture).reshape(*size, -1).transpose(2, 0, 1)
 
 
-def _first_size(files: Sequence[Path], frames: Frames | None) -> tuple[int, int]:
-    """Height and width of the first picture that can be read; of no consequence if none can."""
+def _first_picture(files: Sequence[Path], frames: Frames | None) -> tuple[str, tuple[int, int]]:
+    """Stored mode, and height and width, of the first picture that can be read; of no consequence if none can."""
     for file in files:
-        opened = _attempt(lambda path: _open(path, "L", frames, 0)[0], file)
-        if isinstance(opened, Image.Image):
-            return opened.height, opened.width
-    return 1, 1
+        opened = _attempt(lambda path: _open(path, "L", frames, 0), file)
+        if not isinstance(opened, Exception):
+            picture, facts = opened
+            return facts.mode, (picture.height, picture.width)
+    return "L", (1, 1)
 
 
 def _attempt(function: Callable[[Path], T], file: Path) -> T | Exception:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ganlab.pairs.exact import Array, Images, Index, as_images, squared_limit
 from ganlab.pairs.filter_refine import search
 from ganlab.pairs.lower_bounds import Floats, learn
-from ganlab.pairs.neighbours import nearest_images
+from ganlab.pairs.neighbours import learn_for_neighbours, nearest_images
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,7 +156,7 @@ def nearest(queries: Array, references: Array, count: int = 1, device: str = "cp
             f"count: got {count}; allowed is 1 to {len(columns)}, the number of references; "
             "ask for fewer or give more references"
         )
-    screen = learn(_reader(columns), len(columns), count, neighbours=count)
+    screen = learn_for_neighbours(_reader(columns), len(columns), len(rows), columns.features, count)
     found = nearest_images(rows, columns, screen, count, device=device)
     query = np.repeat(np.arange(len(rows)), count)
     return Pairs(np.stack([query, found.index.ravel()], axis=1), found.squared_distance.ravel()).of(rows)

@@ -107,7 +107,7 @@ def search_nearest(
     mutual = rows is columns and row_start == column_start
     bounds = np.minimum(collector.bounds(np.arange(row_start, row_start + len(rows))), rows.most_squared)
     levels, mutual = _cheapest(rows, columns, screen, bounds, mutual, device)
-    if rows.integer:
+    if rows.integer and len(rows) >= len(columns):
         columns.keep_shifted()
     search = _Search(
         rows, columns, screen, collector, row_start, column_start, mutual, device, levels=levels, mutual=mutual
@@ -132,7 +132,7 @@ def _cheapest(
     judged_rows, judged_columns = _judged(len(rows), 0.25), _judged(len(columns), 0.75)  # of one set no image twice
     some_rows, some_columns = Images(rows.values[judged_rows]), Images(columns.values[judged_columns])
     exact = rows.features + _OVERHEAD if rows.integer else _FLOAT64_PAIR_COST * rows.features
-    best = exact * (0.5 if mutual else 1.0), (), mutual
+    best: tuple[float, tuple[int, ...], bool] = (exact * (0.5 if mutual else 1.0), (), mutual)
     for depth, level in enumerate(screen.levels):
         short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
         every = slice(0, None)
@@ -217,9 +217,9 @@ def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) 
             least = half.topk(best, dim=1, largest=False)
             value[row, probe, :best] = least.values.cpu().numpy()
             place[row, probe, :best] = members[least.indices.cpu().numpy()]
-    value, place = value.reshape(len(found), -1), place.reshape(len(found), -1)
-    order = np.argpartition(value, count - 1, axis=1)[:, :count]
-    return np.take_along_axis(place, order, axis=1)
+    order = np.argpartition(value.reshape(len(found), -1), count - 1, axis=1)[:, :count]
+    likeliest: Index = np.take_along_axis(place.reshape(len(found), -1), order, axis=1)
+    return likeliest
 
 
 def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, scale: float) -> Index:
@@ -436,7 +436,10 @@ class _Search:
             return torch.from_numpy(np.floor(self._bounds(numbers)).astype(squared.numpy().dtype))
 
         def hits(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            return _hits(values, limit) or torch.nonzero(values <= limit[:, None], as_tuple=True)
+            if (found := _hits(values, limit)) is None:
+                row, column = torch.nonzero(values <= limit[:, None], as_tuple=True)
+                return row, column
+            return found
 
         a, b = hits(squared, limits(i))
         if self._mutual:
@@ -486,7 +489,7 @@ def _hits(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torc
         values, limit = values[rows], limit[rows]
     limit = limit[:, None]
     whole = values.shape[1] // _GROUP * _GROUP
-    groups = values[:, :whole].unflatten(1, (-1, _GROUP))
+    groups = values[:, :whole].reshape(len(values), whole // _GROUP, _GROUP)
     some = groups.amin(dim=2) <= limit
     if 4 * int(some.sum()) > some.numel() > 0:
         return None

@@ -402,9 +402,10 @@ def _bfloat16_is_best() -> bool:
     column[0, -3:] = torch.tensor([-1020.0, -1.0, 2.0**-10])
     if (torch.ones(1, 1024).bfloat16() @ column.bfloat16().T).item() != 2.0**-10:
         return False
-    pairs = [
-        (torch.ones(256, 128, dtype=kind), torch.ones(2048, 128, dtype=kind))
-        for kind in (torch.bfloat16, torch.float32)
-    ]
-    bfloat16, float32 = least_seconds([lambda a=a, b=b: a @ b.T for a, b in pairs])
+
+    def product(kind: torch.dtype) -> Callable[[], torch.Tensor]:
+        a, b = torch.ones(256, 128, dtype=kind), torch.ones(2048, 128, dtype=kind)
+        return lambda: a @ b.T
+
+    bfloat16, float32 = least_seconds([product(torch.bfloat16), product(torch.float32)])
     return bfloat16 < float32

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ganlab.pairs.exact import Array, Images, Index, Read, check_same_kind, load_rows
 from ganlab.pairs.filter_refine import nearest_bounds, search_nearest
-from ganlab.pairs.lower_bounds import Floats, Screen
+from ganlab.pairs.lower_bounds import Floats, Screen, learn
 from ganlab.pairs.tiles import Tile
 
+_LONG_SEARCH = 1e12  # products of two values from which directions that fit neighbours pay for being learnt
 _NOBODY = int(np.iinfo(np.int64).max)
 
 
@@ -83,6 +84,22 @@ class Neighbours:
     def from_arrays(cls, arrays: Mapping[str, Array]) -> "Neighbours":
         """Restore from the arrays of `to_arrays`."""
         return cls(int(arrays["start"]), arrays["index"], arrays["squared_distance"])
+
+
+def learn_for_neighbours(read: Read, references: int, queries: int, features: int, count: int) -> Screen | None:
+    """Learn a screen from references for a search of the nearest `count` of them for each query.
+
+    Parameters
+    ----------
+    read
+        `read(start, stop)` gives the references [start, stop), uint8 or float32.
+    references, queries
+        Number of images.
+    features
+        Values of an image.
+    """
+    long = float(references) * queries * features >= _LONG_SEARCH
+    return learn(read, references, count, neighbours=count if long else 0)
 
 
 def nearest_in_tile(

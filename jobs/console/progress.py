@@ -219,12 +219,15 @@ class PairsBar:
 
 @contextmanager
 def reading_bar(console: Console, label: str) -> Iterator[Any]:
-    """A bar for long reads: yields progress(done, total), which shows nothing unless the read takes a while."""
+    """A bar for each long read: yields progress(done, total), which shows nothing unless reading takes a while."""
     bar: Bar | None = None
     started = time.monotonic()
 
     def progress(done: int, total: int) -> None:
         nonlocal bar
+        if bar is not None and (total != bar.total or done < bar.done):  # another read, or one that turned out longer
+            bar.__exit__(None, None, None)
+            bar = None
         if bar is None and time.monotonic() - started > 1.0:
             bar = Bar(console, label, total).__enter__()
         if bar is not None:

@@ -4,6 +4,8 @@ Invariant: every pair is compared once, also when the work is killed and begun a
 of what is left, bound to the images and settings. Tiles, workers and restarts change no number.
 """
 
+import builtins
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -17,7 +19,7 @@ from ganlab.pairs.collisions import LISTED, Collisions, compare_tile
 from ganlab.pairs.content import in_order, take
 from ganlab.pairs.exact import Images, Index, load_rows, on_best_device
 from ganlab.pairs.lower_bounds import Screen, learn
-from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
+from ganlab.pairs.neighbours import Neighbours, learn_for_neighbours, nearest_in_tile
 from ganlab.pairs.tiles import Tile, choose_tile_images, plan_rectangle, plan_tiles, split
 from ganlab.statistics.packing import distinct_images, search_distinct_images
 from storage.pair_records import NearestReal, PairRecord
@@ -30,6 +32,7 @@ Progress = Callable[[float, float, int], None]  # pairs done, pairs to do, tiles
 ENGINE = 3  # version of what comparing finds, in every fingerprint: what was kept before a fault was mended is not used
 SAVE_EVERY_S = 30.0  # what a kill can cost, beside the tiles being compared
 SPLIT_FROM, TASKS = 4e12, 16  # work (see `Comparison.work`) of a task worth a worker of its own, and tasks to share it
+TILE_WORK = 4e13  # of a task where one process does all: seconds between two reports of progress
 PAIR_WORK = 1000  # of looking at one pair, in products of two values
 
 
@@ -104,10 +107,10 @@ class Comparison:
         nearest = None if self.reference is None else Neighbours.create(0, self.samples, self.neighbours)
         return PartialResult(among, nearest)
 
-    def tile_images(self, memory_bytes: int) -> int:
+    def tile_images(self, memory_bytes: int, shared: bool = True) -> int:
         """Rows, and columns, of a tile for a worker of so much memory."""
         most = self.samples if self.reference is None else max(self.samples, self.reference.shape[0])
-        tasks = TASKS if self.work >= SPLIT_FROM else 1
+        tasks = TASKS if shared and self.work >= SPLIT_FROM else math.ceil(self.work / TILE_WORK)
         return choose_tile_images(most, self.images.shape[1:], memory_bytes, self.images.dtype.itemsize, tasks)
 
     def tiles(self, compared: int, tile_images: int) -> list["Part"]:
@@ -156,7 +159,8 @@ class Comparison:
             )
             return PartialResult(on_best_device(lambda device: among(device=device)), None)
         assert self.reference is not None
-        screen = _screen(_Named(f"reference of {self.fingerprint}", self.reference), self.neighbours, 0.0)
+        reference = _Named(f"reference of {self.fingerprint}", self.reference)
+        screen = _neighbours_screen(reference, self.samples, self.neighbours)
         nearest = partial(
             nearest_in_tile,
             self.images.read,
@@ -259,14 +263,15 @@ def _distinct(wanted: Comparison, among: Collisions, all_listed: bool, memory_by
     order = np.lexsort((np.arange(wanted.samples) if wanted.places is None else wanted.places, degrees))
     if all_listed:
         return distinct_images(degrees, among.listed.index, order).count
-    screen = learn(wanted.images.read, wanted.samples, 1, threshold_squared)
+    images = wanted.images
     return search_distinct_images(
-        lambda numbers: take(wanted.images.read, numbers),
+        lambda numbers: take(images.read, numbers),
         degrees,
         threshold_squared,
-        screen,
+        learn(images.read, wanted.samples, 1, threshold_squared),
         order,
-        tile_images=wanted.tile_images(memory_bytes),
+        # By memory alone: tiles for several workers are smaller, and would be read again for each block.
+        tile_images=choose_tile_images(wanted.samples, images.shape[1:], memory_bytes, images.dtype.itemsize),
     ).count
 
 
@@ -297,7 +302,11 @@ def compare(
     map
         `map(function, items)` runs the tasks and gives their results in any order; the only link to workers.
     """
-    going = {key: _RunningComparison(comparison, keep, memory_bytes) for key, (comparison, keep) in wanted.items()}
+    in_this_process = map is builtins.map
+    going = {
+        key: _RunningComparison(comparison, keep, memory_bytes, shared=keep is not None or not in_this_process)
+        for key, (comparison, keep) in wanted.items()
+    }
     total = float(sum(each.comparison.pairs for each in going.values()))
     done = total - sum(part.pairs for each in going.values() for part in each.left.values())
     left = sum(len(each.left) for each in going.values())
@@ -345,9 +354,9 @@ def compare(
 class _RunningComparison:
     """A comparison under way: what it has found, and what is left."""
 
-    def __init__(self, comparison: Comparison, keep: StateStore | None, memory_bytes: int) -> None:
+    def __init__(self, comparison: Comparison, keep: StateStore | None, memory_bytes: int, shared: bool) -> None:
         self.comparison, self._keep = comparison, keep
-        size = comparison.tile_images(memory_bytes)
+        size = comparison.tile_images(memory_bytes, shared)
         kept = None if keep is None else keep.load()
         self.found, parts, compared = (comparison.found(), [], 0) if kept is None else _unpack(kept, size)
         self.left = dict(enumerate([*parts, *comparison.tiles(compared, size)]))
@@ -448,6 +457,13 @@ class _Named:
 def _screen(images: _Named, count: int, threshold_squared: float) -> Screen | None:
     """Learnt by every worker for itself: a second, where sending megabytes with every task would cost more."""
     return learn(images.source.read, images.source.shape[0], count, threshold_squared)
+
+
+@lru_cache(maxsize=2)
+def _neighbours_screen(reference: _Named, queries: int, count: int) -> Screen | None:
+    """The same for the nearest images of a reference."""
+    references, *shape = reference.source.shape
+    return learn_for_neighbours(reference.source.read, references, queries, math.prod(shape), count)
 
 
 def _rows(images: _Named, start: int, stop: int) -> Images:

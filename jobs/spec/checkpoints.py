@@ -8,16 +8,21 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from jobs.spec.validation import KeyPath, SpecError, shown
 
 PREFIX = "import:"  # as in ganlab.models.families.imported, which loads torch
 CHECKPOINT = "checkpoint"  # as in ganlab.models.families, likewise
 FORM = "import:package.module:factory"
+FILES = ("checkpoint", "code")
+"""Keys of a model whose files' content is a part of its trial's id: of strangers' own families the first alone."""
 
 
 def settle_checkpoints(model: Any, path: KeyPath = ("model",)) -> Any:
-    """Return a model section with the content's hash beside the path of every checkpoint of strangers' models.
+    """Return a model section with the content's hash beside the path of the files of strangers' models.
 
+    Those are ``checkpoint``, and of the family ``checkpoint`` the folder ``code``, too.
     ``checkpoint: weights.pt`` becomes ``{path: /here/weights.pt, sha256: …}``, also in a list of alternatives; so it
     stands in the sweep's own copy, where nothing is read again.
 
@@ -31,19 +36,21 @@ def settle_checkpoints(model: Any, path: KeyPath = ("model",)) -> Any:
     if isinstance(alternatives := model.get("grid_search"), list):
         settled = [settle_checkpoints(each, (*path, "grid_search", at)) for at, each in enumerate(alternatives)]
         return {**model, "grid_search": settled}
-    takes_one = families_named(model.get("family")) or model.get("family") == CHECKPOINT
-    if not takes_one or "checkpoint" not in model:
-        return model
-    given, place = model["checkpoint"], (*path, "checkpoint")
-    if isinstance(given, dict) and "path" not in given:
-        words = {
-            kind: [_settled(each, (*place, kind, at)) for at, each in enumerate(values)]
-            if isinstance(values, list)
-            else values
-            for kind, values in given.items()
-        }
-        return {**model, "checkpoint": words}
-    return {**model, "checkpoint": _settled(given, place)}
+    family = model.get("family")
+    names = FILES if family == CHECKPOINT else FILES[:1] if families_named(family) else ()
+    return {name: _settled_words(each, (*path, name)) if name in names else each for name, each in model.items()}
+
+
+def _settled_words(given: Any, place: KeyPath) -> Any:
+    """A path, or search words for one, with the content's hash beside each path."""
+    if not isinstance(given, dict) or "path" in given:
+        return _settled(given, place)
+    return {
+        kind: [_settled(each, (*place, kind, at)) for at, each in enumerate(values)]
+        if isinstance(values, list)
+        else values
+        for kind, values in given.items()
+    }
 
 
 def _settled(given: Any, place: KeyPath) -> Any:
@@ -71,17 +78,31 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def check_checkpoint(model: Any) -> None:
-    """Raise ValueError when the file that a stranger's model is made from is not the one that the trial is of."""
-    checkpoint = getattr(model, "checkpoint", None)
-    if checkpoint is None or not hasattr(checkpoint, "sha256"):
-        return
-    try:
-        found = content_hash(checkpoint.path)
-    except OSError as error:
-        raise ValueError(f"the checkpoint {checkpoint.path} can't be read here: {error.strerror}") from error
-    if found != checkpoint.sha256:
-        raise ValueError(f"the checkpoint {checkpoint.path} is not the one of this trial: its content has changed")
+def identity(settings: BaseModel) -> dict[str, Any]:
+    """Return settings as plain data without the paths of strangers' files, of which the hashes count."""
+    return settings.model_dump(mode="json", exclude={name: {"path"} for name in hashed_files(settings)})
+
+
+def hashed_files(settings: BaseModel) -> dict[str, Any]:
+    """Files that settings name with a hash of their content, by key."""
+    files = {name: getattr(settings, name, None) for name in FILES}
+    return {name: file for name, file in files.items() if hasattr(file, "sha256")}
+
+
+def check_checkpoint(model: BaseModel) -> None:
+    """Raise ValueError when a file that a stranger's model is made from is not the one that the trial is of."""
+    for name, file in hashed_files(model).items():
+        try:
+            found = content_hash(file.path)
+        except OSError as error:
+            raise ValueError(f"the {name} {file.path} can't be read here: {error.strerror}") from error
+        if found != file.sha256:
+            raise ValueError(f"the {name} {file.path} is not the one of this trial: its content has changed")
+
+
+def is_hashed(value: Any) -> bool:
+    """Whether plain data is a path with a hash beside it, as `settle_checkpoints` writes it."""
+    return isinstance(value, dict) and value.keys() == {"path", "sha256"}
 
 
 def shortest_unique_suffixes(checkpoints: Mapping[str, Any]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, Field, PrivateAttr, field_valid
 
 from ganlab.data.datasets import DATASETS, AnyDataset, RealSettings
 from ganlab.quality.embeddings.names import default_embedding
-from jobs.spec.checkpoints import FORM, PREFIX, settle_checkpoints, shortest_unique_suffixes
+from jobs.spec.checkpoints import FORM, PREFIX, identity, is_hashed, settle_checkpoints, shortest_unique_suffixes
 from jobs.spec.checks import check_number, check_search, check_sections
 from jobs.spec.search_space import KINDS, Parameter, combinations, fill, find_parameters
 from jobs.spec.sections import CollisionSettings, ResourceSettings, SampleSettings, SearchSettings, Section
@@ -192,8 +192,7 @@ class Spec(Section):
                 )
         chosen = self.seed_list[0] if seed is None else seed
         parts = {"dataset": self.dataset.identity(), "seed": chosen} | {
-            name: part.model_dump(mode="json", exclude={"checkpoint": {"path"}})
-            for name, part in (("model", model), ("train", train), ("samples", self.samples))
+            name: identity(part) for name, part in (("model", model), ("train", train), ("samples", self.samples))
         }
         canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return TrialSettings(
@@ -218,7 +217,7 @@ class Spec(Section):
         names = ["_".join(path) if last.count(path[-1]) > 1 or path[-1] in taken else path[-1] for path in paths]
         columns = [{trial: _at(dump, path) for trial, dump in dumps.items()} for path in paths]
         return {
-            name: shortest_unique_suffixes(column) if path == ("model", "checkpoint") else column
+            name: shortest_unique_suffixes(column) if any(map(is_hashed, column.values())) else column
             for name, path, column in zip(names, paths, columns, strict=True)
         }
 

@@ -18,7 +18,7 @@ from ganlab.models.families import FAMILIES, make_family
 from ganlab.models.train import draw
 from ganlab.models.train_settings import TrainSettings
 from ganlab.randomness import generator_for
-from jobs.spec.checkpoints import CHECKPOINT, check_checkpoint, settle_checkpoints
+from jobs.spec.checkpoints import CHECKPOINT, check_checkpoint, identity, settle_checkpoints
 from jobs.spec.validation import SpecError, read_mapping, settings_file, shown, validate
 from jobs.training.failures import refused_model
 from storage.atomic import make_folder, write_json
@@ -95,7 +95,7 @@ def sample_checkpoint(path: Path, images: int, out: Path, seed: int, device: str
     except ValueError as error:
         raise SpecError(str(error), source="--images") from None
     settings = {
-        "model": model.model_dump(mode="json", exclude={"checkpoint": {"path"}}),
+        "model": identity(model),
         "shape": list(shape),
         "images": images,
         "seed": seed,

@@ -1,7 +1,8 @@
 """All pairs of up to a million images from Zarr, over Dask as `ganlab` does it: time, memory, growth, a second worker.
 
 Run with ``python -m tests.benchmarks.million``, which draws the plot of docs/pairs.md; ``--scaling`` compares two workers
-with one, ``--collapsed`` compares images that are all equal, ``--distinct`` counts the distinct images, too.
+with one, ``--collapsed`` compares images that are all equal, ``--distinct`` counts the distinct images, too; ``--real N``
+compares the samples with N training images for copying and the quality gate, beside the time of counting their pairs.
 """
 
 import argparse
@@ -18,6 +19,11 @@ import numpy as np
 from scipy.spatial.distance import pdist
 
 from cluster.local import local_dask
+from ganlab.pairs.content import content_order, take
+from ganlab.quality.copying import Word, copying, training_cells
+from ganlab.quality.fidelity import RealNeighbours
+from ganlab.quality.gate import Evidence, judge
+from ganlab.quality.scores import MOST_IMAGES, detail_basis
 from jobs.measuring.comparison import Comparison, PartialResult, compare, pair_record
 from jobs.measuring.measure import SnapshotImages
 from storage.layout import TrialLayout
@@ -105,6 +111,64 @@ def distinct(samples: int, memory_bytes: int) -> list[Row]:
     return [*rows, (f"{samples:,}: peak memory", kib / 2**20, "GiB", None)]
 
 
+def against_real(samples: int, real: int, memory_bytes: int) -> list[Row]:
+    """CPU seconds of copying and quality gate beside those of counting the pairs, in one process.
+
+    A tenth as many images as there are training images are held out; one sample of a hundred is a copy.
+    """
+    make = generator(SHAPE)
+
+    def with_copies(count: int) -> np.ndarray:
+        images = make(count)
+        images[::100] = training.read(0, len(images[::100]))
+        return images
+
+    with stored(real, make) as training, stored(real // 10, make) as test, stored(samples, with_copies) as images:
+        sources = [SnapshotImages(each, 0, each.shape[0]) for each in (images, training, test)]
+        wanted = {
+            "all pairs of the samples": Comparison(sources[0], os.urandom(8).hex(), 0.0),
+            "nearest training image": Comparison(sources[0], os.urandom(8).hex(), reference=sources[1]),
+            "nearest training image of held-out images": Comparison(
+                sources[2], os.urandom(8).hex(), reference=sources[1]
+            ),
+            "nearest other training image": Comparison(
+                sources[1], os.urandom(8).hex(), reference=sources[1], itself=True
+            ),
+        }
+        seconds, near = {}, {}
+        for name, each in wanted.items():
+            start = time.process_time()
+            ((_, found),) = compare({"all": (each, None)}, memory_bytes, map, lambda done, total, left: None)
+            seconds[name] = time.process_time() - start
+            assert isinstance(found, PartialResult)
+            if found.neighbours is not None:
+                squared = found.neighbours.squared_distance[:, 0].astype(np.float64)
+                near[name] = (np.sqrt(squared), found.neighbours.index[:, 0])
+        start = time.process_time()
+        order = content_order(sources[1].read, real)
+        cells = training_cells(sources[1].read, real, order, real // 10)
+        own, held_out, of_samples = (near[name] for name in reversed(list(near)))
+        neighbours = RealNeighbours(own[0], *held_out, cells)
+        assert copying(*of_samples, neighbours).word == Word.COPIES
+        seconds["copying, from these distances"] = time.process_time() - start
+        start = time.process_time()
+        basis = detail_basis(sources[1].read, real, order)
+        assert basis is not None
+        looked_at = order[:MOST_IMAGES]
+        real_detail = basis.detail(take(sources[1].read, looked_at[len(looked_at) // 2 :]))
+        detail = basis.detail(sources[0].read(0, min(samples, MOST_IMAGES)))
+        assert judge(Evidence(of_samples[0], detail), Evidence(held_out[0], real_detail)).passes
+        seconds["quality gate"] = time.process_time() - start
+    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    name = f"{samples:,} x 3x32x32, {real:,} training images"
+    counted, *others = seconds.values()
+    return [
+        *((f"{name}: {part}", each, "CPU s", None) for part, each in seconds.items()),
+        (f"{name}: all but the pairs over the pairs", sum(others) / counted, "ratio", None),
+        (f"{name}: peak memory", kib / 2**20, "GiB", "≤ 4"),
+    ]
+
+
 def scaling(samples: int, memory_bytes: int) -> list[Row]:
     """Two workers against one, in turns: the best of two each."""
     best: dict[int, float] = {}
@@ -169,6 +233,7 @@ if __name__ == "__main__":
     parser.add_argument("--plot", type=Path, default=PLOT)
     parser.add_argument("--scaling", action="store_true", help="two workers against one (use --samples 200000)")
     parser.add_argument("--distinct", action="store_true", help="distinct images too (use --samples 100000)")
+    parser.add_argument("--real", type=int, metavar="N", help="copying and quality gate against N training images")
     parser.add_argument("--collapsed", action="store_true", help="all images equal (use --samples 200000)")
     arguments = parser.parse_args()
     memory = int(arguments.memory_gib * 2**30)
@@ -176,6 +241,8 @@ if __name__ == "__main__":
         print_table(scaling(arguments.samples, memory))
     elif arguments.distinct:
         print_table(distinct(arguments.samples, memory))
+    elif arguments.real:
+        print_table(against_real(arguments.samples, arguments.real, memory))
     elif arguments.collapsed:
         print_table(collapsed(arguments.samples, arguments.workers, memory))
     else:

@@ -15,6 +15,7 @@ Invariant: no time is printed of an answer that differs from that of exact float
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -100,14 +101,13 @@ def torch_products(x: Array, queries: Array) -> Found:
     def block(part: torch.Tensor) -> torch.return_types.topk:
         return (part.square().sum(1)[:, None] + lengths - 2 * part @ images.T).topk(COUNT, largest=False)
 
-    return _joined([block(part) for part in torch.from_numpy(queries).split(500)])
+    return _joined([block(part) for part in _parts(queries)])
 
 
 def torch_cdist(x: Array, queries: Array) -> Found:
     """torch.cdist in blocks, then topk."""
     images = torch.from_numpy(x)
-    parts = torch.from_numpy(queries).split(500)
-    index, distance = _joined([torch.cdist(part, images).topk(COUNT, largest=False) for part in parts])
+    index, distance = _joined([torch.cdist(part, images).topk(COUNT, largest=False) for part in _parts(queries)])
     return index, distance**2
 
 
@@ -125,6 +125,10 @@ PEERS: Mapping[str, Callable[[Array, Array], Found]] = {
 }
 TARGETS: Mapping[str, tuple[int, int]] = {"faces": (8, 10), "Fashion-MNIST": (8, 30), "CIFAR-10": (10, 60)}
 """Least ratios of faiss's time over that of ganlab's `nearest` and `closest_pairs`."""
+
+
+def _parts(queries: Array) -> list[torch.Tensor]:
+    return [torch.from_numpy(queries[start : start + 500]) for start in range(0, len(queries), 500)]
 
 
 def _joined(parts: list[Any]) -> Found:
@@ -151,7 +155,7 @@ def _measure(name: str, images: Array, queries: int, rounds: int) -> Table:
         for kind, product in products.items():
             _timed(times, kind, product)
         for peer, search in peers.items():
-            _check_peer(peer, images, some, ours, _timed(times, peer, lambda search=search: search(x, x[some])))
+            _check_peer(peer, images, some, ours, _timed(times, peer, partial(search, x, x[some])))
     _check_exact(images, some[:EXACT_QUERIES], ours)
     _check_closest(closest, ours)
     seconds = {key: Seconds(*(median(column) for column in zip(*each, strict=True))) for key, each in times.items()}
@@ -199,7 +203,8 @@ def _block_products(images: Array) -> dict[str, Callable[[], Any]]:
 
 
 def _squared(images: Array, i: Array, j: Array) -> Array:
-    return np.square(images[i].astype(np.int64) - images[j]).sum(axis=-1)
+    squared: Array = np.square(images[i].astype(np.int64) - images[j]).sum(axis=-1)
+    return squared
 
 
 def _check_exact(images: Array, queries: Array, ours: Pairs) -> None:

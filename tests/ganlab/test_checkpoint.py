@@ -42,7 +42,8 @@ def model() -> nn.Module:
 
 
 def settings(path: Path, form: str, **more: Any) -> Any:
-    given = {"latent_dim": LATENT, **more, "format": form, "checkpoint": {"path": str(path), "sha256": "0" * 64}}
+    given = {"latent_dim": LATENT, **more, "format": form, "checkpoint": path}
+    given |= {name: {"path": str(given[name]), "sha256": "0" * 64} for name in ("checkpoint", "code") if name in given}
     return FAMILIES["checkpoint"].Settings.model_validate({k: v for k, v in given.items() if v is not None})
 
 

@@ -33,10 +33,11 @@ def test_published_example(counts: list[int], observed: tuple[float, ...], estim
     assert [number.is_lower_bound for number in numbers] == [True, True, False]
 
 
-def test_published_interval_of_order_0() -> None:
-    """iNEXT's ChaoRichness prints 43.893, s.e. 14.306, 30.511 to 96.971."""
-    (number,) = effective_numbers(degrees_of_counts(np.array(GIRDLED)), (0,))
-    assert (number.low, number.high) == pytest.approx((30.511, 96.971), abs=5e-4)
+@pytest.mark.parametrize(("counts", "interval"), [(GIRDLED, (30.511, 96.971)), (LOGGED, (43.502, 128.583))])
+def test_published_interval_of_order_0(counts: list[int], interval: tuple[float, float]) -> None:
+    """iNEXT prints these limits of its asymptotic species richness."""
+    (number,) = effective_numbers(degrees_of_counts(np.array(counts)), (0,))
+    assert (number.low, number.high) == pytest.approx(interval, abs=5e-4)
 
 
 def test_published_curve() -> None:

@@ -39,6 +39,29 @@ def test_any_picture_with_colour_makes_all_of_them_coloured(folder: Path) -> Non
     assert (read.colour, read.stored_modes, read.files) == ("RGB", {"L": 1, "RGB": 1}, 2)
 
 
+@pytest.mark.parametrize("coloured", [0, 1, 2])
+def test_the_place_of_the_only_picture_with_colour_changes_nothing(folder: Path, coloured: int) -> None:
+    for place in range(3):
+        save(folder / f"{place}.png", COLOURED if place == coloured else GREY)
+    reports = []
+    images, _, read = read_pictures(folder, progress=lambda done, total: reports.append((done, total)))
+    expected = np.stack([COLOURED if place == coloured else np.stack([GREY] * 3, -1) for place in range(3)])
+    np.testing.assert_array_equal(images, expected.transpose(0, 3, 1, 2))
+    assert read.colour == "RGB"
+    assert all(done <= total for done, total in reports)
+    assert reports[-1][0] == reports[-1][1]
+
+
+def test_an_unreadable_picture_with_colour_makes_none_coloured(folder: Path) -> None:
+    for place in range(3):
+        save(folder / f"{place}.png", GREY)
+    save(folder / "0.png", COLOURED)
+    (folder / "0.png").write_bytes((folder / "0.png").read_bytes()[:100])
+    images, skipped, _ = read_pictures(folder, skip_unreadable=True)
+    assert skipped == ("0.png",)
+    np.testing.assert_array_equal(images, np.stack([GREY[None]] * 2))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA"])
 def test_pictures_without_colour_stay_grey(folder: Path, mode: str) -> None:
     save(folder / "a.png", Image.fromarray(GREY).convert(mode))

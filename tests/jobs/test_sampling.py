@@ -13,10 +13,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import xarray as xr
 import yaml
 import zarr
 
-from storage.layout import TrialLayout
+from ganlab.models.families import make_family
+from ganlab.models.train import draw
+from ganlab.randomness import generator_for
+from jobs.spec.checkpoints import check_checkpoint
+from jobs.spec.sweep import load_spec
+from jobs.spec.validation import SpecError
+from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
 from tests.command_line import call
 
@@ -146,3 +153,67 @@ def test_a_sweep_takes_a_checkpoint_and_stores_its_labels(home: Path) -> None:
     result = call("plan", "theirs.yaml", "--json")
     assert result.exit_code == 0, result.stderr
     assert json.loads(result.stdout)["trials"]
+
+
+@pytest.mark.process
+def test_a_sweep_of_checkpoints_goes_on_after_a_kill(home: Path) -> None:
+    """SIGKILL while images are drawn: the same command draws what is missing, to the bits that the seed says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.trace(Slow(), torch.zeros(2, 4)).save("h.pt")
+    model = {"family": "checkpoint", "format": "torchscript", "latent_dim": 4}
+    sweep = {
+        "name": "theirs",
+        "dataset": {"name": "digits", "resolution": 8},
+        "train": {"steps": 1},
+        "model": {**model, "checkpoint": {"grid_search": ["g.pt", "h.pt"]}},
+        "samples": {"final_images": 2 * 4096},
+        "collisions": {"sample_sizes": [10]},
+        "resources": {"max_concurrent": 1},
+    }
+    Path("theirs.yaml").write_text(yaml.safe_dump(sweep))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "jobs.cli", "run", "theirs.yaml", "--out", "out"]
+    process = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 300
+    while not list(Path("out").glob("trials/*/commits/*.json")):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = {path: path.stat().st_mtime_ns for path in Path("out").glob("trials/*/commits/*.json")}
+    assert 1 <= len(before) < 4
+    resumed = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert resumed.returncode == 0, resumed.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    results = xr.open_zarr("out/results.zarr", chunks=None).load()
+    assert sorted(results.checkpoint.values.astype(str)) == ["g.pt", "h.pt"]
+    assert (results.status == "completed").all()
+    for trial in load_spec("theirs.yaml").trials():
+        stored = Samples(SweepLayout(Path("out")).trial(trial.id))
+        family = make_family(trial.model, (1, 8, 8), trial.train, trial.seed)
+        for shard in (0, 1):
+            drawn = draw(family, 4096, generator_for(trial.seed, "sample", 1, shard)).images
+            np.testing.assert_array_equal(stored.read(shard * 4096, (shard + 1) * 4096), drawn)
+
+
+def test_the_code_of_a_pickle_is_found_from_a_worker_and_hashed(home: Path) -> None:
+    """`code` is a path beside the sweep file, wherever the trial runs; its content is a part of the trial's id."""
+    (home / "code").mkdir()
+    (home / "code" / "net.py").write_text("width = 1\n")
+    model = {"family": "checkpoint", "checkpoint": "g.pt", "format": "pickle", "code": "code", "latent_dim": 4}
+    data = {"name": "theirs", "dataset": {"name": "digits", "resolution": 8}, "model": {**model, "trust": True}}
+    Path("theirs.yaml").write_text(yaml.safe_dump({**data, "train": {"steps": 1}, "samples": {"final_images": 512}}))
+    (trial,) = load_spec("theirs.yaml").trials()
+    assert trial.model.code.path == home / "code"
+    check_checkpoint(trial.model)
+    (home / "code").rename(home / "moved")
+    moved = load_spec("theirs.yaml", ["model.code=moved"]).trials()
+    assert [each.id for each in moved] == [trial.id]
+    (home / "moved" / "net.py").write_text("width = 2\n")
+    assert [each.id for each in load_spec("theirs.yaml", ["model.code=moved"]).trials()] != [trial.id]
+    with pytest.raises(ValueError, match=r"the code .*moved is not the one of this trial: its content has changed"):
+        check_checkpoint(moved[0].model)
+    with pytest.raises(SpecError, match=r"code: got \"code\": No such file or directory; allowed: a file, or a folder"):
+        load_spec("theirs.yaml")

@@ -595,6 +595,7 @@ def test_shipped_sweeps_expand_to_the_published_experiments() -> None:
         "cifar10-today": 18,
         "digits-classes": 3,
         "digits-demo": 6,
+        "fashion-demo": 4,
         "digits-diversity": 40,
         "digits-families": 21,
         "digits-snapshots": 6,

@@ -7,7 +7,6 @@ again bit for bit; a file that runs code is loaded by a process that can do litt
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
@@ -54,8 +53,8 @@ class CheckpointSettings(BaseModel):
     """Steps of a diffusers pipeline's sampler; the default is the pipeline's own."""
     entry: str = "G_ema"
     """Key of the network, if a pickle holds a dictionary."""
-    code: Path | None = None
-    """Folder that a pickle's code is imported from, such as a clone of the repository that wrote it."""
+    code: CheckpointFile | None = None
+    """Folder that a pickle's code is imported from, as a path, such as a clone of the repository that wrote it."""
     trust: bool = False
     """Whether a file may run code, in a process that changes no file and sees no variable of yours."""
 
@@ -106,7 +105,7 @@ class Checkpoint(Untrained):
                 settings.format,
                 str(device),
                 settings.entry,
-                settings.code,
+                None if settings.code is None else settings.code.path,
                 settings.sampling_steps,
             )
         except AdapterError as error:

@@ -187,3 +187,21 @@ def test_rows_make_room_before_others_are_read(monkeypatch) -> None:
         comparison._rows(named, start, start + 2)
     assert held[1:] == [0]
     assert len(comparison._KEPT) == 1
+
+
+def test_distinct_images_are_packed_in_tiles_that_memory_alone_limits(folder: Path, monkeypatch) -> None:
+    """Tiles that share the work among workers are smaller, and what is left would be read again for each block."""
+    np.save(folder / "same.npy", np.zeros((700, 1, 6, 6), np.uint8))  # more duplicates than are listed
+    monkeypatch.setattr(comparison, "SPLIT_FROM", 0)
+    wanted = Comparison(open_array(folder / "same.npy"), "same", 0.0)
+    assert wanted.tile_images(MEMORY) < 700
+    tiles: list[int] = []
+    packed = comparison.search_distinct_images
+
+    def look(*arguments, tile_images: int):
+        tiles.append(tile_images)
+        return packed(*arguments, tile_images=tile_images)
+
+    monkeypatch.setattr(comparison, "search_distinct_images", look)
+    assert comparison.pair_record(wanted, answer(wanted), None, MEMORY).distinct == 1
+    assert tiles == [700]
