@@ -399,25 +399,22 @@ def monitor(folder: Path, port: int, host: str, every_s: float) -> None:
 def report(folder: Path, as_json: bool) -> None:
     """Write the sweep's report, one self-contained HTML file, and print its path; at any time, beside a running sweep."""
     from jobs.console.progress import loading, spinner, stderr_console
-    from jobs.training.trial_index import read_known
-    from jobs.watching.slurm_view import on_slurm
-    from storage.lock import lock_holder
-    from storage.trial_state import read_end
 
     layout, console = _sweep_folder(folder), stderr_console()
-    slurm = on_slurm(layout)
-    active = lock_holder(layout) is not None or (slurm is not None and slurm.holder is not None)
-    known = read_known(layout)
-    ended = not known.later and all(read_end(layout.trial(trial.id)) for trial in known.trials)
     with loading():
         from jobs.report.sweep_page import write_report
-    if (ended and not active) or (slurm is not None and active and layout.results.is_dir()):
-        with spinner(console, "Writing the report"):
-            write_report(layout)
-    else:
+        from jobs.watching.slurm_view import on_slurm
+        from storage.lock import lock_holder
+    slurm = on_slurm(layout)
+    # The controller of a submitted sweep writes results by itself while trials run.
+    submitted = slurm is not None and slurm.holder is not None and not layout.results.is_dir()
+    if lock_holder(layout) is not None or submitted:
         with loading():
             from jobs.cli.so_far import report_so_far
-        report_so_far(layout, console, active)
+        report_so_far(layout, console)
+    else:
+        with spinner(console, "Writing the report"):
+            write_report(layout)
     told = {"report": str(layout.report), "results": str(layout.results)}
     click.echo(json.dumps(told, indent=2) if as_json else layout.report)
 

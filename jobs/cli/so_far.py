@@ -1,4 +1,4 @@
-"""Report of a sweep that is not done: what its files hold so far.
+"""Report of a sweep at work: what its files hold so far.
 
 Invariant: needs no process of the sweep, and takes nothing from it: records are those that the sweep would write.
 """
@@ -19,7 +19,7 @@ from storage.lock import publishing
 NEWEST_IMAGES = 5_000  # larger snapshots are left to the sweep's own measuring: comparing them takes minutes
 
 
-def report_so_far(layout: SweepLayout, console: Console, active: bool) -> None:
+def report_so_far(layout: SweepLayout, console: Console) -> None:
     """Measure the newest small snapshot of each trial, unless it is measured, and write results and report.
 
     Parameters
@@ -28,8 +28,6 @@ def report_so_far(layout: SweepLayout, console: Console, active: bool) -> None:
         Of the sweep.
     console
         For the progress.
-    active
-        Trials are being trained or measured.
 
     Raises
     ------
@@ -45,5 +43,5 @@ def report_so_far(layout: SweepLayout, console: Console, active: bool) -> None:
         context = MeasureContext(layout, spec.collisions, memory, map, progress, progress.stage)
         real = measure_sweep(context, trials, newest=NEWEST_IMAGES).real
     with publishing(layout):
-        write_answers(layout, spec, trials, real, active=active)
+        write_answers(layout, spec, trials, real, active=True)
         write_report(layout)

@@ -67,7 +67,8 @@ def test_report_beside_a_running_sweep(begun: tuple[Spec, SweepLayout]) -> None:
 
 def test_its_records_are_those_of_the_whole_sweep(begun: tuple[Spec, SweepLayout]) -> None:
     spec, layout = begun
-    call("report", layout.root)
+    with sweep_lock(layout, "ganlab run"):
+        call("report", layout.root)
     records = {path: path.read_bytes() for path in layout.pairs.rglob("*.npz")}
     assert len(records) >= 6
     for trial in spec.trials()[1:]:
@@ -86,7 +87,8 @@ def test_losses_and_samples_before_anything_is_measured(
 ) -> None:
     _, layout = begun
     monkeypatch.setattr(so_far, "NEWEST_IMAGES", 100)
-    assert call("report", layout.root).exit_code == 0
+    with sweep_lock(layout, "ganlab run"):
+        assert call("report", layout.root).exit_code == 0
     page = layout.report.read_text("utf-8")
     assert "so far of 0." in page
     assert page.count('<figure id="trial-') == 2
@@ -96,7 +98,8 @@ def test_losses_and_samples_before_anything_is_measured(
 def test_a_sweep_without_images_yet_is_one_line(tmp_path: Path) -> None:
     layout = SweepLayout(tmp_path)
     layout.spec.write_bytes(shipped_sweeps()["digits-demo"].read_bytes())
-    done = call("report", tmp_path)
+    with sweep_lock(layout, "ganlab run"):
+        done = call("report", tmp_path)
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr == f"ganlab: {tmp_path}: nothing to report here yet; the sweep is still reading its images\n"
 
