@@ -42,7 +42,7 @@ class ClusterFolder:
 
     @property
     def runs(self) -> Path:
-        """What the batch script of each run of each job has recorded of its start and end."""
+        """Folder of the records of batch scripts: start and end of each run of each job."""
         return self.root / "runs"
 
     @property

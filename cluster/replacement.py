@@ -139,7 +139,7 @@ class Replacements:
         log.info("%d workers were gone; submitted %s", missing, ", ".join(ids))
 
     def _may_submit(self, fruitless: int) -> bool:
-        """Whether a submission is within the budget; if so, it is counted."""
+        """Return True, and count the submission, if it is within the budget."""
         now = time.monotonic()
         pause = min(NEWS_S * 2 ** max(fruitless, self.refusals), LONGEST_PAUSE_S)
         self.tried = [at for at in self.tried if now - at < 3600]
@@ -181,7 +181,7 @@ class Replacements:
         write_json(ClusterFolder(self.folder).replacements, record)
 
     def _news(self) -> bool:
-        """Whether some job has recorded a start or an end since the last time."""
+        """Return True if a job has recorded a start or an end since the last call."""
         try:
             seen = sum(path.stat().st_mtime_ns for path in ClusterFolder(self.folder).runs.iterdir())
         except OSError:
@@ -191,7 +191,7 @@ class Replacements:
 
 
 def _did_nothing(run: Run) -> bool:
-    """Whether a run failed by itself before it could do anything."""
+    """Return True if a run failed by itself before it could do anything."""
     lived = (run.ended or run.began) - run.began
     return run.cause in (*OF_THE_NODE, "memory", "killed") and lived < EARLY_S
 

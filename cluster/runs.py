@@ -85,7 +85,7 @@ class Run:
 
     @property
     def refused(self) -> bool:
-        """Whether SLURM did not take the job back into the queue."""
+        """True if SLURM did not take the job back into the queue."""
         return self.requeue.startswith("refused")
 
     @cached_property

@@ -189,7 +189,7 @@ def config() -> dict[str, str]:
 
 
 def can_requeue(job_id: str) -> bool:
-    """Whether a job comes back by itself from a lost node or a preemption. Raises SchedulerError."""
+    """Return True if a job comes back by itself from a lost node or a preemption. Raises SchedulerError."""
     job = _fields(ask(["scontrol", "show", "job", "--oneliner", job_id]))
     partition = _fields(ask(["scontrol", "show", "partition", "--oneliner", job.get("Partition", "")]))
     return job.get("Requeue") != "0" and "CANCEL" not in partition.get("PreemptMode", "")

@@ -213,7 +213,7 @@ class _Worker:
             self._sleep(POLL_S)
 
     def _is_spare(self, joined: float) -> bool:
-        """Whether this worker has been idle for long, and those before it are enough: first the busy, then by number."""
+        """Return True if this worker has been idle for long and enough others stay: busy ones first, then by number."""
         assert self.record is not None
         since = preemption.idle_since(self.temporary)
         idle = since is not None and time.time() - max(since, joined) > self.site.idle_s

@@ -89,7 +89,7 @@ def keys(cls: type[BaseModel], leave_out: Iterable[str] = ()) -> str:
 
 
 def is_path(cls: type[BaseModel], key: str) -> bool:
-    """Whether a key is given as a path, to which the content's hash is added."""
+    """Return True for a key given as a path, to which the content's hash is added."""
     from ganlab.models.families.imported import CheckpointFile
 
     given = cls.model_fields[key].annotation

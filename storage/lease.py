@@ -52,7 +52,7 @@ class Lease:
 
     @property
     def lost(self) -> bool:
-        """Whether another process has the trial, or may have it."""
+        """True if another process has the trial, or may have it."""
         return self._taken or time.monotonic() - self._renewed > LEASE_S - MARGIN_S
 
     def check(self) -> None:
@@ -147,7 +147,7 @@ def _read(path: Path) -> tuple[dict[str, Any] | None, int]:
 
 
 def _dead(holder: dict[str, Any]) -> bool:
-    """Whether the holder is a process that this one can see to have ended, or an earlier hold of this process."""
+    """Return True if the holder is a process that this one can see to have ended, or an earlier hold of this process."""
     if {key: holder.get(key) for key in ("boot", "processes")} != {
         key: value for key, value in _place().items() if key != "host"
     }:

@@ -81,7 +81,7 @@ def geometric(values: np.ndarray) -> str:
 
 
 def verdict(results: xr.Dataset, support: np.ndarray) -> str:
-    """What the criteria of the page, written before the trainings, say of the exponent and of the largest width."""
+    """Verdict by the criteria of the page, written before the trainings, on the exponent and of the largest width."""
     _, low, high = exponents(results, support)[0]
     growth = "growth" if low > 0 else "no growth shown (the interval of the exponent holds 0 or lies below)"
     linear = "near-linear (the interval holds 1)" if low <= 1 <= high else "not near-linear (the interval excludes 1)"
@@ -99,7 +99,7 @@ def verdict(results: xr.Dataset, support: np.ndarray) -> str:
 
 
 def copies(last: xr.Dataset) -> str:
-    """What is said of copies of training images among the last samples of all trials."""
+    """Statement on copies of training images among the last samples of all trials."""
     words = ", ".join(sorted(set(last.copying.values.astype(str))))
     share, high, seen = (float(last[f"copied_share{end}"].max()) for end in ("", "_high", "_seen"))
     authentic, real = last.authenticity.values, float(last.held_out_authenticity.max())

@@ -101,7 +101,7 @@ def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
 
 @dataclass(frozen=True)
 class Held:
-    """What a sweep's jobs hold at most, each time they run to the end of their time.
+    """Largest CPU- and GPU-hours of a sweep's jobs, if each runs to the end of its time.
 
     Attributes
     ----------

@@ -85,12 +85,12 @@ class Joined:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the whole array."""
+        """Shape of the whole array."""
         return (self.first.shape[0] + self.second.shape[0], *self.first.shape[1:])
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of its values."""
+        """Type of its values."""
         return self.first.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:

@@ -101,7 +101,7 @@ def check_checkpoint(model: BaseModel) -> None:
 
 
 def is_hashed(value: Any) -> bool:
-    """Whether plain data is a path with a hash beside it, as `settle_checkpoints` writes it."""
+    """Return True for plain data that is a path with a hash beside it, as `settle_checkpoints` writes it."""
     return isinstance(value, dict) and value.keys() == {"path", "sha256"}
 
 

@@ -49,7 +49,7 @@ class Family(ABC):
     labelled: ClassVar[bool] = False
     """True if the family is trained on labels and generates a label with every image."""
     trained: ClassVar[bool] = True
-    """Whether its weights come from its steps, or its `prepare`, and not from a user's file or code."""
+    """True if its weights come from its steps, or its `prepare`, and not from a user's file or code."""
     RENAMED: ClassVar[Mapping[str, str]] = {
         "measures": "diagnostics",
         "descend": "optimizer_step",
@@ -88,7 +88,7 @@ class Family(ABC):
 
     @classmethod
     def gives_labels(cls, settings: Any) -> bool:
-        """Whether every image that it draws comes with a label."""
+        """Return True if every image that it draws comes with a label."""
         return cls.labelled
 
     @abstractmethod

@@ -46,7 +46,7 @@ class CheckpointSettings(BaseModel):
     classes: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Number of classes of a class-conditional model: labels are drawn uniformly, given to it, and stored."""
     one_hot: bool = False
-    """Whether it takes labels as float32 (n, classes), as StyleGAN does, and not as int64 (n,)."""
+    """True if it takes labels as float32 (n, classes), as StyleGAN does, and not as int64 (n,)."""
     batch_size: Annotated[int, Field(ge=1, le=65_536)] = 64
     """Images for each call of the model."""
     sampling_steps: Annotated[int, Field(ge=1, le=100_000)] | None = None
@@ -56,7 +56,7 @@ class CheckpointSettings(BaseModel):
     code: CheckpointFile | None = None
     """Folder that a pickle's code is imported from, as a path, such as a clone of the repository that wrote it."""
     trust: bool = False
-    """Whether a file may run code, in a process that changes no file and sees no variable of yours."""
+    """True if a file may run code, in a process that changes no file and sees no variable of yours."""
 
     @model_validator(mode="after")
     def _fits_the_format(self) -> Self:

@@ -26,12 +26,12 @@ class FileSettings(Preprocessing):
     file: Path
     """TorchScript (.pt), ONNX (.onnx) or weights (.safetensors); relative to the YAML file."""
     architecture: str | None = None
-    """Of .safetensors: timm/NAME or open_clip/NAME."""
+    """Architecture of a .safetensors file: timm/NAME or open_clip/NAME."""
     layer: str | None = None
-    """What is taken: .pt: a method, such as encode_image; .onnx: an output; .safetensors: a module. Default: what the
+    """Values taken as features: .pt: a method, such as encode_image; .onnx: an output; .safetensors: a module. Default: the
     network returns, or with timm what its class scores are made from."""
     pool: Literal["mean", "flatten"] | None = None
-    """What is done with maps (n, values, …): their mean over all places, or all values in one row."""
+    """Reduction of maps (n, values, …): their mean over all places, or all values in one row."""
     unit: bool = False
     """Scale every row to length 1."""
 

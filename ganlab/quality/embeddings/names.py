@@ -1,4 +1,4 @@
-"""What may stand for an embedding in a sweep file or on the command line; loads no network.
+"""Names of embeddings in a sweep file or on the command line; loads no network.
 
 Invariant: a text is either names of shipped embeddings or the absolute path of a file; no file is read here.
 """
@@ -47,7 +47,7 @@ def parts_of(text: str) -> list[tuple[str, bool]] | None:
 
 
 def needs_classifier(text: str) -> bool:
-    """Whether a classifier is part of the embedding."""
+    """Return True if a classifier is part of the embedding."""
     return any(name == CLASSIFIER for name, _ in parts_of(text) or ())
 
 

@@ -24,7 +24,7 @@ class Preprocessing(BaseModel):
     crop: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Side of the square that is cut from the middle; by default nothing is cut off."""
     interpolation: Literal["bilinear", "bicubic", "lanczos", "box", "nearest"] = "bicubic"
-    """Of resizing, by Pillow, which smooths before it shrinks."""
+    """Filter of resizing, by Pillow, which smooths before it shrinks."""
     mean: Values = (0.0, 0.0, 0.0)
     """Subtracted from values that go from 0 to 1, for each channel; as many as the network takes channels, 1 or 3."""
     std: Values = (1.0, 1.0, 1.0)
