@@ -28,8 +28,8 @@ class FileSettings(Preprocessing):
     architecture: str | None = None
     """Architecture of a .safetensors file: timm/NAME or open_clip/NAME."""
     layer: str | None = None
-    """Values taken as features: .pt: a method, such as encode_image; .onnx: an output; .safetensors: a module. Default: the
-    network returns, or with timm what its class scores are made from."""
+    """Values taken as features: of .pt a method, such as encode_image; of .onnx an output; of .safetensors a module. By
+    default the network's output, or with timm the input of its class scores."""
     pool: Literal["mean", "flatten"] | None = None
     """Reduction of maps (n, values, …): their mean over all places, or all values in one row."""
     unit: bool = False
