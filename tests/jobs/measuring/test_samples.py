@@ -222,4 +222,4 @@ def test_the_command_line_takes_the_options(folder: Path, command: Command) -> N
     half = half_written(folder / "half.zarr", 30)
     assert command("measure", half, "--threshold", "1").exit_code == 2
     done = command("measure", half, "--threshold", "1", "--allow-missing")
-    assert "left out: 30 images whose chunks are not stored" in done.stdout
+    assert "left out: 30 images whose chunks are not stored" in " ".join(done.stdout.split())  # the path may be long
