@@ -17,8 +17,9 @@ DOWN = Nodes("debug", False, False, 30, 8, 16_000, frozenset(), {})
 ALL = [GPU, OLD, CPU, DOWN]
 
 
-def site(**change: object) -> Site:
-    return Site.model_validate({"nodes": 2, "time_min": 60, "gpus_per_node": 2, "cpus_per_node": 8} | change)
+def site(**change: object) -> list[Site]:
+    """A site with one kind of worker."""
+    return [Site.model_validate({"nodes": 2, "time_min": 60, "gpus_per_node": 2, "cpus_per_node": 8} | change)]
 
 
 @pytest.mark.parametrize(
