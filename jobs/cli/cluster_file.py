@@ -73,8 +73,7 @@ def _read_kind(shared: Mapping[str, Any], own: Mapping[str, Any], place: int) ->
     try:
         return validate(Site, {**shared, **own})
     except SpecError as error:
-        key = error.path[0] if error.path else ""
-        if key in shared and key not in own:
+        if error.path and error.path[0] in shared and error.path[0] not in own:
             raise
         raise error.at((KINDS, place, *error.path)) from error
 

@@ -88,7 +88,7 @@ class Nvml(ModuleType):
 
 @pytest.fixture
 def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
-    """Two GPUs, one of them old, and a third that is cut into parts, which counts their use; of the old one a part, too."""
+    """Two GPUs, one of them old, and a third that is cut into parts, whose use it counts; of the old one a part, too."""
     found = Nvml(
         **{
             "0": {"busy": 50, "cut": 0, "millijoules": 7_000},
