@@ -200,7 +200,7 @@ def minutes(limit: str) -> float:
 def _gpus(gres: str) -> dict[str, int]:
     """GPUs by kind in sinfo's ``gpu:a100:4(S:0-1),gpu:1g.10gb:7,gpu:2``; those without a kind under ""."""
     found: dict[str, int] = {}
-    for words in re.findall(r"(?:^|,)gpu((?::[^:,()]+)*)", gres):
+    for words in re.findall(r"(?:^|,)gpu((?::[^:,()]+)*)(?=[(,]|$)", gres):
         *kinds, count = words.split(":")[1:] if re.search(r":\d+$", words) else [*words.split(":")[1:], "1"]
         kind = ":".join(kinds)
         found[kind] = found.get(kind, 0) + int(count)

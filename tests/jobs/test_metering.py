@@ -8,7 +8,8 @@ import xarray as xr
 from jobs.measuring.answers import write_answers
 from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.report.results_json import results_json
-from jobs.report.sweep_page import results_table, write_report
+from jobs.report.sweep_page import write_report
+from jobs.report.sweep_table import results_table
 from jobs.spec.sweep import Spec
 from jobs.training import metering
 from jobs.training.metering import Meter
