@@ -1,8 +1,8 @@
 """What SLURM costs: start-up, preemption, calls of the scheduler, short trials, a long tail.
 
 `python -m tests.benchmarks.slurm` prints the tables, on a SLURM of three hosts with two fake GPUs each that share this
-machine's processors (tests/slurm/hosts.py; needs root). `--quick` takes each figure once, to see that it works. `--tail S`
-prints instead the idle share of the GPU time of a sweep of 30 trials, 29 of S seconds and a last one of ten times that.
+machine's processors (tests/slurm/hosts.py; needs root). `--quick` takes each figure once, to see that it works.
+`--tail S` prints instead the idle share of the GPU time of 30 trials, 29 of S seconds and a last one of ten times that.
 """
 
 import argparse
