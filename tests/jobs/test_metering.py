@@ -12,12 +12,15 @@ from jobs.report.sweep_page import write_report
 from jobs.report.sweep_table import results_table
 from jobs.spec.sweep import Spec
 from jobs.training import metering
+from jobs.training.data_parallel import run_data_parallel
 from jobs.training.metering import Meter
+from jobs.training.stacked_trials import run_replicas
 from jobs.training.trial import TrialOptions, run_trial
 from jobs.training.tune import register
 from jobs.watching.sweep_watch import SweepWatch
 from storage.attempts import Cause, begin_attempt, end_attempt
 from storage.layout import SweepLayout
+from storage.outcome import Outcome, write_outcome
 from storage.usage import Usage, read_usage, write_usage
 
 WATTS = 100.0
@@ -137,6 +140,42 @@ def test_a_full_disk_stops_no_trial(clock: Clock, folder, monkeypatch: pytest.Mo
             clock.now += 60
             patch.undo()
     assert read_usage(trial) == Usage(60.0, 6000.0)
+
+
+def test_stacked_trials_share_what_their_process_holds(prepared, clock: Clock) -> None:
+    layout, spec = prepared(seeds=2)
+    for trial in spec.trials():
+        register(layout, trial, {"seed": trial.seed})
+        begin_attempt(layout.trial(trial.id))
+    clock.tick = 10.0  # each of two beginnings and two ends
+    reports: list[object] = []
+    run_replicas(layout.root, spec.trials(), reports.append, lambda *_: None, TrialOptions(gpus=1))
+    usages = [read_usage(layout.trial(trial.id)) for trial in spec.trials()]
+    held = [usage.gpu_s for usage in usages if usage is not None]
+    assert sum(held) == pytest.approx(30)
+    assert all(5 <= each <= 25 for each in held)
+
+
+@pytest.mark.parametrize(("device", "gpus"), [("cuda", 0.5), ("cpu", 0)])
+def test_each_worker_of_a_data_parallel_trial_is_charged_for_its_share(
+    prepared, monkeypatch: pytest.MonkeyPatch, device: str, gpus: float
+) -> None:
+    """On CPUs its workers hold no GPU, whatever the sweep file says."""
+    layout, spec = prepared(train={"steps": 12, "batch_size": 8, "workers": 4})
+    (trial,) = spec.trials()
+    given: list[TrialOptions] = []
+
+    class Trainer:
+        def __init__(self, worker: object, train_loop_config: dict, **others: object) -> None:
+            given.append(train_loop_config["options"])
+
+        def fit(self) -> None:
+            write_outcome(layout.trial(trial.id), Outcome("stopped", step=1))
+
+    monkeypatch.setattr("ray.train.torch.TorchTrainer", Trainer)
+    layout.trial(trial.id).root.mkdir(parents=True)
+    run_data_parallel(layout.root, trial, lambda row: None, {"CPU": 4, "GPU": 2}, TrialOptions(device=device, gpus=2))
+    assert [options.gpus for options in given] == [gpus]
 
 
 def answered(layout: SweepLayout, spec: Spec) -> tuple[xr.Dataset, dict, str]:
