@@ -3,18 +3,20 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster import slurm
 from cluster.controller import Child
 from cluster.job import HANDED_OVER
 from cluster.rendezvous import ClusterFolder
 from cluster.runs import DEATHS, WORDS, Run, bad_nodes, deaths, read_runs
 from cluster.script import RESTARTS_AFTER_MEMORY, first_lines, last_lines
 from cluster.site import Site, shipped_sites
-from cluster.slurm import Jobs, _shares, job_scripts
+from cluster.slurm import Jobs, Orders, _shares, job_scripts
 from jobs.cli.cluster_file import load_site
 
 
@@ -61,6 +63,25 @@ def test_each_kind_of_worker_has_arrays_of_its_own(folder: Path) -> None:
     assert options(scripts["workers cpu"])["account"] == "other"
     assert "gpus-per-node" not in options(scripts["workers cpu"])
     assert options(scripts["controller"])["partition"] == "gpu"
+
+
+def test_lost_workers_of_a_kind_are_replaced_by_that_kind_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued: list[tuple[str, int, str | None, object]] = []
+
+    def queue(site: Site, made: Jobs, array: Any) -> str:
+        queued.append((array.title, array.tasks, array.parameters.get("partition"), array.parameters.get("exclude")))
+        return str(100 + len(queued))
+
+    monkeypatch.setattr(slurm, "_queue", queue)
+    gpu, cpu = (Site(nodes=9, time_min=60, name=name, partition=f"p-{name}") for name in ("gpu", "cpu"))
+    orders = Orders((gpu, cpu), jobs(folder), 4)
+    assert orders.workers("name", "cpu", 5, {"n2", "n1"}) == ["101", "102"]
+    assert orders.successor("name") == "103"
+    assert queued == [
+        ("workers cpu", 4, "p-cpu", "n1,n2"),
+        ("workers cpu 2", 1, "p-cpu", "n1,n2"),
+        ("controller", 1, "p-gpu", None),
+    ]
 
 
 def test_every_key_arrives(folder: Path) -> None:
