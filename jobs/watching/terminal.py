@@ -141,7 +141,7 @@ def _facts(new: MetricValues, now: float) -> Iterator[tuple[str, RenderableType]
         yield "GPUs", Text(f"{sum(busy.values()):.1f} of {known:.0f} busy{unknown}")
     if held := new.get("ganlab_gpu_seconds_total"):
         energy = new.values.get("ganlab_gpu_energy_joules_total", {}).get(())
-        yield "held", Text(cost_words(held / 3600, energy))
+        yield "cost", Text(cost_words(held / 3600, energy))
 
 
 def _bar(done: float, total: float, note: str) -> Table:

@@ -200,3 +200,15 @@ def test_a_busy_worker_stays(supervisors: Supervisors, monkeypatch: pytest.Monke
     with preemption.measuring():
         assert not one._is_spare(joined=0)
     assert not one._is_spare(joined=0)  # only just now
+
+
+@pytest.mark.parametrize("held", [0, 2])
+def test_gpus_of_the_node_that_others_hold_are_not_counted(
+    supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    use = [{"utilization": 0.5, "memory_used_bytes": 1, "memory_bytes": 2}] * 2
+    monkeypatch.setattr(worker, "gpu_use", lambda: use)
+    site = Site(nodes=1, time_min=1)
+    one = worker._Worker(Job("5_0", 0, "n", supervisors.logs), supervisors.folder, site, TerminationSignal())
+    one.record = WorkerState("5_0", 0, "n", "joined", gpus=held)
+    assert one._gpu_use() == tuple(use)[:held]
