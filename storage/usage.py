@@ -4,15 +4,17 @@ Invariant: a file is written by its process alone, whose totals never fall; a tr
 energy that one of them does not know makes the sum unknown.
 """
 
+import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from storage.atomic import read_json, write_json
+from storage.atomic import DamagedError, read_json, write_json
 from storage.layout import TrialLayout
 
 
 @dataclass(frozen=True)
 class Usage:
-    """GPU time held, in GPU-seconds, and energy in joules; None where that is not known."""
+    """GPU time held, in GPU-seconds (NaN if unknown), and energy in joules (None if unknown)."""
 
     gpu_s: float = 0.0
     energy_j: float | None = 0.0
@@ -30,13 +32,17 @@ def write_usage(trial: TrialLayout, name: str, usage: Usage) -> None:
 def read_usage(trial: TrialLayout) -> Usage | None:
     """Return what the trial has used so far; None if no process has recorded anything, as when none held a GPU.
 
-    Raises
-    ------
-    storage.atomic.DamagedError
-        For a record that is no JSON.
+    A record that can't be read makes all of it unknown: NaN, and None.
     """
     try:
         files = sorted(path for path in trial.usage.iterdir() if path.suffix == ".json" and path.name[0] != ".")
     except FileNotFoundError:
         return None
-    return sum((Usage(**read_json(path)) for path in files), Usage()) if files else None
+    return sum(map(_read, files), Usage()) if files else None
+
+
+def _read(path: Path) -> Usage:
+    try:
+        return Usage(**read_json(path))
+    except (DamagedError, TypeError):
+        return Usage(math.nan, None)

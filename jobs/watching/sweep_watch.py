@@ -6,6 +6,7 @@ known of it before still counts, so a counter does not fall while this process l
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import time
@@ -299,7 +300,8 @@ def _add_costs(new: MetricValues, trials: Iterable[TrialWatch]) -> None:
     if not usages:
         return
     total = sum(usages, Usage())
-    new.set("ganlab_gpu_seconds_total", total.gpu_s)
+    if not math.isnan(total.gpu_s):
+        new.set("ganlab_gpu_seconds_total", total.gpu_s)
     if total.energy_j is not None:
         new.set("ganlab_gpu_energy_joules_total", total.energy_j)
 

@@ -219,8 +219,14 @@ def test_costs_in_results_report_and_metrics(prepared, clock: Clock) -> None:
     begin_attempt(layout.trial(third.id))  # by a process that kept no account
     results, told, page = answered(layout, spec)
     assert results.gpu_hours.isnull().values.tolist() == [False, False, True]
+
+    write_usage(layout.trial(third.id), "process", Usage(3600.0, 0.0))
+    (layout.trial(third.id).usage / "other.json").write_text("{")  # not what was written there
+    results, told, page = answered(layout, spec)
+    assert results.gpu_hours.isnull().values.tolist() == [False, False, True]
     assert told["sweep"]["sweep_gpu_hours"] is None
     assert "GPU-hours not known" in page
+    assert not {"ganlab_gpu_seconds_total", "ganlab_gpu_energy_joules_total"} & set(SweepWatch(layout).look().values)
 
 
 def test_a_sweep_without_gpus_says_nothing_of_their_cost(prepared, clock: Clock) -> None:
