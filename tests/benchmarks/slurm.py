@@ -177,7 +177,7 @@ TAIL_TRIALS = 30
 NEVER_S = 1e6
 
 
-def tail(login: Login, seconds: float) -> Iterator[Row]:
+def tail(login: Login, seconds: float, idle: Sequence[float]) -> Iterator[Row]:
     """Idle share of the GPU time that workers of one GPU each hold, if they stay until the end and if they leave."""
     (login.folder / "sleeper.py").write_text(SLEEPER)
     lengths = [seconds] * (TAIL_TRIALS - 1) + [10 * seconds]
@@ -190,7 +190,7 @@ def tail(login: Login, seconds: float) -> Iterator[Row]:
         "samples": {"final_images": 512},
         "seeds": 1,
     }
-    for idle_s in (NEVER_S, 5.0):
+    for idle_s in idle:
         name = "never" if idle_s == NEVER_S else f"{idle_s:g} s"
         sweep = login.submit(f"tail {name}", sleepy, **{**ONE_WORKER, "nodes": 6, "mem_gb": 2}, idle_s=idle_s)
         sweep.wait(lambda sweep=sweep: sweep.state == "done", "the sweep to be done", 3600)
@@ -221,13 +221,13 @@ def end(login: Login, sweep: Submitted) -> None:
     login.hosts.settle()
 
 
-def tables(hosts: Hosts, quick: bool, tail_s: float | None) -> Iterator[Iterator[Row]]:
+def tables(hosts: Hosts, quick: bool, tail_s: float | None, idle: Sequence[float]) -> Iterator[Iterator[Row]]:
     """Rows of one table after the other: name, value, unit, target."""
     folder = hosts.shared / "figures"
     folder.mkdir()
     login = Login(hosts, folder)
     if tail_s is not None:
-        yield tail(login, tail_s)
+        yield tail(login, tail_s, idle)
         return
     yield start_up(login, 1 if quick else 5)
     yield preemption(login, 1 if quick else 5)
@@ -241,12 +241,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.slurm", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="each figure once")
     parser.add_argument("--tail", type=float, metavar="S", help="only the long tail, of trials of so many seconds")
+    parser.add_argument("--idle-s", type=float, nargs="+", default=[NEVER_S, 5.0], help="its idle_s, by default both")
     given = parser.parse_args()
     if obstacle := missing_packages():
         print(obstacle, file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder, running(Path(folder, "slurm")) as hosts:
-        for rows in tables(hosts, given.quick, given.tail):
+        for rows in tables(hosts, given.quick, given.tail, given.idle_s):
             print_table(rows)
     return 0
 
