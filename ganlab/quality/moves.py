@@ -55,7 +55,9 @@ class NearestMoved(NamedTuple):
 
 def moved(images: Pixels) -> Pixels:
     """Apply all `MOVES` to images (n, C, H, W): (n · moves, C, H, W), those of one image side by side."""
-    every = np.stack([move(images) for move in MOVES], axis=1)
+    every = np.empty((len(images), len(MOVES), *images.shape[1:]), images.dtype)
+    for number, move in enumerate(MOVES):
+        every[:, number] = move(images)
     return every.reshape(-1, *images.shape[1:])
 
 
