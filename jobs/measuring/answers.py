@@ -17,7 +17,7 @@ from jobs.measuring.distance import ChosenDistance, RealImages
 from jobs.measuring.facts import MULTIPLES, RealFacts, SampleFacts, gate_of, sample_facts
 from jobs.measuring.known_modes import mode_cell
 from jobs.measuring.matched import common_size_values, matched_values
-from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints
+from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints, read_moved
 from jobs.measuring.scoring import read_scores, scores_name
 from jobs.measuring.settings import setting_rows
 from jobs.measuring.space import Space, sweep_space
@@ -120,8 +120,12 @@ def _facts(
     record = read_pair_record(own, *snapshot, known[snapshot]) if snapshot in known else None
     if record is None:
         return None
+    settings, moved = spec.collisions, None
+    if settings.moved_copies and real is not None:
+        moved = read_moved(own, snapshot, known[snapshot])
+        if moved is None:
+            return None
     scores = read_scores(own.scores(*snapshot), scores_name(known[snapshot]))
-    settings = spec.collisions
     return sample_facts(
         record,
         settings.sample_sizes,
@@ -130,6 +134,7 @@ def _facts(
         scores=scores,
         real=real,
         gate=gate_of(settings),
+        moved=moved,
     )
 
 
@@ -245,6 +250,7 @@ def _attributes(spec: Spec, chosen: ChosenDistance, space: Space) -> Mapping[str
         "confidence": settings.confidence,
         "fidelity_gate": settings.fidelity_gate,
         "quality_faults": list(settings.quality_faults),
+        "moved_copies": settings.moved_copies,
         "manifold": f"within the {MANIFOLD_QUANTILE} quantile of held-out real images' distances to the nearest other",
         "threshold": chosen.attributes,
     }

@@ -76,8 +76,9 @@ class SweepWatch:
         active = self._active()
         new.set("ganlab_sweep_active", active)
         running = self._look_at_trials(new, active, now + self._offset)
-        confidence = self._spec[1].get("collisions", {}).get("confidence", 0.95)
-        self._pairs.look(new, self._trials.values(), now, confidence)
+        settings = self._spec[1].get("collisions", {})
+        confidence, moved = settings.get("confidence", 0.95), settings.get("moved_copies", False)
+        self._pairs.look(new, self._trials.values(), now, confidence, moved=moved)
         for stage, at in (("measure", self._pairs.newest), ("report", _time_of(self.layout.report))):
             if at:
                 new.set("ganlab_last_success_timestamp_seconds", at - self._offset, stage)

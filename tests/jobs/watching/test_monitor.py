@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client import generate_latest
 from rich.console import Console
@@ -266,6 +267,19 @@ def test_copies_among_the_newest_samples_are_counted(sweep: SweepLayout, step: i
     screen = Console(width=100, record=True, file=io.StringIO())
     screen.print(view(SweepWatch(sweep), new, time.time()))
     assert ("1 with copies of training images" in screen.export_text()) == seen
+
+
+def test_copies_over_moves_are_counted_once_they_are_searched(sweep: SweepLayout) -> None:
+    text = sweep.spec.read_text()
+    assert "moved_copies: false" in text
+    sweep.spec.write_text(text.replace("moved_copies: false", "moved_copies: true"))
+    trial, watch = first_in_state(sweep, "completed"), SweepWatch(sweep)
+    record = read_arrays(sweep.pair_record(trial, 40))
+    assert watch.look().get("ganlab_trials_copying", "dcgan") == 0
+    for place, images in ((("reference", 0), 300), ((trial, 40), len(record["neighbour"]))):
+        distances = np.zeros(images, np.int64) if place[0] == trial else np.arange(1, images + 1)
+        write_arrays(sweep.moved_neighbours(*place), squared=distances, neighbour=np.zeros(images, np.int64))
+    assert watch.look().get("ganlab_trials_copying", "dcgan") == 1
 
 
 def test_a_look_that_fails_leaves_the_old_figures(sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:
