@@ -187,7 +187,7 @@ def diversity_ratio(generated: CorrelationCurve, real: CorrelationCurve) -> Floa
 def _within(rows: Images, row: slice, column: slice, limits: Floats) -> Iterator[npt.NDArray[np.bool_]]:
     """Masks of the pairs of a block within each of several squared distances."""
     if rows.integer:
-        squared = block_distances(rows, rows, row, column)
+        squared = block_distances(rows, rows, row, column).numpy()
         yield from (squared <= limit for limit in limits)
         return
     estimate, wrong = estimated_distances(rows, rows, row, column)
@@ -201,7 +201,7 @@ def _within(rows: Images, row: slice, column: slice, limits: Floats) -> Iterator
 def _histogram(rows: Images, row: slice, column: slice, wanted: npt.NDArray[np.bool_], limits: Floats) -> Counts:
     """(t + 1,) pairs of a block by the first limit that they do not exceed."""
     if rows.integer:
-        return _counted(block_distances(rows, rows, row, column)[wanted], limits)
+        return _counted(block_distances(rows, rows, row, column).numpy()[wanted], limits)
     estimate, wrong = estimated_distances(rows, rows, row, column)
     low, high = (estimate - wrong)[wanted], (estimate + wrong)[wanted]
     place, highest = np.searchsorted(limits, low), np.searchsorted(limits, high)

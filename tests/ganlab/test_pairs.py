@@ -106,7 +106,7 @@ def levels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(filter_refine, "_COLUMNS", 90)
         monkeypatch.setattr(filter_refine, "_FIRST_PAIRS", 4)
     if request.param == "float32 products":
-        monkeypatch.setattr(screen, "_bfloat16_is_best", lambda: False)
+        monkeypatch.setattr(screen, "_bfloat16_is_best", lambda device: False)
         monkeypatch.setattr(exact, "_int8_is_best", lambda: False)
 
 
