@@ -5,13 +5,14 @@ for no more, with the certainty that the pair is within `sure_squared`.
 """
 
 from collections.abc import Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs.exact import Array, Images, Index, block_distances, estimated_distances, squared_distances
+from ganlab.pairs.estimates import Bounds, bounded_distances, have_codes
+from ganlab.pairs.exact import Array, Images, Index, block_distances, squared_distances
 from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, below
 
 Mask = NDArray[np.bool_]
@@ -22,10 +23,11 @@ _COLUMNS = 4096
 _FLOAT64_PAIR_COST = 32  # of a float32 pair, against its share of a float64 product
 _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times as many
 _GROUP = 64  # values of a row of which the least is found first
-_FIRST_COLUMNS = 2048  # compared exactly with every row for a first bound, where no vectors help
-_PIVOTS = 1024  # most pivots, and images of one pivot, that are looked at for a first bound
+_FIRST_COLUMNS = 2048  # compared exactly with every row for a first bound, where no vectors help; a quarter at most
+_PIVOT_IMAGES = 4096  # most images of one pivot that are looked at for a first bound
+_PIVOT_COST = 300_000  # of one pivot, in looks at pairs of a pivot and an image
 _PROBES = 4  # pivots near a row whose images are looked at
-_JUDGED = 1024  # rows, and columns, in which survival is measured
+_JUDGED = 512  # rows, and columns, in which survival is measured
 _OVERHEAD = 100  # of looking at one pair at any depth, in products of two int8 values
 
 
@@ -125,23 +127,31 @@ def _cheapest(
 
     Judged by the survival of a sample of the pairs at each level.
     """
-    if screen is None or not screen.levels:
+    levels = _levels(screen, rows, columns)
+    if screen is None or not levels:
         return (), mutual
-    first_rows, first_columns = (screen.project(images, screen.levels[0], device) for images in (rows, columns))
+    first_rows, first_columns = (screen.project(images, levels[0], device) for images in (rows, columns))
     window = _window(first_rows, first_columns, screen, bounds)
     judged_rows, judged_columns = _judged(len(rows), 0.25), _judged(len(columns), 0.75)  # of one set no image twice
     some_rows, some_columns = Images(rows.values[judged_rows]), Images(columns.values[judged_columns])
-    exact = rows.features + _OVERHEAD if rows.integer else _FLOAT64_PAIR_COST * rows.features
+    integers = rows.integer or have_codes(rows, columns)
+    exact = rows.features + _OVERHEAD if integers else _FLOAT64_PAIR_COST * rows.features
     best: tuple[float, tuple[int, ...], bool] = (exact * (0.5 if mutual else 1.0), (), mutual)
-    for depth, level in enumerate(screen.levels):
-        short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
-        every = slice(0, None)
+    short_rows, short_columns, every = first_rows.take(judged_rows), first_columns.take(judged_columns), slice(0, None)
+    for depth, level in enumerate(levels):
+        if depth:
+            short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
         values = below(short_rows, every, short_columns, every, bounds[judged_rows], screen.scale)
-        pairs = min(float((values < 0).double().mean()) * PAIR_COST * rows.features, 2.0 * exact)
-        look = level * (2 if rows.integer else 1) + _OVERHEAD
+        pairs = float((values < 0).double().mean()) * PAIR_COST * rows.features
+        look = level * (2 if integers else 1) + _OVERHEAD
         for area, once in ((window, False), *([(0.5, True)] if mutual else [])):
-            best = min(best, (area * look + pairs, screen.levels[depth:], once), key=lambda each: each[0])
+            seconds = area * look + min(pairs, area * exact)  # at most a block of all
+            best = min(best, (seconds, levels[depth:], once), key=lambda each: each[0])
     return best[1:]
+
+
+def _levels(screen: Screen | None, rows: Images, columns: Images) -> tuple[int, ...]:
+    return () if screen is None else screen.levels_for(rows, columns)
 
 
 def _judged(images: int, offset: float) -> Index:
@@ -171,64 +181,62 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
     bounds = np.full(len(rows), np.inf)
     if count > len(columns):
         return bounds
-    if screen is not None and screen.levels:
-        level = screen.levels[0]
-        queries, references = screen.project(rows, level, device), screen.project(columns, level, device)
+    if screen is not None and (levels := _levels(screen, rows, columns)):
+        queries, references = (screen.project(images, levels[0], device) for images in (rows, columns))
         places = _likeliest(queries, references, count, screen.scale)
         full = np.flatnonzero((places >= 0).all(axis=1))
         squared = squared_distances(rows, columns, np.repeat(full, count), places[full].ravel())
         bounds[full] = squared.reshape(-1, count).max(axis=1)
     left = np.flatnonzero(np.isinf(bounds))
-    some = slice(0, max(count, _FIRST_COLUMNS))
+    some = slice(0, max(count, min(_FIRST_COLUMNS, len(columns) // 4)))
     for part in _slices(0, len(left), _ROWS):
         row = left[part]
         if rows.integer:
             most = block_distances(rows, columns, row, some, device)
         else:
-            estimate, wrong = estimated_distances(rows, columns, row, some)
-            most = estimate + wrong
+            most = bounded_distances(rows, columns, row, some, device).high
         bounds[row] = np.partition(most, count - 1, axis=1)[:, count - 1]
     return bounds
 
 
 def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) -> Index:
     """(r, count) places of different columns that are likely to be near each row; -1 where too few were looked at."""
-    found = np.full((len(rows.squared), count), -1)
-    pivots = min(_PIVOTS, int(np.sqrt(len(columns.squared))), len(columns.squared) // (2 * count))
-    if pivots < _PROBES:
-        return found
+    images, references = len(rows.squared), len(columns.squared)
+    looks = images * references * _PROBES / (images + references + _PIVOT_COST)
+    pivots = max(1, min(int(np.sqrt(looks)), references // (2 * count)))
+    probes_of_row = min(_PROBES, pivots)
     pivot = np.linspace(0, len(columns.squared) - 1, pivots).astype(int)
-    near_columns = _nearest_pivots(columns, columns, pivot, scale)
-    near_rows = near_columns if rows is columns else _nearest_pivots(rows, columns, pivot, scale)
+    near_columns = _nearest_pivots(columns, columns, pivot, probes_of_row, scale)
+    near_rows = near_columns if rows is columns else _nearest_pivots(rows, columns, pivot, probes_of_row, scale)
     of_pivot = near_columns[:, 0]
     by_pivot = np.argsort(of_pivot, kind="stable")
     ends = np.searchsorted(of_pivot[by_pivot], np.arange(pivots + 1))
     probes = near_rows.ravel()
     by_probe = np.argsort(probes, kind="stable")
     probe_ends = np.searchsorted(probes[by_probe], np.arange(pivots + 1))
-    value = np.full((len(found), _PROBES, count), np.inf, np.float32)
+    value = np.full((images, probes_of_row, count), np.inf, np.float32)
     place = np.full(value.shape, -1)
     for number in range(pivots):
-        members = by_pivot[ends[number] : min(ends[number + 1], ends[number] + _PIVOTS)]
+        members = by_pivot[ends[number] : min(ends[number + 1], ends[number] + _PIVOT_IMAGES)]
         best = min(count, len(members))
         for part in _slices(probe_ends[number], probe_ends[number + 1], _ROWS) if best else ():
-            row, probe = np.divmod(by_probe[part], _PROBES)
+            row, probe = np.divmod(by_probe[part], probes_of_row)
             half = below(rows, row, columns, members, np.zeros(len(row)), scale).float()
             least = half.topk(best, dim=1, largest=False)
             value[row, probe, :best] = least.values.cpu().numpy()
             place[row, probe, :best] = members[least.indices.cpu().numpy()]
-    order = np.argpartition(value.reshape(len(found), -1), count - 1, axis=1)[:, :count]
-    likeliest: Index = np.take_along_axis(place.reshape(len(found), -1), order, axis=1)
+    order = np.argpartition(value.reshape(images, -1), count - 1, axis=1)[:, :count]
+    likeliest: Index = np.take_along_axis(place.reshape(images, -1), order, axis=1)
     return likeliest
 
 
-def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, scale: float) -> Index:
-    """(r, _PROBES) numbers of the pivots nearest to each row."""
+def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, count: int, scale: float) -> Index:
+    """(r, count) numbers of the pivots nearest to each row."""
     parts = []
     for row in _slices(0, len(rows.squared), _COLUMNS):
         zero = np.zeros(row.stop - row.start)
         half = below(rows, row, columns, pivot, zero, scale).float()
-        parts.append(half.topk(_PROBES, dim=1, largest=False).indices.cpu().numpy())
+        parts.append(half.topk(count, dim=1, largest=False).indices.cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -273,7 +281,8 @@ class _Search:
         self._ordered = ordered and self._row_numbers[-1] >= column_start  # else i < j of itself
         self._same = self._ordered and rows is columns and row_start == column_start
         self._projected: dict[int, tuple[Projection, Projection]] = {}
-        self._levels = levels if levels is not None else screen.levels if screen is not None else ()
+        self._levels = _levels(screen, rows, columns) if levels is None else levels
+        self._integers = rows.integer or have_codes(rows, columns)
         self._mutual = mutual
         self._row_order: Index
         self._column_order: Index
@@ -343,7 +352,7 @@ class _Search:
         if hits is None or len(hits[0]) > _FIRST_PAIRS:
             hit_rows, hit_columns = (torch.nonzero(signs.amin(dim=dim) < 0)[:, 0] for dim in (1, 0))
             area = len(hit_rows) * len(hit_columns)
-            last = depth == len(self._levels) - 1 and not self._rows.integer
+            last = depth == len(self._levels) - 1 and not self._integers
             if hits is None or len(hits[0]) * (_FLOAT64_PAIR_COST if last else PAIR_COST) > area:
                 some_rows = row if len(hit_rows) == values.shape[0] else _pick(row, hit_rows)
                 some_columns = column if len(hit_columns) == values.shape[1] else _pick(column, hit_columns)
@@ -398,42 +407,33 @@ class _Search:
     def _settle_exactly(self, row: Some, column: Some) -> None:
         """Settle all pairs of a block exactly; those that only need counting are counted without being listed."""
         i, j = self._numbers(row, column)
-        collector = self._collector
-        twice = self._twice(row, column)
         images = self._rows, self._columns, *self._images(row, column)
-        if self._rows.integer and collector.sure_squared < 0:
-            squared = torch.from_numpy(block_distances(*images, self._device))
-            if twice is not None:
-                squared[:, : twice.shape[1]].masked_fill_(torch.from_numpy(twice), torch.iinfo(squared.dtype).max)
-            a, b = self._within(squared, i, j)
-            self._add(_indices(row)[a], _indices(column)[b], squared.numpy()[a, b].astype(np.int64))
-            return
-        low = high = exact = None
+        bounded = None if self._rows.integer else bounded_distances(*images, self._device)
+        low = torch.from_numpy(block_distances(*images, self._device)) if bounded is None else bounded.low
+        if (twice := self._twice(row, column)) is not None:
+            low[:, : twice.shape[1]].masked_fill_(torch.from_numpy(twice), _largest(low.dtype))
+        if self._collector.sure_squared >= 0:
+            low.masked_fill_(torch.from_numpy(self._counted(low.numpy(), bounded, i, j)), _largest(low.dtype))
+        a, b = self._within(low, i, j)
+        squared = low.numpy()[a, b].astype(np.int64) if bounded is None else None
+        self._add(_indices(row)[a], _indices(column)[b], squared)
+
+    def _counted(self, low: Array, bounded: Bounds | None, i: Index, j: Index) -> Mask:
+        """Count the pairs of a block that need only be counted; mask of them."""
         bounds = self._bounds(i)[:, None]
-        if self._rows.integer:
-            low = high = exact = block_distances(*images, self._device)
-        else:
-            estimate, wrong = estimated_distances(*images)
-            low, high = np.maximum(estimate - wrong, 0), estimate + wrong
-        near = low <= (np.maximum(bounds, self._bounds(j)) if self._mutual else bounds)
-        if twice is not None:
-            near[:, : twice.shape[1]] &= ~twice
-        if collector.sure_squared >= 0:
-            sure = near & (high <= collector.sure_squared)
-            if sure.any():
-                sure &= ~collector.needs(*self._oriented(i[:, None], j), low)
-                collector.count(i, j, sure)
-                near ^= sure
-        hit = np.flatnonzero(near.any(axis=1))
-        a, b = np.nonzero(near[hit])
-        a = hit[a]
-        self._add(_indices(row)[a], _indices(column)[b], None if exact is None else exact[a, b].astype(np.int64))
+        high = low if bounded is None else bounded.high
+        sure: Mask = low <= (np.maximum(bounds, self._bounds(j)) if self._mutual else bounds)
+        sure &= high <= self._collector.sure_squared
+        if sure.any():
+            sure &= ~self._collector.needs(*self._oriented(i[:, None], j), low)
+            self._collector.count(i, j, sure)
+        return sure
 
     def _within(self, squared: torch.Tensor, i: Index, j: Index) -> tuple[Index, Index]:
-        """The pairs of a block of exact squared distances that are within their bounds."""
+        """The pairs of a block that are within their bounds, by their squared distances or low bounds of these."""
 
         def limits(numbers: Index) -> torch.Tensor:
-            return torch.from_numpy(np.floor(self._bounds(numbers)).astype(squared.numpy().dtype))
+            return torch.from_numpy(_as_limits(self._bounds(numbers), squared.numpy().dtype))
 
         def hits(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             if (found := _hits(values, limit)) is None:
@@ -480,6 +480,19 @@ def _indices(some: Some) -> Index:
 def _pick(some: Some, which: torch.Tensor) -> Index:
     index: Index = which.cpu().numpy()
     return index + some.start if isinstance(some, slice) else some[index]
+
+
+def _as_limits(bounds: Floats, kind: np.dtype[Any]) -> Array:
+    """The bounds in the type of squared distances, such that all that are within a bound are within its limit."""
+    if kind.kind == "i":
+        return np.floor(bounds).astype(kind)
+    limits: Array = np.minimum(bounds, np.finfo(kind).max / 2).astype(kind)
+    return np.where(limits < bounds, np.nextafter(limits, np.asarray(np.inf, kind)), limits)
+
+
+def _largest(kind: torch.dtype) -> float:
+    """A number above every squared distance, and every limit, in this type."""
+    return np.inf if kind.is_floating_point else torch.iinfo(kind).max
 
 
 def _hits(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:

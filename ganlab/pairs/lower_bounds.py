@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ganlab.pairs.estimates import have_codes
 from ganlab.pairs.exact import (
     Array,
     Images,
@@ -109,6 +110,14 @@ class Screen:
         levels = (_FIRST, directions) if directions > _FIRST else (directions,) if directions else ()
         # Of long uint8 images, an exact product costs less than a look at all values.
         return levels if self.centre.dtype == np.int8 and features > _WHOLE else (*levels, features)
+
+    def levels_for(self, *sets: Images) -> tuple[int, ...]:
+        """The levels for these images: of long ones that have codes, too, an exact product costs less than all values."""
+        features = len(self.centre)
+        some = (
+            self.levels if features <= _WHOLE or not have_codes(*sets) else self.levels[: self.levels.index(features)]
+        )
+        return some
 
     def bound_squared(self, count: int) -> float:
         """A squared distance that at least `count` pairs of the whole set do not exceed."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ganlab.pairs.estimates import bounded_distances
 from ganlab.pairs.exact import (
     Array,
     Images,
     as_images,
     block_distances,
-    estimated_distances,
     squared_distances,
     squared_limit,
 )
@@ -190,10 +190,11 @@ def _within(rows: Images, row: slice, column: slice, limits: Floats) -> Iterator
         squared = block_distances(rows, rows, row, column)
         yield from (squared <= limit for limit in limits)
         return
-    estimate, wrong = estimated_distances(rows, rows, row, column)
+    bounded = bounded_distances(rows, rows, row, column)
+    low, high = bounded.low.numpy(), bounded.high
     for limit in limits:
-        near = estimate <= limit
-        i, j = np.nonzero(np.abs(estimate - limit) <= wrong)
+        near = high <= limit
+        i, j = np.nonzero(~near & (low <= limit))
         near[i, j] = squared_distances(rows, rows, i + row.start, j + column.start) <= limit
         yield near
 
@@ -202,8 +203,8 @@ def _histogram(rows: Images, row: slice, column: slice, wanted: npt.NDArray[np.b
     """(t + 1,) pairs of a block by the first limit that they do not exceed."""
     if rows.integer:
         return _counted(block_distances(rows, rows, row, column)[wanted], limits)
-    estimate, wrong = estimated_distances(rows, rows, row, column)
-    low, high = (estimate - wrong)[wanted], (estimate + wrong)[wanted]
+    bounded = bounded_distances(rows, rows, row, column)
+    low, high = bounded.low.double().numpy()[wanted], bounded.high[wanted]
     place, highest = np.searchsorted(limits, low), np.searchsorted(limits, high)
     doubtful = np.flatnonzero(place != highest)
     i, j = (part[doubtful] for part in np.nonzero(wanted))

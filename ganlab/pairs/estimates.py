@@ -1,0 +1,205 @@
+"""Bounds on the squared distances of a block of float32 images, by one matrix product.
+
+Invariant: what `squared_distances` gives of a pair is neither below the low bound nor above the high one. The derivation
+is in docs/pairs.md.
+"""
+
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ganlab.pairs.exact import Images, Index, integer_product, squared_lengths
+
+Floats = NDArray[np.float64]
+
+_LOOKED_AT = 256  # images by which a set is judged to have codes
+_WITHOUT = 0.01  # share of them that may have none
+_FITS = 2.0**-12  # of a step, for each value (root mean square): the largest error of codes that fit
+_SORTED = 256  # values of an image among which the least step is looked for
+_ENCODED_BYTES = 2**19  # of images at a time: they stay in the cache
+_SMALLEST, _LARGEST = 2.0**-40, 2.0**40  # of values: squares, and their sums, are ordinary float32 numbers
+_ROUNDED = 1.1 * 2.0**-19  # of squared lengths: the most that a distance by codes is wrong in float32
+_LOWEST = -(2.0**100)  # a low bound of every distance
+
+
+class Bounds(NamedTuple):
+    """Bounds on the squared distances of a block.
+
+    Parameters
+    ----------
+    low
+        (r, c) float32 or float64.
+    row_slack, column_slack
+        (r,) and (c,): the high bound of a pair is its low one, and those of its row and its column.
+    """
+
+    low: torch.Tensor
+    row_slack: Floats
+    column_slack: Floats
+
+    @property
+    def high(self) -> Floats:
+        """(r, c) high bounds."""
+        high: Floats = self.low.double().cpu().numpy() + self.row_slack[:, None]
+        high += self.column_slack
+        return high
+
+
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Codes of 8 bits that float32 images were made of: an image is its offset and its step times its codes, nearly.
+
+    Parameters
+    ----------
+    values
+        (n, d) int8.
+    step, offset
+        (n,) float32 numbers.
+    error
+        (n,) the most by which an image is from what its codes say, Euclidean; infinite for images without codes.
+    total, squared
+        (n,) sums of the codes and of their squares.
+    """
+
+    values: NDArray[np.int8]
+    step: Floats
+    offset: Floats
+    error: Floats
+    total: Floats
+    squared: Floats
+
+    def take(self, which: slice | Index) -> "Codes":
+        """The codes of some of the images, in this order."""
+        return Codes(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    @property
+    def fit(self) -> NDArray[np.bool_]:
+        """(n,) whether codes say of an image what it is, up to rounding."""
+        mask: NDArray[np.bool_] = self.error <= _FITS * np.sqrt(self.values.shape[1]) * self.step
+        return mask | (self.error == 0)
+
+
+@dataclass(eq=False)
+class _Coding:
+    """What is known of the codes of some images: whether they have any, and all codes once they were needed."""
+
+    fits: bool
+    codes: Codes | None = None
+
+    def take(self, which: Index) -> "_Coding":
+        return _Coding(self.fits, None if self.codes is None else self.codes.take(which))
+
+
+def have_codes(*sets: Images) -> bool:
+    """True if nearly all images of each set are 8-bit images in float32, with any offset and step of each image.
+
+    Judged by some images of each set: bounds hold whatever the others are.
+    """
+    return all(not images.integer and _coding(images).fits for images in sets)
+
+
+def _coding(images: Images) -> _Coding:
+    if "coding" not in images.kept:
+        some = images.values[:: -(-len(images) // _LOOKED_AT)]
+        images.kept["coding"] = _Coding(bool(np.mean(~_encode(some).fit) <= _WITHOUT))
+    coding: _Coding = images.kept["coding"]
+    return coding
+
+
+def _codes(images: Images) -> Codes:
+    coding = _coding(images)
+    if coding.codes is None:
+        coding.codes = _encode(images.values)
+    return coding.codes
+
+
+def _encode(images: NDArray[np.float32]) -> Codes:
+    """The codes of each image: its range has as many levels as steps of the least size seen in it."""
+    n, features = images.shape
+    values = np.empty((n, features), np.int8)
+    step, offset, error = np.empty(n), np.empty(n), np.empty(n)
+    at_a_time = max(1, _ENCODED_BYTES // (4 * features))
+    for start in range(0, n, at_a_time):
+        part = slice(start, start + at_a_time)
+        rows = torch.from_numpy(images[part])
+        low, high = rows.amin(dim=1, keepdim=True), rows.amax(dim=1, keepdim=True)
+        most = torch.maximum(high, -low)
+        sized = (most == 0) | ((most >= _SMALLEST) & (most <= _LARGEST))
+        if not sized.all():
+            rows, low, high, most = (torch.where(sized, each, 0) for each in (rows, low, high, most))
+        width = high - low
+        some = torch.from_numpy(np.sort(rows[:, :: -(-features // _SORTED)].numpy(), axis=1))
+        gap = some.diff(dim=1, append=torch.full((len(some), 1), torch.inf))  # none: of one value
+        levels = (width / torch.where(gap > 0, gap, torch.inf).amin(dim=1, keepdim=True)).round_().clamp_(1, 255)
+        unit = width / levels
+        level = (rows - low).mul_(torch.where(unit > 0, 1 / unit, 0)).round_()
+        # Codes about 0, so that little is lost when products of them are rounded.
+        first = level.mean(dim=1, keepdim=True).round_().neg_().clamp_(min=-128).minimum(127 - levels)
+        origin = low - unit * first
+        codes = level.add_(first)
+        values[part] = codes.numpy()
+        step[part], offset[part] = unit[:, 0].numpy(), origin[:, 0].numpy()
+        apart = torch.addcmul(origin, codes, unit).sub_(rows)
+        wrong = 1.001 * torch.linalg.vector_norm(apart, dim=1, keepdim=True, dtype=torch.float64)
+        wrong += (2.0**-23 * np.sqrt(features)) * (width + most)
+        error[part] = torch.where(sized, wrong, torch.inf)[:, 0].numpy()
+    total = values.sum(axis=1, dtype=np.int64).astype(np.float64)
+    return Codes(values, step, offset, error, total, squared_lengths(values).astype(np.float64))
+
+
+def bounded_distances(
+    rows: Images, columns: Images, row: slice | Index, column: slice | Index, device: str = "cpu"
+) -> Bounds:
+    """Bounds on the squared distances of all pairs of a block of float32 images.
+
+    Images that have codes (see `have_codes`) take an integer product, others one of float64.
+    """
+    if have_codes(rows, columns):
+        return _bounded_by_codes(_codes(rows).take(row), _codes(columns).take(column), device)
+    a, b = rows.values[row].astype(np.float64), columns.values[column].astype(np.float64)
+    centre = a.mean(axis=0)  # the closer to the images, the smaller the error
+    a -= centre
+    b -= centre
+    a_length, b_length = np.einsum("nd,nd->n", a, a), np.einsum("nd,nd->n", b, b)
+    wrong = 8 * (rows.features + 8) * 2.0**-53
+    low = a @ b.T
+    low *= -2
+    low += a_length[:, None] + b_length
+    low -= wrong * a_length[:, None] + wrong * b_length
+    return Bounds(torch.from_numpy(low), 2.1 * wrong * a_length, 2.1 * wrong * b_length)
+
+
+def _bounded_by_codes(a: Codes, b: Codes, device: str) -> Bounds:
+    product = integer_product(torch.from_numpy(a.values), torch.from_numpy(b.values), device)
+    (a_squared, a_wrong), (b_squared, b_wrong) = _squared_and_wrong(a, b), _squared_and_wrong(b, a)
+    one, features = np.ones_like, a.values.shape[1]
+    # Squared lengths, less what each side may be wrong, and products of offsets with offsets and codes.
+    left = a_squared - a_wrong, one(a_wrong), -2 * (features * a.offset + a.step * a.total), -2 * a.offset
+    right = one(b_wrong), b_squared - b_wrong, b.offset, b.step * b.total
+    low = product.float()
+    low *= torch.from_numpy(-2 * a.step).float()[:, None]
+    low *= torch.from_numpy(b.step).float()
+    low.addmm_(torch.from_numpy(np.stack(left, axis=1)).float(), torch.from_numpy(np.stack(right)).float())
+    slack = (np.where(np.isinf(each.error), np.inf, 2 * wrong) for each, wrong in ((a, a_wrong), (b, b_wrong)))
+    return Bounds(low, *slack)
+
+
+def _squared_and_wrong(codes: Codes, others: Codes) -> tuple[Floats, Floats]:
+    """(n,) squared lengths that codes stand for, and this side's share of what distances from others may be wrong."""
+    offset, scaled = codes.values.shape[1] * np.square(codes.offset), np.square(codes.step) * codes.squared
+    squared = _lengths(codes)
+    error = np.where(np.isinf(codes.error), 0, codes.error)
+    longest = np.sqrt(squared) + np.sqrt(_lengths(others).max())
+    wrong = _ROUNDED * (offset + scaled) + 2 * error * (longest + error)
+    return squared, np.where(np.isinf(codes.error), -_LOWEST, wrong)
+
+
+def _lengths(codes: Codes) -> Floats:
+    """(n,) squared lengths of the images that codes stand for."""
+    offset, features = codes.offset, codes.values.shape[1]
+    scaled = codes.step * codes.total
+    squared: Floats = offset * (features * offset + 2 * scaled) + np.square(codes.step) * codes.squared
+    return np.maximum(squared, 0)
