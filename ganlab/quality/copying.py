@@ -266,7 +266,7 @@ def _share_where(difference: Callable[[float], float], falling: bool = False) ->
     if sign * difference(0.0) >= 0:
         return 0.0
     low, high = 0.0, 1.0
-    for _ in range(40):
+    for _ in range(24):  # to 10⁻⁷
         middle = (low + high) / 2
         low, high = (low, middle) if sign * difference(middle) >= 0 else (middle, high)
     return high

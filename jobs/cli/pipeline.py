@@ -38,7 +38,6 @@ from jobs.measuring.samples import (
     open_samples,
 )
 from jobs.measuring.space import PIXELS, check_setting
-from jobs.report.sweep_page import write_report
 from jobs.spec.datasets import dataset_fingerprint, held_out_in_words, load_dataset
 from jobs.spec.sections import Threshold
 from jobs.spec.sweep import Spec, SpecError, load_spec
@@ -221,11 +220,19 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
         measured = measure_sweep(MeasureContext(layout, spec.collisions, memory, map, progress, progress.stage), trials)
     with spinner(console, "Writing results and report"), publishing(layout):
         write_answers(layout, spec, trials, measured.real)
-        write_report(layout)
+        if not _is_newer(layout.report, layout.results):
+            from jobs.report.sweep_page import write_report  # late: plotting libraries
+
+            write_report(layout)
     for snapshot, error in measured.damaged.items():
         console.print(f"not measured: step {snapshot.step} of {snapshot.trial}: {error}")
     if measured.damaged:
         raise next(iter(measured.damaged.values()))
+
+
+def _is_newer(page: Path, results: Path) -> bool:
+    """Whether the page was written after the results."""
+    return page.exists() and page.stat().st_mtime_ns > results.stat().st_mtime_ns
 
 
 def measure_path(
