@@ -41,11 +41,10 @@ class Bounds(NamedTuple):
     column_slack: Floats
 
     @property
-    def high(self) -> Floats:
-        """(r, c) high bounds."""
-        high: Floats = self.low.double().cpu().numpy() + self.row_slack[:, None]
-        high += self.column_slack
-        return high
+    def high(self) -> torch.Tensor:
+        """(r, c) float64 high bounds."""
+        row, column = (torch.from_numpy(slack).to(self.low.device) for slack in (self.row_slack, self.column_slack))
+        return (self.low.double() + row[:, None]).add_(column)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,9 +179,11 @@ def _bounded_by_codes(a: Codes, b: Codes, device: str) -> Bounds:
     left = a_squared - a_wrong, one(a_wrong), -2 * (features * a.offset + a.step * a.total), -2 * a.offset
     right = one(b_wrong), b_squared - b_wrong, b.offset, b.step * b.total
     low = product.float()
-    low *= torch.from_numpy(-2 * a.step).float()[:, None]
-    low *= torch.from_numpy(b.step).float()
-    low.addmm_(torch.from_numpy(np.stack(left, axis=1)).float(), torch.from_numpy(np.stack(right)).float())
+    step, other, left, right = (
+        torch.from_numpy(each).to(low)
+        for each in (-2 * a.step[:, None], b.step, np.stack(left, axis=1), np.stack(right))
+    )
+    low.mul_(step).mul_(other).addmm_(left, right)
     slack = (np.where(np.isinf(each.error), np.inf, 2 * wrong) for each, wrong in ((a, a_wrong), (b, b_wrong)))
     return Bounds(low, *slack)
 

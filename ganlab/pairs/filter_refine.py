@@ -4,22 +4,27 @@ Invariant: a collector is given every pair within its bounds once, with its exac
 for no more, with the certainty that the pair is within `sure_squared`.
 """
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs.estimates import Bounds, bounded_distances, have_codes
+from ganlab.pairs.devices import accelerated, block_scale, sums_in_float32
+from ganlab.pairs.estimates import bounded_distances, have_codes
 from ganlab.pairs.exact import Array, Images, Index, block_distances, squared_distances
 from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, below
 
 Mask = NDArray[np.bool_]
 Some = slice | Index
+Settle = Callable[[], None]
+Hits = tuple[torch.Tensor, torch.Tensor]
 
 _ROWS = 512
 _COLUMNS = 4096
+_ACCELERATED_PAIR_COST = 2**14  # as PAIR_COST, where whole blocks cost so little; not measured
 _FLOAT64_PAIR_COST = 32  # of a float32 pair, against its share of a float64 product
 _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times as many
 _GROUP = 64  # values of a row of which the least is found first
@@ -52,6 +57,7 @@ class Collector(Protocol):
         """
 
 
+@sums_in_float32()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def search(
     rows: Images,
@@ -80,6 +86,7 @@ def search(
     _Search(rows, columns, screen, collector, row_start, column_start, ordered, device).run()
 
 
+@sums_in_float32()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def search_nearest(
     rows: Images,
@@ -170,6 +177,7 @@ def _window(rows: Projection, columns: Projection, screen: Screen, bounds: Float
     return float(np.mean(stop - start)) / len(first)
 
 
+@sums_in_float32()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: int, device: str = "cpu") -> Floats:
     """(r,) squared distances within which each row has at least `count` columns, and seldom very many more.
@@ -195,8 +203,16 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
             most = block_distances(rows, columns, row, some, device)
         else:
             most = bounded_distances(rows, columns, row, some, device).high
-        bounds[row] = np.partition(most, count - 1, axis=1)[:, count - 1]
+        bounds[row] = _least(most, count)
     return bounds
+
+
+def _least(values: torch.Tensor, count: int) -> Array:
+    """(r,) the value of each row that `count` of its values do not exceed."""
+    if values.device.type == "cpu":
+        least: Array = np.partition(values.numpy(), count - 1, axis=1)[:, count - 1]
+        return least
+    return values.topk(count, dim=1, largest=False).values.amax(dim=1).cpu().numpy()
 
 
 def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) -> Index:
@@ -275,6 +291,8 @@ class _Search:
     ) -> None:
         self._rows, self._columns, self._screen, self._collector = rows, columns, screen, collector
         self._device = device
+        self._scale = block_scale(device, _ROWS * _COLUMNS)
+        self._pair_cost = _ACCELERATED_PAIR_COST if accelerated(device) else PAIR_COST
         self._most_squared = rows.most_squared
         self._row_numbers = np.arange(row_start, row_start + len(rows))
         self._column_numbers = np.arange(column_start, column_start + len(columns))
@@ -311,10 +329,13 @@ class _Search:
 
     def run(self) -> None:
         """Settle all pairs."""
-        for row in _slices(0, len(self._rows), _ROWS):
+        start = 0
+        while start < len(self._rows):
+            row = slice(start, min(start + _ROWS * self._scale, len(self._rows)))
             first, last = self._window(row)
-            for column in _slices(first, last, _COLUMNS):
+            for column in _slices(first, last, _COLUMNS * self._scale):
                 self._settle(0, row, column)
+            start = row.stop
 
     def _window(self, row: slice) -> tuple[int, int]:
         """The places of the columns that may pair with a block of rows: no distance is below that of a coordinate."""
@@ -333,10 +354,22 @@ class _Search:
         )
 
     def _settle(self, depth: int, row: Some, column: Some) -> None:
-        """Settle a block by the level of this depth and, if it leaves many pairs, by the tighter ones after it."""
-        if depth == len(self._levels):
-            self._settle_exactly(row, column)
+        """Settle a block by the level of this depth, then by tighter ones; where its device has no room, by halves."""
+        settle = None
+        try:
+            settle = self._compare(row, column) if depth == len(self._levels) else self._look(depth, row, column)
+        except torch.OutOfMemoryError:  # the collector has no pair of the block yet
+            if _size(row) * _size(column) <= _ROWS * _COLUMNS:
+                raise
+        if settle is not None:
+            settle()
             return
+        self._scale = max(1, self._scale // 2)
+        for half in _halves(row, column):
+            self._settle(depth, *half)
+
+    def _look(self, depth: int, row: Some, column: Some) -> Settle:
+        """Look at a block by the level of this depth; what is returned settles the pairs that may be within bounds."""
         assert self._screen is not None
         rows, columns = self._project(self._levels[depth])
         bounds = self._bounds(self._row_numbers[row])
@@ -345,32 +378,31 @@ class _Search:
         # Only the vectors of the first level lie in the order of places.
         block = (row, column) if depth == 0 else self._images(row, column)
         values = below(rows, block[0], columns, block[1], bounds, self._screen.scale)
-        if (twice := self._twice(row, column)) is not None:
-            values[:, : twice.shape[1]].masked_fill_(torch.from_numpy(twice).to(values.device), 1)
+        self._mask_twice(values, row, column, 1)
         signs = values.view(torch.int16 if values.dtype == torch.bfloat16 else torch.int32)
-        hits = _hits(signs, torch.full((len(signs),), -1))
+        hits = _hits(signs, torch.full((len(signs),), -1, device=signs.device))
         if hits is None or len(hits[0]) > _FIRST_PAIRS:
             hit_rows, hit_columns = (torch.nonzero(signs.amin(dim=dim) < 0)[:, 0] for dim in (1, 0))
             area = len(hit_rows) * len(hit_columns)
             last = depth == len(self._levels) - 1 and not self._integers
-            if hits is None or len(hits[0]) * (_FLOAT64_PAIR_COST if last else PAIR_COST) > area:
+            if hits is None or len(hits[0]) * (_FLOAT64_PAIR_COST if last else self._pair_cost) > area:
                 some_rows = row if len(hit_rows) == values.shape[0] else _pick(row, hit_rows)
                 some_columns = column if len(hit_columns) == values.shape[1] else _pick(column, hit_columns)
-                self._settle(depth + 1, some_rows, some_columns)
-                return
+                return partial(self._settle, depth + 1, some_rows, some_columns)
         a, b = hits
-        self._settle_pairs(
-            _pick(row, a), _pick(column, b), values[a, b].double().cpu().numpy(), bounds[a.cpu().numpy()]
-        )
+        likely = values[a, b].double().cpu().numpy()
+        return partial(self._settle_pairs, _pick(row, a), _pick(column, b), likely, bounds[a.cpu().numpy()])
 
-    def _twice(self, row: Some, column: Some) -> Mask | None:
-        """Mask of the pairs of a block that another block compares; for its first columns, those after them are not."""
+    def _mask_twice(self, values: torch.Tensor, row: Some, column: Some, value: float) -> None:
+        """Set the values of those pairs of a block that another block compares."""
         if not self._ordered:
-            return None
+            return
         # Of one set in any order, each pair is taken where its first place is a row.
         a, b = (_indices(row), _indices(column)) if self._same else self._numbers(row, column)
         overlap = int(np.searchsorted(b, a[-1], side="right"))
-        return a[:, None] >= b[:overlap] if overlap else None
+        if overlap:
+            first, second = (torch.from_numpy(numbers).to(values.device) for numbers in (a, b[:overlap]))
+            values[:, :overlap].masked_fill_(first[:, None] >= second, value)
 
     def _settle_pairs(self, a: Index, b: Index, values: Floats, bounds: Floats) -> None:
         """Settle listed pairs exactly, the likeliest first, since bounds may fall on the way."""
@@ -386,7 +418,7 @@ class _Search:
         """Give the collector pairs of places."""
         if squared is None:
             row, column = self._images(a, b)
-            squared = squared_distances(self._rows, self._columns, _indices(row), _indices(column))
+            squared = squared_distances(self._rows, self._columns, _indices(row), _indices(column), self._device)
         i, j = self._numbers(a, b)
         if self._mutual:
             self._collector.add(np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([squared, squared]))
@@ -404,49 +436,60 @@ class _Search:
         # Half of it, less what rounding to bfloat16 hides; and never so much that an image far out is dropped.
         return np.minimum(fallen * (self._screen.scale**2 / 2 * (1 - 2.0**-7)), 2.0**99)
 
-    def _settle_exactly(self, row: Some, column: Some) -> None:
-        """Settle all pairs of a block exactly; those that only need counting are counted without being listed."""
-        i, j = self._numbers(row, column)
+    def _compare(self, row: Some, column: Some) -> Settle:
+        """Compare all pairs of a block; what is returned gives the collector those within their bounds."""
         images = self._rows, self._columns, *self._images(row, column)
-        bounded = None if self._rows.integer else bounded_distances(*images, self._device)
-        low = torch.from_numpy(block_distances(*images, self._device)) if bounded is None else bounded.low
-        if (twice := self._twice(row, column)) is not None:
-            low[:, : twice.shape[1]].masked_fill_(torch.from_numpy(twice), _largest(low.dtype))
+        if self._rows.integer:
+            low = high = block_distances(*images, self._device)
+        else:
+            bounded = bounded_distances(*images, self._device)
+            low, high = bounded.low, bounded.high if self._collector.sure_squared >= 0 else bounded.low
+        self._mask_twice(low, row, column, _largest(low.dtype))
+        return self._found(row, column, low, high)
+
+    def _found(self, row: Some, column: Some, low: torch.Tensor, high: torch.Tensor) -> Settle:
+        """Find the pairs of a block that are within their bounds, by bounds on their distances: only these leave it.
+
+        What is returned gives them to the collector; those that only need counting are counted without being listed.
+        """
+        i, j = self._numbers(row, column)
+        limits = _as_limits(self._bounds(i), low)
+        others = _as_limits(self._bounds(j), low) if self._mutual else None
+        hits = _hits(low, limits)
+        if others is not None and hits is not None:
+            hits = _union(hits, _hits(low.T, others), low.shape[1])
+        # Each pair of float32 images that is listed is compared once more.
+        listed = hits is not None and (self._rows.integer or len(hits[0]) * PAIR_COST <= low.numel())
+        if hits is not None and (listed or self._collector.sure_squared < 0):
+            squared = low[hits].cpu().numpy().astype(np.int64) if self._rows.integer else None
+            return partial(self._add, _pick(row, hits[0]), _pick(column, hits[1]), squared)
+        if low.numel() > _ROWS * _COLUMNS:
+            return partial(self._found_in_parts, row, column, low, high)
+        near = low <= limits[:, None]
+        if others is not None:
+            near |= low <= others
+        return partial(self._count_or_add, row, column, *(each.cpu().numpy() for each in (near, low, high)))
+
+    def _found_in_parts(self, row: Some, column: Some, low: torch.Tensor, high: torch.Tensor) -> None:
+        """Give the collector a block's pairs that are too many to be listed or counted at once."""
+        for place in _slices(0, len(low), _ROWS):
+            for other in _slices(0, low.shape[1], _COLUMNS):
+                self._found(_part(row, place), _part(column, other), low[place, other], high[place, other])()
+
+    def _count_or_add(self, row: Some, column: Some, near: Mask, low: Array, high: Array) -> None:
+        """Count the pairs of the mask that only need counting; add the others."""
         if self._collector.sure_squared >= 0:
-            low.masked_fill_(torch.from_numpy(self._counted(low.numpy(), bounded, i, j)), _largest(low.dtype))
-        a, b = self._within(low, i, j)
-        squared = low.numpy()[a, b].astype(np.int64) if bounded is None else None
+            i, j = self._numbers(row, column)
+            sure = near & (high <= self._collector.sure_squared)
+            if sure.any():
+                sure &= ~self._collector.needs(*self._oriented(i[:, None], j), low)
+                self._collector.count(i, j, sure)
+                near ^= sure
+        hit = np.flatnonzero(near.any(axis=1))
+        a, b = np.nonzero(near[hit])
+        a = hit[a]
+        squared = low[a, b].astype(np.int64) if self._rows.integer else None
         self._add(_indices(row)[a], _indices(column)[b], squared)
-
-    def _counted(self, low: Array, bounded: Bounds | None, i: Index, j: Index) -> Mask:
-        """Count the pairs of a block that need only be counted; mask of them."""
-        bounds = self._bounds(i)[:, None]
-        high = low if bounded is None else bounded.high
-        sure: Mask = low <= (np.maximum(bounds, self._bounds(j)) if self._mutual else bounds)
-        sure &= high <= self._collector.sure_squared
-        if sure.any():
-            sure &= ~self._collector.needs(*self._oriented(i[:, None], j), low)
-            self._collector.count(i, j, sure)
-        return sure
-
-    def _within(self, squared: torch.Tensor, i: Index, j: Index) -> tuple[Index, Index]:
-        """The pairs of a block that are within their bounds, by their squared distances or low bounds of these."""
-
-        def limits(numbers: Index) -> torch.Tensor:
-            return torch.from_numpy(_as_limits(self._bounds(numbers), squared.numpy().dtype))
-
-        def hits(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            if (found := _hits(values, limit)) is None:
-                row, column = torch.nonzero(values <= limit[:, None], as_tuple=True)
-                return row, column
-            return found
-
-        a, b = hits(squared, limits(i))
-        if self._mutual:
-            more_b, more_a = hits(squared.T, limits(j))
-            both = torch.unique(torch.cat([a, more_a]) * squared.shape[1] + torch.cat([b, more_b]))
-            a, b = both // squared.shape[1], both % squared.shape[1]
-        return a.numpy(), b.numpy()
 
     def _bounds(self, i: Index) -> Floats:
         """The collector's bounds, none above what a pair can reach, so that arithmetic with them is finite."""
@@ -477,25 +520,52 @@ def _indices(some: Some) -> Index:
     return np.arange(some.start, some.stop) if isinstance(some, slice) else some
 
 
+def _size(some: Some) -> int:
+    return some.stop - some.start if isinstance(some, slice) else len(some)
+
+
+def _part(some: Some, part: slice) -> Some:
+    return slice(some.start + part.start, some.start + part.stop) if isinstance(some, slice) else some[part]
+
+
+def _halves(row: Some, column: Some) -> list[tuple[Some, Some]]:
+    """A block cut across its longer side."""
+    rows, columns = _size(row), _size(column)
+    if rows > columns:
+        return [(_part(row, part), column) for part in (slice(0, rows // 2), slice(rows // 2, rows))]
+    return [(row, _part(column, part)) for part in (slice(0, columns // 2), slice(columns // 2, columns))]
+
+
 def _pick(some: Some, which: torch.Tensor) -> Index:
     index: Index = which.cpu().numpy()
     return index + some.start if isinstance(some, slice) else some[index]
 
 
-def _as_limits(bounds: Floats, kind: np.dtype[Any]) -> Array:
-    """The bounds in the type of squared distances, such that all that are within a bound are within its limit."""
-    if kind.kind == "i":
-        return np.floor(bounds).astype(kind)
-    limits: Array = np.minimum(bounds, np.finfo(kind).max / 2).astype(kind)
-    return np.where(limits < bounds, np.nextafter(limits, np.asarray(np.inf, kind)), limits)
+def _as_limits(bounds: Floats, squared: torch.Tensor) -> torch.Tensor:
+    """Squared bounds in the type of squared distances and on their device: what is within a bound is within its limit."""
+    kind = squared.dtype
+    exact = torch.from_numpy(bounds if kind.is_floating_point else np.floor(bounds).astype(np.int64))
+    limits = exact.to(kind)
+    if kind == torch.float32:
+        above = limits.nextafter(torch.tensor(torch.inf))
+        limits = torch.where(limits < exact, above, limits).clamp_(max=torch.finfo(kind).max)
+    return limits.to(squared.device)
 
 
 def _largest(kind: torch.dtype) -> float:
-    """A number above every squared distance, and every limit, in this type."""
+    """A number of this type above every squared distance and every limit."""
     return np.inf if kind.is_floating_point else torch.iinfo(kind).max
 
 
-def _hits(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _union(hits: Hits, turned: Hits | None, columns: int) -> Hits | None:
+    """Rows and columns of two lists of hits, the second one's turned around, each once; None where they are many."""
+    if turned is None:
+        return None
+    both = torch.unique(torch.cat([hits[0], turned[1]]) * columns + torch.cat([hits[1], turned[0]]))
+    return both // columns, both % columns
+
+
+def _hits(values: torch.Tensor, limit: torch.Tensor) -> Hits | None:
     """Rows and columns of the values at most the limit (r,) of their row, in no order; None where they are many."""
     rows = torch.nonzero(values.amin(dim=1) <= limit)[:, 0]
     if len(rows) < len(values):

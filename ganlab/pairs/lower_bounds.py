@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ganlab.pairs.devices import keep, least_seconds
 from ganlab.pairs.estimates import have_codes
 from ganlab.pairs.exact import (
     Array,
@@ -19,7 +20,6 @@ from ganlab.pairs.exact import (
     Index,
     Read,
     integer_product,
-    least_seconds,
     read_rows,
     signed,
     squared_distances,
@@ -61,12 +61,15 @@ class Projection:
         (n,) the most by which z differs from the vector it stands for.
     width
         Length of z.
+    device
+        Where products of the vectors run; the vectors may have stayed behind (see `ganlab.pairs.devices.keep`).
     """
 
     vectors: torch.Tensor
     squared: Floats
     error: Floats
     width: int
+    device: str = "cpu"
 
     @cached_property
     def first_coordinate(self) -> Floats:
@@ -76,7 +79,7 @@ class Projection:
     def take(self, which: Index) -> "Projection":
         """The vectors of some of the images, in this order."""
         some = self.vectors[torch.from_numpy(which).to(self.vectors.device)]
-        return Projection(some, self.squared[which], self.error[which], self.width)
+        return Projection(some, self.squared[which], self.error[which], self.width, self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +154,7 @@ class Screen:
         vectors_of = self._project_whole if whole else self._projector(level, device)
         width = level if whole else level + 1
         depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
-        kind = torch.bfloat16 if device == "cpu" and _bfloat16_is_best() else torch.float32
+        kind = torch.bfloat16 if _bfloat16_is_best(device) else torch.float32
         vectors = torch.zeros(len(images), depth, dtype=kind)
         squared, error = np.empty(len(images)), np.empty(len(images))
         step = max(1, _PART_BYTES // (4 * images.features))
@@ -168,7 +171,7 @@ class Screen:
             squared[part] = np.where(far, -np.inf, length)
         vectors[:, width : width + 2] = 1
         vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth))
-        return Projection(vectors.to(device), squared, error, width)
+        return Projection(keep(vectors, device), squared, error, width, device)
 
     def _project_whole(self, values: Array) -> tuple[Singles, Floats]:
         if self.centre.dtype == np.int8:
@@ -197,7 +200,7 @@ class Screen:
 
             def project_integers(values: Array) -> tuple[Singles, Floats]:
                 shifted = signed(values)
-                product = integer_product(torch.from_numpy(shifted), stacked, device).numpy().astype(np.int64)
+                product = integer_product(torch.from_numpy(shifted), stacked, device).cpu().numpy().astype(np.int64)
                 along = (product[:, :-1] - offset) * weights
                 squared = (squared_lengths(shifted) - 2 * product[:, -1] + centre_squared).astype(np.float64)
                 rest, wrong = _rest(squared, along, 2.0**-40 * squared, 0)
@@ -245,12 +248,12 @@ def below(
         scaled units, rounded to the vectors' type (which keeps the sign).
     """
     width = rows.width
-    left = rows.vectors[row].clone()
+    left = rows.vectors[row].to(rows.device, copy=True)
     reach = np.square(_reach(rows.error[row], columns.error[column], bounds, scale))
     left[:, :width].neg_()
     left[:, width : width + 2] = _two_parts(_half(rows.squared[row], reach, left.shape[1]))
     left[:, width + 2 : width + 4] = 1
-    return left @ columns.vectors[column].T
+    return left @ columns.vectors[column].to(columns.device).T
 
 
 def _reach(row_error: Floats, column_error: Floats, bounds: Floats, scale: float) -> Floats:
@@ -383,7 +386,7 @@ def _power_of_two(values: Array, centre: Array) -> float:
 
 def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]:
     """Principal directions in int8 and their weights, by subspace iteration; exactness is not needed, only the norm."""
-    kind = torch.bfloat16 if _bfloat16_is_best() else torch.float32
+    kind = torch.bfloat16 if _bfloat16_is_best("cpu") else torch.float32
     matrix = torch.from_numpy(centred).to(kind)
     gram = (matrix @ matrix.T).float()
     start = np.random.default_rng(0).standard_normal((len(gram), min(count + 5, len(gram))), dtype=np.float32)
@@ -405,16 +408,17 @@ def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]
 
 
 @cache
-def _bfloat16_is_best() -> bool:
+def _bfloat16_is_best(device: str) -> bool:
     """Try both types once: many processors have no fast bfloat16, and some libraries add it in bfloat16."""
-    column = torch.ones(1, 1024)
-    column[0, -3:] = torch.tensor([-1020.0, -1.0, 2.0**-10])
-    if (torch.ones(1, 1024).bfloat16() @ column.bfloat16().T).item() != 2.0**-10:
+    column = torch.ones(1024, 1024, device=device)
+    column[:, -3:] = torch.tensor([-1020.0, -1.0, 2.0**-10], device=device)
+    sums = torch.ones(64, 1024, device=device).bfloat16() @ column.bfloat16().T
+    if not torch.equal(sums, torch.full_like(sums, 2.0**-10)):
         return False
 
     def product(kind: torch.dtype) -> Callable[[], torch.Tensor]:
-        a, b = torch.ones(256, 128, dtype=kind), torch.ones(2048, 128, dtype=kind)
+        a, b = torch.ones(256, 128, dtype=kind, device=device), torch.ones(2048, 128, dtype=kind, device=device)
         return lambda: a @ b.T
 
-    bfloat16, float32 = least_seconds([product(torch.bfloat16), product(torch.float32)])
+    bfloat16, float32 = least_seconds([product(torch.bfloat16), product(torch.float32)], device)
     return bfloat16 < float32

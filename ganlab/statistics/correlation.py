@@ -187,11 +187,11 @@ def diversity_ratio(generated: CorrelationCurve, real: CorrelationCurve) -> Floa
 def _within(rows: Images, row: slice, column: slice, limits: Floats) -> Iterator[npt.NDArray[np.bool_]]:
     """Masks of the pairs of a block within each of several squared distances."""
     if rows.integer:
-        squared = block_distances(rows, rows, row, column)
+        squared = block_distances(rows, rows, row, column).numpy()
         yield from (squared <= limit for limit in limits)
         return
     bounded = bounded_distances(rows, rows, row, column)
-    low, high = bounded.low.numpy(), bounded.high
+    low, high = bounded.low.numpy(), bounded.high.numpy()
     for limit in limits:
         near = high <= limit
         i, j = np.nonzero(~near & (low <= limit))
@@ -202,9 +202,9 @@ def _within(rows: Images, row: slice, column: slice, limits: Floats) -> Iterator
 def _histogram(rows: Images, row: slice, column: slice, wanted: npt.NDArray[np.bool_], limits: Floats) -> Counts:
     """(t + 1,) pairs of a block by the first limit that they do not exceed."""
     if rows.integer:
-        return _counted(block_distances(rows, rows, row, column)[wanted], limits)
+        return _counted(block_distances(rows, rows, row, column).numpy()[wanted], limits)
     bounded = bounded_distances(rows, rows, row, column)
-    low, high = bounded.low.double().numpy()[wanted], bounded.high[wanted]
+    low, high = bounded.low.double().numpy()[wanted], bounded.high.numpy()[wanted]
     place, highest = np.searchsorted(limits, low), np.searchsorted(limits, high)
     doubtful = np.flatnonzero(place != highest)
     i, j = (part[doubtful] for part in np.nonzero(wanted))

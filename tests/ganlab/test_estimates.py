@@ -88,7 +88,7 @@ def brute(images: Array) -> Array:
 def block(images: Images, device: str = "cpu") -> tuple[Array, Array]:
     every = slice(0, len(images))
     bounds = bounded_distances(images, images, every, np.arange(len(images)), device)
-    return bounds.low.numpy(), bounds.high
+    return bounds.low.numpy(), bounds.high.numpy()
 
 
 @pytest.mark.parametrize("int8", [True, False])
