@@ -75,6 +75,18 @@ class Codes:
         return Codes(*(getattr(self, field.name)[which] for field in fields(self)))
 
     @property
+    def size_squared(self) -> Floats:
+        """(n,) squared lengths of what the offset and of what the codes add to an image, together."""
+        size: Floats = self.values.shape[1] * np.square(self.offset) + np.square(self.step) * self.squared
+        return size
+
+    @property
+    def lengths_squared(self) -> Floats:
+        """(n,) squared lengths of the images that codes stand for."""
+        lengths: Floats = self.size_squared + 2 * self.offset * self.step * self.total
+        return np.maximum(lengths, 0)
+
+    @property
     def fit(self) -> NDArray[np.bool_]:
         """(n,) whether codes say of an image what it is, up to rounding."""
         mask: NDArray[np.bool_] = self.error <= _FITS * np.sqrt(self.values.shape[1]) * self.step
@@ -108,7 +120,8 @@ def _coding(images: Images) -> _Coding:
     return coding
 
 
-def _codes(images: Images) -> Codes:
+def codes_of(images: Images) -> Codes:
+    """The codes of float32 images; they are kept with the images."""
     coding = _coding(images)
     if coding.codes is None:
         coding.codes = _encode(images.values)
@@ -157,7 +170,7 @@ def bounded_distances(
     Images that have codes (see `have_codes`) take an integer product, others one of float64.
     """
     if have_codes(rows, columns):
-        return _bounded_by_codes(_codes(rows).take(row), _codes(columns).take(column), device)
+        return _bounded_by_codes(codes_of(rows).take(row), codes_of(columns).take(column), device)
     a, b = rows.values[row].astype(np.float64), columns.values[column].astype(np.float64)
     centre = a.mean(axis=0)  # the closer to the images, the smaller the error
     a -= centre
@@ -173,11 +186,11 @@ def bounded_distances(
 
 def _bounded_by_codes(a: Codes, b: Codes, device: str) -> Bounds:
     product = integer_product(torch.from_numpy(a.values), torch.from_numpy(b.values), device)
-    (a_squared, a_wrong), (b_squared, b_wrong) = _squared_and_wrong(a, b), _squared_and_wrong(b, a)
+    a_wrong, b_wrong = _wrong(a, b), _wrong(b, a)
     one, features = np.ones_like, a.values.shape[1]
     # Squared lengths, less what each side may be wrong, and products of offsets with offsets and codes.
-    left = a_squared - a_wrong, one(a_wrong), -2 * (features * a.offset + a.step * a.total), -2 * a.offset
-    right = one(b_wrong), b_squared - b_wrong, b.offset, b.step * b.total
+    left = a.lengths_squared - a_wrong, one(a_wrong), -2 * (features * a.offset + a.step * a.total), -2 * a.offset
+    right = one(b_wrong), b.lengths_squared - b_wrong, b.offset, b.step * b.total
     low = product.float()
     step, other, left, right = (
         torch.from_numpy(each).to(low)
@@ -188,19 +201,9 @@ def _bounded_by_codes(a: Codes, b: Codes, device: str) -> Bounds:
     return Bounds(low, *slack)
 
 
-def _squared_and_wrong(codes: Codes, others: Codes) -> tuple[Floats, Floats]:
-    """(n,) squared lengths that codes stand for, and this side's share of what distances from others may be wrong."""
-    offset, scaled = codes.values.shape[1] * np.square(codes.offset), np.square(codes.step) * codes.squared
-    squared = _lengths(codes)
+def _wrong(codes: Codes, others: Codes) -> Floats:
+    """(n,) this side's share of what distances from others may be wrong."""
     error = np.where(np.isinf(codes.error), 0, codes.error)
-    longest = np.sqrt(squared) + np.sqrt(_lengths(others).max())
-    wrong = _ROUNDED * (offset + scaled) + 2 * error * (longest + error)
-    return squared, np.where(np.isinf(codes.error), -_LOWEST, wrong)
-
-
-def _lengths(codes: Codes) -> Floats:
-    """(n,) squared lengths of the images that codes stand for."""
-    offset, features = codes.offset, codes.values.shape[1]
-    scaled = codes.step * codes.total
-    squared: Floats = offset * (features * offset + 2 * scaled) + np.square(codes.step) * codes.squared
-    return np.maximum(squared, 0)
+    longest = np.sqrt(codes.lengths_squared) + np.sqrt(others.lengths_squared.max())
+    wrong = _ROUNDED * codes.size_squared + 2 * error * (longest + error)
+    return np.where(np.isinf(codes.error), -_LOWEST, wrong)
