@@ -1,4 +1,4 @@
-"""Bounds on the squared distances of a block of float32 images, by one matrix product.
+"""Bounds on the squared distances of a block of images, by one matrix product; of uint8 images the distances themselves.
 
 Invariant: what `squared_distances` gives of a pair is neither below the low bound nor above the high one. The derivation
 is in docs/pairs.md.
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs.exact import Images, Index, integer_product, squared_lengths
+from ganlab.pairs.exact import Images, Index, block_distances, integer_product, squared_lengths
 
 Floats = NDArray[np.float64]
 
@@ -31,20 +31,29 @@ class Bounds(NamedTuple):
     Parameters
     ----------
     low
-        (r, c) float32 or float64.
-    row_slack, column_slack
-        (r,) and (c,): the high bound of a pair is its low one, and those of its row and its column.
+        (r, c) float32 or float64; of uint8 images int32 or int64.
+    slack
+        (r,) and (c,): the high bound of a pair is its low one, and those of its row and its column. None of uint8 images,
+        of which both are the squared distance itself.
     """
 
     low: torch.Tensor
-    row_slack: Floats
-    column_slack: Floats
+    slack: tuple[Floats, Floats] | None
 
     @property
     def high(self) -> torch.Tensor:
-        """(r, c) float64 high bounds."""
-        row, column = (torch.from_numpy(slack).to(self.low.device) for slack in (self.row_slack, self.column_slack))
+        """(r, c) high bounds: float64, of uint8 images as `low`."""
+        if self.slack is None:
+            return self.low
+        row, column = (torch.from_numpy(slack).to(self.low.device) for slack in self.slack)
         return (self.low.double() + row[:, None]).add_(column)
+
+    def high_of(self, i: torch.Tensor, j: torch.Tensor) -> Floats:
+        """(m,) float64 high bounds of some pairs of the block."""
+        high: Floats = self.low[i, j].double().cpu().numpy()
+        if self.slack is not None:
+            high = high + self.slack[0][i.cpu().numpy()] + self.slack[1][j.cpu().numpy()]
+        return high
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,13 +171,29 @@ def _encode(images: NDArray[np.float32]) -> Codes:
     return Codes(values, step, offset, error, total, squared_lengths(values).astype(np.float64))
 
 
+def as_limits(bounds: Floats, squared: torch.Tensor) -> torch.Tensor:
+    """Squared bounds in the type of squared distances and on their device: what is within a bound is within its limit."""
+    kind = squared.dtype
+    if not kind.is_floating_point:
+        most = min(torch.iinfo(kind).max - 1.0, 2.0**53)
+        return torch.as_tensor(np.floor(np.minimum(bounds, most)).astype(np.int64)).to(squared)
+    exact = torch.as_tensor(np.asarray(bounds, np.float64))
+    limits = exact.to(kind)
+    if kind == torch.float32:
+        above = limits.nextafter(torch.tensor(torch.inf))
+        limits = torch.where(limits < exact, above, limits)
+    return limits.clamp_(max=torch.finfo(kind).max).to(squared.device)
+
+
 def bounded_distances(
     rows: Images, columns: Images, row: slice | Index, column: slice | Index, device: str = "cpu"
 ) -> Bounds:
-    """Bounds on the squared distances of all pairs of a block of float32 images.
+    """Bounds on the squared distances of all pairs of a block, on the device for integer products.
 
-    Images that have codes (see `have_codes`) take an integer product, others one of float64.
+    uint8 images, and float32 images that have codes (see `have_codes`), take an integer product, others one of float64.
     """
+    if rows.integer:
+        return Bounds(block_distances(rows, columns, row, column, device), None)
     if have_codes(rows, columns):
         return _bounded_by_codes(codes_of(rows).take(row), codes_of(columns).take(column), device)
     a, b = rows.values[row].astype(np.float64), columns.values[column].astype(np.float64)
@@ -181,7 +206,7 @@ def bounded_distances(
     low *= -2
     low += a_length[:, None] + b_length
     low -= wrong * a_length[:, None] + wrong * b_length
-    return Bounds(torch.from_numpy(low), 2.1 * wrong * a_length, 2.1 * wrong * b_length)
+    return Bounds(torch.from_numpy(low), (2.1 * wrong * a_length, 2.1 * wrong * b_length))
 
 
 def _bounded_by_codes(a: Codes, b: Codes, device: str) -> Bounds:
@@ -197,8 +222,10 @@ def _bounded_by_codes(a: Codes, b: Codes, device: str) -> Bounds:
         for each in (-2 * a.step[:, None], b.step, np.stack(left, axis=1), np.stack(right))
     )
     low.mul_(step).mul_(other).addmm_(left, right)
-    slack = (np.where(np.isinf(each.error), np.inf, 2 * wrong) for each, wrong in ((a, a_wrong), (b, b_wrong)))
-    return Bounds(low, *slack)
+    a_slack, b_slack = (
+        np.where(np.isinf(each.error), np.inf, 2 * wrong) for each, wrong in ((a, a_wrong), (b, b_wrong))
+    )
+    return Bounds(low, (a_slack, b_slack))
 
 
 def _wrong(codes: Codes, others: Codes) -> Floats:

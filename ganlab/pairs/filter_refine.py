@@ -13,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from ganlab.pairs.devices import accelerated, block_scale, sums_in_float32
-from ganlab.pairs.estimates import bounded_distances, have_codes
-from ganlab.pairs.exact import Array, Images, Index, block_distances, squared_distances
+from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
+from ganlab.pairs.exact import Array, Images, Index, squared_distances
 from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, below
 
 Mask = NDArray[np.bool_]
@@ -199,11 +199,7 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
     some = slice(0, max(count, min(_FIRST_COLUMNS, len(columns) // 4)))
     for part in _slices(0, len(left), _ROWS):
         row = left[part]
-        if rows.integer:
-            most = block_distances(rows, columns, row, some, device)
-        else:
-            most = bounded_distances(rows, columns, row, some, device).high
-        bounds[row] = _least(most, count)
+        bounds[row] = _least(bounded_distances(rows, columns, row, some, device).high, count)
     return bounds
 
 
@@ -438,12 +434,8 @@ class _Search:
 
     def _compare(self, row: Some, column: Some) -> Settle:
         """Compare all pairs of a block; what is returned gives the collector those within their bounds."""
-        images = self._rows, self._columns, *self._images(row, column)
-        if self._rows.integer:
-            low = high = block_distances(*images, self._device)
-        else:
-            bounded = bounded_distances(*images, self._device)
-            low, high = bounded.low, bounded.high if self._collector.sure_squared >= 0 else bounded.low
+        bounded = bounded_distances(self._rows, self._columns, *self._images(row, column), self._device)
+        low, high = bounded.low, bounded.high if self._collector.sure_squared >= 0 else bounded.low
         self._mask_twice(low, row, column, _largest(low.dtype))
         return self._found(row, column, low, high)
 
@@ -453,8 +445,8 @@ class _Search:
         What is returned gives them to the collector; those that only need counting are counted without being listed.
         """
         i, j = self._numbers(row, column)
-        limits = _as_limits(self._bounds(i), low)
-        others = _as_limits(self._bounds(j), low) if self._mutual else None
+        limits = as_limits(self._bounds(i), low)
+        others = as_limits(self._bounds(j), low) if self._mutual else None
         hits = _hits(low, limits)
         if others is not None and hits is not None:
             hits = _union(hits, _hits(low.T, others), low.shape[1])
@@ -539,17 +531,6 @@ def _halves(row: Some, column: Some) -> list[tuple[Some, Some]]:
 def _pick(some: Some, which: torch.Tensor) -> Index:
     index: Index = which.cpu().numpy()
     return index + some.start if isinstance(some, slice) else some[index]
-
-
-def _as_limits(bounds: Floats, squared: torch.Tensor) -> torch.Tensor:
-    """Squared bounds in the type of squared distances and on their device: what is within a bound is within its limit."""
-    kind = squared.dtype
-    exact = torch.from_numpy(bounds if kind.is_floating_point else np.floor(bounds).astype(np.int64))
-    limits = exact.to(kind)
-    if kind == torch.float32:
-        above = limits.nextafter(torch.tensor(torch.inf))
-        limits = torch.where(limits < exact, above, limits).clamp_(max=torch.finfo(kind).max)
-    return limits.to(squared.device)
 
 
 def _largest(kind: torch.dtype) -> float:

@@ -8,7 +8,6 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -181,21 +180,10 @@ class _ClosePairs:
     def total(self) -> int:
         return math.comb(self.different, 2)
 
-    @cached_property
-    def _ordered(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        return np.sort(self.pairs.low), np.sort(self.pairs.high)
-
     def kth(self, count: float) -> float:
         """Distance of the `count`-th closest pair; infinite for one that isn't listed."""
         place = max(math.ceil(count) - 1, 0)
-        lows, highs = self._ordered
-        if place >= len(lows):
-            return math.inf
-        # Of this rank the squared distance is between the bounds; pairs that are surely nearer need only be counted.
-        low, high = lows[place], highs[place]
-        doubtful = np.flatnonzero((self.pairs.high >= low) & (self.pairs.low <= high))
-        place -= int(np.searchsorted(highs, low, side="left"))
-        squared = float(np.partition(self.pairs.squared(doubtful), place)[place])
+        squared = self.pairs.smallest(place) if place < len(self.pairs.low) else math.inf
         if squared > self.squared_limit:
             return math.inf
         distance = math.sqrt(squared)
