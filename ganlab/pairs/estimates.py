@@ -98,8 +98,8 @@ class Codes:
     @property
     def fit(self) -> NDArray[np.bool_]:
         """(n,) whether codes say of an image what it is, up to rounding."""
-        mask: NDArray[np.bool_] = self.error <= _FITS * np.sqrt(self.values.shape[1]) * self.step
-        return mask | (self.error == 0)
+        least = _FITS * np.sqrt(self.values.shape[1]) * self.step
+        return np.asarray((self.error <= least) | (self.error == 0))
 
 
 @dataclass(eq=False)
@@ -212,16 +212,16 @@ def bounded_distances(
 def _bounded_by_codes(a: Codes, b: Codes, device: str) -> Bounds:
     product = integer_product(torch.from_numpy(a.values), torch.from_numpy(b.values), device)
     a_wrong, b_wrong = _wrong(a, b), _wrong(b, a)
-    one, features = np.ones_like, a.values.shape[1]
+    low, features = product.float(), a.values.shape[1]
+
+    def in_float32(*columns: Floats) -> torch.Tensor:
+        return torch.from_numpy(np.stack(np.broadcast_arrays(*columns), axis=1)).to(low)
+
     # Squared lengths, less what each side may be wrong, and products of offsets with offsets and codes.
-    left = a.lengths_squared - a_wrong, one(a_wrong), -2 * (features * a.offset + a.step * a.total), -2 * a.offset
-    right = one(b_wrong), b.lengths_squared - b_wrong, b.offset, b.step * b.total
-    low = product.float()
-    step, other, left, right = (
-        torch.from_numpy(each).to(low)
-        for each in (-2 * a.step[:, None], b.step, np.stack(left, axis=1), np.stack(right))
-    )
-    low.mul_(step).mul_(other).addmm_(left, right)
+    one, scaled = np.ones(1), a.step * a.total
+    left = in_float32(a.lengths_squared - a_wrong, one, -2 * (features * a.offset + scaled), -2 * a.offset)
+    right = in_float32(one, b.lengths_squared - b_wrong, b.offset, b.step * b.total)
+    low.mul_(in_float32(-2 * a.step)).mul_(in_float32(b.step).T).addmm_(left, right.T)
     a_slack, b_slack = (
         np.where(np.isinf(each.error), np.inf, 2 * wrong) for each, wrong in ((a, a_wrong), (b, b_wrong))
     )

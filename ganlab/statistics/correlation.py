@@ -226,7 +226,7 @@ def _cells(values: torch.Tensor, top: float) -> tuple[torch.Tensor, Floats]:
     """
     top = min(top, float(values.max())) if len(values) else 0.0
     width = top / _CELLS if top > _CELLS * np.finfo(np.float64).tiny else 1.0
-    edges = np.arange(-1, _CELLS + 5) * width
+    edges = np.arange(-1, _CELLS + 5, dtype=np.float64) * width
     edges[0], edges[-1] = -np.inf, np.inf
     return (values.double() / width).clamp_(0, _CELLS + 2).int(), edges
 

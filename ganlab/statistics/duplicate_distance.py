@@ -234,7 +234,8 @@ def _close_pairs(rows: Array, share: float) -> _ClosePairs:
     reach = max(limit, 2 * copy_distance)
     close = candidates_within(distinct, reach)
     kept = _one_of_each(close, len(distinct), copy_distance)
-    return _ClosePairs(close.take(kept[close.index].all(axis=1)), float(squared_limit(reach)), kept, len(rows))
+    both_kept = kept[close.index[:, 0]] & kept[close.index[:, 1]]
+    return _ClosePairs(close.take(both_kept), float(squared_limit(reach)), kept, len(rows))
 
 
 def _first_of_equal(rows: Array) -> npt.NDArray[np.int64]:
