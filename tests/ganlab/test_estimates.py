@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs import estimates, exact
-from ganlab.pairs.estimates import bounded_distances, have_codes
+from ganlab.pairs import closest, estimates, exact
+from ganlab.pairs.closest import candidates_within, closest_pairs, nearest, pairs_within
+from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
 from ganlab.pairs.exact import Images, as_images, squared_distances
 from ganlab.quality.embeddings.normalised import Normalised
+from ganlab.statistics import correlation
 from ganlab.statistics.correlation import correlation_curve, degrees_within
 
 Array = NDArray[Any]
@@ -153,9 +156,13 @@ def test_codes_are_those_of_each_image_alone(rows: int, monkeypatch: pytest.Monk
         np.testing.assert_array_equal(getattr(parts, name), values)
 
 
+@pytest.mark.parametrize("cells", [1, 7, correlation._CELLS])
 @pytest.mark.parametrize("name", PICTURES)
-def test_curves_of_normalised_images_are_those_of_brute_force(name: str) -> None:
+def test_curves_of_normalised_images_are_those_of_brute_force(
+    name: str, cells: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Distances that are limits themselves, and the numbers on both sides of them."""
+    monkeypatch.setattr(correlation, "_CELLS", cells)
     images = MAPS["normalised"](PICTURES[name](80))
     squared = brute(images)[np.triu_indices(80, 1)]
     some = np.sqrt(np.quantile(squared, [0.01, 0.3, 0.5, 0.9], method="nearest"))
@@ -180,3 +187,57 @@ def test_few_pairs_of_normalised_images_are_computed_one_by_one(monkeypatch: pyt
     monkeypatch.setattr("ganlab.statistics.correlation.squared_distances", counted)
     correlation_curve(images, np.linspace(0.5, 16, 100))
     assert pairs < 0.01 * 400 * 399 / 2
+
+
+@pytest.mark.parametrize("kind", ["uint8", "normalised", "features"])
+@pytest.mark.parametrize("name", PICTURES)
+def test_candidates_have_the_ranks_and_counts_of_brute_force(
+    name: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(closest, "_ROWS", 16)
+    monkeypatch.setattr(closest, "_COLUMNS", 30)
+    images = PICTURES[name](70)
+    if kind != "uint8":
+        images = MAPS["normalised"](images)
+    if kind == "features":
+        images = images + np.random.default_rng(4).standard_normal(images.shape).astype(np.float32)
+    i, j = np.triu_indices(70, 1)
+    squared = brute(images)[i, j]
+    for share in (0.0, 0.2, 1.0):
+        threshold = np.sqrt(np.quantile(squared, share, method="nearest"))
+        found = candidates_within(images, threshold)
+        assert np.all(found.index[:, 0] < found.index[:, 1])
+        order = np.lexsort(found.index.T[::-1])
+        listed = found.index[order][found.within(threshold**2 * (1 + 1e-15))[order]]
+        np.testing.assert_array_equal(listed, np.stack([i, j], axis=1)[np.sqrt(squared) <= threshold])
+        ranks = np.unique(np.linspace(0, len(listed) - 1, 7).astype(int))
+        assert [found.smallest(rank) for rank in ranks] == np.sort(squared)[ranks].tolist()
+
+
+@pytest.mark.parametrize("mapped", ["normalised", "each by its own step"])
+@pytest.mark.parametrize("name", PICTURES)
+def test_the_engine_gives_brute_force_for_8_bit_images_in_float32(mapped: str, name: str) -> None:
+    images = MAPS[mapped](PICTURES[name](90))
+    squared = brute(images)
+    i, j = np.triu_indices(90, 1)
+    order = np.lexsort((j, i, squared[i, j]))
+    found = closest_pairs(images, 30)
+    np.testing.assert_array_equal(found.index, np.stack([i, j], axis=1)[order[:30]])
+    np.testing.assert_array_equal(found.squared_distance, squared[i, j][order[:30]])
+    threshold = np.sqrt(squared[i, j][order[1000]])
+    within = np.sqrt(squared[i, j][order]) <= threshold
+    np.testing.assert_array_equal(pairs_within(images, threshold).index, np.stack([i, j], axis=1)[order[within]])
+    for queries in (images, images[:20].copy()):
+        near = np.stack([np.lexsort((np.arange(90), row))[:3] for row in squared[: len(queries)]])
+        np.testing.assert_array_equal(nearest(queries, images, 3).index[:, 1].reshape(-1, 3), near)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.int32, torch.int64])
+def test_limits_admit_all_that_is_within_a_bound_and_nothing_masked(kind: torch.dtype) -> None:
+    bounds = np.array([0.0, 0.3, 1.0, 2**24 + 1.0, 2.0**31 - 2, 16777217.5, 1e300])
+    limits = as_limits(bounds, torch.zeros(1, dtype=kind))
+    whole = not kind.is_floating_point
+    assert limits.dtype == kind
+    largest = torch.iinfo(kind).max if whole else torch.inf
+    assert np.all(limits.double().numpy()[:-1] >= (np.floor(bounds) if whole else bounds)[:-1])
+    assert torch.all(limits < largest)
