@@ -449,9 +449,9 @@ def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]
 @cache
 def _bfloat16_is_best(device: str) -> bool:
     """Try both types once: many processors have no fast bfloat16, and some libraries add it in bfloat16."""
-    column = torch.ones(1024, 1024, device=device)
-    column[:, -3:] = torch.tensor([-1020.0, -1.0, 2.0**-10], device=device)
-    sums = torch.ones(64, 1024, device=device).bfloat16() @ column.bfloat16().T
+    column = torch.ones(1024, 1024)
+    column[:, -3:] = torch.tensor([-1020.0, -1.0, 2.0**-10])
+    sums = torch.ones(64, 1024, device=device).bfloat16() @ column.to(device).bfloat16().T
     if not torch.equal(sums, torch.full_like(sums, 2.0**-10)):
         return False
 
