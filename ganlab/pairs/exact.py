@@ -313,29 +313,6 @@ def block_distances(
     return torch.sub(b_lengths, integer_product(a, b, device), alpha=2).add_(a_lengths[:, None])
 
 
-def estimated_distances(
-    rows: Images, columns: Images, row: slice | Index, column: slice | Index
-) -> tuple[Array, Array]:
-    """Squared distances of all pairs of a block of float32 images, and the most by which each can be wrong.
-
-    Returns
-    -------
-    tuple of ndarray
-        Both (len(rows[row]), len(columns[column])) float64. The error is against what `squared_distances` gives: see
-        docs/pairs.md.
-    """
-    a, b = rows.values[row].astype(np.float64), columns.values[column].astype(np.float64)
-    centre = a.mean(axis=0)  # the closer to the images, the smaller the error
-    a -= centre
-    b -= centre
-    a_length, b_length = np.einsum("nd,nd->n", a, a), np.einsum("nd,nd->n", b, b)
-    estimate = a @ b.T
-    estimate *= -2
-    lengths = a_length[:, None] + b_length
-    estimate += lengths
-    return estimate, lengths * (8 * (rows.features + 8) * 2.0**-53)
-
-
 def integer_product(a: torch.Tensor, b: torch.Tensor, device: str = "cpu") -> torch.Tensor:
     """Exact product a @ b.T of int8 matrices (n, d) and (m, d), on a device: int32, or int64 if int32 could overflow."""
     if a.shape[1] <= _INT32_COLUMNS:

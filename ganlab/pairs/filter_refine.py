@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from ganlab.pairs.devices import accelerated, block_scale, sums_in_float32
-from ganlab.pairs.exact import Array, Images, Index, block_distances, estimated_distances, squared_distances
+from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
+from ganlab.pairs.exact import Array, Images, Index, squared_distances
 from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, below
 
 Mask = NDArray[np.bool_]
@@ -27,10 +28,11 @@ _ACCELERATED_PAIR_COST = 2**14  # as PAIR_COST, where whole blocks cost so littl
 _FLOAT64_PAIR_COST = 32  # of a float32 pair, against its share of a float64 product
 _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times as many
 _GROUP = 64  # values of a row of which the least is found first
-_FIRST_COLUMNS = 2048  # compared exactly with every row for a first bound, where no vectors help
-_PIVOTS = 1024  # most pivots, and images of one pivot, that are looked at for a first bound
+_FIRST_COLUMNS = 2048  # compared exactly with every row for a first bound, where no vectors help; a quarter at most
+_PIVOT_IMAGES = 4096  # most images of one pivot that are looked at for a first bound
+_PIVOT_COST = 300_000  # of one pivot, in looks at pairs of a pivot and an image
 _PROBES = 4  # pivots near a row whose images are looked at
-_JUDGED = 1024  # rows, and columns, in which survival is measured
+_JUDGED = 512  # rows, and columns, in which survival is measured
 _OVERHEAD = 100  # of looking at one pair at any depth, in products of two int8 values
 
 
@@ -132,23 +134,31 @@ def _cheapest(
 
     Judged by the survival of a sample of the pairs at each level.
     """
-    if screen is None or not screen.levels:
+    levels = _levels(screen, rows, columns)
+    if screen is None or not levels:
         return (), mutual
-    first_rows, first_columns = (screen.project(images, screen.levels[0], device) for images in (rows, columns))
+    first_rows, first_columns = (screen.project(images, levels[0], device) for images in (rows, columns))
     window = _window(first_rows, first_columns, screen, bounds)
     judged_rows, judged_columns = _judged(len(rows), 0.25), _judged(len(columns), 0.75)  # of one set no image twice
     some_rows, some_columns = Images(rows.values[judged_rows]), Images(columns.values[judged_columns])
-    exact = rows.features + _OVERHEAD if rows.integer else _FLOAT64_PAIR_COST * rows.features
+    integers = rows.integer or have_codes(rows, columns)
+    exact = rows.features + _OVERHEAD if integers else _FLOAT64_PAIR_COST * rows.features
     best: tuple[float, tuple[int, ...], bool] = (exact * (0.5 if mutual else 1.0), (), mutual)
-    for depth, level in enumerate(screen.levels):
-        short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
-        every = slice(0, None)
+    short_rows, short_columns, every = first_rows.take(judged_rows), first_columns.take(judged_columns), slice(0, None)
+    for depth, level in enumerate(levels):
+        if depth:
+            short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
         values = below(short_rows, every, short_columns, every, bounds[judged_rows], screen.scale)
-        pairs = min(float((values < 0).double().mean()) * PAIR_COST * rows.features, 2.0 * exact)
-        look = level * (2 if rows.integer else 1) + _OVERHEAD
+        pairs = float((values < 0).double().mean()) * PAIR_COST * rows.features
+        look = level * (2 if integers else 1) + _OVERHEAD
         for area, once in ((window, False), *([(0.5, True)] if mutual else [])):
-            best = min(best, (area * look + pairs, screen.levels[depth:], once), key=lambda each: each[0])
+            seconds = area * look + min(pairs, area * exact)  # at most a block of all
+            best = min(best, (seconds, levels[depth:], once), key=lambda each: each[0])
     return best[1:]
+
+
+def _levels(screen: Screen | None, rows: Images, columns: Images) -> tuple[int, ...]:
+    return () if screen is None else screen.levels_for(rows, columns)
 
 
 def _judged(images: int, offset: float) -> Index:
@@ -179,22 +189,17 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
     bounds = np.full(len(rows), np.inf)
     if count > len(columns):
         return bounds
-    if screen is not None and screen.levels:
-        level = screen.levels[0]
-        queries, references = screen.project(rows, level, device), screen.project(columns, level, device)
+    if screen is not None and (levels := _levels(screen, rows, columns)):
+        queries, references = (screen.project(images, levels[0], device) for images in (rows, columns))
         places = _likeliest(queries, references, count, screen.scale)
         full = np.flatnonzero((places >= 0).all(axis=1))
         squared = squared_distances(rows, columns, np.repeat(full, count), places[full].ravel())
         bounds[full] = squared.reshape(-1, count).max(axis=1)
     left = np.flatnonzero(np.isinf(bounds))
-    some = slice(0, max(count, _FIRST_COLUMNS))
+    some = slice(0, max(count, min(_FIRST_COLUMNS, len(columns) // 4)))
     for part in _slices(0, len(left), _ROWS):
         row = left[part]
-        if rows.integer:
-            most = block_distances(rows, columns, row, some, device)
-        else:
-            most = torch.from_numpy(np.add(*estimated_distances(rows, columns, row, some)))
-        bounds[row] = _least(most, count)
+        bounds[row] = _least(bounded_distances(rows, columns, row, some, device).high, count)
     return bounds
 
 
@@ -208,42 +213,42 @@ def _least(values: torch.Tensor, count: int) -> Array:
 
 def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) -> Index:
     """(r, count) places of different columns that are likely to be near each row; -1 where too few were looked at."""
-    found = np.full((len(rows.squared), count), -1)
-    pivots = min(_PIVOTS, int(np.sqrt(len(columns.squared))), len(columns.squared) // (2 * count))
-    if pivots < _PROBES:
-        return found
+    images, references = len(rows.squared), len(columns.squared)
+    looks = images * references * _PROBES / (images + references + _PIVOT_COST)
+    pivots = max(1, min(int(np.sqrt(looks)), references // (2 * count)))
+    probes_of_row = min(_PROBES, pivots)
     pivot = np.linspace(0, len(columns.squared) - 1, pivots).astype(int)
-    near_columns = _nearest_pivots(columns, columns, pivot, scale)
-    near_rows = near_columns if rows is columns else _nearest_pivots(rows, columns, pivot, scale)
+    near_columns = _nearest_pivots(columns, columns, pivot, probes_of_row, scale)
+    near_rows = near_columns if rows is columns else _nearest_pivots(rows, columns, pivot, probes_of_row, scale)
     of_pivot = near_columns[:, 0]
     by_pivot = np.argsort(of_pivot, kind="stable")
     ends = np.searchsorted(of_pivot[by_pivot], np.arange(pivots + 1))
     probes = near_rows.ravel()
     by_probe = np.argsort(probes, kind="stable")
     probe_ends = np.searchsorted(probes[by_probe], np.arange(pivots + 1))
-    value = np.full((len(found), _PROBES, count), np.inf, np.float32)
+    value = np.full((images, probes_of_row, count), np.inf, np.float32)
     place = np.full(value.shape, -1)
     for number in range(pivots):
-        members = by_pivot[ends[number] : min(ends[number + 1], ends[number] + _PIVOTS)]
+        members = by_pivot[ends[number] : min(ends[number + 1], ends[number] + _PIVOT_IMAGES)]
         best = min(count, len(members))
         for part in _slices(probe_ends[number], probe_ends[number + 1], _ROWS) if best else ():
-            row, probe = np.divmod(by_probe[part], _PROBES)
+            row, probe = np.divmod(by_probe[part], probes_of_row)
             half = below(rows, row, columns, members, np.zeros(len(row)), scale).float()
             least = half.topk(best, dim=1, largest=False)
             value[row, probe, :best] = least.values.cpu().numpy()
             place[row, probe, :best] = members[least.indices.cpu().numpy()]
-    order = np.argpartition(value.reshape(len(found), -1), count - 1, axis=1)[:, :count]
-    likeliest: Index = np.take_along_axis(place.reshape(len(found), -1), order, axis=1)
+    order = np.argpartition(value.reshape(images, -1), count - 1, axis=1)[:, :count]
+    likeliest: Index = np.take_along_axis(place.reshape(images, -1), order, axis=1)
     return likeliest
 
 
-def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, scale: float) -> Index:
-    """(r, _PROBES) numbers of the pivots nearest to each row."""
+def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, count: int, scale: float) -> Index:
+    """(r, count) numbers of the pivots nearest to each row."""
     parts = []
     for row in _slices(0, len(rows.squared), _COLUMNS):
         zero = np.zeros(row.stop - row.start)
         half = below(rows, row, columns, pivot, zero, scale).float()
-        parts.append(half.topk(_PROBES, dim=1, largest=False).indices.cpu().numpy())
+        parts.append(half.topk(count, dim=1, largest=False).indices.cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -290,7 +295,8 @@ class _Search:
         self._ordered = ordered and self._row_numbers[-1] >= column_start  # else i < j of itself
         self._same = self._ordered and rows is columns and row_start == column_start
         self._projected: dict[int, tuple[Projection, Projection]] = {}
-        self._levels = levels if levels is not None else screen.levels if screen is not None else ()
+        self._levels = _levels(screen, rows, columns) if levels is None else levels
+        self._integers = rows.integer or have_codes(rows, columns)
         self._mutual = mutual
         self._row_order: Index
         self._column_order: Index
@@ -374,7 +380,7 @@ class _Search:
         if hits is None or len(hits[0]) > _FIRST_PAIRS:
             hit_rows, hit_columns = (torch.nonzero(signs.amin(dim=dim) < 0)[:, 0] for dim in (1, 0))
             area = len(hit_rows) * len(hit_columns)
-            last = depth == len(self._levels) - 1 and not self._rows.integer
+            last = depth == len(self._levels) - 1 and not self._integers
             if hits is None or len(hits[0]) * (_FLOAT64_PAIR_COST if last else self._pair_cost) > area:
                 some_rows = row if len(hit_rows) == values.shape[0] else _pick(row, hit_rows)
                 some_columns = column if len(hit_columns) == values.shape[1] else _pick(column, hit_columns)
@@ -428,12 +434,8 @@ class _Search:
 
     def _compare(self, row: Some, column: Some) -> Settle:
         """Compare all pairs of a block; what is returned gives the collector those within their bounds."""
-        images = self._rows, self._columns, *self._images(row, column)
-        if self._rows.integer:
-            low = high = block_distances(*images, self._device)
-        else:
-            estimate, wrong = estimated_distances(*images)
-            low, high = torch.from_numpy(estimate - wrong), torch.from_numpy(estimate + wrong)
+        bounded = bounded_distances(self._rows, self._columns, *self._images(row, column), self._device)
+        low, high = bounded.low, bounded.high if self._collector.sure_squared >= 0 else bounded.low
         self._mask_twice(low, row, column, _largest(low.dtype))
         return self._found(row, column, low, high)
 
@@ -443,8 +445,8 @@ class _Search:
         What is returned gives them to the collector; those that only need counting are counted without being listed.
         """
         i, j = self._numbers(row, column)
-        limits = _as_limits(self._bounds(i), low)
-        others = _as_limits(self._bounds(j), low) if self._mutual else None
+        limits = as_limits(self._bounds(i), low)
+        others = as_limits(self._bounds(j), low) if self._mutual else None
         hits = _hits(low, limits)
         if others is not None and hits is not None:
             hits = _union(hits, _hits(low.T, others), low.shape[1])
@@ -529,12 +531,6 @@ def _halves(row: Some, column: Some) -> list[tuple[Some, Some]]:
 def _pick(some: Some, which: torch.Tensor) -> Index:
     index: Index = which.cpu().numpy()
     return index + some.start if isinstance(some, slice) else some[index]
-
-
-def _as_limits(bounds: Floats, squared: torch.Tensor) -> torch.Tensor:
-    """Squared bounds in the type of squared distances and on their device: what is within a bound is within its limit."""
-    limits = bounds if squared.dtype.is_floating_point else np.floor(bounds).astype(np.int64)
-    return torch.from_numpy(limits).to(squared.device, squared.dtype)
 
 
 def _largest(kind: torch.dtype) -> float:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ganlab.pairs.devices import keep, least_seconds
+from ganlab.pairs.estimates import Codes, codes_of, have_codes
 from ganlab.pairs.exact import (
     Array,
     Images,
@@ -113,6 +114,14 @@ class Screen:
         # Of long uint8 images, an exact product costs less than a look at all values.
         return levels if self.centre.dtype == np.int8 and features > _WHOLE else (*levels, features)
 
+    def levels_for(self, *sets: Images) -> tuple[int, ...]:
+        """The levels for these images: of long ones that have codes, too, an exact product costs less than all values."""
+        features = len(self.centre)
+        some = (
+            self.levels if features <= _WHOLE or not have_codes(*sets) else self.levels[: self.levels.index(features)]
+        )
+        return some
+
     def bound_squared(self, count: int) -> float:
         """A squared distance that at least `count` pairs of the whole set do not exceed."""
         return float(self.closest_squared[count - 1]) if count <= len(self.closest_squared) else np.inf
@@ -142,7 +151,7 @@ class Screen:
 
     def _project(self, images: Images, level: int, device: str) -> Projection:
         whole = level == images.features
-        vectors_of = self._project_whole if whole else self._projector(level, device)
+        vectors_of = self._vectors_of(images, level, device)
         width = level if whole else level + 1
         depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
         kind = torch.bfloat16 if _bfloat16_is_best(device) else torch.float32
@@ -151,7 +160,7 @@ class Screen:
         step = max(1, _PART_BYTES // (4 * images.features))
         for start in range(0, len(images), step):
             part = slice(start, start + step)
-            exact, wrong = vectors_of(images.values[part])
+            exact, wrong = vectors_of(part)
             rounded = torch.from_numpy(exact).to(torch.bfloat16)
             vectors[part, :width] = rounded
             z = rounded.float().numpy()
@@ -163,6 +172,16 @@ class Screen:
         vectors[:, width : width + 2] = 1
         vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth))
         return Projection(keep(vectors, device), squared, error, width, device)
+
+    def _vectors_of(self, images: Images, level: int, device: str) -> Callable[[slice], tuple[Singles, Floats]]:
+        """Function that returns unrounded vectors of some of the images, with a bound on the error of each."""
+        if level == images.features:
+            return lambda part: self._project_whole(images.values[part])
+        if have_codes(images):
+            codes, project_codes = codes_of(images), self._code_projector(level, device)
+            return lambda part: project_codes(codes.take(part))
+        project = self._projector(level, device)
+        return lambda part: project(images.values[part])
 
     def _project_whole(self, values: Array) -> tuple[Singles, Floats]:
         if self.centre.dtype == np.int8:
@@ -214,6 +233,35 @@ class Screen:
             return np.column_stack([along, rest]).astype(np.float32), wrong + along_wrong + rest_wrong
 
         return project_floats
+
+    def _code_projector(self, level: int, device: str) -> Callable[[Codes], tuple[Singles, Floats]]:
+        """The same for float32 images by their codes: what an image differs from these, its vector differs at most."""
+        directions, weights = self.directions[:level], self.weights[:level]
+        centre, stacked = self.centre.astype(np.float64), torch.from_numpy(directions)
+        centre_along, centre_total, centre_squared = directions @ centre, centre.sum(), centre @ centre
+        total = directions.sum(axis=1, dtype=np.float64)
+        rounding = 2.0**-50 * (len(centre) + 64)
+
+        def project_codes(codes: Codes) -> tuple[Singles, Floats]:
+            product = integer_product(torch.from_numpy(codes.values), stacked, device).cpu().numpy()
+            along = product * codes.step[:, None]
+            along += codes.offset[:, None] * total
+            along -= centre_along
+            along *= weights * self.scale
+            on_centre = codes.offset * centre_total + codes.step * (codes.values @ centre)
+            squared = (codes.lengths_squared - 2 * on_centre + centre_squared) * self.scale**2
+            # Float64 sums of codes, offset and centre, that weighted directions do not lengthen.
+            size = codes.size_squared + centre_squared
+            along_wrong = rounding * np.sqrt(level) * self.scale * np.sqrt(size)
+            doubt = rounding * self.scale**2 * size
+            far = np.isinf(codes.error) | ~(squared < _FAR)
+            along[far], squared[far], doubt[far], along_wrong[far] = 0, 0, 0, 0
+            doubt += along_wrong * (2.1 * np.sqrt(np.maximum(squared, 0)) + along_wrong)
+            rest, rest_wrong = _rest(squared, along, doubt, _FLOOR)
+            wrong = self.scale * np.where(far, 0, codes.error) + along_wrong + rest_wrong
+            return np.column_stack([along, rest]).astype(np.float32), np.where(far, np.inf, wrong)
+
+        return project_codes
 
 
 def below(

@@ -6,27 +6,31 @@ Invariant: a file is read in pieces and never whole; what is kept is bound to th
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cluster.local import local_memory_bytes
 from ganlab.data.inputs import InputDescription
 from ganlab.data.pictures import Frames, PictureError, read_pictures
 from ganlab.quality.embedding import embedding_key
+from ganlab.quality.embeddings.base import Embedding
 from ganlab.quality.embeddings.names import short_name
 from jobs.measuring.comparison import ENGINE, SPLIT_FROM, Comparison, Map, Source, StateStore
 from jobs.measuring.space import PIXELS, FeatureRequest, Progress, Space, embed, embedding_space
 from jobs.spec.inputs import conversion, describe_array, with_value_range
 from jobs.spec.validation import SpecError
 from storage.arrays import MissingItemsError, open_array, open_labels
+from storage.features import CHUNK_ROWS
 from storage.layout import TrialLayout
 from storage.partial_pairs import PartialPairs, cache_folder
 from storage.samples import DamagedShardError
 
 READ_BYTES = 2**24  # of a file, at a time
+FEATURES_SHARE = 1 / 8  # of this machine's memory, for features that are not written to disk
 StoreOf = Callable[[str, Comparison], StateStore]
 OPTIONS = {
     "skip_unreadable": "--skip-unreadable",
@@ -241,7 +245,8 @@ def in_embedding(
 ) -> Embedded:
     """The samples and the real images in an embedding; a classifier is trained on the labelled training images.
 
-    Classifier and features are kept in this user's cache under the content of the images.
+    Classifier and features are kept in this user's cache under the content of the images; features that take no longer to
+    compute than to read, of images in memory, are not.
 
     Raises
     ------
@@ -284,6 +289,9 @@ def in_embedding(
     folder = cache_folder()
     path = folder / f"classifier-{key}.npz"
     space = embedding_space(name, path, key, labelled, sets[0].shape[1:], train, "--embedding")
+    if space.embedding is not None and space.embedding.immediate and _fit_in_memory(sets):
+        compute: Progress = lambda done, total: stage("Computing features", done, total)  # noqa: E731
+        return Embedded(space, *(_features_in_memory(space.embedding, images, compute) for images in sets))
     names = [space.name_of(content) for content in contents]
     wanted = {
         number: FeatureRequest(images, folder / "features" / f"{names[number]}.zarr", names[number])
@@ -296,6 +304,25 @@ def in_embedding(
             raise found
         embedded.append(found)
     return Embedded(space, *embedded)
+
+
+def _fit_in_memory(sets: Sequence[Source]) -> bool:
+    """True if the images are in memory, and float32 features of as many values take a small part of what there is."""
+    values = sum(math.prod(each.shape) for each in sets)
+    return all(isinstance(each, InMemory) for each in sets) and 4 * values <= FEATURES_SHARE * local_memory_bytes()
+
+
+def _features_in_memory(embedding: Embedding, images: Source, progress: Progress) -> InMemory:
+    """The features of all images, by the blocks in which `embed` computes them."""
+    count = images.shape[0]
+    features = np.empty((0, 0), np.float32)
+    for start in range(0, count, CHUNK_ROWS):
+        part = embedding.features(images.read(start, min(start + CHUNK_ROWS, count)))
+        if not start:
+            features = np.empty((count, part.shape[1]), np.float32)
+        features[start : start + len(part)] = part
+        progress(start + len(part), count)
+    return InMemory(features)
 
 
 def is_long(source: Source, reference: Source | None) -> bool:
