@@ -81,14 +81,18 @@ def on_best_device(compute: Callable[[str], Result]) -> Result:
 
 @contextmanager
 def sums_in_float32() -> Iterator[None]:
-    """Sums of bfloat16 products in float32: by default, cuBLAS may add parts of a sum in bfloat16."""
-    matmul = torch.backends.cuda.matmul
-    before = matmul.allow_bf16_reduced_precision_reduction
-    matmul.allow_bf16_reduced_precision_reduction = False
+    """Matrix products that are as exact as bounds say: of float32 numbers as they are, and added in float32.
+
+    By default, cuBLAS may add parts of a sum of bfloat16 products in bfloat16; a program may have asked for float32
+    products of TF32 or bfloat16 numbers.
+    """
+    cuda, mkldnn = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    before = cuda.allow_bf16_reduced_precision_reduction, cuda.fp32_precision, mkldnn.fp32_precision
+    cuda.allow_bf16_reduced_precision_reduction, cuda.fp32_precision, mkldnn.fp32_precision = False, "ieee", "ieee"
     try:
         yield
     finally:
-        matmul.allow_bf16_reduced_precision_reduction = before
+        cuda.allow_bf16_reduced_precision_reduction, cuda.fp32_precision, mkldnn.fp32_precision = before
 
 
 def least_seconds(calls: Sequence[Callable[[], object]], device: str = "cpu") -> list[float]:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ganlab.pairs.devices import sums_in_float32
 from ganlab.pairs.exact import Images, Index, block_distances, integer_product, squared_lengths
 
 Floats = NDArray[np.float64]
@@ -185,6 +186,7 @@ def as_limits(bounds: Floats, squared: torch.Tensor) -> torch.Tensor:
     return limits.clamp_(max=torch.finfo(kind).max).to(squared.device)
 
 
+@sums_in_float32()
 def bounded_distances(
     rows: Images, columns: Images, row: slice | Index, column: slice | Index, device: str = "cpu"
 ) -> Bounds:

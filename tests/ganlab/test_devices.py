@@ -150,3 +150,18 @@ def test_values_that_would_take_half_of_the_memory_stay_behind() -> None:
     with emulated_device(memory=500, free=5000):
         assert devices.keep(values, NAME) is values
         assert Images(values.numpy()[:, None]).on(NAME, slice(0, 9)).device.type == "lazy"
+
+
+def test_a_program_s_own_precision_of_products_changes_nothing() -> None:
+    """Float32 products of bfloat16 numbers would not be within the bounds of images in float32."""
+    images = np.random.default_rng(0).integers(0, 256, (1700, 130)).astype(np.float32) * np.float32(0.37)
+    expected = answers(images, "cpu")
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        found = answers(images, "cpu")
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(before)
+    for one, other in zip(expected, found, strict=True):
+        np.testing.assert_array_equal(one, other)
