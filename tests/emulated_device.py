@@ -32,8 +32,8 @@ class Device:
         Its size, in bytes.
     largest
         Most bytes that were in use at one time.
-    left
-        Bytes that were copied from it to the processor.
+    left, arrived
+        Bytes that were copied from it to the processor, and from the processor to it.
     refused
         Operations that found no room.
     """
@@ -41,6 +41,7 @@ class Device:
     memory: int
     largest: int = 0
     left: int = 0
+    arrived: int = 0
     refused: int = 0
     held: dict[int, torch.Tensor] = field(default_factory=dict)
 
@@ -68,6 +69,7 @@ class Device:
         out = function(*args, **kwargs)
         if copies and there and not any(on_device):
             out = out.clone()
+            self.arrived += out.nbytes
         return tree_map(self._placed, out) if there else out
 
     def _placed(self, value: Any) -> Any:
@@ -124,7 +126,7 @@ def emulated_device(memory: int = 2**32, free: int | None = None) -> Iterator[De
         with _Mode():
             exact._best_product(NAME)
             lower_bounds._bfloat16_is_best(NAME)
-            device.memory, device.largest, device.left = memory, 0, 0
+            device.memory, device.largest, device.left, device.arrived = memory, 0, 0, 0
             yield device
     finally:
         patch.undo()

@@ -29,12 +29,17 @@ def free_bytes(device: str) -> int:
     return int(free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
 
 
+def has_room(size: int, device: str) -> bool:
+    """True if so many bytes are at most half of a device's free memory; on a processor, always."""
+    return not accelerated(device) or size <= _SHARE * free_bytes(device)
+
+
 def keep(values: torch.Tensor, device: str) -> torch.Tensor:
     """The values on the device; where they are, if they would take more than half of its free memory.
 
     Blocks of values that stayed behind are copied when they are needed.
     """
-    if not accelerated(device) or values.nbytes > _SHARE * free_bytes(device):
+    if not has_room(values.nbytes, device):
         return values
     try:
         return values.to(device)

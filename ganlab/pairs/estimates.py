@@ -5,6 +5,7 @@ is in docs/pairs.md.
 """
 
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -83,6 +84,11 @@ class Codes:
     def take(self, which: slice | Index) -> "Codes":
         """The codes of some of the images, in this order."""
         return Codes(*(getattr(self, field.name)[which] for field in fields(self)))
+
+    @cached_property
+    def as_images(self) -> Images:
+        """The codes as images, for their copies on devices."""
+        return Images(self.values)
 
     @property
     def size_squared(self) -> Floats:
@@ -197,22 +203,23 @@ def bounded_distances(
     if rows.integer:
         return Bounds(block_distances(rows, columns, row, column, device), None)
     if have_codes(rows, columns):
-        return _bounded_by_codes(codes_of(rows).take(row), codes_of(columns).take(column), device)
-    a, b = rows.values[row].astype(np.float64), columns.values[column].astype(np.float64)
-    centre = a.mean(axis=0)  # the closer to the images, the smaller the error
-    a -= centre
-    b -= centre
-    a_length, b_length = np.einsum("nd,nd->n", a, a), np.einsum("nd,nd->n", b, b)
+        a, b = codes_of(rows), codes_of(columns)
+        product = integer_product(a.as_images.on(device, row), b.as_images.on(device, column), device)
+        return _bounded_by_codes(a.take(row), b.take(column), product)
+    left, right = rows.values[row].astype(np.float64), columns.values[column].astype(np.float64)
+    centre = left.mean(axis=0)  # the closer to the images, the smaller the error
+    left -= centre
+    right -= centre
+    a_length, b_length = np.einsum("nd,nd->n", left, left), np.einsum("nd,nd->n", right, right)
     wrong = 8 * (rows.features + 8) * 2.0**-53
-    low = a @ b.T
+    low = left @ right.T
     low *= -2
     low += a_length[:, None] + b_length
     low -= wrong * a_length[:, None] + wrong * b_length
     return Bounds(torch.from_numpy(low), (2.1 * wrong * a_length, 2.1 * wrong * b_length))
 
 
-def _bounded_by_codes(a: Codes, b: Codes, device: str) -> Bounds:
-    product = integer_product(torch.from_numpy(a.values), torch.from_numpy(b.values), device)
+def _bounded_by_codes(a: Codes, b: Codes, product: torch.Tensor) -> Bounds:
     a_wrong, b_wrong = _wrong(a, b), _wrong(b, a)
     low, features = product.float(), a.values.shape[1]
 

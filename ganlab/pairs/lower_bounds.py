@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs.devices import keep, least_seconds
+from ganlab.pairs.devices import accelerated, has_room, keep, least_seconds
 from ganlab.pairs.estimates import Codes, codes_of, have_codes
 from ganlab.pairs.exact import (
     Array,
@@ -37,6 +37,7 @@ _DEPTH = 32  # depths are multiples of what matrix units take at once
 _SAMPLE = 1536
 _RUN = 32  # images of the sample read in one piece
 _PART_BYTES = 2**24  # of images projected at a time
+_DEVICE_PART_BYTES = 2**27  # and on an accelerator
 _CHUNK = 512  # terms added in float32 before float64 takes over
 _CHUNK_ERROR = (_CHUNK + 2) * 2.0**-24
 _FLOOR = 2.0**-4  # taken from the length of the rest for float32 images: see `_rest`
@@ -151,6 +152,8 @@ class Screen:
 
     def _project(self, images: Images, level: int, device: str) -> Projection:
         whole = level == images.features
+        if accelerated(device) and images.integer and not whole:
+            return self._project_there(images, level, device)
         vectors_of = self._vectors_of(images, level, device)
         width = level if whole else level + 1
         depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
@@ -172,6 +175,37 @@ class Screen:
         vectors[:, width : width + 2] = 1
         vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth))
         return Projection(keep(vectors, device), squared, error, width, device)
+
+    def _project_there(self, images: Images, level: int, device: str) -> Projection:
+        """The same for uint8 images on an accelerator: float64 numbers in place of float32 ones, with the same errors."""
+        width = level + 1
+        depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
+        directions, centre = self.directions[:level].astype(np.int64), self.centre.astype(np.int64)
+        stacked = torch.from_numpy(np.concatenate([self.directions[:level], self.centre[None]])).to(device)
+        offset = torch.from_numpy((directions @ centre).astype(np.float64)).to(device)
+        weights = torch.from_numpy(self.weights[:level]).to(device)
+        kind = torch.bfloat16 if _bfloat16_is_best(device) else torch.float32
+        fits = has_room(len(images) * depth * kind.itemsize, device)
+        vectors = torch.zeros(len(images), depth, dtype=kind, device=device if fits else "cpu")
+        squared, error = np.empty(len(images)), np.empty(len(images))
+        step = max(1, _DEVICE_PART_BYTES // images.features)
+        for start in range(0, len(images), step):
+            part = slice(start, start + step)
+            values, lengths = images.shifted_on(device, part)
+            product = integer_product(values, stacked, device).double()
+            along = (product[:, :-1] - offset) * weights
+            total = lengths.double() - 2 * product[:, -1] + float(centre @ centre)
+            rest, doubt = total - along.square().sum(dim=1), total * 2.0**-40
+            high, low = ((rest + sign * doubt).clamp_(min=0).sqrt_() for sign in (1, -1))
+            exact = torch.cat([along, ((high + low) / 2)[:, None]], dim=1).float()
+            z = exact.to(torch.bfloat16)
+            vectors[part, :width] = z.to(vectors.device, kind)
+            length, apart = (each.double().square().sum(dim=1) for each in (z, z.double() - exact.double()))
+            squared[part] = length.cpu().numpy()
+            error[part] = ((high - low) / 2 + 1.01 * apart.sqrt() + 2.0**-20 * length.sqrt()).cpu().numpy()
+        vectors[:, width : width + 2] = 1
+        vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth)).to(vectors.device, kind)
+        return Projection(vectors, squared, error, width, device)
 
     def _vectors_of(self, images: Images, level: int, device: str) -> Callable[[slice], tuple[Singles, Floats]]:
         """Function that returns unrounded vectors of some of the images, with a bound on the error of each."""
@@ -290,7 +324,7 @@ def below(
     left = rows.vectors[row].to(rows.device, copy=True)
     reach = np.square(_reach(rows.error[row], columns.error[column], bounds, scale))
     left[:, :width].neg_()
-    left[:, width : width + 2] = _two_parts(_half(rows.squared[row], reach, left.shape[1]))
+    left[:, width : width + 2] = _two_parts(_half(rows.squared[row], reach, left.shape[1])).to(left)
     left[:, width + 2 : width + 4] = 1
     return left @ columns.vectors[column].to(columns.device).T
 

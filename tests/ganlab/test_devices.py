@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from ganlab.pairs import devices, exact, filter_refine
+from ganlab.pairs import devices, exact, filter_refine, lower_bounds
 from ganlab.pairs.closest import closest_pairs, nearest
 from ganlab.pairs.devices import on_best_device
-from ganlab.pairs.exact import Images, integer_product
+from ganlab.pairs.exact import Images, as_images, integer_product
+from ganlab.pairs.lower_bounds import learn
 from tests.emulated_device import NAME, emulated_device
 from tests.pair_sets import KINDS, Array, answers, low_rank, noise
 
@@ -65,6 +66,16 @@ def test_only_pairs_within_bounds_leave_the_device() -> None:
     with emulated_device() as device:
         nearest(images, images, 1, NAME)
     assert device.left < 0.1 * 4 * pairs
+
+
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_images_are_copied_to_the_device_once(dtype: str) -> None:
+    """Blocks have 128 × 256 pairs: 128 of them for these images, and for their codes where they are float32."""
+    images = noise(2000, 400).astype(dtype)
+    with emulated_device() as device:
+        closest_pairs(images, 20, NAME)
+    assert device.arrived < 3 * images.size
 
 
 @pytest.mark.usefixtures("small_blocks")
@@ -165,3 +176,24 @@ def test_a_program_s_own_precision_of_products_changes_nothing() -> None:
         torch.set_float32_matmul_precision(before)
     for one, other in zip(expected, found, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_vectors_of_an_accelerator_are_as_near_as_they_say(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = KINDS[kind](1700, 130)
+    learnt = learn(lambda start, stop: low_rank(1700, 130)[start:stop], 1700, 1)
+    assert learnt is not None
+    here = learnt.project(as_images(images), learnt.levels[0])
+    monkeypatch.setattr(lower_bounds, "_DEVICE_PART_BYTES", 700 * 130)
+    for memory in (2**32, 2**21):
+        with emulated_device(2**32, free=memory):
+            there = learnt.project(as_images(images), learnt.levels[0], NAME)
+            vectors = there.vectors.cpu().float()
+        assert there.width == here.width
+        apart = np.linalg.norm((vectors - here.vectors.float())[:, : here.width].numpy(), axis=1)
+        assert np.all(apart <= here.error + there.error)
+        np.testing.assert_allclose(there.error, here.error, rtol=0.05, atol=1e-3)
+        z = vectors[:, : there.width].double().numpy()
+        np.testing.assert_allclose(there.squared, np.square(z).sum(axis=1), rtol=1e-9)
+        halves = vectors[:, there.width + 2 : there.width + 4].double().sum(dim=1).numpy()
+        assert np.all(halves <= there.squared / 2)
