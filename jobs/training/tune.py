@@ -439,6 +439,8 @@ def _end_of(
     how, text, code = process_end(error)
     if how == "node_lost":
         return Cause.NODE_LOST, "", None
+    if isinstance(lost := getattr(error, "cause", None), LeaseLostError):
+        return Cause.NODE_LOST, str(lost), None
     if how in ("error", "ray"):
         path = write_log(layout, trial_id, text)
         reason = f"{shortened(last_error(text))}{f' (traceback: {path})' if path else ''}"
