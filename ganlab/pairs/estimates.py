@@ -152,7 +152,7 @@ def _encode(images: NDArray[np.float32]) -> Codes:
     at_a_time = max(1, _ENCODED_BYTES // (4 * features))
     for start in range(0, n, at_a_time):
         part = slice(start, start + at_a_time)
-        rows = torch.from_numpy(images[part])
+        rows = torch.tensor(images[part])
         low, high = rows.amin(dim=1, keepdim=True), rows.amax(dim=1, keepdim=True)
         most = torch.maximum(high, -low)
         sized = (most == 0) | ((most >= _SMALLEST) & (most <= _LARGEST))

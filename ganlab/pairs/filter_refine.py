@@ -28,7 +28,6 @@ _ACCELERATED_PAIR_COST = 2**14  # as PAIR_COST, where whole blocks cost so littl
 _FLOAT64_PAIR_COST = 32  # of a float32 pair, against its share of a float64 product
 _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times as many
 _GROUP = 64  # values of a row of which the least is found first
-_FIRST_COLUMNS = 2048  # compared exactly with every row for a first bound, where no vectors help; a quarter at most
 _PIVOT_IMAGES = 4096  # most images of one pivot that are looked at for a first bound
 _PIVOT_COST = 300_000  # of one pivot, in looks at pairs of a pivot and an image
 _PROBES = 4  # pivots near a row whose images are looked at
@@ -142,16 +141,22 @@ def _cheapest(
     judged_rows, judged_columns = _judged(len(rows), 0.25), _judged(len(columns), 0.75)  # of one set no image twice
     some_rows, some_columns = Images(rows.values[judged_rows]), Images(columns.values[judged_columns])
     integers = rows.integer or have_codes(rows, columns)
+    largest = _largest_of_block(bounds)
     exact = rows.features + _OVERHEAD if integers else _FLOAT64_PAIR_COST * rows.features
     best: tuple[float, tuple[int, ...], bool] = (exact * (0.5 if mutual else 1.0), (), mutual)
     short_rows, short_columns, every = first_rows.take(judged_rows), first_columns.take(judged_columns), slice(0, None)
     for depth, level in enumerate(levels):
         if depth:
             short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
-        values = below(short_rows, every, short_columns, every, bounds[judged_rows], screen.scale)
-        pairs = float((values < 0).double().mean()) * PAIR_COST * rows.features
+        left = below(short_rows, every, short_columns, every, bounds[judged_rows], screen.scale) < 0
+        ways = [(False, window, left)]
+        if mutual:  # each pair once, within the bound of its row or its column, each the largest of a block
+            of_row = below(short_rows, every, short_columns, every, largest[judged_rows], screen.scale) < 0
+            of_column = below(short_columns, every, short_rows, every, largest[judged_columns], screen.scale) < 0
+            ways.append((True, 0.5, of_row | of_column.T))
         look = level * (2 if integers else 1) + _OVERHEAD
-        for area, once in ((window, False), *([(0.5, True)] if mutual else [])):
+        for once, area, left in ways:
+            pairs = (0.5 if once else 1.0) * float(left.double().mean()) * PAIR_COST * rows.features
             seconds = area * look + min(pairs, area * exact)  # at most a block of all
             best = min(best, (seconds, levels[depth:], once), key=lambda each: each[0])
     return best[1:]
@@ -159,6 +164,14 @@ def _cheapest(
 
 def _levels(screen: Screen | None, rows: Images, columns: Images) -> tuple[int, ...]:
     return () if screen is None else screen.levels_for(rows, columns)
+
+
+def _largest_of_block(bounds: Floats) -> Floats:
+    """(n,) the largest bound of the block of rows that each image is in, where the largest bounds come first."""
+    order = np.argsort(-bounds, kind="stable")
+    largest = np.empty_like(bounds)
+    largest[order] = bounds[order][np.arange(len(bounds)) // _ROWS * _ROWS]
+    return largest
 
 
 def _judged(images: int, offset: float) -> Index:
@@ -196,7 +209,9 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
         squared = squared_distances(rows, columns, np.repeat(full, count), places[full].ravel())
         bounds[full] = squared.reshape(-1, count).max(axis=1)
     left = np.flatnonzero(np.isinf(bounds))
-    some = slice(0, max(count, min(_FIRST_COLUMNS, len(columns) // 4)))
+    # As many that comparing more would cost what it saves: of m columns they leave about count * len(columns) / m pairs.
+    pair_cost = PAIR_COST if have_codes(rows, columns) else _FLOAT64_PAIR_COST
+    some = slice(0, max(count, int(np.sqrt(pair_cost * count * len(columns)))))
     for part in _slices(0, len(left), _ROWS):
         row = left[part]
         bounds[row] = _least(bounded_distances(rows, columns, row, some, device).high, count)
@@ -377,15 +392,16 @@ class _Search:
         self._mask_twice(values, row, column, 1)
         signs = values.view(torch.int16 if values.dtype == torch.bfloat16 else torch.int32)
         hits = _hits(signs, torch.full((len(signs),), -1, device=signs.device))
-        if hits is None or len(hits[0]) > _FIRST_PAIRS:
+        count = int((signs < 0).sum()) if hits is None else len(hits[0])
+        if count > _FIRST_PAIRS:
             hit_rows, hit_columns = (torch.nonzero(signs.amin(dim=dim) < 0)[:, 0] for dim in (1, 0))
             area = len(hit_rows) * len(hit_columns)
             last = depth == len(self._levels) - 1 and not self._integers
-            if hits is None or len(hits[0]) * (_FLOAT64_PAIR_COST if last else self._pair_cost) > area:
+            if count * (_FLOAT64_PAIR_COST if last else self._pair_cost) > area:
                 some_rows = row if len(hit_rows) == values.shape[0] else _pick(row, hit_rows)
                 some_columns = column if len(hit_columns) == values.shape[1] else _pick(column, hit_columns)
                 return partial(self._settle, depth + 1, some_rows, some_columns)
-        a, b = hits
+        a, b = torch.nonzero(signs < 0, as_tuple=True) if hits is None else hits
         likely = values[a, b].double().cpu().numpy()
         return partial(self._settle_pairs, _pick(row, a), _pick(column, b), likely, bounds[a.cpu().numpy()])
 

@@ -494,7 +494,7 @@ def test_any_set_with_any_constants(data: st.DataObject) -> None:
         _ROWS=draw(1, 3, 16, 512),
         _COLUMNS=draw(1, 5, 4096),
         _FIRST_PAIRS=draw(1, 64),
-        _FIRST_COLUMNS=draw(1, 5, 2048),
+        _FLOAT64_PAIR_COST=draw(0, 1, 32),
         _PIVOT_IMAGES=draw(2, 5, 4096),
         _PIVOT_COST=draw(0, 300_000),
         _PROBES=draw(1, 2, 4),

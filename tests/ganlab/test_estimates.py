@@ -1,5 +1,6 @@
 """Bounds on distances of float32 images that were 8-bit images, against brute force."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -230,6 +231,15 @@ def test_the_engine_gives_brute_force_for_8_bit_images_in_float32(mapped: str, n
     for queries in (images, images[:20].copy()):
         near = np.stack([np.lexsort((np.arange(90), row))[:3] for row in squared[: len(queries)]])
         np.testing.assert_array_equal(nearest(queries, images, 3).index[:, 1].reshape(-1, 3), near)
+
+
+def test_read_only_images_have_codes() -> None:
+    images = MAPS["normalised"](noise(60))
+    expected = nearest(images, images, 2).index
+    images.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        np.testing.assert_array_equal(nearest(images, images, 2).index, expected)
 
 
 @pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.int32, torch.int64])
