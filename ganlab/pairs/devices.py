@@ -91,7 +91,7 @@ def sums_in_float32() -> Iterator[None]:
     By default, cuBLAS may add parts of a sum of bfloat16 products in bfloat16; a program may have asked for float32
     products of TF32 or bfloat16 numbers.
     """
-    cuda, mkldnn = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    cuda, mkldnn = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
     before = cuda.allow_bf16_reduced_precision_reduction, cuda.fp32_precision, mkldnn.fp32_precision
     cuda.allow_bf16_reduced_precision_reduction, cuda.fp32_precision, mkldnn.fp32_precision = False, "ieee", "ieee"
     try:

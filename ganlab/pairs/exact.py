@@ -4,6 +4,7 @@ Invariant: a squared distance depends on the two images alone. uint8 images give
 give numpy's sum over one row of squared float64 differences, whatever the block, the machine or the BLAS.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -98,7 +99,9 @@ class Images:
     def on(self, device: str, which: slice | Index) -> torch.Tensor:
         """Some images on a device, as they are stored; all of them stay on an accelerator that has room."""
         if device not in self._on_devices:
-            self._on_devices[device] = keep(torch.from_numpy(self.values), device)
+            with warnings.catch_warnings():  # of values that are not writable, which nothing here writes to
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+                self._on_devices[device] = keep(torch.from_numpy(self.values), device)
         values = self._on_devices[device]
         if not isinstance(which, slice):
             return values[torch.from_numpy(which).to(values.device)].to(device)
@@ -338,10 +341,12 @@ def _product_int8(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def _product_aligned_int8(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """The same, of matrices filled up with zeros to sizes that cuBLAS takes."""
-    filled = (
-        torch.nn.functional.pad(each, (0, -each.shape[1] % _ALIGNED, 0, -each.shape[0] % _ALIGNED)) for each in (a, b)
-    )
-    return _product_int8(*filled)[: len(a), : len(b)]
+    return _product_int8(_filled(a), _filled(b))[: len(a), : len(b)]
+
+
+def _filled(values: torch.Tensor) -> torch.Tensor:
+    rows, columns = (-size % _ALIGNED for size in values.shape)
+    return torch.nn.functional.pad(values, (0, columns, 0, rows)) if rows or columns else values
 
 
 def _product_float32(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:

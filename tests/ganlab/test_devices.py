@@ -52,6 +52,14 @@ def test_answers_behind_a_screen_are_those_of_the_processor(kind: str, dtype: st
     assert_same(KINDS[kind](1700, 130).astype(dtype))
 
 
+def test_images_that_are_not_writable() -> None:
+    images = noise(50, 20)
+    images.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert_same(images)
+
+
 @pytest.mark.parametrize("features", [1, 2**15 - 1, 2**15, 2**17 + 1])
 def test_images_of_any_number_of_values(features: int) -> None:
     assert_same(noise(9, features))

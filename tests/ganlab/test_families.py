@@ -1,5 +1,6 @@
 """What every family promises: any resolution, images or points, and a run that was broken off ends with the same bits."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 import torch
 
 from ganlab.models.families import FAMILIES, Family
+from ganlab.models.families.trained import TrainedFamily
 from ganlab.models.train import Interrupted, draw
-from tests.small_families import IMAGES, POINTS, SMALL, TRAINED, Run, make
+from tests.emulated_device import NAME, emulated_device
+from tests.small_families import IMAGES, LABELS, POINTS, SMALL, TRAINED, Run, make
 
 OF_POINTS = sorted(set(TRAINED) - {"known-support", "stacked"})
 
@@ -35,6 +38,23 @@ def test_a_resumed_run_equals_an_unbroken_one(name: str, stop_at: int) -> None:
 @pytest.mark.parametrize("name", OF_POINTS)
 def test_a_resumed_run_on_points_equals_an_unbroken_one(name: str) -> None:
     assert_resumes(name, POINTS, 11)
+
+
+@pytest.mark.parametrize("name", sorted(set(TRAINED) - {"mix"}))  # its products squeeze in place: not emulated
+def test_a_step_mixes_no_devices_and_copies_nothing_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy to the processor would have a GPU wait for it at every step."""
+    adam = torch.optim.Adam
+    monkeypatch.setattr(TrainedFamily, "autocast", lambda family: nullcontext())
+    monkeypatch.setattr(torch.optim, "Adam", lambda parameters, fused, **more: adam(parameters, foreach=False, **more))
+    with emulated_device() as device:
+        family, draws = make(name, device=NAME), np.random.default_rng(0)
+        dataset = family.prepare(IMAGES, LABELS)
+        device.left = 0
+        losses = [family.step(lambda: dataset[torch.arange(8)], draws) for _ in range(10)]
+        assert device.left == 0
+        assert {value.device.type for row in losses for value in row.values()} <= {"lazy"}
+        family.diagnostics(IMAGES, draws)
+        assert draw(family, 5, draws).images.shape == (5, 1, 8, 8)
 
 
 ITEM = (3, -1, -1)  # of the resolution
