@@ -267,7 +267,7 @@ def in_embedding(
     """The samples and the real images in an embedding; a classifier is trained on the labelled training images.
 
     Classifier and features are kept in this user's cache under the content of the images; features that take no longer to
-    compute than to read, of images in memory, are not. With `moved` the features of moved images are found, too.
+    compute than to read, of images in memory, are not. With `moved` their moved pictures are there, too.
 
     Raises
     ------
@@ -314,20 +314,23 @@ def in_embedding(
     folder = cache_folder()
     path = folder / f"classifier-{key}.npz"
     space = embedding_space(name, path, key, labelled, sets[0].shape[1:], train, "--embedding")
-    images: list[Source] = [*sets, *(MovedImages(each) for each in sets if moved)]
-    computing: Progress = lambda done, total: stage("Computing features", done, total)  # noqa: E731
+    names = [space.name_of(content) for content in contents]
+    images: list[Source] = list(sets)
+    if moved:
+        names += [moved_name(each) for each in names]
+        images += [MovedImages(each) for each in sets]
+    compute: Progress = lambda done, total: stage("Computing features", done, total)  # noqa: E731
     embedded: list[Source] = []
-    if space.embedding is not None and space.embedding.immediate and _fit_in_memory(sets, images):
-        embedded += (_features_in_memory(space.embedding, each, computing) for each in images)
+    in_memory = all(isinstance(each, InMemory) for each in sets)
+    if space.embedding is not None and space.embedding.immediate and in_memory and _features_fit(images):
+        embedded += [_features_in_memory(space.embedding, each, compute) for each in images]
     else:
-        names = [space.name_of(content) for content in contents]
-        names += [moved_name(each) for each in names if moved]
         wanted = {
             number: FeatureRequest(each, folder / "features" / f"{names[number]}.zarr", names[number])
             for number, each in enumerate(images)
         }
-        features = embed(space, wanted, map, computing)
-        for found in (features[number] for number in wanted):
+        features = embed(space, wanted, map, compute)
+        for found in (features[number] for number in range(len(images))):
             if isinstance(found, DamagedShardError):
                 raise found
             embedded.append(found)
@@ -336,10 +339,9 @@ def in_embedding(
     return Embedded(space, embedded[0], others, test, sets_moved)
 
 
-def _fit_in_memory(sets: Sequence[Source], images: Sequence[Source]) -> bool:
-    """True if the sets are in memory, and float32 features of all images take a small part of what there is."""
-    values = sum(math.prod(each.shape) for each in images)
-    return all(isinstance(each, InMemory) for each in sets) and 4 * values <= FEATURES_SHARE * local_memory_bytes()
+def _features_fit(sets: Sequence[Source]) -> bool:
+    """True if float32 features of as many values as the images have take a small part of this machine's memory."""
+    return 4 * sum(math.prod(each.shape) for each in sets) <= FEATURES_SHARE * local_memory_bytes()
 
 
 def _features_in_memory(embedding: Embedding, images: Source, progress: Progress) -> InMemory:
