@@ -29,7 +29,7 @@ from storage.history import read_history
 from storage.layout import SweepLayout
 from storage.pair_records import read_pair_record
 from storage.reference import read_reference
-from storage.results import write_results
+from storage.results import hyperparameter_column, write_results
 from storage.samples import DamagedShardError, Samples
 from storage.trial_state import read_end, trial_state
 
@@ -211,11 +211,9 @@ def _coordinates(
     }
     for network in sorted({name for count in counts for name in count}):
         coordinates[f"{network}_weights"] = [count.get(network, 0) for count in counts]
-    return coordinates | {name: [_plain(values[trial.id]) for trial in trials] for name, values in varying.items()}
-
-
-def _plain(value: object) -> Any:
-    return value if isinstance(value, (bool, int, float, str)) else str(value)
+    return coordinates | {
+        name: hyperparameter_column([values[trial.id] for trial in trials]) for name, values in varying.items()
+    }
 
 
 def _attributes(spec: Spec, chosen: ChosenDistance, space: Space) -> Mapping[str, Any]:

@@ -286,8 +286,8 @@ def _comparison_sentences(table: Table) -> Iterator[str]:
         pairs = sum(count * (count - 1) // 2 for count in (row.samples or 0 for row in table.trials))
         each = f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
         yield (
-            f"Compared were all {magnitude(pairs)} pairs among the last {each} images of each trial; two images at "
-            f"most {table.threshold:.4g} apart are duplicates."
+            f"All {magnitude(pairs)} pairs among the last {each} images of each trial were compared; two images at most "
+            f"{table.threshold:.4g} apart are duplicates."
         )
 
 

@@ -169,7 +169,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         self.tags.add(tag)
-        if tag not in {"meta", "img", "br"}:
+        if tag not in {"meta", "img", "br", "wbr"}:
             self.open.append(tag)
         loading = {"src", "srcset", "href", "xlink:href", "data", "action"}
         self.loads += [value or "" for name, value in attrs if name in loading]
