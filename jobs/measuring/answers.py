@@ -118,7 +118,9 @@ def _facts(
     record = read_pair_record(own, *snapshot, known[snapshot]) if snapshot in known else None
     if record is None:
         return None
-    scores = read_scores(own.scores(*snapshot), scores_name(known[snapshot]))
+    of_real = None if real is None else real.facts.scores
+    distances = None if of_real is None else of_real.curve.distances
+    scores = read_scores(own.scores(*snapshot), scores_name(known[snapshot]), distances)
     settings = spec.collisions
     return sample_facts(
         record,
