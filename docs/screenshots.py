@@ -43,10 +43,10 @@ def main(sweep: Path) -> None:
 def review_link(sweep: Path) -> Iterator[str]:
     """Serve the review page of a sweep, and give the link that lets one browser in."""
     command = [sys.executable, "-m", "jobs.cli", "review", str(sweep), "--reviewer", "you", "--pairs", "60"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as served:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as served:
         try:
-            assert served.stdout is not None
-            found = (re.search(r"http://\S+/enter#\S+", line) for line in served.stdout)
+            assert served.stderr is not None
+            found = (re.search(r"http://\S+/enter#\S+", line) for line in served.stderr)
             yield next(match[0] for match in found if match)
         finally:
             served.terminate()

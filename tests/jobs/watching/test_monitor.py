@@ -56,27 +56,13 @@ def sweep(original: SweepLayout, tmp_path: Path) -> SweepLayout:
     return SweepLayout(Path(shutil.copytree(original.root, tmp_path / "sweep")))
 
 
-def test_the_end_includes_measuring_before_any_pair_is_compared(
+def test_the_likely_speed_of_measuring_is_that_of_the_demo_in_units_of_this_machine(
     sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def seconds_left(products_per_second: float) -> tuple[float, float]:
-        monkeypatch.setattr(sweep_watch, "_products_per_second", lambda: products_per_second)
-        with sweep_lock(sweep, "ganlab run"):
-            new = SweepWatch(sweep, clock=lambda: now).look()
-        assert "ganlab_estimated_end_timestamp_seconds" in new.values
-        return new.get("ganlab_estimated_end_timestamp_seconds") - now, new.get("ganlab_pairs", "to_compare")
-
-    now = time.time()
-    shutil.rmtree(sweep.pairs, ignore_errors=True)
-    for trial in map(sweep.trial, sweep.trial_ids()):
-        if not trial.outcome.exists():
-            write_outcome(trial, Outcome("stopped", 100))  # nothing is left to be trained
-    slow, pairs = seconds_left(1e6)
-    fast, _ = seconds_left(1e12)
+    # The demo: 66 million pairs of 1,024 values in 93 s, of a core with 83 G multiplications a second.
+    monkeypatch.setattr(sweep_watch, "_products_per_second", lambda: 2 * 83e9)
     values = np.prod(read_reference(sweep).shape[1:])
-    assert pairs > 0
-    # The demo's own rate, in the units of its machine: 66 million pairs of 1,024 values in 93 s at 83 G a second.
-    assert slow - fast == pytest.approx(pairs * values / 1e6 / (65.98e6 * 1024 / 93 / 83e9), rel=0.01)
+    assert SweepWatch(sweep)._likely_rate == pytest.approx(2 * 65.98e6 / 93 * 1024 / values, rel=0.01)
 
 
 def first_in_state(layout: SweepLayout, state: str) -> str:
