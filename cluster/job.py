@@ -21,8 +21,11 @@ class JobEnd(Exception):
     """Ends a supervisor with an exit code and a sentence that says why."""
 
     def __init__(self, code: int, reason: str) -> None:
-        super().__init__(reason)
+        super().__init__(code, reason)
         self.code, self.reason = code, reason
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 def fail(reason: str) -> NoReturn:

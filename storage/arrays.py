@@ -67,9 +67,13 @@ class MissingItemsError(ValueError):
     """
 
     def __init__(self, path: Path, missing: NDArray[np.bool_], fill_value: object) -> None:
+        super().__init__(path, missing, fill_value)
+
+    def __str__(self) -> str:
+        path, missing, fill_value = self.args
         runs = ranges(missing)
         shown = ", ".join(f"{start} to {stop - 1}" for start, stop in runs[:3]) + (", …" if len(runs) > 3 else "")
-        super().__init__(
+        return (
             f"{path}: {int(missing.sum()):,} of {len(missing):,} images are missing (numbers {shown}): their chunks are "
             f"not stored, and Zarr reads {fill_value} in their place; allowed: an array with every chunk (a chunk of "
             "nothing but that value looks the same unless it is written with write_empty_chunks=True)"

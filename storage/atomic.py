@@ -33,7 +33,11 @@ class DamagedError(ValueError):
     """A file is not what was written there: cut short, garbled, or another file."""
 
     def __init__(self, path: Path, expected: str, reason: object, remedy: str = "restore it from a copy") -> None:
-        super().__init__(f"{path}: damaged, expected {expected}: {reason}; {remedy}")
+        super().__init__(path, expected, str(reason), remedy)
+
+    def __str__(self) -> str:
+        path, expected, reason, remedy = self.args
+        return f"{path}: damaged, expected {expected}: {reason}; {remedy}"
 
 
 class WriteError(OSError):

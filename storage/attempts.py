@@ -34,7 +34,7 @@ class Cause(StrEnum):
     PREEMPTED = "preempted"
     """The node asked the process to stop."""
     NODE_LOST = "node_lost"
-    """The node is gone."""
+    """The node is gone, or was starved or cut off so long that the trial's lease ran out."""
     RAY = "ray"
     """Ray failed, or the process that hands out the trials; the trial's own process had no part in it."""
     INTERRUPTED = "interrupted"

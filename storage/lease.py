@@ -32,10 +32,14 @@ _held: set[str] = set()  # tokens of this process
 class LeaseLostError(RuntimeError):
     """Another process has taken the trial over, or may have: this one must not write to it any more."""
 
-    def __init__(self, trial: TrialLayout) -> None:
-        super().__init__(
-            f"{trial.root.name}: its lease could not be renewed for {LEASE_S - MARGIN_S:.0f} s, or another "
-            "process has it: this one stops"
+    def __init__(self, trial_id: str) -> None:
+        super().__init__(trial_id)
+        self.trial_id = trial_id
+
+    def __str__(self) -> str:
+        return (
+            f"{self.trial_id}: its lease could not be renewed for {LEASE_S - MARGIN_S:.0f} s, or another process has "
+            "it: this one stops"
         )
 
 
@@ -58,7 +62,7 @@ class Lease:
     def check(self) -> None:
         """Raise LeaseLostError when the lease is lost: called before everything that is written to the trial."""
         if self.lost:
-            raise LeaseLostError(self._trial)
+            raise LeaseLostError(self._trial.root.name)
 
     def release(self) -> None:
         """Let another process have the trial at once."""

@@ -25,7 +25,11 @@ class SweepBusyError(RuntimeError):
     """Another command, or jobs on SLURM, work on this sweep; the message says where."""
 
     def __init__(self, layout: SweepLayout, holder: str, advice: str = "wait for it or stop it first") -> None:
-        super().__init__(f"{layout.root}: in use by {holder}; {advice}")
+        super().__init__(layout, holder, advice)
+
+    def __str__(self) -> str:
+        layout, holder, advice = self.args
+        return f"{layout.root}: in use by {holder}; {advice}"
 
 
 @contextmanager

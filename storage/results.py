@@ -10,6 +10,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def write_results(
     attributes: Mapping[str, Any],
     settings: SettingRows | None = None,
 ) -> None:
-    """Write ``results.zarr``, synced to disk, in place of any older one.
+    """Write ``results.zarr``, synced to disk, in place of an older one that differs.
 
     Parameters
     ----------
@@ -76,6 +77,7 @@ def write_results(
         If the disk is full, the folder is read-only, or the like; the older results stay.
     """
     import numcodecs  # type: ignore[import-untyped]
+    from zarr.storage import MemoryStore
 
     dataset = build_dataset(coords, variables, attributes)
     groups = {"/": dataset}
@@ -84,10 +86,26 @@ def write_results(
     compressor = numcodecs.Zstd(level=3, checksum=True)
     # Format 2, because its specification has both fixed-width strings and consolidated metadata: in format 3 strings
     # come back as a type that much of xarray refuses, and metadata that is not consolidated opens with a warning.
+    files: dict[str, Any] = {}
+    for group, each in groups.items():
+        encoding = {name: {**one.encoding, "compressors": compressor} for name, one in each.variables.items()}
+        each.to_zarr(MemoryStore(files), group=group, zarr_format=2, consolidated=True, encoding=encoding)
+    contents = {name: file.to_bytes() for name, file in files.items()}
+    if _files_in(layout.results) == contents:
+        return
     with whole_folder(layout.results) as folder:
-        for group, each in groups.items():
-            encoding = {name: {**one.encoding, "compressors": compressor} for name, one in each.variables.items()}
-            each.to_zarr(folder, group=group, zarr_format=2, consolidated=True, encoding=encoding)
+        for name, content in contents.items():
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+
+
+def _files_in(folder: Path) -> dict[str, bytes]:
+    """Contents of all files by their paths inside a folder; of none where one can't be read."""
+    try:
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    except OSError:
+        return {}
 
 
 def build_dataset(

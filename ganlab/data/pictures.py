@@ -65,9 +65,12 @@ class PictureError(ValueError):
     """
 
     def __init__(self, found: str, allowed: str, setting: str = "", value: str = "") -> None:
+        super().__init__(found, allowed, setting, value)
         self.found, self.allowed, self.setting, self.value = found, allowed, setting, value
-        remedy = f", or {setting}: {value}" if setting else ""
-        super().__init__(f"path: {found}; allowed: {allowed}{remedy}")
+
+    def __str__(self) -> str:
+        remedy = f", or {self.setting}: {self.value}" if self.setting else ""
+        return f"path: {self.found}; allowed: {self.allowed}{remedy}"
 
 
 @dataclass(frozen=True)

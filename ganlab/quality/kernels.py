@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import numpy.typing as npt
-from scipy import linalg, stats
+from scipy import linalg, special
 
 from ganlab.pairs.exact import Array
 
@@ -43,7 +43,7 @@ def kid_interval(blocks: Floats, confidence: float) -> tuple[float, float, float
     """The mean of two or more block estimates with its Student interval: (value, low, high)."""
     mean, scale = float(blocks.mean()), float(np.abs(blocks).max()) or 1.0  # squares of large ones have no float
     error = scale * float((blocks / scale).std(ddof=1)) / math.sqrt(len(blocks))
-    half = float(stats.t.ppf((1 + confidence) / 2, len(blocks) - 1)) * error
+    half = float(special.stdtrit(len(blocks) - 1, (1 + confidence) / 2)) * error
     return mean, mean - half, mean + half
 
 

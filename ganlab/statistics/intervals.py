@@ -4,9 +4,11 @@ Invariant: a bound is a function of counts alone and takes whole arrays of them,
 (tests/benchmarks/coverage.py) measures the code that users run. docs/statistics.md derives the formulas.
 """
 
+import math
+
 import numpy as np
 import numpy.typing as npt
-from scipy import special, stats
+from scipy import special
 
 Float = npt.NDArray[np.float64]
 
@@ -23,8 +25,10 @@ def wilson_interval(hits: int, repeats: int, confidence: float = 0.95) -> tuple[
     """Return the Wilson score interval of a probability from ``hits`` in ``repeats`` independent trials."""
     if repeats < 1 or not 0 <= hits <= repeats:
         raise ValueError(f"{hits} hits in {repeats} repeats; allowed: 0 to repeats, and at least one repeat")
-    interval = stats.binomtest(hits, repeats).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    z_squared = float(special.ndtri((1 + confidence) / 2)) ** 2
+    centre = (hits + z_squared / 2) / (repeats + z_squared)
+    half_width = math.sqrt(z_squared * (hits * (repeats - hits) / repeats + z_squared / 4)) / (repeats + z_squared)
+    return 0.0 if hits == 0 else centre - half_width, 1.0 if hits == repeats else centre + half_width
 
 
 def largest_mode_size(degrees: npt.ArrayLike, images: npt.ArrayLike = 1.0) -> Float:

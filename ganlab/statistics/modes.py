@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 from scipy.sparse import coo_array
 
 from ganlab.statistics.intervals import wilson_interval
@@ -134,7 +134,7 @@ def _uniform_law(members: int, samples: int, duplicates: int) -> float:
     """Were all images equally likely and as many as the duplicates say."""
     size = math.comb(samples, 2) / duplicates
     # The images that could be the most frequent one are as many as the support (Bonferroni).
-    return 0.0 if members == samples else size * float(stats.binom.sf(members - 1, samples, 1 / size))
+    return 0.0 if members == samples else size * float(special.betainc(members, samples - members + 1, 1 / size))
 
 
 def _real_law(degrees: npt.NDArray[np.int64]) -> Law:
@@ -147,7 +147,7 @@ def _real_law(degrees: npt.NDArray[np.int64]) -> Law:
     others = len(degrees) - 1
 
     def expected(members: int, samples: int, duplicates: int) -> float:
-        more = stats.nbinom.sf(members - 2, degree + 0.5, others / (others + samples - 1))
+        more = special.betainc(members - 1, degree + 0.5, (samples - 1) / (others + samples - 1))
         return min(1.0, samples / len(degrees)) * float(more @ images)
 
     return expected

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from ganlab.statistics.birthday import (
     collision_probability,
@@ -398,7 +398,7 @@ def mean_over_seeds(
         half_width = math.nan
         if found.size > 1:
             variance = np.maximum(scaled.var(ddof=1), np.mean(own[~bounded] ** 2) if not bounded.all() else 0.0)
-            half_width = stats.t.ppf((1 + confidence) / 2, found.size - 1) * np.sqrt(variance / found.size)
+            half_width = special.stdtrit(found.size - 1, (1 + confidence) / 2) * np.sqrt(variance / found.size)
         ends = scaled.mean() + np.array([0.0, -half_width, math.inf if bounded.any() else half_width])
     return SeedMean(*(np.exp(ends) if geometric else ends).tolist())
 
@@ -410,7 +410,7 @@ def error_of_log(low: float, high: float, confidence: float) -> float:
     """
     if math.isinf(high):
         return math.inf
-    return math.nan if low <= 0 else math.log(high / low) / (2 * float(stats.norm.ppf((1 + confidence) / 2)))
+    return math.nan if low <= 0 else math.log(high / low) / (2 * float(special.ndtri((1 + confidence) / 2)))
 
 
 def degrees_of(duplicates: npt.ArrayLike, samples: int) -> npt.NDArray[np.int64]:

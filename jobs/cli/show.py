@@ -92,7 +92,7 @@ def show_plan(
 
 def show_results(layout: SweepLayout, as_json: bool = False) -> None:
     """Print the answer of a sweep, where its report is, and how to open its results."""
-    from jobs.report.sweep_page import results_table  # late: plotting libraries
+    from jobs.report.sweep_table import results_table  # late: xarray
 
     results = results_table(layout)
     if as_json:

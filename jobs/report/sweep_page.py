@@ -1,4 +1,4 @@
-"""The report of a sweep: one HTML file that needs nothing else, and the table of its trials.
+"""The report of a sweep: one HTML file that needs nothing else.
 
 Invariant: the page is a function of the sweep's files; a trial that failed, or whose images can't be read, leaves a gap
 that says so and never a report that isn't written.
@@ -18,10 +18,11 @@ from ganlab.pairs.content import content_order
 from ganlab.quality.copying import SHOWN, Word
 from ganlab.statistics.diversity import COLLAPSED_RATIO
 from ganlab.statistics.support import Spread
-from jobs.console.words import counted, value_words
+from jobs.console.words import cost_words, counted, value_words
 from jobs.report.headline import times_words
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import CopyShown, ModeShown, Pair, copies_shown, mode_picture, write_page
+from jobs.report.sweep_table import sweep_results
 from jobs.report.table import (
     CLASSES,
     FAULT_WORDS,
@@ -36,15 +37,11 @@ from jobs.report.table import (
     table_headings,
 )
 from jobs.report.verdicts_section import verdicts_view
-from jobs.spec.validation import SpecError, read_mapping
+from jobs.spec.validation import read_mapping
 from storage.layout import SweepLayout
 from storage.reference import Reference, read_reference
-from storage.results import read_results
 from storage.samples import DamagedShardError, Samples
-from storage.statistics import VARIABLES
 from storage.trial_state import NOT_ENDED, TrialState
-
-__all__ = ["results_table", "write_report"]
 
 SETTINGS_SHOWN = 24  # charts of more settings than this are too many to look at
 GRID_BYTES = 900_000  # of all grids of samples, so that the page stays below about 3 MB
@@ -103,17 +100,6 @@ class Copies:
     problem: str
 
 
-def results_table(layout: SweepLayout) -> Table:
-    """The table of all trials; `columns`, `rows` and `notes` hold its words, `trials` the plain values.
-
-    Raises
-    ------
-    SpecError
-        If the sweep has no results yet.
-    """
-    return build_table(_results(layout))
-
-
 def write_report(layout: SweepLayout) -> Path:
     """Write the report of a measured sweep, replacing an older one, and return its path.
 
@@ -128,7 +114,7 @@ def write_report(layout: SweepLayout) -> Path:
 
     from jobs.report.figures import collision_chart, support_chart, threshold_chart, training_chart
 
-    results = _results(layout)
+    results = sweep_results(layout)
     table = build_table(results)
     reference = _reference(layout)
     shown = _every_so_often(table.settings, SETTINGS_SHOWN)
@@ -181,6 +167,9 @@ def write_report(layout: SweepLayout) -> Path:
         published_headings=table_headings("published"),
         published_rows=[row.table_cells("published") for row in measured],
         class_headings=CLASSES,
+        cost=_cost(results),
+        cost_headings=table_headings("cost"),
+        cost_rows=[row.table_cells("cost") for row in table.trials],
         classes=[cells for row in measured for cells in class_rows(row, results)],
         scored_images=_listed([f"{count:,}" for count in scored]) if scored else "",
         accuracy=float(results.get("embedding_accuracy", np.nan)),
@@ -497,24 +486,19 @@ def _image_bytes(reference: Reference | None) -> int:
     return int(channels * height * width * (2 if max(height, width) <= 12 else 1)) + 30
 
 
-def _results(layout: SweepLayout) -> Results:
-    if not layout.results.is_dir():
-        raise SpecError(f"{layout.root}: no results here yet; run `ganlab measure {layout.root}` first")
-    results = read_results(layout)
-    if unknown := sorted({str(name) for name in results.data_vars} - VARIABLES.keys()):
-        some = ", ".join(unknown[:3]) + (", …" if len(unknown) > 3 else "")
-        raise SpecError(
-            f"{layout.results}: got variables of another version of ganlab ({some}); run `ganlab measure {layout.root}`, "
-            "which writes the results again"
-        )
-    return results
-
-
 def _reference(layout: SweepLayout) -> Reference | None:
     try:
         return read_reference(layout)
     except ValueError:
         return None
+
+
+def _cost(results: Results) -> str:
+    """GPU time and energy of all trials in words; empty where none held a GPU."""
+    if "sweep_gpu_hours" not in results:
+        return ""
+    hours, energy = float(results["sweep_gpu_hours"]), float(results["sweep_gpu_energy"])
+    return cost_words(None if math.isnan(hours) else hours, None if math.isnan(energy) else energy)
 
 
 def _provenance(layout: SweepLayout) -> dict[str, str]:

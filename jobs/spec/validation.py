@@ -34,8 +34,11 @@ class SpecError(ValueError):
     """A fault in a settings file or in ``--set``; its text is one line: where, what was found, what is allowed."""
 
     def __init__(self, text: str, path: KeyPath = (), source: str = "", kind: Fault = Fault.OTHER) -> None:
-        self.text, self.path, self.kind = one_line(text), path, kind
-        super().__init__(": ".join(part for part in (source, dotted(path), self.text) if part))
+        super().__init__(text, path, source, kind)
+        self.text, self.path, self.source, self.kind = one_line(text), path, source, kind
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (self.source, dotted(self.path), self.text) if part)
 
     def at(self, path: KeyPath | None = None, source: str = "", more: str = "") -> Self:
         """Return the same fault at another place, with `more` behind its text."""

@@ -70,6 +70,9 @@ def main() -> None:
     parser.add_argument("commands", nargs="*", metavar="COMMAND")
     parser.add_argument("--libraries", action="store_true")
     wanted = parser.parse_args()
+    signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # a shell's background job ignores it, and its children too
     columns = ("command", "first byte, s", "CPU s", "answer, s", "CPU s", "exit code")
     table = Table(*columns, *(("libraries",) if wanted.libraries else ()))
     with tempfile.TemporaryDirectory() as name:

@@ -91,6 +91,13 @@ def test_half_hits_of_twenty():
     assert supports == pytest.approx([66_200, 224_300], rel=0.01)
 
 
+@pytest.mark.parametrize(("hits", "repeats"), [(0, 1), (0, 500), (1, 3), (17, 200), (200, 200)])
+def test_the_score_interval_is_wilsons(hits: int, repeats: int) -> None:
+    for confidence in (0.5, 0.95, 0.999):
+        interval = stats.binomtest(hits, repeats).proportion_ci(confidence, method="wilson")
+        assert wilson_interval(hits, repeats, confidence) == pytest.approx((interval.low, interval.high), abs=1e-12)
+
+
 def test_wilson_refuses():
     with pytest.raises(ValueError, match="repeats"):
         wilson_interval(3, 2)

@@ -12,7 +12,8 @@ import pytest
 import xarray as xr
 import yaml
 
-from storage.layout import SweepLayout
+from storage.attempts import read_attempts
+from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
 
 TINY = {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4}
@@ -117,6 +118,37 @@ def test_a_failed_trial_fails_alone_says_why_and_reruns_alone(on_clusters, sweep
     assert {n: t for n, t in after.items() if n.startswith(completed)} == {
         n: t for n, t in before.items() if n.startswith(completed)
     }
+
+
+LOSES_ITS_LEASE = """
+from pathlib import Path
+
+from ganlab.models.families import DCGAN
+from storage.lease import LeaseLostError
+
+
+class Model(DCGAN):
+    def step(self, *arguments, **named):
+        once = Path(__file__).parent / "lost once"
+        if not once.exists():
+            once.touch()
+            raise LeaseLostError("this trial")
+        return super().step(*arguments, **named)
+"""
+
+
+def test_a_lost_lease_does_not_count_against_the_trial(on_clusters, sweep_file, folder) -> None:
+    """As where a machine is so busy that no thread of the process runs for many seconds."""
+    (folder / "own.py").write_text(LOSES_ITS_LEASE)
+    model = {**TINY, "family": "import:own:Model"}
+    spec = sweep_file(model=model, train={"steps": 4}, resources={"max_failures": 0}, collisions={"sample_sizes": [10]})
+    run = on_clusters("run", spec, "--out", folder / "out")
+    assert run.exit_code == 0, run.stderr
+    (trial,) = SweepLayout(folder / "out").trials.iterdir()
+    first, second = read_attempts(TrialLayout(trial))
+    assert first.cause == "node_lost"
+    assert first.reason.startswith("this trial: its lease could not be renewed")
+    assert second.cause == "completed"
 
 
 def test_two_commands_on_one_sweep(command, sweep_file, folder) -> None:

@@ -277,6 +277,26 @@ def test_the_same_inputs_give_the_same_bytes_in_another_process(
     assert [path.name for path in sweep.root.iterdir()] == ["results.zarr"]
 
 
+def test_the_same_results_are_not_written_again_and_damaged_ones_are(sweep: SweepLayout) -> None:
+    def written() -> int:
+        write_results(sweep, COORDS, VALUES, ATTRIBUTES, SETTINGS)
+        return sweep.results.stat().st_ino
+
+    first = written()
+    whole = {path: path.read_bytes() for path in sweep.results.rglob("*") if path.is_file()}
+    assert written() == first
+    changed = sweep.results / "duplicates" / "0.0"
+    for damage in (lambda: changed.write_bytes(changed.read_bytes()[:-1] + b"x"), changed.unlink, changed.mkdir):
+        before = sweep.results.stat().st_ino
+        damage()
+        assert written() != before
+        assert {path: path.read_bytes() for path in sweep.results.rglob("*") if path.is_file()} == whole
+        if damage == changed.unlink:
+            changed.unlink()
+    write_results(sweep, COORDS, VALUES, ATTRIBUTES)
+    assert not (sweep.results / "settings").exists()
+
+
 def test_a_flipped_bit_does_not_go_unseen(sweep: SweepLayout) -> None:
     write_results(sweep, COORDS, VALUES, ATTRIBUTES)
     chunk = sweep.results / "collision_probability" / "0.0.0"

@@ -28,7 +28,7 @@ from jobs.measuring.measure import (
 )
 from jobs.measuring.measured import MeasuredSnapshot
 from jobs.measuring.near import near_pairs
-from jobs.report.sweep_page import results_table
+from jobs.report.sweep_table import results_table
 from jobs.spec.sweep import CollisionSettings
 from jobs.training.plan import shard_plan
 from jobs.training.tune import register

@@ -22,7 +22,8 @@ from jobs.measuring.cells import stacked
 from jobs.report import page as page_module
 from jobs.report.figures import support_chart
 from jobs.report.headline import relative_sentence
-from jobs.report.sweep_page import answer, results_table, write_report
+from jobs.report.sweep_page import answer, write_report
+from jobs.report.sweep_table import results_table
 from jobs.report.table import Interval, Row, Table, magnitude, number_words
 from jobs.spec.validation import SpecError
 from storage.layout import SweepLayout

@@ -104,6 +104,22 @@ def test_a_folder_in_figures(sweep: SweepLayout) -> None:
     assert set(new.values) <= set(METRICS)
 
 
+def test_a_gpu_that_does_not_say_how_busy_it_is_is_not_taken_for_idle(sweep: SweepLayout) -> None:
+    """A part of a GPU (MIG), on the first of three nodes."""
+    path = ClusterFolder(sweep.cluster).worker("2_0")
+    record = json.loads(path.read_text())
+    record["gpu_use"][0]["utilization"] = None
+    path.write_text(json.dumps(record))
+    watch = SweepWatch(sweep)
+    new = watch.look()
+    assert new.total("ganlab_gpus") == 12
+    assert new.values["ganlab_gpus_busy"].keys() == {("n1",), ("n2",)}
+    assert new.total("ganlab_gpu_memory_used_bytes") == 12 * 10**9
+    screen = Console(file=io.StringIO(), width=200)
+    screen.print(view(watch, new, time.time()))
+    assert "4.0 of 8 busy, 4 do not say" in screen.file.getvalue()
+
+
 def test_what_people_judged_is_counted(sweep: SweepLayout) -> None:
     watch = SweepWatch(sweep)
     before = watch.look()
@@ -262,6 +278,19 @@ def test_copies_among_the_newest_samples_are_counted(sweep: SweepLayout, step: i
     screen = Console(width=100, record=True, file=io.StringIO())
     screen.print(view(SweepWatch(sweep), new, time.time()))
     assert ("1 with copies of training images" in screen.export_text()) == seen
+
+
+def test_copies_over_moves_are_counted_once_they_are_searched(sweep: SweepLayout) -> None:
+    text = sweep.spec.read_text()
+    assert "moved_copies: false" in text
+    sweep.spec.write_text(text.replace("moved_copies: false", "moved_copies: true"))
+    trial, watch = first_in_state(sweep, "completed"), SweepWatch(sweep)
+    record = read_arrays(sweep.pair_record(trial, 40))
+    assert watch.look().get("ganlab_trials_copying", "dcgan") == 0
+    for place, images in ((("reference", 0), 300), ((trial, 40), len(record["neighbour"]))):
+        distances = np.zeros(images, np.int64) if place[0] == trial else np.arange(1, images + 1)
+        write_arrays(sweep.moved_neighbours(*place), squared=distances, neighbour=np.zeros(images, np.int64))
+    assert watch.look().get("ganlab_trials_copying", "dcgan") == 1
 
 
 def test_a_look_that_fails_leaves_the_old_figures(sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:
