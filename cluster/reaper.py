@@ -34,7 +34,7 @@ def guarded(*folders: Path) -> Iterator[None]:
 
     mark = secrets.token_hex(16)
     with safe_python():
-        resource_tracker.ensure_running()  # Python's own helper, before the mark: it serves this process to its end
+        _start_tracker()
         with shielded():
             reaper = subprocess.Popen(
                 python("-I", "-S", __file__, mark, *map(str, folders)),
@@ -66,6 +66,21 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_tracker() -> None:
+    """Start Python's resource tracker, before there is a mark, since it serves this process to its end.
+
+    Of semaphores that killed processes leave it would warn on the terminal at that end, when they have long been removed.
+    """
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore::UserWarning:multiprocessing.resource_tracker"
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        os.environ.pop("PYTHONWARNINGS")
+        if before is not None:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def marked(mark: str, name: str = MARK) -> list[int]:

@@ -251,6 +251,18 @@ class SweepLayout:
         """Return the file of the pairs of one trial's snapshot from which those that people judge are drawn."""
         return self.pairs / plain_name(trial_id) / f"{step:08d}.near.npz"
 
+    def moved_neighbours(self, trial_id: str, step: int) -> Path:
+        """Return the file of the distances over moves of one snapshot, or of real images, to their training images."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.moved.npz"
+
+    def partial_moved_neighbours(self, trial_id: str, step: int) -> Path:
+        """Return the file of an unfinished search over moves."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.moved.unfinished.npz"
+
+    def moved_features(self, trial_id: str, step: int) -> Path:
+        """Return the Zarr array of the features of one snapshot's moved images."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.moved.features.zarr"
+
     def review_token(self, port: int) -> Path:
         """Return the file, readable by its owner alone, of the token of the review page at a port."""
         return self.cluster / f"review-{port}.token"

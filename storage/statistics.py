@@ -568,7 +568,19 @@ STATISTICS: tuple[Statistic, ...] = (
         "int64",
     ),
     Statistic(
-        "copy_distance", COPIED, "distance", "distance from that training image to that sample", "exact distance"
+        "copy_distance",
+        COPIED,
+        "distance",
+        "distance from that training image to that sample",
+        "exact distance; least over moves where moved copies are looked for",
+    ),
+    Statistic(
+        "copy_move",
+        COPIED,
+        "1",
+        "move that brings that sample so near to that training image",
+        "as it is, shifted right, left, down or up by a pixel, or mirrored; where moved copies are looked for",
+        "str",
     ),
     Statistic(
         "realistic_share",

@@ -503,6 +503,11 @@ def export(folder: Path, form: str, out: Path | None, as_json: bool) -> None:
     "efficientnet-lite0 (extra efficientnet), NAME-unit, NAME+NAME, or a file (.pt, .onnx, .safetensors, .yaml).",
 )
 @click.option(
+    "--moved-copies",
+    is_flag=True,
+    help="Look for copies that are shifted by a pixel or mirrored, too; of pictures, with --reference.",
+)
+@click.option(
     "--report",
     "page",
     type=_Path(path_type=Path, dir_okay=False),
@@ -522,6 +527,7 @@ def measure(
     frames: Literal["first", "all"] | None,
     allow_missing: bool,
     embedding: str | None,
+    moved_copies: bool,
     page: Path | None,
     as_json: bool,
 ) -> None:
@@ -547,7 +553,7 @@ def measure(
                 "--report are for sample files; a sweep has its own settings"
             )
         layout = _sweep_folder(path)
-        measure_folder(layout, console, embedding)
+        measure_folder(layout, console, embedding, moved_copies=moved_copies)
         show_results(layout, as_json)
         return
     if threshold is not None and rate is not None:
@@ -564,6 +570,7 @@ def measure(
             frames=frames,
             allow_missing=allow_missing,
             test=test,
+            moved_copies=moved_copies,
         )
     except SpecError as error:
         if error.path != ("collisions", "threshold"):

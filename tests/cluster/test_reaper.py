@@ -106,3 +106,23 @@ def test_semaphores_of_killed_processes_are_removed(folder: Path) -> None:
         assert semaphore.exists()
     child.communicate()
     assert not semaphore.exists()
+
+
+def test_what_killed_processes_leave_is_removed_in_silence(folder: Path) -> None:
+    """As Dask's workers, which share this process's resource tracker: it would print a warning for each semaphore."""
+    program = folder / "program.py"
+    program.write_text(
+        "import multiprocessing as m, time\nfrom cluster.reaper import guarded\n"
+        "def work(ready):\n    lock = m.get_context('spawn').Lock()\n    ready.send(0)\n    time.sleep(600)\n"
+        "if __name__ == '__main__':\n    with guarded():\n        ours, theirs = m.Pipe()\n"
+        "        m.get_context('spawn').Process(target=work, args=[theirs], daemon=True).start()\n        ours.recv()\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
