@@ -61,6 +61,11 @@ class TrialLayout:
         """The folder of claims: the one with the highest number says which process works on the trial."""
         return self.root / "lease"
 
+    @property
+    def usage(self) -> Path:
+        """The folder of what processes that worked on the trial have used of GPUs."""
+        return self.root / "usage"
+
     def shard(self, index: int, axes: int = 4) -> Path:
         """Return the file of shard number `index`: the name that Zarr gives it in the array of images, or of points."""
         return shard_file(self.samples, index, axes)

@@ -220,12 +220,15 @@ def plan(
     if cluster is None:
         check_here(spec)
     else:
-        from jobs.cli.submit import held, load_site, scripts, trials_on, unused_gpus, workers_now
+        from jobs.cli.cluster_file import load_site
+        from jobs.cli.submit import held, scripts, trials_on, unused_gpus, unused_kinds, workers_now
 
-        texts, site = scripts(spec, cluster, layout), load_site(cluster)
-        costs = held(spec, site, workers_now(spec, site, layout))
-        slots = trials_on(spec, site)
-        _note(unused_gpus(spec, site, cluster))
+        texts, kinds = scripts(spec, cluster, layout), load_site(cluster)
+        few = workers_now(spec, kinds, layout)
+        costs = held(spec, few)
+        slots = trials_on(spec, kinds)
+        _note(unused_gpus(spec, few, cluster))
+        _note(unused_kinds(spec, kinds, cluster))
     with spinner(stderr_console(), "Planning"):
         planned = plan_sweep(spec, timed=not no_timing, slots=slots)
     _note(disk_fault(layout, planned.sample_bytes))
@@ -284,13 +287,16 @@ def submit(
     if after and not re.fullmatch(r"\d+(_\d+)?", after):
         raise click.UsageError(f"--after: got {after!r}; allowed: the number of a job, as in 1234 or 1234_5")
     with loading():
-        from jobs.cli.submit import held, load_site, submit_sweep, unused_gpus
+        from jobs.cli.cluster_file import load_site
+        from jobs.cli.submit import held, submit_sweep, unused_gpus, unused_kinds, with_nodes
 
     spec, layout = _opened(sweep, overrides, out)
     submission = submit_sweep(spec, cluster, layout, stderr_console(), after)
-    site = load_site(cluster)
-    _note(unused_gpus(spec, site, cluster))
-    costs = held(spec, site, submission.tasks)
+    kinds = load_site(cluster)
+    few = with_nodes(kinds, submission.wanted)
+    _note(unused_gpus(spec, few, cluster))
+    _note(unused_kinds(spec, kinds, cluster))
+    costs = held(spec, few)
     if as_json:
         click.echo(json.dumps({"folder": str(layout.root), **asdict(submission), "held": asdict(costs)}, indent=2))
         return

@@ -32,6 +32,7 @@ from storage.reference import read_reference
 from storage.results import write_results
 from storage.samples import DamagedShardError, Samples
 from storage.trial_state import read_end, trial_state
+from storage.usage import read_usage
 
 
 def write_answers(
@@ -81,6 +82,7 @@ def write_answers(
     variables |= common_size_values(variables, MULTIPLES)
     logged_steps, losses = _losses(layout, trials)
     variables |= _own_measures(layout, trials, steps)
+    variables |= _costs(layout, trials)
     variables |= losses | {
         "threshold": np.sqrt(real.chosen.squared),
         **real_values(of_real, axes),
@@ -189,6 +191,21 @@ def _own_measures(layout: SweepLayout, trials: Sequence[TrialSettings], steps: S
     if components:
         own["mixture_weight"] = np.stack([at_snapshots(f"{weights}{number}") for number in range(components)], axis=2)
     return own
+
+
+def _costs(layout: SweepLayout, trials: Sequence[TrialSettings]) -> dict[str, Any]:
+    """GPU time and energy of each trial and of all; none where no trial has held a GPU."""
+    usages = [read_usage(layout.trial(trial.id)) for trial in trials]
+    if not any(usages):
+        return {}
+    held, energy = np.zeros(len(trials)), np.zeros(len(trials))
+    for place, (trial, usage) in enumerate(zip(trials, usages, strict=True)):
+        if usage is not None:
+            held[place] = usage.gpu_s / 3600
+            energy[place] = np.nan if usage.energy_j is None else usage.energy_j
+        elif read_attempts(layout.trial(trial.id)):  # begun by a version that kept no account, or without a GPU
+            held[place] = energy[place] = np.nan
+    return {"gpu_hours": held, "gpu_energy": energy, "sweep_gpu_hours": held.sum(), "sweep_gpu_energy": energy.sum()}
 
 
 def _coordinates(

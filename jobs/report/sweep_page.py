@@ -18,7 +18,7 @@ from ganlab.pairs.content import content_order
 from ganlab.quality.copying import SHOWN, Word
 from ganlab.statistics.diversity import COLLAPSED_RATIO
 from ganlab.statistics.support import Spread
-from jobs.console.words import counted, value_words
+from jobs.console.words import cost_words, counted, value_words
 from jobs.report.headline import times_words
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import CopyShown, ModeShown, Pair, copies_shown, mode_picture, write_page
@@ -167,6 +167,9 @@ def write_report(layout: SweepLayout) -> Path:
         published_headings=table_headings("published"),
         published_rows=[row.table_cells("published") for row in measured],
         class_headings=CLASSES,
+        cost=_cost(results),
+        cost_headings=table_headings("cost"),
+        cost_rows=[row.table_cells("cost") for row in table.trials],
         classes=[cells for row in measured for cells in class_rows(row, results)],
         scored_images=_listed([f"{count:,}" for count in scored]) if scored else "",
         accuracy=float(results.get("embedding_accuracy", np.nan)),
@@ -487,6 +490,14 @@ def _reference(layout: SweepLayout) -> Reference | None:
         return read_reference(layout)
     except ValueError:
         return None
+
+
+def _cost(results: Results) -> str:
+    """GPU time and energy of all trials in words; empty where none held a GPU."""
+    if "sweep_gpu_hours" not in results:
+        return ""
+    hours, energy = float(results["sweep_gpu_hours"]), float(results["sweep_gpu_energy"])
+    return cost_words(None if math.isnan(hours) else hours, None if math.isnan(energy) else energy)
 
 
 def _provenance(layout: SweepLayout) -> dict[str, str]:

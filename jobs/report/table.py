@@ -13,13 +13,14 @@ import numpy as np
 
 from ganlab.statistics.diversity import collapsed
 from ganlab.statistics.support import Estimate, Spread, spread
-from jobs.console.words import MISSING, counted, value_words
-from storage.statistics import MATCHED, STATISTICS, TRIAL, VARIABLES, Statistic
+from jobs.console.words import MISSING, counted, energy_words, value_words
+from storage.statistics import OF_TRIAL, STATISTICS, TRIAL, VARIABLES, Statistic
 from storage.trial_state import NOT_ENDED
 
 Results = Any  # an xarray.Dataset, whose type only storage may name
 NOT_MEASURED = MISSING
 WITHHELD = "withheld"  # in place of a number on the diversity of samples that do not pass the quality gate
+ALWAYS_SHOWN = {"quality", "cost"}  # tables whose numbers say nothing of diversity
 FAULT_WORDS = {
     "copies": "too many samples lie nearer to a training image than 99 % of held-out real images do",
     "noise": "the smoothest samples have more of the finest detail than the smoothest real images, as noise gives",
@@ -69,7 +70,7 @@ class Row:
     snapshot, step : int or None
         Place and generator step of the snapshot; None when none is measured.
     values : mapping
-        Every statistic of the snapshot that has one value, and those at matched fidelity, by name; those that are
+        Every statistic of the snapshot that has one value, and those of the trial as a whole, by name; those that are
         missing are left out.
     """
 
@@ -174,7 +175,7 @@ class Row:
         value = self.interval(statistic.name) if statistic.interval else self.values.get(statistic.name)
         if value is None:
             return NOT_MEASURED
-        if "quality" not in statistic.tables and not self.passes_gate:
+        if not ALWAYS_SHOWN & set(statistic.tables) and not self.passes_gate:
             return WITHHELD
         return value.words(statistic.form) if isinstance(value, Interval) else number_words(value, statistic.form)
 
@@ -419,6 +420,8 @@ def number_words(value: float, form: str) -> str:
         return ratio_words(value)
     if form == "squared":
         return squared_words(value)
+    if form == "energy":
+        return energy_words(value) if math.isfinite(value) else NOT_MEASURED
     if form == "yes":
         return "yes" if value else "no"
     if not math.isfinite(value):
@@ -489,7 +492,7 @@ def scalar(values: Any, name: str) -> Any:
 
 def of_trial(results: Results) -> list[str]:
     """Statistics there that have one value for each trial."""
-    return [name for name, about in VARIABLES.items() if about.dims == MATCHED and name in results]
+    return [name for name, about in VARIABLES.items() if about.dims == OF_TRIAL and name in results]
 
 
 def _row(trial: Results, names: list[str]) -> Row:

@@ -6,6 +6,7 @@ known of it before still counts, so a counter does not fall while this process l
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import time
@@ -26,6 +27,7 @@ from storage.lock import lock_holder
 from storage.outcome import Failure
 from storage.plan import ShardPlan
 from storage.trial_state import NOT_ENDED, TrialState
+from storage.usage import Usage
 from storage.watch import (
     Signature,
     TrialWatch,
@@ -166,6 +168,7 @@ class SweepWatch:
             if _fresh(trial, now):
                 new.add("ganlab_train_steps_per_second", trial.row.get("steps_per_second", 0), family_of(trial))
         self._add_attempts(new, trials)
+        _add_costs(new, trials)
         _add_losses(new, running)
         self._add_samples(new, [trial for trial in trials if not trial.gone])
         self._add_times(new, trials, running)
@@ -291,6 +294,17 @@ def _fresh(trial: TrialWatch, now: float) -> bool:
     """True if the newest row is recent enough to give the current speed."""
     rate, every = trial.row.get("steps_per_second", 0), trial.settings.get("train", {}).get("log_every", 0)
     return bool(rate) and now - trial.row_time < FRESH_S + 3 * every / rate
+
+
+def _add_costs(new: MetricValues, trials: Iterable[TrialWatch]) -> None:
+    usages = [trial.usage for trial in trials if trial.usage is not None]
+    if not usages:
+        return
+    total = sum(usages, Usage())
+    if not math.isnan(total.gpu_s):
+        new.set("ganlab_gpu_seconds_total", total.gpu_s)
+    if total.energy_j is not None:
+        new.set("ganlab_gpu_energy_joules_total", total.energy_j)
 
 
 def _add_losses(new: MetricValues, running: Iterable[TrialWatch]) -> None:

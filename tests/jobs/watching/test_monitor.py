@@ -93,6 +93,22 @@ def test_a_folder_in_figures(sweep: SweepLayout) -> None:
     assert set(new.values) <= set(METRICS)
 
 
+def test_a_gpu_that_does_not_say_how_busy_it_is_is_not_taken_for_idle(sweep: SweepLayout) -> None:
+    """A part of a GPU (MIG), on the first of three nodes."""
+    path = ClusterFolder(sweep.cluster).worker("2_0")
+    record = json.loads(path.read_text())
+    record["gpu_use"][0]["utilization"] = None
+    path.write_text(json.dumps(record))
+    watch = SweepWatch(sweep)
+    new = watch.look()
+    assert new.total("ganlab_gpus") == 12
+    assert new.values["ganlab_gpus_busy"].keys() == {("n1",), ("n2",)}
+    assert new.total("ganlab_gpu_memory_used_bytes") == 12 * 10**9
+    screen = Console(file=io.StringIO(), width=200)
+    screen.print(view(watch, new, time.time()))
+    assert "4.0 of 8 busy, 4 do not say" in screen.file.getvalue()
+
+
 def test_what_people_judged_is_counted(sweep: SweepLayout) -> None:
     watch = SweepWatch(sweep)
     before = watch.look()
