@@ -53,8 +53,8 @@ def counted(count: float, noun: str, plural: str = "") -> str:
 
 def value_words(value: object) -> str:
     """A hyperparameter's value; a dash where it does not apply."""
-    if value in (None, "None"):  # results have it as text
+    if value in (None, "None"):  # results of before version 0.2.0 have it as text
         return MISSING
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

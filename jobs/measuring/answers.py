@@ -29,7 +29,7 @@ from storage.history import read_history
 from storage.layout import SweepLayout
 from storage.pair_records import read_pair_record
 from storage.reference import read_reference
-from storage.results import write_results
+from storage.results import hyperparameter_column, write_results
 from storage.samples import DamagedShardError, Samples
 from storage.trial_state import read_end, trial_state
 from storage.usage import read_usage
@@ -125,7 +125,9 @@ def _facts(
         moved = read_moved(own, snapshot, known[snapshot])
         if moved is None:
             return None
-    scores = read_scores(own.scores(*snapshot), scores_name(known[snapshot]))
+    of_real = None if real is None else real.facts.scores
+    distances = None if of_real is None else of_real.curve.distances
+    scores = read_scores(own.scores(*snapshot), scores_name(known[snapshot]), distances)
     return sample_facts(
         record,
         settings.sample_sizes,
@@ -233,11 +235,9 @@ def _coordinates(
     }
     for network in sorted({name for count in counts for name in count}):
         coordinates[f"{network}_weights"] = [count.get(network, 0) for count in counts]
-    return coordinates | {name: [_plain(values[trial.id]) for trial in trials] for name, values in varying.items()}
-
-
-def _plain(value: object) -> Any:
-    return value if isinstance(value, (bool, int, float, str)) else str(value)
+    return coordinates | {
+        name: hyperparameter_column([values[trial.id] for trial in trials]) for name, values in varying.items()
+    }
 
 
 def _attributes(spec: Spec, chosen: ChosenDistance, space: Space) -> Mapping[str, Any]:

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ganlab.pairs.content import content_digests, content_order, random_places
 from ganlab.pairs.exact import Index
 from ganlab.quality.copying import training_cells
 from ganlab.quality.embeddings.names import folder_name
 from ganlab.quality.fidelity import RealNeighbours
+from ganlab.quality.scores import Scores
 from ganlab.statistics.duplicate_distance import RATES
 from jobs.measuring.comparison import ENGINE, Comparison, Map, PartialResult, Progress, Source, compare, pair_record
 from jobs.measuring.distance import (
@@ -31,7 +33,7 @@ from jobs.measuring.distance import (
     wanted_rates,
 )
 from jobs.measuring.moved import MovedImages, moved_comparison, moved_name, moved_neighbours, nearest_over_moves
-from jobs.measuring.scoring import ScoreRequest, read_scores, scores_name, write_scores
+from jobs.measuring.scoring import ScoreRequest, has_distances, read_scores, scores_name, write_scores
 from jobs.measuring.space import PIXELS, FeatureRequest, Space, embed, sweep_space
 from jobs.spec.sweep import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
@@ -436,18 +438,51 @@ def _real_places(layout: SweepLayout) -> Index:
 def score_snapshots(
     context: MeasureContext, wanted: Sequence[CommittedSnapshot], real: RealImages
 ) -> dict[Snapshot, DamagedShardError]:
-    """Score complete snapshots, the real images among them, that are not scored yet; returns those that can't be read."""
-    layout, space, map = context.layout, context.space, context.map
-    missing = [
-        each
-        for each in wanted
-        if read_scores(layout.scores(*each.snapshot), scores_name(each.complete_fingerprint)) is None
-    ]
-    if not missing:
+    """Score complete snapshots that are not scored yet, the real images before all others.
+
+    Scores at other distances than those of the real images count as missing, as do those of the real images without the
+    distances in use.
+
+    Returns
+    -------
+    dict
+        Those whose images can't be read.
+    """
+    layout, threshold = context.layout, float(np.sqrt(real.chosen.squared))
+    reference = next((each for each in wanted if each.snapshot.trial == REFERENCE), None)
+    damaged: dict[Snapshot, DamagedShardError] = {}
+    distances = None
+    if reference is not None:
+        scores = _scores(layout, reference)
+        if scores is None or not has_distances(scores, threshold, real.rates):
+            damaged = _score(context, [reference], real, threshold, None)
+            scores = _scores(layout, reference)
+        distances = None if scores is None else scores.curve.distances
+    missing = [each for each in wanted if each is not reference and _scores(layout, each, distances) is None]
+    return damaged | _score(context, missing, real, threshold, distances)
+
+
+def _scores(
+    layout: SweepLayout, each: CommittedSnapshot, distances: npt.NDArray[np.float64] | None = None
+) -> Scores | None:
+    """What is kept of the scores of a snapshot, as `read_scores`."""
+    return read_scores(layout.scores(*each.snapshot), scores_name(each.complete_fingerprint), distances)
+
+
+def _score(
+    context: MeasureContext,
+    wanted: Sequence[CommittedSnapshot],
+    real: RealImages,
+    threshold: float,
+    distances: npt.NDArray[np.float64] | None,
+) -> dict[Snapshot, DamagedShardError]:
+    """Score these snapshots; returns those that can't be read."""
+    if not wanted:
         return {}
-    images = in_space(layout, missing, space, map)
+    layout, space, map = context.layout, context.space, context.map
+    images = in_space(layout, wanted, space, map)
     damaged = {snapshot: each for snapshot, each in images.items() if isinstance(each, DamagedShardError)}
-    scores = {
+    requests = {
         each.snapshot: ScoreRequest(
             own,
             each.images,
@@ -455,15 +490,14 @@ def score_snapshots(
             scores_name(each.complete_fingerprint),
             each.snapshot.trial == REFERENCE,
         )
-        for each in missing
+        for each in wanted
         if not isinstance(own := images[each.snapshot], DamagedShardError)
     }
     name = space.name_of(read_reference(layout).fingerprint)
-    threshold = float(np.sqrt(real.chosen.squared))
     of_real = _real(layout, ()).images
     reference = reference_in(layout, space, map)
     return damaged | write_scores(
-        scores, reference, of_real, name, threshold, real.rates, map, partial(context.stage, "Scoring")
+        requests, reference, of_real, name, threshold, real.rates, map, partial(context.stage, "Scoring"), distances
     )
 
 

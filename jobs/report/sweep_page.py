@@ -195,8 +195,8 @@ def _progress_sentences(table: Table) -> Iterator[str]:
         states = ", ".join(f"{counts[state]:,} {state}" for state in TrialState if counts[state])
         measured = sum(row.snapshot is not None for row in table.trials)
         yield (
-            f"Not the answer yet: of {counted(len(table.trials), 'trial')}, {states}. The figures of those that have not "
-            f"ended are of their newest measured snapshot, so far of {measured:,}."
+            f"Not the answer yet: of {counted(len(table.trials), 'trial')}, {states}. Measured so far: {measured:,}; a "
+            "trial that has not ended is shown at its newest measured snapshot."
         )
 
 
@@ -242,7 +242,8 @@ def _count_sentences(table: Table) -> Iterator[str]:
     passing = sum(row.counts for row in table.trials)
     reasons = [
         (sum(row.status == "failed" for row in table.trials), "failed"),
-        (sum(row.status not in ("failed", "completed") for row in table.trials), "did not run to the end"),
+        (sum(not row.ended for row in table.trials), "not ended yet"),
+        (sum(row.status == TrialState.STOPPED for row in table.trials), "stopped early"),
         (sum(row.status == "completed" and row.support is None for row in table.trials), "could not be measured"),
         *(
             (sum(row.status == "completed" and row.fault == fault for row in table.trials), words)
@@ -275,8 +276,8 @@ def _comparison_sentences(table: Table) -> Iterator[str]:
         pairs = sum(count * (count - 1) // 2 for count in (row.samples or 0 for row in table.trials))
         each = f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
         yield (
-            f"Compared were all {magnitude(pairs)} pairs among the last {each} images of each trial; two images at "
-            f"most {table.threshold:.4g} apart are duplicates."
+            f"All {magnitude(pairs)} pairs among the last {each} images of each trial were compared; two images at most "
+            f"{table.threshold:.4g} apart are duplicates."
         )
 
 
