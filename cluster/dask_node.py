@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.interpreter import python
-from cluster.local import NO_MEMORY_LIMIT, Map, dask_map
+from cluster.local import NO_MEMORY_LIMIT, WORKER_PRELOAD, Map, dask_map
 from cluster.preemption import measuring
 from cluster.rendezvous import ClusterFolder, read_head
 
@@ -42,6 +42,7 @@ def worker_command(folder: Path, scheduler: str, address: str, name: str, tempor
         *("nice", "-n", "10", *python("-m", "distributed.cli.dask_worker", *_tls(folder), scheduler)),
         *("--protocol=tls", f"--host={address}", f"--name={name}", f"--local-directory={temporary}"),
         *(f"--nworkers={workers}", "--nthreads=1", f"--memory-limit={NO_MEMORY_LIMIT}", "--no-dashboard"),
+        f"--preload-nanny={WORKER_PRELOAD}",
     ]
 
 

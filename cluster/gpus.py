@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, TypedDict
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -49,6 +50,25 @@ def visible_gpus(machine: int | None, environment: Mapping[str, str] = os.enviro
         indices = map(_index, entries)
         names = [str(index) for index in takewhile(lambda index: 0 <= index < (machine or index + 1), indices)]
     return names if len(set(names)) == len(names) else []
+
+
+def usable_gpus() -> list[str]:
+    """Names of the GPUs that this process may use."""
+    driver = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))  # some containers hide this folder
+    return visible_gpus(driver or None)
+
+
+def gpu_first(gpus: list[str], number: int) -> str:
+    """CUDA_VISIBLE_DEVICES for one of several processes: all GPUs, a different one first, which the process will use."""
+    first = number % len(gpus)
+    return ",".join([*gpus[first:], *gpus[:first]])
+
+
+def dask_setup(nanny: Any) -> None:
+    """Give each of a node's Dask workers a GPU in turn: Dask calls this before it starts one (``--preload-nanny``)."""
+    number = re.search(r"\d+$", str(nanny.name))
+    if number and (gpus := usable_gpus()):
+        nanny.env[VISIBLE] = gpu_first(gpus, int(number[0]))
 
 
 def _index(entry: str) -> int:

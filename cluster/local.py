@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cluster.gpus import visible_gpus
+from cluster.gpus import usable_gpus
 from cluster.interpreter import in_empty_folder
 from cluster.memory import MemoryKills
 from cluster.reaper import guarded
@@ -27,10 +27,13 @@ NO_MEMORY_LIMIT = 0
 of a limit wait for less, which never comes: libraries and the rows of the next tile fill it."""
 
 
+WORKER_PRELOAD = "cluster.gpus"
+"""Module whose `dask_setup` prepares the environment of each Dask worker."""
+
+
 def local_resources() -> dict[str, int]:
     """CPUs and NVIDIA GPUs that this process may use: {"CPU": …, "GPU": …}."""
-    driver = len(list(Path("/proc/driver/nvidia/gpus").glob("*")))  # some containers hide this folder
-    return {"CPU": len(os.sched_getaffinity(0)), "GPU": len(visible_gpus(driver or None))}
+    return {"CPU": len(os.sched_getaffinity(0)), "GPU": len(usable_gpus())}
 
 
 def local_memory_bytes() -> int:
@@ -144,6 +147,7 @@ def _dask(workers: int) -> Iterator[tuple[Any, Callable[[], str]]]:
             local_directory=str(folder),
             silence_logs="ERROR",
             worker_class=Watched,
+            preload_nanny=[WORKER_PRELOAD],
         ) as cluster,
         Client(cluster) as client,
     ):

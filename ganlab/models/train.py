@@ -4,6 +4,7 @@ Invariant: every random number is a function of (seed, purpose, step, shard) alo
 checkpoint makes the same weights and samples as one that was never interrupted (same type of device).
 """
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -160,6 +161,18 @@ def train(
             raise Interrupted(f"stopped at step {step}")
         timed_from, logged_at = step, time.monotonic()
     drain()
+
+
+def make_deterministic(threads: int) -> None:
+    """Have torch compute the same bits again on this kind of device, with this many CPU threads, in this process.
+
+    On GPUs, float32 then is float32: cuDNN would take TF32, of 10 bits, by default.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS may add in another order
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def draw(

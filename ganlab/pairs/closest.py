@@ -5,14 +5,19 @@ machine, its number of threads, the device or the size of blocks.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs.exact import Array, Images, Index, as_images, squared_limit
+from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
+from ganlab.pairs.exact import Array, Images, Index, as_images, squared_distances, squared_limit
 from ganlab.pairs.filter_refine import search
 from ganlab.pairs.lower_bounds import Floats, learn
 from ganlab.pairs.neighbours import learn_for_neighbours, nearest_images
+
+_ROWS, _COLUMNS = 512, 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,6 +122,79 @@ def pairs_within(images: Array, threshold: float, device: str = "cpu") -> Pairs:
     collector = _Within(limit)
     search(rows, rows, learn(_reader(rows), len(rows), 1, limit), collector, device=device)
     return collector.pairs().of(rows)
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Pairs of images that may be within a distance, with bounds on their squared distances.
+
+    Parameters
+    ----------
+    images
+        The set.
+    index
+        (m, 2) int64: the two images of each pair, the lower one first; in no order.
+    low, high
+        (m,) float64 bounds; equal ones are the squared distance itself.
+    """
+
+    images: Images
+    index: Index
+    low: Floats
+    high: Floats
+
+    def take(self, which: NDArray[np.bool_]) -> "Candidates":
+        """Some of the pairs."""
+        return Candidates(self.images, self.index[which], self.low[which], self.high[which])
+
+    def squared(self, which: Index) -> Floats:
+        """Exact squared distances of some of the pairs, float64."""
+        i, j = self.index[which].T
+        return squared_distances(self.images, self.images, i, j).astype(np.float64)
+
+    @cached_property
+    def _ordered(self) -> tuple[Floats, Floats]:
+        return np.sort(self.low), np.sort(self.high)
+
+    def smallest(self, rank: int) -> float:
+        """Squared distance of the pair that so many others are nearer than, of all these; exact."""
+        lows, highs = self._ordered
+        low, high = lows[rank], highs[rank]  # it is between these; pairs that are surely nearer need only be counted
+        doubtful = np.flatnonzero((self.high >= low) & (self.low <= high))
+        rank -= int(np.searchsorted(highs, low, side="left"))
+        return float(np.partition(self.squared(doubtful), rank)[rank])
+
+    def within(self, squared: float) -> NDArray[np.bool_]:
+        """(m,) mask of the pairs that are at most so far apart, squared; exact, from the bounds of nearly all."""
+        mask = self.high <= squared
+        doubtful = np.flatnonzero(~mask & (self.low <= squared))
+        mask[doubtful] = self.squared(doubtful) <= squared
+        return mask
+
+
+def candidates_within(images: Array, threshold: float) -> Candidates:
+    """All pairs of a set that are at most `threshold` apart, and some that are not, by bounds on their distances.
+
+    Where a large share of the pairs is that near, computing the distance of each takes longer than finding them. Bounds
+    are as good for all but a few, see `ganlab.pairs.estimates`. Parameters and errors are those of `pairs_within`.
+    """
+    check_threshold("threshold", threshold)
+    rows = as_images(images, at_least=2)
+    if not rows.integer and not have_codes(rows):
+        pairs = pairs_within(images, threshold)
+        return Candidates(rows, pairs.index, pairs.squared_distance, pairs.squared_distance)
+    limit = squared_limit([threshold])
+    index, low, high = [np.empty((0, 2), np.int64)], [np.empty(0)], [np.empty(0)]
+    for start in range(0, len(rows), _ROWS):
+        row = slice(start, min(start + _ROWS, len(rows)))
+        for first in range(start, len(rows), _COLUMNS):
+            bounds = bounded_distances(rows, rows, row, slice(first, min(first + _COLUMNS, len(rows))))
+            near = bounds.low <= as_limits(limit, bounds.low)
+            i, j = torch.nonzero(near.triu_(start - first + 1), as_tuple=True)
+            index.append(torch.stack([i + start, j + first], dim=1).numpy())
+            low.append(bounds.low[i, j].double().numpy())
+            high.append(bounds.high_of(i, j))
+    return Candidates(rows, np.concatenate(index), np.concatenate(low), np.concatenate(high))
 
 
 def nearest(queries: Array, references: Array, count: int = 1, device: str = "cpu") -> Pairs:

@@ -95,12 +95,14 @@ def take(read: Read, numbers: Index) -> Array:
     """
     order = np.argsort(numbers, kind="stable")
     wanted = numbers[order]
-    parts = []
-    for part in np.split(wanted, np.flatnonzero(np.diff(wanted // _BLOCK)) + 1):
-        parts.append(read(int(part[0]), int(part[-1]) + 1)[part - part[0]])
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    images: Array = np.concatenate(parts)[place]
+    cuts = np.flatnonzero(np.diff(wanted // _BLOCK)) + 1
+    images: Array | None = None
+    for places, part in zip(np.split(order, cuts), np.split(wanted, cuts), strict=True):
+        found = read(int(part[0]), int(part[-1]) + 1)[part - part[0]]
+        if images is None:
+            images = np.empty((len(numbers), *found.shape[1:]), found.dtype)
+        images[places] = found
+    assert images is not None
     return images
 
 

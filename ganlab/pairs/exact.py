@@ -4,21 +4,22 @@ Invariant: a squared distance depends on the two images alone. uint8 images give
 give numpy's sum over one row of squared float64 differences, whatever the block, the machine or the BLAS.
 """
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
-from time import thread_time
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from numpy.typing import NDArray
 
+from ganlab.pairs.devices import accelerated, keep, least_seconds
+
 Array = NDArray[Any]
 Index = NDArray[np.int64]
 Read = Callable[[int, int], Array]  # read(start, stop) gives the images [start, stop)
-Result = TypeVar("Result")
 Product = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 _READ_BYTES = 2**25  # of images read at a time
@@ -26,7 +27,10 @@ _BATCH_BYTES = 2**19  # of differences at a time: they stay in the cache
 _INT32_FEATURES = 2**15 - 1  # so many squares of differences of uint8, or twice products of int8, fit in int32
 _INT8_COLUMNS = 16
 _INT32_COLUMNS = 2**17 - 1  # so many products of int8 fit in int32 (each is at most 2**14)
-_FLOAT32_COLUMNS = 512  # and so many in the 24 bits of float32, with a bit to spare for tensor cores
+_FLOAT32_COLUMNS = 512  # so many sum to at most 512 * 2**14 = 2**23 on the way: exact in float32, with a bit to spare
+_ALIGNED = 32  # cuBLAS takes int8 matrices whose sizes are multiples of 8, with more than 16 rows
+_TRIED = 2048  # rows of the matrices by which a product is chosen on an accelerator
+_GATHER_BYTES = 2**28  # of differences of listed pairs at a time on an accelerator
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +92,33 @@ class Images:
         shifted, lengths = self._shifted
         return shifted[which], lengths[which]
 
+    @cached_property
+    def _on_devices(self) -> dict[str, torch.Tensor]:
+        return {}
+
+    def on(self, device: str, which: slice | Index) -> torch.Tensor:
+        """Some images on a device, as they are stored; all of them stay on an accelerator that has room."""
+        if device not in self._on_devices:
+            with warnings.catch_warnings():  # of values that are not writable, which nothing here writes to
+                warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
+                self._on_devices[device] = keep(torch.from_numpy(self.values), device)
+        values = self._on_devices[device]
+        if not isinstance(which, slice):
+            return values[torch.from_numpy(which).to(values.device)].to(device)
+        return values[which].to(device)
+
+    def shifted_on(self, device: str, which: slice | Index) -> tuple[torch.Tensor, torch.Tensor]:
+        """The tensors of `shifted` on a device; lengths in int32, or int64 where squared distances could overflow it."""
+        kind = torch.int32 if self.features <= _INT32_FEATURES else torch.int64
+        if not accelerated(device):
+            shifted, lengths = self.shifted(which)
+            return torch.from_numpy(shifted), torch.from_numpy(lengths).to(kind)
+        values = self.on(device, which)
+        if values.dtype == torch.uint8:
+            values = values.bitwise_xor(128).view(torch.int8)
+        parts = (part.float().square_().sum(dim=1).to(kind) for part in torch.split(values, _FLOAT32_COLUMNS, dim=1))
+        return values, sum(parts, torch.zeros(len(values), dtype=kind, device=values.device))
+
 
 def as_images(images: Array, what: str = "images", at_least: int = 1) -> Images:
     """Anyone's array as checked rows.
@@ -118,16 +149,6 @@ def as_images(images: Array, what: str = "images", at_least: int = 1) -> Images:
     rows = np.ascontiguousarray(images.reshape(len(images), -1))
     _check_finite(rows, what)
     return Images(rows)
-
-
-def on_best_device(compute: Callable[[str], Result]) -> Result:
-    """Call `compute` with "cuda" where this process has a GPU with room for it, else with "cpu"."""
-    if torch.cuda.is_available():
-        try:
-            return compute("cuda")
-        except torch.cuda.OutOfMemoryError:  # trials may be training on it
-            torch.cuda.empty_cache()
-    return compute("cpu")
 
 
 def read_rows(read: Read, start: int, stop: int, like: Array | None = None) -> Array:
@@ -231,8 +252,8 @@ def squared_lengths(values: NDArray[np.int8]) -> Index:
     return _in_batches(len(values), _FLOAT32_COLUMNS, lengths)
 
 
-def squared_distances(rows: Images, columns: Images, i: Index, j: Index) -> Array:
-    """Exact squared distances of the pairs of `rows[i]` and `columns[j]`.
+def squared_distances(rows: Images, columns: Images, i: Index, j: Index, device: str = "cpu") -> Array:
+    """Exact squared distances of the pairs of `rows[i]` and `columns[j]`; those of float32 images on the processor.
 
     Returns
     -------
@@ -241,6 +262,8 @@ def squared_distances(rows: Images, columns: Images, i: Index, j: Index) -> Arra
     """
     a, b = rows.values, columns.values
     assert (a.dtype, a.shape[1]) == (b.dtype, b.shape[1])
+    if rows.integer and accelerated(device):
+        return _gathered_distances(rows, columns, i, j, device)
     wide = np.int16 if rows.integer else np.float64
 
     def distances(part: slice) -> Array:
@@ -249,6 +272,17 @@ def squared_distances(rows: Images, columns: Images, i: Index, j: Index) -> Arra
         return _square_sums(difference)
 
     return _in_batches(len(i), rows.features, distances)
+
+
+def _gathered_distances(rows: Images, columns: Images, i: Index, j: Index, device: str) -> Index:
+    """The squared distances of listed pairs of uint8 images, computed on an accelerator."""
+    step = max(1, _GATHER_BYTES // (4 * rows.features))
+    parts = [np.empty(0, np.int64)]
+    for start in range(0, len(i), step):
+        part = slice(start, start + step)
+        difference = rows.on(device, i[part]).to(torch.int32) - columns.on(device, j[part]).to(torch.int32)
+        parts.append(difference.square_().sum(dim=1).cpu().numpy())  # torch adds integers in int64
+    return np.concatenate(parts)
 
 
 def _in_batches(rows: int, features: int, function: Callable[[slice], Array]) -> Array:
@@ -269,59 +303,35 @@ def _square_sums(difference: Array) -> Array:
 
 def block_distances(
     rows: Images, columns: Images, row: slice | Index, column: slice | Index, device: str = "cpu"
-) -> Array:
+) -> torch.Tensor:
     """Exact squared distances of all pairs of a block of uint8 images, by one integer matrix product.
 
     Returns
     -------
-    ndarray
-        (len(rows[row]), len(columns[column])) int32, or int64 for images of so many values that int32 could overflow.
+    Tensor
+        (len(rows[row]), len(columns[column])) int32, or int64 for images of so many values that int32 could overflow; on
+        the device.
     """
-    (a, a_lengths), (b, b_lengths) = rows.shifted(row), columns.shifted(column)
-    product = integer_product(torch.from_numpy(a), torch.from_numpy(b), device)
-    kind = torch.int32 if rows.features <= _INT32_FEATURES else torch.int64
-    row_lengths, column_lengths = (torch.from_numpy(lengths).to(kind) for lengths in (a_lengths, b_lengths))
-    squared = torch.sub(column_lengths, product, alpha=2).add_(row_lengths[:, None])
-    return squared.numpy()
-
-
-def estimated_distances(
-    rows: Images, columns: Images, row: slice | Index, column: slice | Index
-) -> tuple[Array, Array]:
-    """Squared distances of all pairs of a block of float32 images, and the most by which each can be wrong.
-
-    Returns
-    -------
-    tuple of ndarray
-        Both (len(rows[row]), len(columns[column])) float64. The error is against what `squared_distances` gives: see
-        docs/pairs.md.
-    """
-    a, b = rows.values[row].astype(np.float64), columns.values[column].astype(np.float64)
-    centre = a.mean(axis=0)  # the closer to the images, the smaller the error
-    a -= centre
-    b -= centre
-    a_length, b_length = np.einsum("nd,nd->n", a, a), np.einsum("nd,nd->n", b, b)
-    estimate = a @ b.T
-    estimate *= -2
-    lengths = a_length[:, None] + b_length
-    estimate += lengths
-    return estimate, lengths * (8 * (rows.features + 8) * 2.0**-53)
+    (a, a_lengths), (b, b_lengths) = rows.shifted_on(device, row), columns.shifted_on(device, column)
+    return torch.sub(b_lengths, integer_product(a, b, device), alpha=2).add_(a_lengths[:, None])
 
 
 def integer_product(a: torch.Tensor, b: torch.Tensor, device: str = "cpu") -> torch.Tensor:
-    """Exact product a @ b.T of int8 matrices (n, d) and (m, d): int32, or int64 where int32 could overflow."""
+    """Exact product a @ b.T of int8 matrices (n, d) and (m, d), on a device: int32, or int64 if int32 could overflow."""
     if a.shape[1] <= _INT32_COLUMNS:
-        return _product_int32(a.to(device), b.to(device)).cpu()
-    total = torch.zeros(len(a), len(b), dtype=torch.int64)
+        return _product_int32(a.to(device), b.to(device))
+    total = torch.zeros(len(a), len(b), dtype=torch.int64, device=device)
     for start in range(0, a.shape[1], _INT32_COLUMNS):
         part = slice(start, start + _INT32_COLUMNS)
-        total += _product_int32(a[:, part].contiguous().to(device), b[:, part].contiguous().to(device)).cpu()
+        total += _product_int32(a[:, part].contiguous().to(device), b[:, part].contiguous().to(device))
     return total
 
 
 def _product_int32(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    if accelerated(device := str(a.device)):
+        return _best_product(device)(a, b)
     # torch 2.13 reads a matrix of one column wrongly, and short rows gain nothing
-    int8 = a.device.type == "cpu" and a.shape[1] >= _INT8_COLUMNS and _int8_is_best()
+    int8 = a.shape[1] >= _INT8_COLUMNS and _int8_is_best()
     return _product_int8(a, b) if int8 else _product_float32(a, b)
 
 
@@ -329,31 +339,46 @@ def _product_int8(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     return torch._int_mm(a, b.T)
 
 
+def _product_aligned_int8(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    """The same, of matrices filled up with zeros to sizes that cuBLAS takes."""
+    return _product_int8(_filled(a), _filled(b))[: len(a), : len(b)]
+
+
+def _filled(values: torch.Tensor) -> torch.Tensor:
+    rows, columns = (-size % _ALIGNED for size in values.shape)
+    return torch.nn.functional.pad(values, (0, columns, 0, rows)) if rows or columns else values
+
+
 def _product_float32(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return _product_in_parts(a, b, lambda left, right: left.float() @ right.float().T)
+
+
+def _product_bfloat16(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    # All of -128 ... 127 are bfloat16 numbers.
+    return _product_in_parts(a, b, lambda x, y: torch.mm(x.bfloat16(), y.bfloat16().T, out_dtype=torch.float32))
+
+
+def _product_in_parts(a: torch.Tensor, b: torch.Tensor, product: Product) -> torch.Tensor:
+    """Sum in int32 of products of columns so few that float32 sums of them are exact, in any order."""
     total = torch.zeros(len(a), len(b), dtype=torch.int32, device=a.device)
     for start in range(0, a.shape[1], _FLOAT32_COLUMNS):
         part = slice(start, start + _FLOAT32_COLUMNS)
-        total += (a[:, part].float() @ b[:, part].float().T).to(torch.int32)
+        total += product(a[:, part], b[:, part]).to(torch.int32)
     return total
 
 
-def least_seconds(calls: Sequence[Callable[[], object]]) -> list[float]:
-    """CPU time of this thread that each call takes at best: other work on the machine hardly changes it."""
-    seconds = [float("inf")] * len(calls)
-    for _ in range(5):  # in turn, so that what slows the machine slows all of them
-        for number, call in enumerate(calls):
-            start = thread_time()
-            call()
-            seconds[number] = min(seconds[number], thread_time() - start)
-    return seconds
+def _extremes(rows: int, device: str = "cpu") -> torch.Tensor:
+    """(rows, 1024) int8 whose products are as large as products can be."""
+    values = torch.tensor([-128, 127], dtype=torch.int8).repeat(rows, 512)
+    values[::3] = 127
+    values[1::3] = -128
+    return values.to(device)
 
 
 @cache
 def _int8_is_best() -> bool:
     """Try both products once: some processors have no fast one for int8, and some old ones saturate inside it."""
-    rows = torch.tensor([-128, 127], dtype=torch.int8).repeat(64, 512)
-    rows[::3] = 127
-    rows[1::3] = -128
+    rows = _extremes(64)
     try:
         if not torch.equal(_product_int8(rows, rows), _product_float32(rows, rows)):
             return False
@@ -361,3 +386,22 @@ def _int8_is_best() -> bool:
         return False
     int8, float32 = least_seconds([lambda: _product_int8(rows, rows), lambda: _product_float32(rows, rows)])
     return int8 < float32
+
+
+@cache
+def _best_product(device: str) -> Product:
+    """The fastest product of an accelerator among those that are exact at the extremes, tried once."""
+    rows = _extremes(_TRIED, device)
+    few = _extremes(64).long()
+    exact = (few @ few.T).int()
+    products: list[Product] = []
+    for product in (_product_aligned_int8, _product_bfloat16, _product_float32):
+        try:
+            if torch.equal(product(rows, rows)[:64, :64].cpu(), exact):
+                products.append(product)
+        except (AttributeError, RuntimeError):  # this torch, or this device, has none
+            continue
+    if not products:
+        raise RuntimeError(f"matrix products of {device}: none is exact for integers; allowed is a device with one")
+    seconds = least_seconds([lambda product=product: product(rows, rows) for product in products], device)  # type: ignore[misc]
+    return products[seconds.index(min(seconds))]

@@ -4,28 +4,34 @@ Invariant: a collector is given every pair within its bounds once, with its exac
 for no more, with the certainty that the pair is within `sure_squared`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs.exact import Array, Images, Index, block_distances, estimated_distances, squared_distances
+from ganlab.pairs.devices import accelerated, block_scale, sums_in_float32
+from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
+from ganlab.pairs.exact import Array, Images, Index, squared_distances
 from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, below
 
 Mask = NDArray[np.bool_]
 Some = slice | Index
+Settle = Callable[[], None]
+Hits = tuple[torch.Tensor, torch.Tensor]
 
 _ROWS = 512
 _COLUMNS = 4096
+_ACCELERATED_PAIR_COST = 2**14  # as PAIR_COST, where whole blocks cost so little; not measured
 _FLOAT64_PAIR_COST = 32  # of a float32 pair, against its share of a float64 product
 _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times as many
 _GROUP = 64  # values of a row of which the least is found first
-_FIRST_COLUMNS = 2048  # compared exactly with every row for a first bound, where no vectors help
-_PIVOTS = 1024  # most pivots, and images of one pivot, that are looked at for a first bound
+_PIVOT_IMAGES = 4096  # most images of one pivot that are looked at for a first bound
+_PIVOT_COST = 300_000  # of one pivot, in looks at pairs of a pivot and an image
 _PROBES = 4  # pivots near a row whose images are looked at
-_JUDGED = 1024  # rows, and columns, in which survival is measured
+_JUDGED = 512  # rows, and columns, in which survival is measured
 _OVERHEAD = 100  # of looking at one pair at any depth, in products of two int8 values
 
 
@@ -50,6 +56,7 @@ class Collector(Protocol):
         """
 
 
+@sums_in_float32()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def search(
     rows: Images,
@@ -78,6 +85,7 @@ def search(
     _Search(rows, columns, screen, collector, row_start, column_start, ordered, device).run()
 
 
+@sums_in_float32()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def search_nearest(
     rows: Images,
@@ -125,23 +133,37 @@ def _cheapest(
 
     Judged by the survival of a sample of the pairs at each level.
     """
-    if screen is None or not screen.levels:
+    levels = _levels(screen, rows, columns)
+    if screen is None or not levels:
         return (), mutual
-    first_rows, first_columns = (screen.project(images, screen.levels[0], device) for images in (rows, columns))
+    first_rows, first_columns = (screen.project(images, levels[0], device) for images in (rows, columns))
     window = _window(first_rows, first_columns, screen, bounds)
     judged_rows, judged_columns = _judged(len(rows), 0.25), _judged(len(columns), 0.75)  # of one set no image twice
     some_rows, some_columns = Images(rows.values[judged_rows]), Images(columns.values[judged_columns])
-    exact = rows.features + _OVERHEAD if rows.integer else _FLOAT64_PAIR_COST * rows.features
+    integers = rows.integer or have_codes(rows, columns)
+    exact = rows.features + _OVERHEAD if integers else _FLOAT64_PAIR_COST * rows.features
     best: tuple[float, tuple[int, ...], bool] = (exact * (0.5 if mutual else 1.0), (), mutual)
-    for depth, level in enumerate(screen.levels):
-        short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
-        every = slice(0, None)
-        values = below(short_rows, every, short_columns, every, bounds[judged_rows], screen.scale)
-        pairs = min(float((values < 0).double().mean()) * PAIR_COST * rows.features, 2.0 * exact)
-        look = level * (2 if rows.integer else 1) + _OVERHEAD
+    short_rows, short_columns, every = first_rows.take(judged_rows), first_columns.take(judged_columns), slice(0, None)
+    costs = []
+    for depth, level in enumerate(levels):
+        if depth:
+            short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
+        left = below(short_rows, every, short_columns, every, bounds[judged_rows], screen.scale) < 0
+        pairs = float(left.double().mean()) * PAIR_COST * rows.features
+        share = float(left.any(dim=1).double().mean() * left.any(dim=0).double().mean())
+        costs.append((level * (2 if integers else 1) + _OVERHEAD, pairs, share))
+    following = float(exact)
+    for depth, (look, pairs, share) in reversed(list(enumerate(costs))):
         for area, once in ((window, False), *([(0.5, True)] if mutual else [])):
-            best = min(best, (area * look + pairs, screen.levels[depth:], once), key=lambda each: each[0])
+            # A product of integers is mostly one of all, as measured; before a float64 one few rows and columns are left.
+            seconds = area * look + min(pairs, area * (1.0 if integers else share) * following)
+            best = min(best, (seconds, levels[depth:], once), key=lambda each: each[0])
+        following = exact if integers else look + min(pairs, share * following)
     return best[1:]
+
+
+def _levels(screen: Screen | None, rows: Images, columns: Images) -> tuple[int, ...]:
+    return () if screen is None else screen.levels_for(rows, columns)
 
 
 def _judged(images: int, offset: float) -> Index:
@@ -160,6 +182,7 @@ def _window(rows: Projection, columns: Projection, screen: Screen, bounds: Float
     return float(np.mean(stop - start)) / len(first)
 
 
+@sums_in_float32()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: int, device: str = "cpu") -> Floats:
     """(r,) squared distances within which each row has at least `count` columns, and seldom very many more.
@@ -171,64 +194,68 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
     bounds = np.full(len(rows), np.inf)
     if count > len(columns):
         return bounds
-    if screen is not None and screen.levels:
-        level = screen.levels[0]
-        queries, references = screen.project(rows, level, device), screen.project(columns, level, device)
+    if screen is not None and (levels := _levels(screen, rows, columns)):
+        queries, references = (screen.project(images, levels[0], device) for images in (rows, columns))
         places = _likeliest(queries, references, count, screen.scale)
         full = np.flatnonzero((places >= 0).all(axis=1))
         squared = squared_distances(rows, columns, np.repeat(full, count), places[full].ravel())
         bounds[full] = squared.reshape(-1, count).max(axis=1)
     left = np.flatnonzero(np.isinf(bounds))
-    some = slice(0, max(count, _FIRST_COLUMNS))
+    # As many that comparing more would cost what it saves: of m columns they leave about count * len(columns) / m pairs.
+    pair_cost = PAIR_COST if have_codes(rows, columns) else _FLOAT64_PAIR_COST
+    some = slice(0, max(count, int(np.sqrt(pair_cost * count * len(columns)))))
     for part in _slices(0, len(left), _ROWS):
         row = left[part]
-        if rows.integer:
-            most = block_distances(rows, columns, row, some, device)
-        else:
-            estimate, wrong = estimated_distances(rows, columns, row, some)
-            most = estimate + wrong
-        bounds[row] = np.partition(most, count - 1, axis=1)[:, count - 1]
+        bounds[row] = _least(bounded_distances(rows, columns, row, some, device).high, count)
     return bounds
+
+
+def _least(values: torch.Tensor, count: int) -> Array:
+    """(r,) the value of each row that `count` of its values do not exceed."""
+    if values.device.type == "cpu":
+        least: Array = np.partition(values.numpy(), count - 1, axis=1)[:, count - 1]
+        return least
+    return values.topk(count, dim=1, largest=False).values.amax(dim=1).cpu().numpy()
 
 
 def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) -> Index:
     """(r, count) places of different columns that are likely to be near each row; -1 where too few were looked at."""
-    found = np.full((len(rows.squared), count), -1)
-    pivots = min(_PIVOTS, int(np.sqrt(len(columns.squared))), len(columns.squared) // (2 * count))
-    if pivots < _PROBES:
-        return found
+    images, references = len(rows.squared), len(columns.squared)
+    looks = images * references * _PROBES / (images + references + _PIVOT_COST)
+    pivots = max(1, min(int(np.sqrt(looks)), references // (2 * count)))
+    probes_of_row = min(_PROBES, pivots)
     pivot = np.linspace(0, len(columns.squared) - 1, pivots).astype(int)
-    near_columns = _nearest_pivots(columns, columns, pivot, scale)
-    near_rows = near_columns if rows is columns else _nearest_pivots(rows, columns, pivot, scale)
+    near_columns = _nearest_pivots(columns, columns, pivot, probes_of_row, scale)
+    near_rows = near_columns if rows is columns else _nearest_pivots(rows, columns, pivot, probes_of_row, scale)
     of_pivot = near_columns[:, 0]
     by_pivot = np.argsort(of_pivot, kind="stable")
     ends = np.searchsorted(of_pivot[by_pivot], np.arange(pivots + 1))
     probes = near_rows.ravel()
     by_probe = np.argsort(probes, kind="stable")
     probe_ends = np.searchsorted(probes[by_probe], np.arange(pivots + 1))
-    value = np.full((len(found), _PROBES, count), np.inf, np.float32)
+    value = np.full((images, probes_of_row, count), np.inf, np.float32)
     place = np.full(value.shape, -1)
     for number in range(pivots):
-        members = by_pivot[ends[number] : min(ends[number + 1], ends[number] + _PIVOTS)]
+        members = by_pivot[ends[number] : min(ends[number + 1], ends[number] + _PIVOT_IMAGES)]
         best = min(count, len(members))
         for part in _slices(probe_ends[number], probe_ends[number + 1], _ROWS) if best else ():
-            row, probe = np.divmod(by_probe[part], _PROBES)
+            row, probe = np.divmod(by_probe[part], probes_of_row)
             half = below(rows, row, columns, members, np.zeros(len(row)), scale).float()
             least = half.topk(best, dim=1, largest=False)
             value[row, probe, :best] = least.values.cpu().numpy()
             place[row, probe, :best] = members[least.indices.cpu().numpy()]
-    order = np.argpartition(value.reshape(len(found), -1), count - 1, axis=1)[:, :count]
-    likeliest: Index = np.take_along_axis(place.reshape(len(found), -1), order, axis=1)
+    order = np.argpartition(value.reshape(images, -1), count - 1, axis=1)[:, :count]
+    likeliest: Index = np.take_along_axis(place.reshape(images, -1), order, axis=1)
     return likeliest
 
 
-def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, scale: float) -> Index:
-    """(r, _PROBES) numbers of the pivots nearest to each row."""
+def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, count: int, scale: float) -> Index:
+    """(r, count) numbers of the pivots nearest to each row."""
     parts = []
     for row in _slices(0, len(rows.squared), _COLUMNS):
         zero = np.zeros(row.stop - row.start)
         half = below(rows, row, columns, pivot, zero, scale).float()
-        parts.append(half.topk(_PROBES, dim=1, largest=False).indices.cpu().numpy())
+        parts.append(half.topk(count, dim=1, largest=False).indices.cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -267,13 +294,16 @@ class _Search:
     ) -> None:
         self._rows, self._columns, self._screen, self._collector = rows, columns, screen, collector
         self._device = device
+        self._scale = block_scale(device, _ROWS * _COLUMNS)
+        self._pair_cost = _ACCELERATED_PAIR_COST if accelerated(device) else PAIR_COST
         self._most_squared = rows.most_squared
         self._row_numbers = np.arange(row_start, row_start + len(rows))
         self._column_numbers = np.arange(column_start, column_start + len(columns))
         self._ordered = ordered and self._row_numbers[-1] >= column_start  # else i < j of itself
         self._same = self._ordered and rows is columns and row_start == column_start
         self._projected: dict[int, tuple[Projection, Projection]] = {}
-        self._levels = levels if levels is not None else screen.levels if screen is not None else ()
+        self._levels = _levels(screen, rows, columns) if levels is None else levels
+        self._integers = rows.integer or have_codes(rows, columns)
         self._mutual = mutual
         self._row_order: Index
         self._column_order: Index
@@ -302,10 +332,13 @@ class _Search:
 
     def run(self) -> None:
         """Settle all pairs."""
-        for row in _slices(0, len(self._rows), _ROWS):
+        start = 0
+        while start < len(self._rows):
+            row = slice(start, min(start + _ROWS * self._scale, len(self._rows)))
             first, last = self._window(row)
-            for column in _slices(first, last, _COLUMNS):
+            for column in _slices(first, last, _COLUMNS * self._scale):
                 self._settle(0, row, column)
+            start = row.stop
 
     def _window(self, row: slice) -> tuple[int, int]:
         """The places of the columns that may pair with a block of rows: no distance is below that of a coordinate."""
@@ -324,10 +357,22 @@ class _Search:
         )
 
     def _settle(self, depth: int, row: Some, column: Some) -> None:
-        """Settle a block by the level of this depth and, if it leaves many pairs, by the tighter ones after it."""
-        if depth == len(self._levels):
-            self._settle_exactly(row, column)
+        """Settle a block by the level of this depth, then by tighter ones; where its device has no room, by halves."""
+        settle = None
+        try:
+            settle = self._compare(row, column) if depth == len(self._levels) else self._look(depth, row, column)
+        except torch.OutOfMemoryError:  # the collector has no pair of the block yet
+            if _size(row) * _size(column) <= _ROWS * _COLUMNS:
+                raise
+        if settle is not None:
+            settle()
             return
+        self._scale = max(1, self._scale // 2)
+        for half in _halves(row, column):
+            self._settle(depth, *half)
+
+    def _look(self, depth: int, row: Some, column: Some) -> Settle:
+        """Look at a block by the level of this depth; what is returned settles the pairs that may be within bounds."""
         assert self._screen is not None
         rows, columns = self._project(self._levels[depth])
         bounds = self._bounds(self._row_numbers[row])
@@ -336,32 +381,32 @@ class _Search:
         # Only the vectors of the first level lie in the order of places.
         block = (row, column) if depth == 0 else self._images(row, column)
         values = below(rows, block[0], columns, block[1], bounds, self._screen.scale)
-        if (twice := self._twice(row, column)) is not None:
-            values[:, : twice.shape[1]].masked_fill_(torch.from_numpy(twice).to(values.device), 1)
+        self._mask_twice(values, row, column, 1)
         signs = values.view(torch.int16 if values.dtype == torch.bfloat16 else torch.int32)
-        hits = _hits(signs, torch.full((len(signs),), -1))
-        if hits is None or len(hits[0]) > _FIRST_PAIRS:
+        hits = _hits(signs, torch.full((len(signs),), -1, device=signs.device))
+        count = int((signs < 0).sum()) if hits is None else len(hits[0])
+        if count > _FIRST_PAIRS:
             hit_rows, hit_columns = (torch.nonzero(signs.amin(dim=dim) < 0)[:, 0] for dim in (1, 0))
             area = len(hit_rows) * len(hit_columns)
-            last = depth == len(self._levels) - 1 and not self._rows.integer
-            if hits is None or len(hits[0]) * (_FLOAT64_PAIR_COST if last else PAIR_COST) > area:
+            last = depth == len(self._levels) - 1 and not self._integers
+            if count * (_FLOAT64_PAIR_COST if last else self._pair_cost) > area:
                 some_rows = row if len(hit_rows) == values.shape[0] else _pick(row, hit_rows)
                 some_columns = column if len(hit_columns) == values.shape[1] else _pick(column, hit_columns)
-                self._settle(depth + 1, some_rows, some_columns)
-                return
-        a, b = hits
-        self._settle_pairs(
-            _pick(row, a), _pick(column, b), values[a, b].double().cpu().numpy(), bounds[a.cpu().numpy()]
-        )
+                return partial(self._settle, depth + 1, some_rows, some_columns)
+        a, b = torch.nonzero(signs < 0, as_tuple=True) if hits is None else hits
+        likely = values[a, b].double().cpu().numpy()
+        return partial(self._settle_pairs, _pick(row, a), _pick(column, b), likely, bounds[a.cpu().numpy()])
 
-    def _twice(self, row: Some, column: Some) -> Mask | None:
-        """Mask of the pairs of a block that another block compares; for its first columns, those after them are not."""
+    def _mask_twice(self, values: torch.Tensor, row: Some, column: Some, value: float) -> None:
+        """Set the values of those pairs of a block that another block compares."""
         if not self._ordered:
-            return None
+            return
         # Of one set in any order, each pair is taken where its first place is a row.
         a, b = (_indices(row), _indices(column)) if self._same else self._numbers(row, column)
         overlap = int(np.searchsorted(b, a[-1], side="right"))
-        return a[:, None] >= b[:overlap] if overlap else None
+        if overlap:
+            first, second = (torch.from_numpy(numbers).to(values.device) for numbers in (a, b[:overlap]))
+            values[:, :overlap].masked_fill_(first[:, None] >= second, value)
 
     def _settle_pairs(self, a: Index, b: Index, values: Floats, bounds: Floats) -> None:
         """Settle listed pairs exactly, the likeliest first, since bounds may fall on the way."""
@@ -377,7 +422,7 @@ class _Search:
         """Give the collector pairs of places."""
         if squared is None:
             row, column = self._images(a, b)
-            squared = squared_distances(self._rows, self._columns, _indices(row), _indices(column))
+            squared = squared_distances(self._rows, self._columns, _indices(row), _indices(column), self._device)
         i, j = self._numbers(a, b)
         if self._mutual:
             self._collector.add(np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([squared, squared]))
@@ -395,58 +440,56 @@ class _Search:
         # Half of it, less what rounding to bfloat16 hides; and never so much that an image far out is dropped.
         return np.minimum(fallen * (self._screen.scale**2 / 2 * (1 - 2.0**-7)), 2.0**99)
 
-    def _settle_exactly(self, row: Some, column: Some) -> None:
-        """Settle all pairs of a block exactly; those that only need counting are counted without being listed."""
+    def _compare(self, row: Some, column: Some) -> Settle:
+        """Compare all pairs of a block; what is returned gives the collector those within their bounds."""
+        bounded = bounded_distances(self._rows, self._columns, *self._images(row, column), self._device)
+        low, high = bounded.low, bounded.high if self._collector.sure_squared >= 0 else bounded.low
+        self._mask_twice(low, row, column, _largest(low.dtype))
+        return self._found(row, column, low, high)
+
+    def _found(self, row: Some, column: Some, low: torch.Tensor, high: torch.Tensor) -> Settle:
+        """Find the pairs of a block that are within their bounds, by bounds on their distances: only these leave it.
+
+        What is returned gives them to the collector; those that only need counting are counted without being listed.
+        """
         i, j = self._numbers(row, column)
-        collector = self._collector
-        twice = self._twice(row, column)
-        images = self._rows, self._columns, *self._images(row, column)
-        if self._rows.integer and collector.sure_squared < 0:
-            squared = torch.from_numpy(block_distances(*images, self._device))
-            if twice is not None:
-                squared[:, : twice.shape[1]].masked_fill_(torch.from_numpy(twice), torch.iinfo(squared.dtype).max)
-            a, b = self._within(squared, i, j)
-            self._add(_indices(row)[a], _indices(column)[b], squared.numpy()[a, b].astype(np.int64))
-            return
-        low = high = exact = None
-        bounds = self._bounds(i)[:, None]
-        if self._rows.integer:
-            low = high = exact = block_distances(*images, self._device)
-        else:
-            estimate, wrong = estimated_distances(*images)
-            low, high = np.maximum(estimate - wrong, 0), estimate + wrong
-        near = low <= (np.maximum(bounds, self._bounds(j)) if self._mutual else bounds)
-        if twice is not None:
-            near[:, : twice.shape[1]] &= ~twice
-        if collector.sure_squared >= 0:
-            sure = near & (high <= collector.sure_squared)
+        limits = as_limits(self._bounds(i), low)
+        others = as_limits(self._bounds(j), low) if self._mutual else None
+        hits = _hits(low, limits)
+        if others is not None and hits is not None:
+            hits = _union(hits, _hits(low.T, others), low.shape[1])
+        # Each pair of float32 images that is listed is compared once more.
+        listed = hits is not None and (self._rows.integer or len(hits[0]) * PAIR_COST <= low.numel())
+        if hits is not None and (listed or self._collector.sure_squared < 0):
+            squared = low[hits].cpu().numpy().astype(np.int64) if self._rows.integer else None
+            return partial(self._add, _pick(row, hits[0]), _pick(column, hits[1]), squared)
+        if low.numel() > _ROWS * _COLUMNS:
+            return partial(self._found_in_parts, row, column, low, high)
+        near = low <= limits[:, None]
+        if others is not None:
+            near |= low <= others
+        return partial(self._count_or_add, row, column, *(each.cpu().numpy() for each in (near, low, high)))
+
+    def _found_in_parts(self, row: Some, column: Some, low: torch.Tensor, high: torch.Tensor) -> None:
+        """Give the collector a block's pairs that are too many to be listed or counted at once."""
+        for place in _slices(0, len(low), _ROWS):
+            for other in _slices(0, low.shape[1], _COLUMNS):
+                self._found(_part(row, place), _part(column, other), low[place, other], high[place, other])()
+
+    def _count_or_add(self, row: Some, column: Some, near: Mask, low: Array, high: Array) -> None:
+        """Count the pairs of the mask that only need counting; add the others."""
+        if self._collector.sure_squared >= 0:
+            i, j = self._numbers(row, column)
+            sure = near & (high <= self._collector.sure_squared)
             if sure.any():
-                sure &= ~collector.needs(*self._oriented(i[:, None], j), low)
-                collector.count(i, j, sure)
+                sure &= ~self._collector.needs(*self._oriented(i[:, None], j), low)
+                self._collector.count(i, j, sure)
                 near ^= sure
         hit = np.flatnonzero(near.any(axis=1))
         a, b = np.nonzero(near[hit])
         a = hit[a]
-        self._add(_indices(row)[a], _indices(column)[b], None if exact is None else exact[a, b].astype(np.int64))
-
-    def _within(self, squared: torch.Tensor, i: Index, j: Index) -> tuple[Index, Index]:
-        """The pairs of a block of exact squared distances that are within their bounds."""
-
-        def limits(numbers: Index) -> torch.Tensor:
-            return torch.from_numpy(np.floor(self._bounds(numbers)).astype(squared.numpy().dtype))
-
-        def hits(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            if (found := _hits(values, limit)) is None:
-                row, column = torch.nonzero(values <= limit[:, None], as_tuple=True)
-                return row, column
-            return found
-
-        a, b = hits(squared, limits(i))
-        if self._mutual:
-            more_b, more_a = hits(squared.T, limits(j))
-            both = torch.unique(torch.cat([a, more_a]) * squared.shape[1] + torch.cat([b, more_b]))
-            a, b = both // squared.shape[1], both % squared.shape[1]
-        return a.numpy(), b.numpy()
+        squared = low[a, b].astype(np.int64) if self._rows.integer else None
+        self._add(_indices(row)[a], _indices(column)[b], squared)
 
     def _bounds(self, i: Index) -> Floats:
         """The collector's bounds, none above what a pair can reach, so that arithmetic with them is finite."""
@@ -477,12 +520,41 @@ def _indices(some: Some) -> Index:
     return np.arange(some.start, some.stop) if isinstance(some, slice) else some
 
 
+def _size(some: Some) -> int:
+    return some.stop - some.start if isinstance(some, slice) else len(some)
+
+
+def _part(some: Some, part: slice) -> Some:
+    return slice(some.start + part.start, some.start + part.stop) if isinstance(some, slice) else some[part]
+
+
+def _halves(row: Some, column: Some) -> list[tuple[Some, Some]]:
+    """A block cut across its longer side."""
+    rows, columns = _size(row), _size(column)
+    if rows > columns:
+        return [(_part(row, part), column) for part in (slice(0, rows // 2), slice(rows // 2, rows))]
+    return [(row, _part(column, part)) for part in (slice(0, columns // 2), slice(columns // 2, columns))]
+
+
 def _pick(some: Some, which: torch.Tensor) -> Index:
     index: Index = which.cpu().numpy()
     return index + some.start if isinstance(some, slice) else some[index]
 
 
-def _hits(values: torch.Tensor, limit: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
+def _largest(kind: torch.dtype) -> float:
+    """A number of this type above every squared distance and every limit."""
+    return np.inf if kind.is_floating_point else torch.iinfo(kind).max
+
+
+def _union(hits: Hits, turned: Hits | None, columns: int) -> Hits | None:
+    """Rows and columns of two lists of hits, the second one's turned around, each once; None where they are many."""
+    if turned is None:
+        return None
+    both = torch.unique(torch.cat([hits[0], turned[1]]) * columns + torch.cat([hits[1], turned[0]]))
+    return both // columns, both % columns
+
+
+def _hits(values: torch.Tensor, limit: torch.Tensor) -> Hits | None:
     """Rows and columns of the values at most the limit (r,) of their row, in no order; None where they are many."""
     rows = torch.nonzero(values.amin(dim=1) <= limit)[:, 0]
     if len(rows) < len(values):

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ganlab.pairs.devices import accelerated, has_room, keep, least_seconds
+from ganlab.pairs.estimates import Codes, codes_of, have_codes
 from ganlab.pairs.exact import (
     Array,
     Images,
     Index,
     Read,
     integer_product,
-    least_seconds,
     read_rows,
     signed,
     squared_distances,
@@ -36,6 +37,7 @@ _DEPTH = 32  # depths are multiples of what matrix units take at once
 _SAMPLE = 1536
 _RUN = 32  # images of the sample read in one piece
 _PART_BYTES = 2**24  # of images projected at a time
+_DEVICE_PART_BYTES = 2**27  # and on an accelerator
 _CHUNK = 512  # terms added in float32 before float64 takes over
 _CHUNK_ERROR = (_CHUNK + 2) * 2.0**-24
 _FLOOR = 2.0**-4  # taken from the length of the rest for float32 images: see `_rest`
@@ -60,12 +62,15 @@ class Projection:
         (n,) the most by which z differs from the vector it stands for.
     width
         Length of z.
+    device
+        Where products of the vectors run; the vectors may have stayed behind (see `ganlab.pairs.devices.keep`).
     """
 
     vectors: torch.Tensor
     squared: Floats
     error: Floats
     width: int
+    device: str = "cpu"
 
     @cached_property
     def first_coordinate(self) -> Floats:
@@ -75,7 +80,7 @@ class Projection:
     def take(self, which: Index) -> "Projection":
         """The vectors of some of the images, in this order."""
         some = self.vectors[torch.from_numpy(which).to(self.vectors.device)]
-        return Projection(some, self.squared[which], self.error[which], self.width)
+        return Projection(some, self.squared[which], self.error[which], self.width, self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +115,14 @@ class Screen:
         # Of long uint8 images, an exact product costs less than a look at all values.
         return levels if self.centre.dtype == np.int8 and features > _WHOLE else (*levels, features)
 
+    def levels_for(self, *sets: Images) -> tuple[int, ...]:
+        """The levels for these images: of long ones that have codes, too, an exact product costs less than all values."""
+        features = len(self.centre)
+        some = (
+            self.levels if features <= _WHOLE or not have_codes(*sets) else self.levels[: self.levels.index(features)]
+        )
+        return some
+
     def bound_squared(self, count: int) -> float:
         """A squared distance that at least `count` pairs of the whole set do not exceed."""
         return float(self.closest_squared[count - 1]) if count <= len(self.closest_squared) else np.inf
@@ -139,16 +152,18 @@ class Screen:
 
     def _project(self, images: Images, level: int, device: str) -> Projection:
         whole = level == images.features
-        vectors_of = self._project_whole if whole else self._projector(level, device)
+        if accelerated(device) and images.integer and not whole:
+            return self._project_there(images, level, device)
+        vectors_of = self._vectors_of(images, level, device)
         width = level if whole else level + 1
         depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
-        kind = torch.bfloat16 if device == "cpu" and _bfloat16_is_best() else torch.float32
+        kind = torch.bfloat16 if _bfloat16_is_best(device) else torch.float32
         vectors = torch.zeros(len(images), depth, dtype=kind)
         squared, error = np.empty(len(images)), np.empty(len(images))
         step = max(1, _PART_BYTES // (4 * images.features))
         for start in range(0, len(images), step):
             part = slice(start, start + step)
-            exact, wrong = vectors_of(images.values[part])
+            exact, wrong = vectors_of(part)
             rounded = torch.from_numpy(exact).to(torch.bfloat16)
             vectors[part, :width] = rounded
             z = rounded.float().numpy()
@@ -159,7 +174,48 @@ class Screen:
             squared[part] = np.where(far, -np.inf, length)
         vectors[:, width : width + 2] = 1
         vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth))
-        return Projection(vectors.to(device), squared, error, width)
+        return Projection(keep(vectors, device), squared, error, width, device)
+
+    def _project_there(self, images: Images, level: int, device: str) -> Projection:
+        """The same for uint8 images on an accelerator: float64 numbers in place of float32 ones, with the same errors."""
+        width = level + 1
+        depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
+        directions, centre = self.directions[:level].astype(np.int64), self.centre.astype(np.int64)
+        stacked = torch.from_numpy(np.concatenate([self.directions[:level], self.centre[None]])).to(device)
+        offset = torch.from_numpy((directions @ centre).astype(np.float64)).to(device)
+        weights = torch.from_numpy(self.weights[:level]).to(device)
+        kind = torch.bfloat16 if _bfloat16_is_best(device) else torch.float32
+        fits = has_room(len(images) * depth * kind.itemsize, device)
+        vectors = torch.zeros(len(images), depth, dtype=kind, device=device if fits else "cpu")
+        squared, error = np.empty(len(images)), np.empty(len(images))
+        step = max(1, _DEVICE_PART_BYTES // images.features)
+        for start in range(0, len(images), step):
+            part = slice(start, start + step)
+            values, lengths = images.shifted_on(device, part)
+            product = integer_product(values, stacked, device).double()
+            along = (product[:, :-1] - offset) * weights
+            total = lengths.double() - 2 * product[:, -1] + float(centre @ centre)
+            rest, doubt = total - along.square().sum(dim=1), total * 2.0**-40
+            high, low = ((rest + sign * doubt).clamp_(min=0).sqrt_() for sign in (1, -1))
+            exact = torch.cat([along, ((high + low) / 2)[:, None]], dim=1).float()
+            z = exact.to(torch.bfloat16)
+            vectors[part, :width] = z.to(vectors.device, kind)
+            length, apart = (each.double().square().sum(dim=1) for each in (z, z.double() - exact.double()))
+            squared[part] = length.cpu().numpy()
+            error[part] = ((high - low) / 2 + 1.01 * apart.sqrt() + 2.0**-20 * length.sqrt()).cpu().numpy()
+        vectors[:, width : width + 2] = 1
+        vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth)).to(vectors.device, kind)
+        return Projection(vectors, squared, error, width, device)
+
+    def _vectors_of(self, images: Images, level: int, device: str) -> Callable[[slice], tuple[Singles, Floats]]:
+        """Function that returns unrounded vectors of some of the images, with a bound on the error of each."""
+        if level == images.features:
+            return lambda part: self._project_whole(images.values[part])
+        if have_codes(images):
+            codes, project_codes = codes_of(images), self._code_projector(level, device)
+            return lambda part: project_codes(codes.take(part))
+        project = self._projector(level, device)
+        return lambda part: project(images.values[part])
 
     def _project_whole(self, values: Array) -> tuple[Singles, Floats]:
         if self.centre.dtype == np.int8:
@@ -188,7 +244,7 @@ class Screen:
 
             def project_integers(values: Array) -> tuple[Singles, Floats]:
                 shifted = signed(values)
-                product = integer_product(torch.from_numpy(shifted), stacked, device).numpy().astype(np.int64)
+                product = integer_product(torch.from_numpy(shifted), stacked, device).cpu().numpy().astype(np.int64)
                 along = (product[:, :-1] - offset) * weights
                 squared = (squared_lengths(shifted) - 2 * product[:, -1] + centre_squared).astype(np.float64)
                 rest, wrong = _rest(squared, along, 2.0**-40 * squared, 0)
@@ -211,6 +267,35 @@ class Screen:
             return np.column_stack([along, rest]).astype(np.float32), wrong + along_wrong + rest_wrong
 
         return project_floats
+
+    def _code_projector(self, level: int, device: str) -> Callable[[Codes], tuple[Singles, Floats]]:
+        """The same for float32 images by their codes: what an image differs from these, its vector differs at most."""
+        directions, weights = self.directions[:level], self.weights[:level]
+        centre, stacked = self.centre.astype(np.float64), torch.from_numpy(directions)
+        centre_along, centre_total, centre_squared = directions @ centre, centre.sum(), centre @ centre
+        total = directions.sum(axis=1, dtype=np.float64)
+        rounding = 2.0**-50 * (len(centre) + 64)
+
+        def project_codes(codes: Codes) -> tuple[Singles, Floats]:
+            product = integer_product(torch.from_numpy(codes.values), stacked, device).cpu().numpy()
+            along = product * codes.step[:, None]
+            along += codes.offset[:, None] * total
+            along -= centre_along
+            along *= weights * self.scale
+            on_centre = codes.offset * centre_total + codes.step * (codes.values @ centre)
+            squared = (codes.lengths_squared - 2 * on_centre + centre_squared) * self.scale**2
+            # Float64 sums of codes, offset and centre, that weighted directions do not lengthen.
+            size = codes.size_squared + centre_squared
+            along_wrong = rounding * np.sqrt(level) * self.scale * np.sqrt(size)
+            doubt = rounding * self.scale**2 * size
+            far = np.isinf(codes.error) | ~(squared < _FAR)
+            along[far], squared[far], doubt[far], along_wrong[far] = 0, 0, 0, 0
+            doubt += along_wrong * (2.1 * np.sqrt(np.maximum(squared, 0)) + along_wrong)
+            rest, rest_wrong = _rest(squared, along, doubt, _FLOOR)
+            wrong = self.scale * np.where(far, 0, codes.error) + along_wrong + rest_wrong
+            return np.column_stack([along, rest]).astype(np.float32), np.where(far, np.inf, wrong)
+
+        return project_codes
 
 
 def below(
@@ -236,12 +321,12 @@ def below(
         scaled units, rounded to the vectors' type (which keeps the sign).
     """
     width = rows.width
-    left = rows.vectors[row].clone()
+    left = rows.vectors[row].to(rows.device, copy=True)
     reach = np.square(_reach(rows.error[row], columns.error[column], bounds, scale))
     left[:, :width].neg_()
-    left[:, width : width + 2] = _two_parts(_half(rows.squared[row], reach, left.shape[1]))
+    left[:, width : width + 2] = _two_parts(_half(rows.squared[row], reach, left.shape[1])).to(left)
     left[:, width + 2 : width + 4] = 1
-    return left @ columns.vectors[column].T
+    return left @ columns.vectors[column].to(columns.device).T
 
 
 def _reach(row_error: Floats, column_error: Floats, bounds: Floats, scale: float) -> Floats:
@@ -374,7 +459,7 @@ def _power_of_two(values: Array, centre: Array) -> float:
 
 def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]:
     """Principal directions in int8 and their weights, by subspace iteration; exactness is not needed, only the norm."""
-    kind = torch.bfloat16 if _bfloat16_is_best() else torch.float32
+    kind = torch.bfloat16 if _bfloat16_is_best("cpu") else torch.float32
     matrix = torch.from_numpy(centred).to(kind)
     gram = (matrix @ matrix.T).float()
     start = np.random.default_rng(0).standard_normal((len(gram), min(count + 5, len(gram))), dtype=np.float32)
@@ -396,16 +481,17 @@ def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]
 
 
 @cache
-def _bfloat16_is_best() -> bool:
+def _bfloat16_is_best(device: str) -> bool:
     """Try both types once: many processors have no fast bfloat16, and some libraries add it in bfloat16."""
-    column = torch.ones(1, 1024)
-    column[0, -3:] = torch.tensor([-1020.0, -1.0, 2.0**-10])
-    if (torch.ones(1, 1024).bfloat16() @ column.bfloat16().T).item() != 2.0**-10:
+    column = torch.ones(1024, 1024)
+    column[:, -3:] = torch.tensor([-1020.0, -1.0, 2.0**-10])
+    sums = torch.ones(64, 1024, device=device).bfloat16() @ column.to(device).bfloat16().T
+    if not torch.equal(sums, torch.full_like(sums, 2.0**-10)):
         return False
 
     def product(kind: torch.dtype) -> Callable[[], torch.Tensor]:
-        a, b = torch.ones(256, 128, dtype=kind), torch.ones(2048, 128, dtype=kind)
+        a, b = torch.ones(256, 128, dtype=kind, device=device), torch.ones(2048, 128, dtype=kind, device=device)
         return lambda: a @ b.T
 
-    bfloat16, float32 = least_seconds([product(torch.bfloat16), product(torch.float32)])
+    bfloat16, float32 = least_seconds([product(torch.bfloat16), product(torch.float32)], device)
     return bfloat16 < float32

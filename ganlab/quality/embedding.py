@@ -102,6 +102,7 @@ class Classifier:
     held_out_accuracy: float
     training_accuracy: float
     held_out_images: int
+    immediate: ClassVar[bool] = False
     about: ClassVar[str] = "the top layer of a classifier trained on the labelled real images"
 
     @property

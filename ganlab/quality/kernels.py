@@ -104,7 +104,9 @@ def _products(a: Array, b: Array) -> Floats:
     total = np.zeros((len(left), len(right)))
     for start in range(0, left.shape[1], _FEATURES):
         part = slice(start, start + _FEATURES)
-        total += left[:, part].astype(np.float64) @ right[:, part].astype(np.float64).T
+        values = left[:, part].astype(np.float64)
+        others = values if a is b else right[:, part].astype(np.float64)  # half the work: the product is symmetric
+        total += values @ others.T
     return total
 
 

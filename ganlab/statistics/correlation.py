@@ -9,19 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from ganlab.pairs.exact import (
-    Array,
-    Images,
-    as_images,
-    block_distances,
-    estimated_distances,
-    squared_distances,
-    squared_limit,
-)
+from ganlab.pairs.closest import candidates_within
+from ganlab.pairs.estimates import as_limits, bounded_distances
+from ganlab.pairs.exact import Array, Images, as_images, squared_distances, squared_limit
 
 POINTS = 100
 _ROWS, _COLUMNS = 512, 4096
+_CELLS = 2**15  # by which distances are counted; few hold a limit
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 
@@ -81,9 +77,9 @@ def choose_distances(images: Array, threshold: float, others: npt.ArrayLike = ()
     if not 0 <= 2 * threshold < np.inf:
         raise ValueError(f"threshold: got {threshold}; allowed is a finite distance >= 0, in units of the values")
     rows = as_images(images, at_least=2)
-    some = Images(rows.values[:: -(-len(rows) // 1000)])
-    i, j = np.triu_indices(len(some), 1)
-    top = max(float(np.sqrt(np.median(squared_distances(some, some, i, j)))), 2 * threshold) if len(i) else threshold
+    some = candidates_within(rows.values[:: -(-len(rows) // 1000)], np.inf)
+    middle = [some.smallest(rank) for rank in ((len(some.low) - 1) // 2, len(some.low) // 2)]
+    top = max(float(np.sqrt(np.mean(middle))), 2 * threshold)
     return np.unique(np.concatenate([np.linspace(0, top, POINTS + 1)[1:], [threshold], np.ravel(others)]))
 
 
@@ -109,12 +105,8 @@ def correlation_curve(images: Array, distances: npt.ArrayLike) -> CorrelationCur
         raise ValueError(f"distances: got {at}; allowed are finite numbers of at least 0, rising")
     limits = squared_limit(at)
     histogram = np.zeros(len(at) + 1, np.int64)
-    for start in range(0, len(rows), _ROWS):
-        stop = min(start + _ROWS, len(rows))
-        for first in range(start, len(rows), _COLUMNS):
-            last = min(first + _COLUMNS, len(rows))
-            later = np.arange(start, stop)[:, None] < np.arange(first, last)
-            histogram += _histogram(rows, slice(start, stop), slice(first, last), later, limits)
+    for row, column in _blocks(len(rows)):
+        histogram += _histogram(rows, row, column, limits)
     pairs = len(rows) * (len(rows) - 1) // 2
     return CorrelationCurve(at, np.cumsum(histogram[:-1]), np.full(len(at), pairs))
 
@@ -142,15 +134,12 @@ def degrees_within(images: Array, distances: npt.ArrayLike) -> Counts:
     rows = as_images(images, at_least=2)
     limits = squared_limit(np.asarray(distances, dtype=np.float64))
     degrees = np.zeros((len(limits), len(rows)), np.int64)
-    for start in range(0, len(rows), _ROWS):
-        row = slice(start, min(start + _ROWS, len(rows)))
-        for first in range(start, len(rows), _COLUMNS):
-            column = slice(first, min(first + _COLUMNS, len(rows)))
-            later = np.arange(row.start, row.stop)[:, None] < np.arange(column.start, column.stop)
-            for degree, near in zip(degrees, _within(rows, row, column, limits), strict=True):
-                near &= later
-                degree[row] += near.sum(axis=1)
-                degree[column] += near.sum(axis=0)
+    for row, column in _blocks(len(rows)):
+        for degree, near in zip(degrees, _within(rows, row, column, limits), strict=True):
+            if row == column:
+                near = np.triu(near, 1)
+            degree[row] += near.sum(axis=1)
+            degree[column] += near.sum(axis=0)
     return degrees
 
 
@@ -184,32 +173,64 @@ def diversity_ratio(generated: CorrelationCurve, real: CorrelationCurve) -> Floa
     return ratio
 
 
+def _blocks(images: int) -> Iterator[tuple[slice, slice]]:
+    """Blocks of all pairs i < j: rows with themselves, then with later columns."""
+    for start in range(0, images, _ROWS):
+        row = slice(start, min(start + _ROWS, images))
+        yield row, row
+        for first in range(row.stop, images, _COLUMNS):
+            yield row, slice(first, min(first + _COLUMNS, images))
+
+
 def _within(rows: Images, row: slice, column: slice, limits: Floats) -> Iterator[npt.NDArray[np.bool_]]:
     """Masks of the pairs of a block within each of several squared distances."""
-    if rows.integer:
-        squared = block_distances(rows, rows, row, column)
-        yield from (squared <= limit for limit in limits)
-        return
-    estimate, wrong = estimated_distances(rows, rows, row, column)
+    bounds = bounded_distances(rows, rows, row, column)
+    high = bounds.high
     for limit in limits:
-        near = estimate <= limit
-        i, j = np.nonzero(np.abs(estimate - limit) <= wrong)
-        near[i, j] = squared_distances(rows, rows, i + row.start, j + column.start) <= limit
-        yield near
+        near = high <= as_limits(limit, high)
+        if bounds.slack is not None:
+            i, j = torch.nonzero(~near & (bounds.low <= as_limits(limit, bounds.low)), as_tuple=True)
+            near[i, j] = torch.from_numpy(_squared(rows, row, column, i, j) <= limit)
+        yield near.numpy()
 
 
-def _histogram(rows: Images, row: slice, column: slice, wanted: npt.NDArray[np.bool_], limits: Floats) -> Counts:
-    """(t + 1,) pairs of a block by the first limit that they do not exceed."""
-    if rows.integer:
-        return _counted(block_distances(rows, rows, row, column)[wanted], limits)
-    estimate, wrong = estimated_distances(rows, rows, row, column)
-    low, high = (estimate - wrong)[wanted], (estimate + wrong)[wanted]
-    place, highest = np.searchsorted(limits, low), np.searchsorted(limits, high)
-    doubtful = np.flatnonzero(place != highest)
-    i, j = (part[doubtful] for part in np.nonzero(wanted))
-    place[doubtful] = np.searchsorted(limits, squared_distances(rows, rows, i + row.start, j + column.start))
-    return np.bincount(place, minlength=len(limits) + 1)
+def _histogram(rows: Images, row: slice, column: slice, limits: Floats) -> Counts:
+    """(t + 1,) pairs of a block by the first limit that they do not exceed; of a row with itself only those with i < j.
+
+    Most are counted by cells of equal width; only pairs of a cell that may hold a limit are looked at.
+    """
+    bounds = bounded_distances(rows, rows, row, column)
+    values, pairs = bounds.low.flatten(), None
+    if row == column:
+        pairs = torch.nonzero(torch.ones_like(bounds.low, dtype=torch.bool).triu_(1).flatten())[:, 0]
+        values = values[pairs]
+    cell, edges = _cells(values, float(limits.max(initial=0)))
+    slack = 0.0 if bounds.slack is None else sum(float(each.max()) for each in bounds.slack)
+    first = np.searchsorted(limits, edges[:-3], side="left")  # with one cell more on each side, for what is rounded
+    held = first != np.searchsorted(limits, edges[3:] + slack, side="right")
+    counted = torch.bincount(cell, minlength=len(held)).numpy()
+    histogram = np.bincount(first[~held], counted[~held], len(limits) + 1).astype(np.int64)
+    looked = torch.nonzero(torch.from_numpy(held)[cell])[:, 0]
+    looked = looked if pairs is None else pairs[looked]
+    i, j = looked // bounds.low.shape[1], looked % bounds.low.shape[1]
+    place = np.searchsorted(limits, bounds.low[i, j].double().numpy())
+    doubtful = np.flatnonzero(place != np.searchsorted(limits, bounds.high_of(i, j)))
+    place[doubtful] = np.searchsorted(limits, _squared(rows, row, column, i[doubtful], j[doubtful]))
+    return histogram + np.bincount(place, minlength=len(limits) + 1)
 
 
-def _counted(squared: Array, limits: Floats) -> Counts:
-    return np.bincount(np.searchsorted(limits, squared), minlength=len(limits) + 1)
+def _cells(values: torch.Tensor, top: float) -> tuple[torch.Tensor, Floats]:
+    """The cell of each value, and the edges of all cells with one more on each side.
+
+    Cells are of one width up to the largest value, or `top`; the first one has all values below 0, the last all above.
+    """
+    top = min(top, float(values.max())) if len(values) else 0.0
+    width = top / _CELLS if top > _CELLS * np.finfo(np.float64).tiny else 1.0
+    edges = np.arange(-1, _CELLS + 5, dtype=np.float64) * width
+    edges[0], edges[-1] = -np.inf, np.inf
+    return (values.double() / width).clamp_(0, _CELLS + 2).int(), edges
+
+
+def _squared(rows: Images, row: slice, column: slice, i: torch.Tensor, j: torch.Tensor) -> Array:
+    """Exact squared distances of some pairs of a block."""
+    return squared_distances(rows, rows, i.numpy() + row.start, j.numpy() + column.start)

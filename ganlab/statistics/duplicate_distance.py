@@ -14,8 +14,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ganlab.pairs.closest import Pairs, pairs_within
-from ganlab.pairs.exact import Array, Images, as_images, squared_distances
+from ganlab.pairs.closest import Candidates, candidates_within
+from ganlab.pairs.exact import Array, Images, as_images, squared_distances, squared_limit
 from ganlab.randomness import generator_for
 from ganlab.statistics.support import estimate_from_degrees
 
@@ -153,11 +153,28 @@ def duplicate_distances(
 
 @dataclass(frozen=True, eq=False)
 class _ClosePairs:
-    """Pairs of different images, the closest first, `different` of the `images` that were compared."""
+    """All pairs of different images up to a distance, and perhaps others.
 
-    pairs: Pairs
-    different: int
+    Attributes
+    ----------
+    pairs : Candidates
+        Of the images of the mask `kept` alone.
+    squared_limit : float
+        Largest squared distance of which all pairs are listed.
+    kept : bool (n,)
+        The images that are no copies of others.
+    images : int
+        Images that were compared.
+    """
+
+    pairs: Candidates
+    squared_limit: float
+    kept: npt.NDArray[np.bool_]
     images: int
+
+    @property
+    def different(self) -> int:
+        return int(self.kept.sum())
 
     @property
     def total(self) -> int:
@@ -166,11 +183,16 @@ class _ClosePairs:
     def kth(self, count: float) -> float:
         """Distance of the `count`-th closest pair; infinite for one that isn't listed."""
         place = max(math.ceil(count) - 1, 0)
-        if place >= len(self.pairs):
+        squared = self.pairs.smallest(place) if place < len(self.pairs.low) else math.inf
+        if squared > self.squared_limit:
             return math.inf
-        squared = float(self.pairs.squared_distance[place])
         distance = math.sqrt(squared)
         return distance if distance**2 >= squared else math.nextafter(distance, math.inf)
+
+    def degrees(self, distance: float) -> npt.NDArray[np.int64]:
+        """(different,) the number of images at most so far from each."""
+        near = self.pairs.index[self.pairs.within(distance**2)]
+        return np.bincount(near.ravel(), minlength=len(self.kept))[self.kept]
 
 
 def _distances(
@@ -197,7 +219,8 @@ def _close_pairs(rows: Array, share: float) -> _ClosePairs:
     first = _first_of_equal(rows)
     distinct = rows[first]
     if len(distinct) < 2:
-        return _ClosePairs(Pairs.none(), len(distinct), len(rows))
+        none = Candidates(Images(distinct), np.empty((0, 2), np.int64), np.empty(0), np.empty(0))
+        return _ClosePairs(none, math.inf, np.ones(len(distinct), bool), len(rows))
     typical = _pair_distances(distinct[:_PILOT])
     copy_distance = COPY_SHARE * float(np.median(typical))
     beyond = typical[typical > copy_distance]
@@ -208,12 +231,11 @@ def _close_pairs(rows: Array, share: float) -> _ClosePairs:
         distinct, rows = distinct[:most], rows[: first[most]]
     everything = math.comb(len(distinct), 2) <= _ALL_PAIRS or share >= 1
     limit = _reach(distinct) if everything else float(np.quantile(beyond, share))
-    close = pairs_within(distinct, max(limit, 2 * copy_distance))
+    reach = max(limit, 2 * copy_distance)
+    close = candidates_within(distinct, reach)
     kept = _one_of_each(close, len(distinct), copy_distance)
     both_kept = kept[close.index[:, 0]] & kept[close.index[:, 1]]
-    number = np.cumsum(kept) - 1
-    pairs = Pairs(number[close.index[both_kept]], close.squared_distance[both_kept])
-    return _ClosePairs(pairs, int(kept.sum()), len(rows))
+    return _ClosePairs(close.take(both_kept), float(squared_limit(reach)), kept, len(rows))
 
 
 def _first_of_equal(rows: Array) -> npt.NDArray[np.int64]:
@@ -237,25 +259,23 @@ def _pair_distances(rows: Array) -> npt.NDArray[np.float64]:
     return np.sqrt(squared_distances(images, images, i, j).astype(np.float64))
 
 
-def _one_of_each(close: Pairs, images: int, copy_distance: float) -> npt.NDArray[np.bool_]:
+def _one_of_each(close: Candidates, images: int, copy_distance: float) -> npt.NDArray[np.bool_]:
     """Mask of the images to keep: the first of each group of copies."""
-    equal, near, twice = np.searchsorted(
-        close.squared_distance, [0, copy_distance**2, 4 * copy_distance**2], side="right"
-    )
-    if twice > 2 * near:  # close pairs of all distances, as different images have
+    equal, near, twice = (close.within(squared) for squared in (0, copy_distance**2, 4 * copy_distance**2))
+    if twice.sum() > 2 * near.sum():  # close pairs of all distances, as different images have
         near = equal
-    first = _first_of_each(close, images, near)
+    first = _first_of_each(close.index[near], images)
     if len(first) < LEAST_DIFFERENT * images:
-        first = _first_of_each(close, images, equal)
+        first = _first_of_each(close.index[equal], images)
     kept = np.zeros(images, dtype=bool)
     kept[first] = True
     return kept
 
 
-def _first_of_each(close: Pairs, images: int, pairs: int) -> npt.NDArray[np.int64]:
-    """The first image of each group that the closest pairs, so many of them, connect."""
-    i, j = close.index[:pairs].T
-    _, group = connected_components(coo_array((np.ones(pairs, bool), (i, j)), (images, images)), directed=False)
+def _first_of_each(pairs: npt.NDArray[np.int64], images: int) -> npt.NDArray[np.int64]:
+    """The first image of each group that some pairs connect."""
+    i, j = pairs.T
+    _, group = connected_components(coo_array((np.ones(len(pairs), bool), (i, j)), (images, images)), directed=False)
     return np.unique(group, return_index=True)[1]
 
 
@@ -264,9 +284,9 @@ def _distance(close: _ClosePairs, rate: float, confidence: float) -> DuplicateDi
     wanted = _expected(rate, close.different)
     if wanted < LEAST_PAIRS:
         return None
-    distance, squared = close.kth(wanted), close.pairs.squared_distance
-    within = int(np.searchsorted(squared, distance**2, side="right"))
-    degrees = np.bincount(close.pairs.index[:within].ravel(), minlength=close.different)
+    distance = close.kth(wanted)
+    degrees = close.degrees(distance)
+    within = int(degrees.sum()) // 2
     p2 = estimate_from_degrees(degrees, confidence)
     # Were p2 at this distance larger than the count says, by a factor, so would it be at those a little nearer: the
     # distance of the rate would be that of fewer pairs, by the factor.

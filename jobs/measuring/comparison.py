@@ -17,7 +17,8 @@ import numpy as np
 from ganlab.pairs.closest import Pairs
 from ganlab.pairs.collisions import LISTED, Collisions, compare_tile
 from ganlab.pairs.content import in_order, take
-from ganlab.pairs.exact import Images, Index, load_rows, on_best_device
+from ganlab.pairs.devices import on_best_device
+from ganlab.pairs.exact import Images, Index, load_rows
 from ganlab.pairs.lower_bounds import Screen, learn
 from ganlab.pairs.neighbours import Neighbours, learn_for_neighbours, nearest_in_tile
 from ganlab.pairs.tiles import Tile, choose_tile_images, plan_rectangle, plan_tiles, split

@@ -6,16 +6,18 @@ Invariant: a file is read in pieces and never whole; what is kept is bound to th
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cluster.local import local_memory_bytes
 from ganlab.data.inputs import InputDescription
 from ganlab.data.pictures import Frames, PictureError, read_pictures
 from ganlab.quality.embedding import embedding_key
+from ganlab.quality.embeddings.base import Embedding
 from ganlab.quality.embeddings.names import short_name
 from jobs.measuring.comparison import ENGINE, SPLIT_FROM, Comparison, Map, Source, StateStore
 from jobs.measuring.moved import MovedImages, check_movable, moved_name
@@ -23,11 +25,13 @@ from jobs.measuring.space import PIXELS, FeatureRequest, Progress, Space, embed,
 from jobs.spec.inputs import conversion, describe_array, with_value_range
 from jobs.spec.validation import SpecError
 from storage.arrays import MissingItemsError, open_array, open_labels
+from storage.features import CHUNK_ROWS
 from storage.layout import TrialLayout
 from storage.partial_pairs import PartialPairs, cache_folder
 from storage.samples import DamagedShardError
 
 READ_BYTES = 2**24  # of a file, at a time
+FEATURES_SHARE = 1 / 8  # of this machine's memory, for features that are not written to disk
 StoreOf = Callable[[str, Comparison], StateStore]
 OPTIONS = {
     "skip_unreadable": "--skip-unreadable",
@@ -262,8 +266,8 @@ def in_embedding(
 ) -> Embedded:
     """The samples and the real images in an embedding; a classifier is trained on the labelled training images.
 
-    Classifier and features are kept in this user's cache under the content of the images. With `moved` their moved
-    pictures are there, too.
+    Classifier and features are kept in this user's cache under the content of the images; features that take no longer to
+    compute than to read, of images in memory, are not. With `moved` their moved pictures are there, too.
 
     Raises
     ------
@@ -315,19 +319,42 @@ def in_embedding(
     if moved:
         names += [moved_name(each) for each in names]
         images += [MovedImages(each) for each in sets]
-    wanted = {
-        number: FeatureRequest(each, folder / "features" / f"{names[number]}.zarr", names[number])
-        for number, each in enumerate(images)
-    }
-    features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
+    compute: Progress = lambda done, total: stage("Computing features", done, total)  # noqa: E731
     embedded: list[Source] = []
-    for found in (features[number] for number in range(len(images))):
-        if isinstance(found, DamagedShardError):
-            raise found
-        embedded.append(found)
+    in_memory = all(isinstance(each, InMemory) for each in sets)
+    if space.embedding is not None and space.embedding.immediate and in_memory and _features_fit(images):
+        embedded += [_features_in_memory(space.embedding, each, compute) for each in images]
+    else:
+        wanted = {
+            number: FeatureRequest(each, folder / "features" / f"{names[number]}.zarr", names[number])
+            for number, each in enumerate(images)
+        }
+        features = embed(space, wanted, map, compute)
+        for found in (features[number] for number in range(len(images))):
+            if isinstance(found, DamagedShardError):
+                raise found
+            embedded.append(found)
     sets_moved = MovedSets(embedded[1], *embedded[len(sets) :]) if moved else None
     others, test = (*embedded[1 : len(sets)], None, None)[:2]
     return Embedded(space, embedded[0], others, test, sets_moved)
+
+
+def _features_fit(sets: Sequence[Source]) -> bool:
+    """True if float32 features of as many values as the images have take a small part of this machine's memory."""
+    return 4 * sum(math.prod(each.shape) for each in sets) <= FEATURES_SHARE * local_memory_bytes()
+
+
+def _features_in_memory(embedding: Embedding, images: Source, progress: Progress) -> InMemory:
+    """The features of all images, by the blocks in which `embed` computes them."""
+    count = images.shape[0]
+    features = np.empty((0, 0), np.float32)
+    for start in range(0, count, CHUNK_ROWS):
+        part = embedding.features(images.read(start, min(start + CHUNK_ROWS, count)))
+        if not start:
+            features = np.empty((count, part.shape[1]), np.float32)
+        features[start : start + len(part)] = part
+        progress(start + len(part), count)
+    return InMemory(features)
 
 
 def is_long(source: Source, reference: Source | None) -> bool:

@@ -47,6 +47,7 @@ class StoredClassifier:
     path: Path
     fingerprint: str
     about = Classifier.about
+    immediate = Classifier.immediate
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """See `ganlab.quality.embeddings.base.Embedding`."""

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ganlab.models.families import Family, make_family
-from ganlab.models.train import Checkpoint, NonFiniteError, Request, train
+from ganlab.models.train import Checkpoint, NonFiniteError, Request, make_deterministic, train
 from ganlab.quality.fidelity import fidelity_probe
 from jobs.spec.checkpoints import check_checkpoint
 from jobs.spec.sweep import TrialSettings
@@ -134,7 +134,7 @@ def run_trial(sweep: Path, trial: TrialSettings, report: Report, options: TrialO
 def _train(layout: SweepLayout, own: TrialLayout, trial: TrialSettings, report: Report, options: TrialOptions) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"torch finds no GPU on {socket.gethostname()} (resources.device = cpu trains without one)")
-    _make_deterministic(trial.train.threads)
+    make_deterministic(trial.train.threads)
     use_code(layout.own_code)
     check_checkpoint(trial.model)
     reference = _reference(layout.root, layout.reference.stat().st_mtime_ns)
@@ -285,9 +285,3 @@ def _agree_over_workers(step: int, device: str) -> None:
 def _reference(sweep: Path, modified_ns: int) -> Reference:
     """Training images, cached for the next trial of this process; `modified_ns` changes when they do."""
     return read_reference(SweepLayout(sweep))
-
-
-def _make_deterministic(threads: int) -> None:
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False

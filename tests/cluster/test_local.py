@@ -4,11 +4,13 @@ import os
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
-from cluster.gpus import visible_gpus
+from cluster.dask_node import worker_command
+from cluster.gpus import VISIBLE, dask_setup, visible_gpus
 from cluster.local import local_dask, local_memory_bytes, local_ray, local_resources
 from cluster.memory import MemoryKills
 from cluster.ray_node import usable_resources
@@ -46,6 +48,38 @@ def test_dask_maps_survives_a_killed_worker_and_leaves_nothing(folder: Path) -> 
     ]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
+
+
+def first_gpu(number: int) -> tuple[str, str]:
+    from distributed import get_worker
+
+    return str(get_worker().name), os.environ[VISIBLE]
+
+
+@pytest.mark.process
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_each_dask_worker_has_a_gpu_of_its_own_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VISIBLE, "GPU-a,GPU-b")
+    with local_dask(3) as map:
+        found = dict(map(first_gpu, range(60)))
+    expected = {"0": "GPU-a,GPU-b", "1": "GPU-b,GPU-a", "2": "GPU-a,GPU-b"}
+    assert len(found) > 1
+    assert found.items() <= expected.items()
+
+
+def test_workers_of_a_node_take_its_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(name: object) -> dict[str, str]:
+        nanny = SimpleNamespace(name=name, env={})
+        dask_setup(nanny)
+        return nanny.env
+
+    monkeypatch.setenv(VISIBLE, "2,0,5")
+    assert [given(f"node7-{number}")[VISIBLE] for number in range(4)] == ["2,0,5", "0,5,2", "5,2,0", "2,0,5"]
+    assert given("node") == {}
+    monkeypatch.setenv(VISIBLE, "-1")
+    assert given("node7-1") == {}
+    command = worker_command(Path("/f"), "tls://a:1", "a", "node7", Path("/t"), 4)
+    assert "--preload-nanny=cluster.gpus" in command
 
 
 def limit(number: int) -> int | None:

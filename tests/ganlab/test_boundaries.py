@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from ganlab.pairs import exact, filter_refine
+from ganlab.pairs import estimates, exact, filter_refine
 from ganlab.pairs import lower_bounds as screen
 from ganlab.pairs.closest import Closest, Pairs, closest_pairs, nearest, pairs_within
 from ganlab.pairs.collisions import LISTED, Collisions, compare_tile
@@ -456,7 +456,7 @@ class Constants:
     def __enter__(self) -> None:
         self._patch = pytest.MonkeyPatch()
         for name, value in self._values.items():
-            modules = [module for module in (exact, screen, filter_refine) if name in vars(module)]
+            modules = [module for module in (exact, estimates, screen, filter_refine) if name in vars(module)]
             assert len(modules) == 1
             self._patch.setattr(modules[0], name, value)
 
@@ -494,11 +494,15 @@ def test_any_set_with_any_constants(data: st.DataObject) -> None:
         _ROWS=draw(1, 3, 16, 512),
         _COLUMNS=draw(1, 5, 4096),
         _FIRST_PAIRS=draw(1, 64),
-        _FIRST_COLUMNS=draw(1, 5, 2048),
-        _PIVOTS=draw(2, 5, 1024),
+        _FLOAT64_PAIR_COST=draw(0, 1, 32),
+        _PIVOT_IMAGES=draw(2, 5, 4096),
+        _PIVOT_COST=draw(0, 300_000),
         _PROBES=draw(1, 2, 4),
         _GROUP=draw(1, 3, 64),
-        _JUDGED=draw(1, 5, 1024),
+        _JUDGED=draw(1, 5, 512),
+        _ENCODED_BYTES=draw(1, 100, 2**19),
+        _SORTED=draw(2, 256),
+        _WITHOUT=draw(0, 1),  # with 1 all images take the path of those that have codes
     ):
         assert_engine(images, tuple(thresholds), tile=data.draw(st.integers(1, n)))
 

@@ -1,7 +1,6 @@
 """What every family promises: any resolution, images or points, and a run that was broken off ends with the same bits."""
 
-import io
-from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -9,90 +8,12 @@ import pytest
 import torch
 
 from ganlab.models.families import FAMILIES, Family
-from ganlab.models.train import Interrupted, Request, TrainSettings, draw, train
+from ganlab.models.families.trained import TrainedFamily
+from ganlab.models.train import Interrupted, draw
+from tests.emulated_device import NAME, emulated_device
+from tests.small_families import IMAGES, LABELS, POINTS, SMALL, TRAINED, Run, make
 
-DRAWS = np.random.default_rng(0)
-IMAGES = DRAWS.integers(0, 256, (96, 1, 8, 8), dtype=np.uint8)
-LABELS = DRAWS.integers(0, 3, 96)
-POINTS = DRAWS.standard_normal((96, 2)).astype(np.float32)
-SMALL: dict[str, dict[str, Any]] = {
-    "ali": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "code_width": 8},
-    "bigan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "code_width": 8},
-    "dcgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
-    "diffusion": {"generator_width": 4, "sampling_steps": 3, "sampler": "ancestral"},
-    "flow": {"generator_width": 4, "sampling_steps": 3},
-    "gmm": {"components": 3},
-    "infogan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "categories": 3},
-    "known-support": {"pool": 20},
-    "mix": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "components": 2},
-    "pacgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "packing": 3},
-    "r3gan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
-    "stacked": {
-        "latent_dim": 4,
-        "upper_latent_dim": 3,
-        "generator_width": 4,
-        "discriminator_width": 4,
-        "upper_width": 8,
-        "classes": 3,
-        "features": 16,
-        "classifier_steps": 6,
-        "joint_after": 8,
-    },
-    "vae": {"latent_dim": 4, "generator_width": 4},
-    "wgan": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "discriminator_steps": 2},
-    "wgan-gp": {"latent_dim": 4, "generator_width": 4, "discriminator_width": 4, "discriminator_steps": 2},
-}
-TRAINED = sorted(name for name, family in FAMILIES.items() if family.trained)  # the others: test_checkpoint.py
 OF_POINTS = sorted(set(TRAINED) - {"known-support", "stacked"})
-SETTINGS = TrainSettings(steps=20, batch_size=8, log_every=4, learning_rate=1e-3)
-
-
-def make(name: str, shape: tuple[int, ...] = (1, 8, 8), device: str = "cpu", **changes: Any) -> Any:
-    family = FAMILIES[name]
-    return family(family.Settings.model_validate({**SMALL[name], **changes}), shape, SETTINGS, 0, device)
-
-
-class Run:
-    """One life of a trial's process after another, with what they handed out."""
-
-    def __init__(self, name: str, items: np.ndarray = IMAGES) -> None:
-        self.name, self.items, self.saved = name, items, b""
-        self.shards: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
-        self.rows: dict[int, dict[str, float]] = {}
-
-    def load(self) -> dict[str, Any] | None:
-        return torch.load(io.BytesIO(self.saved), weights_only=True) if self.saved else None
-
-    def save(self, state: Mapping[str, Any]) -> None:
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        self.saved = buffer.getvalue()
-
-    def live(self, stop_at: int | None = None) -> "Run":
-        steps = 0
-
-        def stop() -> bool:
-            nonlocal steps
-            steps += 1
-            return steps == stop_at
-
-        train(
-            make(self.name, self.items.shape[1:]),
-            self.items,
-            SETTINGS,
-            0,
-            [Request(step, shard, 10) for shard, step in enumerate((8, 20)) if shard not in self.shards],
-            labels=LABELS,
-            snapshots=(8, 20),
-            drain=lambda: None,
-            checkpoint=self,
-            stop=stop,
-            sink=lambda images, shard, labels: self.shards.__setitem__(shard, (images, labels)),
-            report=lambda row: self.rows.__setitem__(
-                int(row["step"]), {name: value for name, value in row.items() if "per_second" not in name}
-            ),
-        )
-        return self
 
 
 def assert_resumes(name: str, items: np.ndarray, stop_at: int) -> None:
@@ -117,6 +38,23 @@ def test_a_resumed_run_equals_an_unbroken_one(name: str, stop_at: int) -> None:
 @pytest.mark.parametrize("name", OF_POINTS)
 def test_a_resumed_run_on_points_equals_an_unbroken_one(name: str) -> None:
     assert_resumes(name, POINTS, 11)
+
+
+@pytest.mark.parametrize("name", sorted(set(TRAINED) - {"mix"}))  # its products squeeze in place: not emulated
+def test_a_step_mixes_no_devices_and_copies_nothing_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy to the processor would have a GPU wait for it at every step."""
+    adam = torch.optim.Adam
+    monkeypatch.setattr(TrainedFamily, "autocast", lambda family: nullcontext())
+    monkeypatch.setattr(torch.optim, "Adam", lambda parameters, fused, **more: adam(parameters, foreach=False, **more))
+    with emulated_device() as device:
+        family, draws = make(name, device=NAME), np.random.default_rng(0)
+        dataset = family.prepare(IMAGES, LABELS)
+        device.left = 0
+        losses = [family.step(lambda: dataset[torch.arange(8)], draws) for _ in range(10)]
+        assert device.left == 0
+        assert {value.device.type for row in losses for value in row.values()} <= {"lazy"}
+        family.diagnostics(IMAGES, draws)
+        assert draw(family, 5, draws).images.shape == (5, 1, 8, 8)
 
 
 ITEM = (3, -1, -1)  # of the resolution

@@ -1,5 +1,6 @@
 """Neighbours of any tiles, merged in any order, are those of brute force."""
 
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from ganlab.pairs import filter_refine
 from ganlab.pairs import lower_bounds as screen
 from ganlab.pairs.closest import nearest
+from ganlab.pairs.estimates import Bounds, bounded_distances
 from ganlab.pairs.exact import Images, Read
 from ganlab.pairs.filter_refine import nearest_bounds
-from ganlab.pairs.lower_bounds import learn
+from ganlab.pairs.lower_bounds import below, learn
 from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
 from ganlab.pairs.tiles import Tile, plan_rectangle
 
@@ -114,6 +116,51 @@ def test_first_bounds_hold_as_many_columns_as_are_wanted_and_few_more() -> None:
         assert np.all(within >= count)
         assert np.median(within) <= max(8 * count, 20)
     assert np.all(np.isinf(nearest_bounds(images, images, learnt, 301)))
+
+
+def test_few_queries_take_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First bounds have a fixed cost by pivot: as many pivots as for a large search would cost more than they save."""
+    rng, looks = np.random.default_rng(0), 0
+    references = Images(rng.integers(0, 256, (9, 200))[rng.integers(0, 9, 3000)].astype(np.uint8) ^ 1)
+    queries = Images(references.values[:100].copy())
+    learnt = learn(read_of(references.values), 3000)
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return below(*arguments)
+
+    monkeypatch.setattr(filter_refine, "below", counted)
+    nearest_bounds(queries, references, learnt, 1)
+    assert 1 <= looks < 12
+
+
+@pytest.mark.parametrize(("queries", "references"), [(500, 1000), (1000, 1000), (30, 1500)])
+def test_small_sets_are_compared_little_more_than_once(
+    queries: int, references: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, products = np.random.default_rng(0).integers(0, 256, (2500, 60), dtype=np.uint8), 0
+
+    def counted(*arguments: Any) -> Bounds:
+        nonlocal products
+        bounds = bounded_distances(*arguments)
+        products += bounds.low.numel()
+        return bounds
+
+    monkeypatch.setattr(filter_refine, "bounded_distances", counted)
+    nearest(images[:queries], images[queries : queries + references])
+    assert products <= 1.3 * queries * references
+
+
+def test_a_window_that_leaves_few_pairs_is_looked_at_whatever_survives(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = Images(np.random.default_rng(0).integers(0, 256, (1600, 300), dtype=np.uint8))
+    learnt = learn(read_of(images.values), 1600, neighbours=1)
+    learnt = replace(learnt, directions=np.ones((9, 300), np.int8), weights=np.full(9, 0.01))
+    others = Images(images.values[:800].copy())
+    monkeypatch.setattr(filter_refine, "_window", lambda *arguments: 0.2)
+    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), False, "cpu")[0] == (9,)
+    monkeypatch.setattr(filter_refine, "_window", lambda *arguments: 1.0)
+    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), False, "cpu")[0] == ()
 
 
 def read_of(images: Array) -> Read:

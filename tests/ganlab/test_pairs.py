@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ganlab.pairs import exact, filter_refine
 from ganlab.pairs import lower_bounds as screen
 from ganlab.pairs.closest import Pairs, closest_pairs, nearest, pairs_within
-from ganlab.pairs.exact import Images, as_images, block_distances, estimated_distances, squared_distances
+from ganlab.pairs.estimates import bounded_distances
+from ganlab.pairs.exact import Images, as_images, block_distances, squared_distances
 from ganlab.pairs.lower_bounds import below, learn
 
 Array = NDArray[Any]
@@ -106,7 +107,7 @@ def levels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(filter_refine, "_COLUMNS", 90)
         monkeypatch.setattr(filter_refine, "_FIRST_PAIRS", 4)
     if request.param == "float32 products":
-        monkeypatch.setattr(screen, "_bfloat16_is_best", lambda: False)
+        monkeypatch.setattr(screen, "_bfloat16_is_best", lambda device: False)
         monkeypatch.setattr(exact, "_int8_is_best", lambda: False)
 
 
@@ -252,8 +253,10 @@ def test_integer_products_are_exact_at_the_extremes(features: int, int8: bool, m
 @pytest.mark.parametrize("name", FLOATS)
 def test_estimates_are_as_good_as_they_say(name: str) -> None:
     images = as_images(FLOATS[name](np.random.default_rng(5), 200))
-    estimate, wrong = estimated_distances(images, images, slice(0, 200), slice(0, 200))
-    assert np.all(np.abs(estimate - brute(images.values)) <= wrong)
+    bounds = bounded_distances(images, images, slice(0, 200), slice(0, 200))
+    expected = brute(images.values)
+    assert np.all(bounds.low.numpy() <= expected)
+    assert np.all(expected <= bounds.high.numpy())
 
 
 def test_read_only_images_and_any_memory_order() -> None:

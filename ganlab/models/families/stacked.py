@@ -7,7 +7,7 @@ itself on real features, then both joined, as they are sampled.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -139,6 +139,7 @@ class Stacked(TrainedFamily):
     def build(self) -> Mapping[str, nn.Module]:
         s = self.settings
         self.present = np.arange(s.classes)  # those of the data, when it is known
+        self.trained_steps = 0  # as the classifier's, which a step would have to wait for on a GPU
         self.classifier = Classifier(self.shape, s.features, s.classes)
         self.upper_generator = UpperGenerator(s.classes, s.upper_latent_dim, s.upper_width, s.features)
         self.generator = LowerGenerator(
@@ -172,7 +173,8 @@ class Stacked(TrainedFamily):
         s = self.settings
         items, labels = next_batch()
         self.classifier.trained_steps += 1
-        steps = int(self.classifier.trained_steps) - s.classifier_steps
+        self.trained_steps += 1
+        steps = self.trained_steps - s.classifier_steps
         if steps <= 0:
             return self._train_classifier(items, labels)
         joint = s.joint_after is not None and steps > s.joint_after
@@ -229,7 +231,12 @@ class Stacked(TrainedFamily):
         }
 
     def pass_first_phase(self) -> None:
-        self.classifier.trained_steps.fill_(self.settings.classifier_steps)
+        self.trained_steps = self.settings.classifier_steps
+        self.classifier.trained_steps.fill_(self.trained_steps)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        super().load_state(state)
+        self.trained_steps = int(self.classifier.trained_steps)
 
     @torch.no_grad()
     def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:

@@ -34,6 +34,10 @@ class Embedding(Hashable, Protocol):
     def about(self) -> str:
         """Description of the features for a report."""
 
+    @property
+    def immediate(self) -> bool:
+        """True if features take no longer to compute than to read from disk."""
+
     def features(self, images: NDArray[np.uint8]) -> Features:
         """Features of images.
 

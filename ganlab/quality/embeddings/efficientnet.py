@@ -35,6 +35,8 @@ class EfficientNetLite0:
         "rows of length 1"
     )
 
+    immediate = False
+
     @property
     def fingerprint(self) -> str:
         """See `Embedding.fingerprint`."""

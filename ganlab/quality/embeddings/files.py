@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +59,7 @@ class NetworkFile:
     settings: FileSettings
     sha256: str
     load: Callable[[FileSettings], Loaded]
+    immediate: ClassVar[bool] = False
 
     @property
     def fingerprint(self) -> str:

@@ -20,6 +20,7 @@ class Normalised:
     """
 
     fingerprint = "normalised 1"
+    immediate = True
     about = "pixels of each image less their mean, over their standard deviation"
 
     def features(self, images: NDArray[np.uint8]) -> Features:

@@ -32,6 +32,7 @@ class Pixels:
 
     fingerprint = "pixels"
     about = "pixels"
+    immediate = True
 
     def features(self, images: NDArray[np.uint8]) -> Features:
         """See `Embedding.features`: d is C·H·W."""
@@ -55,6 +56,11 @@ class Joined:
     def fingerprint(self) -> str:
         """See `Embedding.fingerprint`."""
         return " + ".join(f"{part.fingerprint}{' unit' if unit else ''}" for part, unit in self.parts)
+
+    @property
+    def immediate(self) -> bool:
+        """See `Embedding.immediate`."""
+        return all(part.immediate for part, _ in self.parts)
 
     @property
     def about(self) -> str:

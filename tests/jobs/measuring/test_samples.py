@@ -11,13 +11,17 @@ import zarr
 from PIL import Image
 from rich.console import Console
 
+from ganlab.data.inputs import InputDescription
+from ganlab.quality.embeddings.normalised import Normalised
 from jobs.cli.pipeline import measure_path
 from jobs.cli.show import sample_lines
-from jobs.measuring.samples import Reading, open_samples
+from jobs.measuring import samples
+from jobs.measuring.samples import Embedded, InMemory, Opened, Reading, in_embedding, open_samples
 from jobs.report.results_json import samples_json
 from jobs.report.sample_page import write_sample_report
 from jobs.spec import inputs
 from jobs.spec.validation import SpecError
+from storage.features import CHUNK_ROWS
 from storage.layout import SweepLayout
 from storage.plan import ShardPlan
 from storage.shards import ShardWriter, create_samples
@@ -223,3 +227,28 @@ def test_the_command_line_takes_the_options(folder: Path, command: Command) -> N
     assert command("measure", half, "--threshold", "1").exit_code == 2
     done = command("measure", half, "--threshold", "1", "--allow-missing")
     assert "left out: 30 images whose chunks are not stored" in " ".join(done.stdout.split())  # the path may be long
+
+
+def test_normalised_pictures_in_memory_are_written_only_where_memory_is_short(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+    images = np.random.default_rng(0).integers(0, 256, (CHUNK_ROWS + 3, 3, 5, 4), dtype=np.uint8)
+    images[7] = 9
+    read = InputDescription("x", "pictures", images.shape, "uint8")
+    sets = [Opened(folder / name, InMemory(part), None, read) for name, part in (("a", images), ("b", images[:10]))]
+
+    def embedded() -> Embedded:
+        return in_embedding("normalised", sets[0], sets[1], None, map, lambda name, done, total: None)
+
+    found = embedded()
+    assert not (folder / "cache").exists()
+    monkeypatch.setattr(samples, "local_memory_bytes", lambda: 8 * 4 * (CHUNK_ROWS + 13) * 60 - 1)
+    kept = embedded()
+    assert (folder / "cache").exists()
+    for name in ("samples", "reference"):
+        own, other = (getattr(each, name) for each in (found, kept))
+        assert own.shape == other.shape
+        np.testing.assert_array_equal(own.read(0, own.shape[0]), other.read(0, own.shape[0]))
+    np.testing.assert_array_equal(found.samples.read(0, len(images)), Normalised().features(images))
+    assert found.held_out is None
