@@ -40,12 +40,12 @@ def partitions() -> list[Nodes]:
     return [_nodes(line.strip().split("|")) for line in text.splitlines() if line.count("|") == 6]
 
 
-def check_site(site: Site, nodes: Sequence[Nodes] | None = None) -> None:
-    """Refuse what this site can't give.
+def check_site(kinds: Sequence[Site], nodes: Sequence[Nodes] | None = None) -> None:
+    """Refuse what this site can't give to the controller and to the workers of these kinds, if there are any of them.
 
     Parameters
     ----------
-    site
+    kinds
         What was asked for.
     nodes
         What there is; None asks sinfo.
@@ -62,18 +62,31 @@ def check_site(site: Site, nodes: Sequence[Nodes] | None = None) -> None:
             raise RefusedError(str(error)) from error
     if not nodes:
         raise RefusedError("SLURM has no partition that you may use here (sinfo lists none)")
-    workers = _in_partition(nodes, site.partition, "partition")
-    where = f"partition {site.partition}" if site.partition else "the default partition"
-    fitting = _with_features(workers, site.constraint, "constraint", where)
-    _check_gpus(site, fitting, where)
-    _at_most(site.cpus_per_node, (node.cpus for node in fitting), "cpus_per_node", "CPUs per node", where)
-    _at_most(site.mem_gb or 0, (node.memory_mb / 1024 for node in fitting), "mem_gb", "GB per node", where)
-    _check_time(site.time_min, fitting, "time_min", where)
-    if not any(_fits(site, node) for node in fitting):
+    for kind in kinds:
+        if kind.nodes:
+            try:
+                _check_workers(kind, nodes)
+            except RefusedError as error:
+                raise RefusedError(f"{_named(kind)}{error}") from error
+    _check_controller(kinds[0], nodes)
+
+
+def _check_workers(kind: Site, nodes: Sequence[Nodes]) -> None:
+    workers = _in_partition(nodes, kind.partition, "partition")
+    where = f"partition {kind.partition}" if kind.partition else "the default partition"
+    fitting = _with_features(workers, kind.constraint, "constraint", where)
+    _check_gpus(kind, fitting, where)
+    _at_most(kind.cpus_per_node, (node.cpus for node in fitting), "cpus_per_node", "CPUs per node", where)
+    _at_most(kind.mem_gb or 0, (node.memory_mb / 1024 for node in fitting), "mem_gb", "GB per node", where)
+    _check_time(kind.time_min, fitting, "time_min", where)
+    if not any(_fits(kind, node) for node in fitting):
         raise RefusedError(
-            f"no node of {where} has {site.gpus_per_node} GPUs, {site.cpus_per_node} CPUs and "
-            f"{site.mem_gb or 0:g} GB at once; see `sinfo --exact -o '%P %c %m %G'`"
+            f"no node of {where} has {kind.gpus_per_node} GPUs, {kind.cpus_per_node} CPUs and "
+            f"{kind.mem_gb or 0:g} GB at once; see `sinfo --exact -o '%P %c %m %G'`"
         )
+
+
+def _check_controller(site: Site, nodes: Sequence[Nodes]) -> None:
     own = site.controller
     there = own.partition or site.partition
     head = _in_partition(nodes, there, "controller.partition")
@@ -84,25 +97,28 @@ def check_site(site: Site, nodes: Sequence[Nodes] | None = None) -> None:
     _check_time(own.time_min or site.time_min, head, "controller.time_min", where)
 
 
-def tiny_memory(site: Site) -> str | None:
+def _named(kind: Site) -> str:
+    """Beginning of a message about one of several kinds of worker."""
+    return f"workers {kind.name}: " if kind.name else ""
+
+
+def tiny_memory(kinds: Sequence[Site]) -> str | None:
     """Warning that SLURM's default memory is less than ganlab's processes need when idle; None otherwise."""
-    for key, own, cpus, partition in (
-        ("mem_gb", site.mem_gb, site.cpus_per_node, site.partition),
-        (
-            "controller.mem_gb",
-            site.controller.mem_gb,
-            site.controller.cpus,
-            site.controller.partition or site.partition,
-        ),
+    first = kinds[0]
+    own = first.controller
+    jobs = [(f"{_named(kind)}mem_gb", kind.mem_gb, kind.cpus_per_node, kind.partition) for kind in kinds if kind.nodes]
+    for key, memory, cpus, partition in (
+        *jobs,
+        ("controller.mem_gb", own.mem_gb, own.cpus, own.partition or first.partition),
     ):
-        given_mb = None if own is None else own * 1024
+        given_mb = None if memory is None else memory * 1024
         if given_mb is None:
             try:
                 given_mb = default_memory_mb(partition, cpus)
             except SchedulerError:
                 continue
         if given_mb and given_mb < LEAST_MEMORY_MB:  # 0: all of the node
-            whose = "the site's default" if own is None else "what the file says"
+            whose = "the site's default" if memory is None else "what the file says"
             return (
                 f"{key}: each job gets {given_mb:.0f} MB, {whose}, and is likely to be killed for memory; allowed: "
                 f"any, but give at least {LEAST_MEMORY_MB / 1024:g}"
@@ -110,11 +126,11 @@ def tiny_memory(site: Site) -> str | None:
     return None
 
 
-def check_shared(site: Site, folder: Path) -> None:
+def check_shared(kinds: Iterable[Site], folder: Path) -> None:
     """Refuse a folder that a node of the site doesn't see.
 
-    A node of the workers' partition is asked at once, for seconds; where none is free in time, nothing is said, and
-    jobs that find out later say so in `status`.
+    A node for each of these kinds of worker is asked at once, for seconds; where none is free in time, nothing is said,
+    and jobs that find out later say so in `status`.
 
     Raises
     ------
@@ -123,30 +139,32 @@ def check_shared(site: Site, folder: Path) -> None:
     """
     canary = folder / "canary"
     write_json(canary, {"host": socket.gethostname()})
-    options = {"partition": site.partition, "account": site.account, "qos": site.qos, "constraint": site.constraint}
     look = f"test -e {shlex.quote(str(canary))} && echo seen by $(hostname) || echo unseen by $(hostname)"
-    command = [
-        *("srun", "--quiet", f"--immediate={CANARY_S}", "--nodes=1", "--ntasks=1", "--time=1", "--chdir=/"),
-        *(f"--{name}={value}" for name, value in options.items() if value),
-        *("--job-name=ganlab-canary", "/bin/sh", "-c", look),
-    ]
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=2 * CANARY_S,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env=outside_any_job(),
-        )
-    except (subprocess.TimeoutExpired, FileNotFoundError):
-        return
-    if found := re.search(r"^unseen by (\S+)$", done.stdout, re.MULTILINE):
-        raise RefusedError(
-            f"{folder} is on no file system that the nodes share: {found[1]} does not see what "
-            f"{socket.gethostname()} has written there; choose another folder with --out"
-        )
+    named = ("partition", "account", "qos", "constraint")
+    where = {tuple(f"--{name}={value}" for name in named if (value := getattr(kind, name))) for kind in kinds}
+    for options in sorted(where):
+        command = [
+            *("srun", "--quiet", f"--immediate={CANARY_S}", "--nodes=1", "--ntasks=1", "--time=1", "--chdir=/"),
+            *options,
+            *("--job-name=ganlab-canary", "/bin/sh", "-c", look),
+        ]
+        try:
+            done = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                timeout=2 * CANARY_S,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                env=outside_any_job(),
+            )
+        except (subprocess.TimeoutExpired, FileNotFoundError):
+            continue
+        if found := re.search(r"^unseen by (\S+)$", done.stdout, re.MULTILINE):
+            raise RefusedError(
+                f"{folder} is on no file system that the nodes share: {found[1]} does not see what "
+                f"{socket.gethostname()} has written there; choose another folder with --out"
+            )
 
 
 def _nodes(row: Sequence[str]) -> Nodes:
@@ -180,9 +198,11 @@ def minutes(limit: str) -> float:
 
 
 def _gpus(gres: str) -> dict[str, int]:
-    """GPUs by kind in sinfo's ``gpu:a100:4(S:0-1),gpu:2``; those without a kind under ""."""
+    """GPUs by kind in sinfo's ``gpu:a100:4(S:0-1),gpu:1g.10gb:7,gpu:2``; those without a kind under ""."""
     found: dict[str, int] = {}
-    for kind, count in re.findall(r"(?:^|,)gpu:(?:([^:,()]+):)?(\d+)", gres):
+    for words in re.findall(r"(?:^|,)gpu((?::[^:,()]+)*)(?=[(,]|$)", gres):
+        *kinds, count = words.split(":")[1:] if re.search(r":\d+$", words) else [*words.split(":")[1:], "1"]
+        kind = ":".join(kinds)
         found[kind] = found.get(kind, 0) + int(count)
     return found
 

@@ -9,7 +9,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -72,7 +72,7 @@ class ClusterFolder:
 
     @property
     def demand(self) -> Path:
-        """Number of worker jobs that the rest of the work can use."""
+        """Size of the rest of the work, and how much of it a worker of each kind takes (`Demand`)."""
         return self.root / "demand.json"
 
     @property
@@ -142,6 +142,8 @@ class WorkerState:
         How many GPUs it serves, and how busy each is (`cluster.gpus`).
     idle
         Whether no trial runs on it, and nothing is measured there.
+    kind
+        Name of its kind of worker; empty where there is one.
     written
         Seconds since 1970, by its node's clock.
     """
@@ -158,7 +160,37 @@ class WorkerState:
     gpus: int = 0
     gpu_use: tuple[Gpu, ...] = ()
     idle: bool = False
+    kind: str = ""
     written: float = 0.0
+
+
+@dataclass(frozen=True)
+class Demand:
+    """Rest of the work, in processes of trials.
+
+    Attributes
+    ----------
+    left
+        Processes that are still to run, at least one.
+    held
+        Number of them that run at a time on a worker, by its kind, in the order of preference.
+    """
+
+    left: int
+    held: Mapping[str, int]
+
+    def preference(self, kind: str) -> int:
+        """Place of the kind in the order of preference."""
+        return list(self.held).index(kind) if kind in self.held else len(self.held)
+
+    def enough(self, kinds: Sequence[str]) -> int | None:
+        """Smallest number of the first of these workers that hold the rest at a time; None if all of them do not."""
+        room = 0
+        for number, kind in enumerate(kinds, 1):
+            room += self.held.get(kind, 0)
+            if room >= self.left:
+                return number
+        return None
 
 
 def write_head(folder: Path, head: Head) -> None:
@@ -183,15 +215,16 @@ def read_workers(folder: Path) -> list[WorkerState]:
     return sorted(workers, key=lambda worker: [int(part) for part in worker.job_id.split("_") if part.isdigit()])
 
 
-def write_demand(folder: Path, workers: int) -> None:
-    """Record how many worker jobs the rest of the work can use."""
-    write_json(ClusterFolder(folder).demand, {"workers": workers})
+def write_demand(folder: Path, left: int, held: Mapping[str, int] | None = None) -> None:
+    """Record the rest of the work (`Demand`); by default a worker, of the one kind, holds one process at a time."""
+    write_json(ClusterFolder(folder).demand, {"left": left, "held": held or {"": 1}})
 
 
-def read_demand(folder: Path) -> int | None:
-    """Return how many worker jobs the rest of the work can use, at least one; None while that is not known."""
-    found = (read_json(ClusterFolder(folder).demand) or {}).get("workers")
-    return max(1, found) if isinstance(found, int) else None
+def read_demand(folder: Path) -> Demand | None:
+    """Return the rest of the work; None while that is not known."""
+    found = read_json(ClusterFolder(folder).demand) or {}
+    left, held = found.get("left"), found.get("held")
+    return Demand(max(1, left), held) if isinstance(left, int) and isinstance(held, dict) else None
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

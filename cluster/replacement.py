@@ -1,19 +1,20 @@
 """Worker jobs in place of those that are gone, whatever ended them.
 
-Invariant: SLURM is asked for new jobs at most 60 times an hour, less often while they fail at once or are refused, and
-never for more than were asked for at submission.
+Invariant: SLURM is asked for new jobs at most 60 times an hour, less often for a kind of which they fail at once or are
+refused, and never for more than were asked for at submission.
 """
 
 import logging
+import math
 import time
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 
 from cluster.job import fail
-from cluster.rendezvous import PASSING, ClusterFolder, read_demand, read_workers, write_json
+from cluster.rendezvous import PASSING, ClusterFolder, Demand, read_demand, read_workers, write_json
 from cluster.runs import OF_THE_NODE, Run, bad_nodes, read_runs
 from cluster.scheduler import (
     QueuedJob,
@@ -42,11 +43,44 @@ log = logging.getLogger(__name__)
 class Orders(Protocol):
     """Submits jobs of the sweep (`cluster.slurm.Orders`)."""
 
-    def workers(self, name: str, count: int, left_out: Collection[str]) -> list[str]:
-        """Submit so many worker jobs, on none of some nodes; returns their ids."""
+    def workers(self, name: str, kind: str, count: int, left_out: Collection[str]) -> list[str]:
+        """Submit so many worker jobs of a kind, on none of some nodes; returns their ids."""
 
     def successor(self, name: str, dependency: str = "") -> str:
         """Submit a controller; returns its id."""
+
+
+@dataclass
+class _Pace:
+    """Submissions of workers of one kind so far.
+
+    Attributes
+    ----------
+    newest
+        Jobs of the latest one.
+    at
+        When it was tried, by the monotonic clock.
+    fruitless, refusals
+        Submissions in a row of which every run did nothing, before the newest; and that SLURM refused, until now.
+    refusal
+        SLURM's words at the last refusal; empty once it has taken some.
+    """
+
+    newest: tuple[str, ...]
+    at: float = -math.inf
+    fruitless: int = 0
+    refusals: int = 0
+    refusal: str = ""
+
+    def in_vain(self, runs: Sequence[Run]) -> int:
+        """Fruitless submissions in a row, the newest with them."""
+        theirs = [run for run in runs if run.job_id.split("_")[0] in self.newest]
+        return self.fruitless + 1 if theirs and all(map(_did_nothing, theirs)) else 0
+
+    def hopeless(self, runs: Sequence[Run], some_left_out: bool) -> bool:
+        """True if further submissions are likely to be in vain."""
+        refused = self.refusals >= REFUSALS or (some_left_out and self.refusals > 0)
+        return refused or self.in_vain(runs) >= FRUITLESS
 
 
 @dataclass
@@ -67,9 +101,7 @@ class Replacements:
     logs: Path
     orders: Orders | None
     left_out: dict[str, Run] = field(default_factory=dict)
-    newest: tuple[str, ...] | None = None  # jobs of the latest submission
-    fruitless: int = 0
-    refusals: int = 0
+    paces: dict[str, _Pace] = field(default_factory=dict)  # by kind of worker
     tried: list[float] = field(default_factory=list)  # times of the submissions of the last hour
     looked: float = field(default_factory=time.monotonic)
     records: int = 0  # what the runs' records looked like
@@ -110,41 +142,64 @@ class Replacements:
         ]
         self._leave_out(runs, jobs)
         demand = read_demand(self.folder)
-        wanted = submission.tasks if demand is None else min(submission.tasks, demand)
-        missing = wanted - sum(job.count for job in jobs)
-        if missing > 0:
-            self._replace(submission, missing, runs, alone=not jobs)
-        elif sum(job.count for job in jobs if job.state != "PENDING") >= wanted:
+        started = [kind for job in jobs if job.state != "PENDING" for kind in _kinds(submission, job)]
+        there = [*started, *(kind for job in jobs if job.state == "PENDING" for kind in _kinds(submission, job))]
+        if self._replace(submission, there, demand, runs):
+            return
+        if len(started) >= submission.tasks or (demand is not None and demand.enough(started) is not None):
             self._drop_waiting(jobs)
 
-    def _replace(self, submission: Submission, missing: int, runs: Sequence[Run], alone: bool) -> None:
-        newest = submission.workers if self.newest is None else self.newest
-        theirs = [run for run in runs if run.job_id.split("_")[0] in newest]
-        fruitless = self.fruitless + 1 if theirs and all(map(_did_nothing, theirs)) else 0
-        if alone and (self.orders is None or fruitless >= FRUITLESS):
-            fail(_none_left(submission, runs))
-        if self.orders is None or not self._may_submit(fruitless):
-            return
-        try:
-            ids = self.orders.workers(submission.name, missing, self.left_out)
-        except (RefusedError, SchedulerError) as error:
-            self.refusals += 1
-            self._record(submission, str(error))
-            if alone and (self.left_out or self.refusals >= REFUSALS):
-                fail(f"{_none_left(submission, runs)}; SLURM takes no other: {error}")
-            return
-        self.refusals, self.fruitless, self.newest = 0, fruitless, tuple(ids)
-        write_submission(self.folder, replace(submission, workers=(*submission.workers, *ids)))
-        self._record(submission, "")
-        log.info("%d workers were gone; submitted %s", missing, ", ".join(ids))
+    def _replace(
+        self, submission: Submission, there: Sequence[str], demand: Demand | None, runs: Sequence[Run]
+    ) -> bool:
+        """Submit workers in place of those that are missing; returns True if some are."""
+        asked = [kind for kind, count in submission.wanted.items() if count]
+        for kind in asked:
+            newest = tuple(job for job in submission.workers if submission.kind_of(job) == kind)
+            self.paces.setdefault(kind, _Pace(newest))
+        missing = _missing(submission, there, demand, self._hopeful(runs) or asked)
+        alone = bool(missing) and not there
+        if alone and (self.orders is None or all(pace.in_vain(runs) >= FRUITLESS for pace in self.paces.values())):
+            fail(self._none_left(submission, runs))
+        before = self.tried[-1:]
+        for kind, count in missing.items():
+            submission = self._submit(submission, kind, count, runs)
+        if alone and self.tried[-1:] != before and not self._hopeful(runs):
+            fail(self._none_left(submission, runs))
+        return bool(missing)
 
-    def _may_submit(self, fruitless: int) -> bool:
+    def _hopeful(self, runs: Sequence[Run]) -> list[str]:
+        """Kinds of which further submissions are not in vain."""
+        return [kind for kind, pace in self.paces.items() if not pace.hopeless(runs, bool(self.left_out))]
+
+    def _submit(self, submission: Submission, kind: str, count: int, runs: Sequence[Run]) -> Submission:
+        """Submit workers of one kind if that is within the budget; returns the submission with them."""
+        pace = self.paces[kind]
+        fruitless = pace.in_vain(runs)
+        if self.orders is None or not self._may_submit(pace, fruitless):
+            return submission
+        try:
+            ids = self.orders.workers(submission.name, kind, count, self.left_out)
+        except (RefusedError, SchedulerError) as error:
+            pace.refusals, pace.refusal = pace.refusals + 1, str(error)
+            self._record()
+            return submission
+        pace.refusals, pace.refusal, pace.fruitless, pace.newest = 0, "", fruitless, tuple(ids)
+        kinds = {**submission.kinds, **dict.fromkeys(ids, kind)}
+        submission = replace(submission, workers=(*submission.workers, *ids), kinds=kinds)
+        write_submission(self.folder, submission)
+        self._record()
+        log.info("%d workers%s were gone; submitted %s", count, f" {kind}" if kind else "", ", ".join(ids))
+        return submission
+
+    def _may_submit(self, pace: _Pace, fruitless: int) -> bool:
         """Return True, and count the submission, if it is within the budget."""
         now = time.monotonic()
-        pause = min(NEWS_S * 2 ** max(fruitless, self.refusals), LONGEST_PAUSE_S)
+        pause = min(NEWS_S * 2 ** max(fruitless, pace.refusals), LONGEST_PAUSE_S)
         self.tried = [at for at in self.tried if now - at < 3600]
-        if self.tried and (now - self.tried[-1] < pause or len(self.tried) >= PER_HOUR):
+        if now - pace.at < pause or len(self.tried) >= PER_HOUR:
             return False
+        pace.at = now
         self.tried.append(now)
         return True
 
@@ -176,7 +231,17 @@ class Replacements:
             reasons = dict.fromkeys(record.reason for record in ended)
             fail(f"none of the {submission.tasks} worker jobs is left: {'; '.join(reasons)}")
 
-    def _record(self, submission: Submission, refusal: str) -> None:
+    def _none_left(self, submission: Submission, runs: Sequence[Run]) -> str:
+        refusal = self._refusal()
+        return _none_left(submission, runs) + (f"; SLURM takes no other: {refusal}" if refusal else "")
+
+    def _refusal(self) -> str:
+        """SLURM's words where it takes no workers, with their kind where there are several."""
+        refused = {kind: pace.refusal for kind, pace in self.paces.items() if pace.refusal}
+        return "; ".join(f"workers {kind}: {words}" if kind else words for kind, words in refused.items())
+
+    def _record(self) -> None:
+        refusal = self._refusal()
         record = {"submissions": len(self.tried), "refusal": refusal, "written": time.time()}
         write_json(ClusterFolder(self.folder).replacements, record)
 
@@ -188,6 +253,23 @@ class Replacements:
             return False
         before, self.records = self.records, seen
         return before not in (0, seen)
+
+
+def _kinds(submission: Submission, job: QueuedJob) -> list[str]:
+    """Kind of each job that a line of the queue stands for."""
+    return [submission.kind_of(job.id)] * job.count
+
+
+def _missing(
+    submission: Submission, there: Sequence[str], demand: Demand | None, kinds: Collection[str]
+) -> Mapping[str, int]:
+    """Number of jobs of these kinds to submit, no more than were asked for nor than the rest of the work can use."""
+    count = Counter(there)
+    more = [kind for kind, asked in submission.wanted.items() if kind in kinds for _ in range(asked - count[kind])]
+    most = submission.tasks - len(there)
+    if demand is not None and (enough := demand.enough([*there, *more])) is not None:
+        most = min(most, enough - len(there))
+    return Counter(more[: max(0, most)])
 
 
 def _did_nothing(run: Run) -> bool:

@@ -6,8 +6,8 @@ Invariant: a question costs one call, whatever the number of jobs; nothing needs
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -44,6 +44,10 @@ class Submission:
         Id of the job that waits for the end of a controller that can't requeue itself; empty without one.
     controllers
         Ids of all controller jobs so far, the first first.
+    asked
+        How many worker jobs of each kind were asked for, in the order of preference; empty in records of version 0.1.0.
+    kinds
+        Kind of each of `workers`, by id; those that are missing are of the first kind.
     """
 
     name: str
@@ -55,6 +59,17 @@ class Submission:
     submitted: str
     successor: str = ""
     controllers: tuple[str, ...] = ()
+    asked: Mapping[str, int] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def wanted(self) -> Mapping[str, int]:
+        """How many worker jobs of each kind were asked for."""
+        return self.asked or {"": self.tasks}
+
+    def kind_of(self, job_id: str) -> str:
+        """Kind of a worker job."""
+        return self.kinds.get(job_id.split("_")[0], next(iter(self.wanted)))
 
 
 @dataclass(frozen=True)

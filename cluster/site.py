@@ -1,6 +1,7 @@
 """CLUSTER.yaml: where and how jobs run on one SLURM site.
 
-Invariant: nothing here changes what is computed; a sweep may be moved to another site at any time.
+Invariant: nothing here changes what is computed; a sweep may be moved to another site at any time. Of several kinds of
+worker, each is a `Site`, and they differ in the fields of `Workers` alone.
 """
 
 from pathlib import Path
@@ -76,7 +77,7 @@ class _Job(_Settings):
 
 
 class Controller(_Job):
-    """The one small job that hands out the work; what is null is as for the workers, but for the time."""
+    """The one small job that hands out the work; what is null is as for the workers, of several kinds the first."""
 
     cpus: Count = 2
     """CPUs of the controller."""
@@ -86,9 +87,11 @@ class Controller(_Job):
     """Minutes; it requeues itself at their end while work remains. Null: as for the workers."""
 
 
-class Site(_Job):
-    """A site, as CLUSTER.yaml describes it. Worker jobs have one node each; they join when they start."""
+class Workers(_Job):
+    """Worker jobs of one kind, with one node each; they join when they start."""
 
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]*$")] = ""
+    """Name of this kind among several; empty: its type of GPU, or else its partition."""
     nodes: Count
     """Number of worker jobs."""
     array_parallelism: Count | None = None
@@ -96,7 +99,7 @@ class Site(_Job):
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     """GPUs of each worker job."""
     gpu_type: str | None = None
-    """Type of GPU by SLURM's name, where a site requires one: ``a100``."""
+    """Type of GPU by SLURM's name, where a site requires one: ``a100``, or a part of one (MIG): ``1g.10gb``."""
     cpus_per_node: Count = 1
     """CPUs of each worker job."""
     mem_gb: Annotated[float, Field(ge=0, json_schema_extra={"unit": "gigabytes"})] | None = None
@@ -105,6 +108,20 @@ class Site(_Job):
     """Request whole nodes, shared with no other job."""
     time_min: Minutes
     """Minutes of each worker job; it requeues itself at their end while work remains."""
+    measure_workers: Annotated[int, Field(ge=0)] = 1
+    """Processes on each node that compare images while others train."""
+
+    @field_validator("nodes")
+    @classmethod
+    def _exist(cls, nodes: int) -> int:
+        if nodes > MOST_NODES:
+            raise ValueError(f"got {nodes}; allowed: at most {MOST_NODES:,}")
+        return nodes
+
+
+class Site(Workers):
+    """A site, as CLUSTER.yaml describes it, with one kind of worker."""
+
     notice_s: WholeSeconds = 60
     """Time between SLURM's signal and the end of a job's time, in which trials write a checkpoint."""
     setup: tuple[str, ...] = ()
@@ -127,17 +144,8 @@ class Site(_Job):
     """Longest time that a worker waits for an absent controller before it ends itself."""
     idle_s: Seconds = 120.0
     """Time after which a worker without work ends itself, while there are more of them than the trials left can use."""
-    measure_workers: Annotated[int, Field(ge=0)] = 1
-    """Processes on each node that compare images while others train."""
     controller: Controller = Controller()
     """Resources of the controller's job; the keys are below."""
-
-    @field_validator("nodes")
-    @classmethod
-    def _exist(cls, nodes: int) -> int:
-        if nodes > MOST_NODES:
-            raise ValueError(f"got {nodes}; allowed: at most {MOST_NODES:,}")
-        return nodes
 
     @property
     def measure_memory_bytes(self) -> int:

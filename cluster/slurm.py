@@ -13,7 +13,7 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from functools import partial
@@ -72,6 +72,7 @@ class _Array:
     tasks: int
     function: Callable[[], None]
     parameters: dict[str, Any]
+    kind: str | None = None  # of worker; None of a controller
 
     def when(self, dependency: str) -> "_Array":
         """Let it wait, in SLURM's words: ``after:12``, ``afterany:12``."""
@@ -86,8 +87,8 @@ class _Array:
         return replace(self, parameters={**self.parameters, "additional_parameters": more, "exclude": left_out})
 
 
-def job_scripts(site: Site, jobs: Jobs, largest: int = 1001) -> dict[str, str]:
-    """Return the exact submission scripts by title; needs no SLURM.
+def job_scripts(kinds: Sequence[Site], jobs: Jobs, largest: int = 1001) -> dict[str, str]:
+    """Return the exact submission scripts by title, of a site with these kinds of worker; needs no SLURM.
 
     `largest` is SLURM's MaxArraySize. Only the job's name and the dependency are filled in at submission, and shown here
     as ``<…>``.
@@ -95,17 +96,17 @@ def job_scripts(site: Site, jobs: Jobs, largest: int = 1001) -> dict[str, str]:
     from submitit.slurm import slurm
 
     scripts = {}
-    for array in _arrays(site, jobs, "<job name>", largest):
-        if array.title != "controller":
+    for array in _arrays(kinds, jobs, "<job name>", largest):
+        if array.kind is not None:
             array = array.when("after:<controller job>")
-        command = f"{_python(site)} -u -m submitit.core._submit {shlex.quote(str(jobs.logs))}"
+        command = f"{_python(kinds[0])} -u -m submitit.core._submit {shlex.quote(str(jobs.logs))}"
         count = {"map_count": array.tasks} if array.tasks > 1 else {}
         scripts[array.title] = slurm._make_sbatch_string(command, jobs.logs, **array.parameters, **count)
     return scripts
 
 
-def submit(site: Site, jobs: Jobs, after: str = "") -> Submission:
-    """Queue the controller and the workers, and record their ids in the folder.
+def submit(kinds: Sequence[Site], jobs: Jobs, after: str = "") -> Submission:
+    """Queue the controller and the workers of each kind, and record their ids in the folder.
 
     What an earlier submission has left in the folder is forgotten: it must have ended. `after` is the id of a job that
     must have ended well before the controller begins.
@@ -124,24 +125,30 @@ def submit(site: Site, jobs: Jobs, after: str = "") -> Submission:
     largest = largest_array()
     name = f"ganlab-{jobs.name}-{secrets.token_hex(4)}"
     _prepare(jobs)
-    ids: list[str] = []
+    ids: dict[str, str | None] = {}  # kind of worker, by the array's id
+    controller = ""
     try:
-        for array in _arrays(site, jobs, name, largest):
-            dependency = f"after:{ids[0]}" if ids else f"afterok:{after}" if after else ""
-            ids.append(_queue(site, jobs, array.when(dependency) if dependency else array))
+        for array in _arrays(kinds, jobs, name, largest):
+            dependency = f"after:{controller}" if controller else f"afterok:{after}" if after else ""
+            number = _queue(kinds[0], jobs, array.when(dependency) if dependency else array)
+            controller = controller or number
+            ids[number] = array.kind
     except BaseException:
         if ids:
             ask(["scancel", "--quiet", *ids])
         raise
+    workers = {number: kind for number, kind in ids.items() if kind is not None}
     submission = Submission(
         name,
-        ids[0],
-        tuple(ids[1:]),
-        site.nodes,
+        controller,
+        tuple(workers),
+        sum(kind.nodes for kind in kinds),
         socket.gethostname(),
         getpass.getuser(),
         time.strftime("%FT%T%z"),
-        controllers=(ids[0],),
+        controllers=(controller,),
+        asked={kind.name: kind.nodes for kind in kinds},
+        kinds=workers,
     )
     write_submission(jobs.folder, submission)
     return submission
@@ -153,29 +160,32 @@ class Orders:
 
     Attributes
     ----------
-    site, jobs
+    kinds, jobs
         As `submit` was given them.
     largest
         SLURM's MaxArraySize.
     """
 
-    site: Site
+    kinds: tuple[Site, ...]
     jobs: Jobs
     largest: int
 
-    def workers(self, name: str, count: int, left_out: Collection[str]) -> list[str]:
-        """Submit so many worker jobs, on none of some nodes; returns their ids. Raises RefusedError, SchedulerError."""
-        few = self.site.model_copy(update={"nodes": count})
+    def workers(self, name: str, kind: str, count: int, left_out: Collection[str]) -> list[str]:
+        """Submit so many worker jobs of a kind, on none of some nodes; returns their ids.
+
+        Raises RefusedError, SchedulerError.
+        """
+        few = [site.model_copy(update={"nodes": count if site.name == kind else 0}) for site in self.kinds]
         return [
-            _queue(self.site, self.jobs, array.without(left_out))
+            _queue(self.kinds[0], self.jobs, array.without(left_out))
             for array in _arrays(few, self.jobs, name, self.largest)
-            if array.title != "controller"
+            if array.kind is not None
         ]
 
     def successor(self, name: str, dependency: str = "") -> str:
         """Submit a controller; returns its id. Raises RefusedError, SchedulerError."""
-        array = next(_arrays(self.site, self.jobs, name, self.largest))
-        return _queue(self.site, self.jobs, array.when(dependency) if dependency else array)
+        array = next(_arrays(self.kinds, self.jobs, name, self.largest))
+        return _queue(self.kinds[0], self.jobs, array.when(dependency) if dependency else array)
 
 
 def _queue(site: Site, jobs: Jobs, array: _Array) -> str:
@@ -225,16 +235,19 @@ def _prepare(jobs: Jobs) -> None:
     make_certificate(jobs.folder)
 
 
-def _arrays(site: Site, jobs: Jobs, name: str, largest: int) -> Iterator[_Array]:
-    """Yield the controller, then the workers in arrays that SLURM accepts."""
-    head = partial(run_controller, jobs.folder, jobs.logs, site, jobs.children, Orders(site, jobs, largest))
-    yield _Array("controller", 1, head, _common(site, jobs, name, controller=True) | _controller_parameters(site))
-    node = partial(run_worker, jobs.folder, jobs.logs, site)
-    sizes = [min(largest, site.nodes - first) for first in range(0, site.nodes, largest)]
-    at_once = _shares(site.array_parallelism or site.nodes, sizes)
-    for number, (size, parallel) in enumerate(zip(sizes, at_once, strict=True), 1):
-        parameters = _common(site, jobs, name) | _worker_parameters(site) | {"array_parallelism": parallel}
-        yield _Array("workers" if number == 1 else f"workers {number}", size, node, parameters)
+def _arrays(kinds: Sequence[Site], jobs: Jobs, name: str, largest: int) -> Iterator[_Array]:
+    """Yield the controller, then the workers of each kind in arrays that SLURM accepts."""
+    first = kinds[0]
+    head = partial(run_controller, jobs.folder, jobs.logs, first, jobs.children, Orders(tuple(kinds), jobs, largest))
+    yield _Array("controller", 1, head, _common(first, jobs, name, controller=True) | _controller_parameters(first))
+    for kind in (each for each in kinds if each.nodes):
+        node = partial(run_worker, jobs.folder, jobs.logs, kind)
+        sizes = [min(largest, kind.nodes - start) for start in range(0, kind.nodes, largest)]
+        at_once = _shares(kind.array_parallelism or kind.nodes, sizes)
+        for number, (size, parallel) in enumerate(zip(sizes, at_once, strict=True), 1):
+            parameters = _common(kind, jobs, name) | _worker_parameters(kind) | {"array_parallelism": parallel}
+            title = " ".join(filter(None, ["workers", kind.name, str(number) if number > 1 else ""]))
+            yield _Array(title, size, node, parameters, kind.name)
 
 
 def _shares(total: int, sizes: list[int]) -> list[int]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster import dask_node, preemption, ray_node
-from cluster.gpus import VISIBLE, gpu_use
+from cluster.gpus import VISIBLE, Gpu, gpu_use
 from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job, JobEnd, fail, leave
 from cluster.ports import NoPortsError, leased_ports, listening, own_address
 from cluster.ray_node import NodeDiedError
@@ -202,7 +202,7 @@ class _Worker:
                 raise JobEnd(DONE, "there is no work left for it")
             if time.monotonic() - written > BEAT_S:
                 written = time.monotonic()
-                self._write(gpu_use=tuple(gpu_use()))
+                self._write(gpu_use=self._gpu_use())
             self._keep_dask()
             if not listening(self.node_manager):
                 raise NodeDiedError(f"Ray's node manager on {self.job.node} has ended; see {self.job.log_of('Ray')}")
@@ -213,20 +213,26 @@ class _Worker:
             self._sleep(POLL_S)
 
     def _is_spare(self, joined: float) -> bool:
-        """Return True if this worker has been idle for long and enough others stay: busy ones first, then by number."""
+        """Return True if this worker has been idle for long and enough others stay: busy ones first, then by kind."""
         assert self.record is not None
         since = preemption.idle_since(self.temporary)
         idle = since is not None and time.time() - max(since, joined) > self.site.idle_s
         if idle != self.record.idle:
             self.told_idle = time.monotonic()
             self.record = replace(self.record, idle=idle)
-            self._write(gpu_use=tuple(gpu_use()))
+            self._write(gpu_use=self._gpu_use())
         # Others that have become idle just now must have said so, or all would leave at once.
-        if not idle or time.monotonic() - self.told_idle < SETTLE_S or (needed := read_demand(self.folder)) is None:
+        if not idle or time.monotonic() - self.told_idle < SETTLE_S or (demand := read_demand(self.folder)) is None:
             return False
         joined_ones = [worker for worker in read_workers(self.folder) if worker.state == "joined"]
-        order = [worker.job_id for worker in sorted(joined_ones, key=lambda worker: worker.idle)]
-        return self.job.id in order[needed:]
+        order = sorted(joined_ones, key=lambda worker: (worker.idle, demand.preference(worker.kind)))
+        enough = demand.enough([worker.kind for worker in order])
+        return enough is not None and self.job.id in [worker.job_id for worker in order[enough:]]
+
+    def _gpu_use(self) -> tuple[Gpu, ...]:
+        """Use of the GPUs that this worker holds; a node may have others."""
+        assert self.record is not None
+        return tuple(gpu_use()) if self.record.gpus else ()
 
     def _keep_dask(self) -> None:
         """Start a Dask worker if one is requested; it ends with its scheduler, and training does not depend on it."""
@@ -303,7 +309,8 @@ class _Worker:
     def _record(self, state: StateOfWorker, reason: str = "", **more: Any) -> None:
         log.info("%s: %s%s", state, self.step, f"; {reason}" if reason else "")
         job = self.job
-        self.record = WorkerState(job.id, job.restart, job.node, state, self.step, reason, str(job.log), **more)
+        about = {"kind": self.site.name, **more}
+        self.record = WorkerState(job.id, job.restart, job.node, state, self.step, reason, str(job.log), **about)
         self._write()
 
     def _write(self, **more: Any) -> None:

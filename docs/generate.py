@@ -177,7 +177,7 @@ def family_keys() -> str:
 
 def cluster_file() -> str:
     """Every key of CLUSTER.yaml."""
-    from cluster.site import Controller, Site
+    from cluster.site import Controller, Site, Workers
 
     return "\n".join(
         [
@@ -186,6 +186,12 @@ def cluster_file() -> str:
             f"{purpose(Site)} How to choose: [sweeps on SLURM](../slurm.md).",
             "",
             keys(Site),
+            "## workers",
+            "",
+            "Several kinds of worker, in the order of preference: a list of mappings with these keys. What stands beside "
+            "`workers` holds for each kind that does not say otherwise.",
+            "",
+            keys(Workers),
             "## controller",
             "",
             purpose(Controller),

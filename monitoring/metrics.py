@@ -100,6 +100,12 @@ METRICS: dict[str, Definition] = {
     "ganlab_train_steps_planned": Definition("gauge", "Generator steps of all known trials.", ("family",)),
     "ganlab_train_images_total": Definition("counter", "Training images shown, each step counted once.", ("family",)),
     "ganlab_train_steps_per_second": Definition("gauge", "Sum of what the running trials report.", ("family",)),
+    "ganlab_gpu_seconds_total": Definition(
+        "counter", "Seconds for which trials have held GPUs, times their number or share; left out where none did."
+    ),
+    "ganlab_gpu_energy_joules_total": Definition(
+        "counter", "Energy that those GPUs took meanwhile, by the same share; left out if not known of one trial."
+    ),
     "ganlab_loss": Definition(
         "gauge", "Quantiles, over running trials, of the newest logged losses.", ("family", "network", "quantile")
     ),
@@ -169,7 +175,11 @@ METRICS: dict[str, Definition] = {
         "gauge", "How long the job that has waited longest is in the queue; 0 when none waits."
     ),
     "ganlab_gpus": Definition("gauge", "GPUs that the sweep holds.", ("node",)),
-    "ganlab_gpus_busy": Definition("gauge", "Sum of their utilization: 1.5 is one busy and one half busy.", ("node",)),
+    "ganlab_gpus_busy": Definition(
+        "gauge",
+        "Sum of their utilization: 1.5 is one busy and one half busy; left out where it is not known of one of them.",
+        ("node",),
+    ),
     "ganlab_gpu_memory_bytes": Definition("gauge", "Memory of these GPUs.", ("node",)),
     "ganlab_gpu_memory_used_bytes": Definition("gauge", "Memory in use on these GPUs.", ("node",)),
     # The exporter itself

@@ -61,6 +61,11 @@ class TrialLayout:
         """The folder of claims: the one with the highest number says which process works on the trial."""
         return self.root / "lease"
 
+    @property
+    def usage(self) -> Path:
+        """The folder of what processes that worked on the trial have used of GPUs."""
+        return self.root / "usage"
+
     def shard(self, index: int, axes: int = 4) -> Path:
         """Return the file of shard number `index`: the name that Zarr gives it in the array of images, or of points."""
         return shard_file(self.samples, index, axes)
@@ -245,6 +250,18 @@ class SweepLayout:
     def near_pairs(self, trial_id: str, step: int) -> Path:
         """Return the file of the pairs of one trial's snapshot from which those that people judge are drawn."""
         return self.pairs / plain_name(trial_id) / f"{step:08d}.near.npz"
+
+    def moved_neighbours(self, trial_id: str, step: int) -> Path:
+        """Return the file of the distances over moves of one snapshot, or of real images, to their training images."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.moved.npz"
+
+    def partial_moved_neighbours(self, trial_id: str, step: int) -> Path:
+        """Return the file of an unfinished search over moves."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.moved.unfinished.npz"
+
+    def moved_features(self, trial_id: str, step: int) -> Path:
+        """Return the Zarr array of the features of one snapshot's moved images."""
+        return self.pairs / plain_name(trial_id) / f"{step:08d}.moved.features.zarr"
 
     def review_token(self, port: int) -> Path:
         """Return the file, readable by its owner alone, of the token of the review page at a port."""

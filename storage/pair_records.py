@@ -87,27 +87,34 @@ def read_pair_record(layout: SweepLayout, trial_id: str, step: int, fingerprint:
 
 
 class NearestReal(NamedTuple):
-    """The nearest training image of every real image, of a training image the nearest other one.
+    """The nearest training image of every image of a set, of a training image the nearest other one.
 
     Attributes
     ----------
     neighbour, squared : int64 (N,)
         Its number, and its squared distance.
+    move : int64 (N,) or None
+        Number of the move (`ganlab.quality.moves`) that brings the image so near; None where images are compared as they
+        are.
     """
 
     neighbour: Ints
     squared: Squares
+    move: Ints | None = None
 
 
 def write_nearest_real(path: Path, fingerprint: str, nearest: NearestReal) -> None:
-    """Keep the nearest training images of real images."""
-    write_arrays(path, fingerprint=fingerprint, **nearest._asdict())
+    """Keep the nearest training images of a set of images."""
+    columns = {name: column for name, column in nearest._asdict().items() if column is not None}
+    write_arrays(path, fingerprint=fingerprint, **columns)
 
 
 def read_nearest_real(path: Path, fingerprint: str) -> NearestReal | None:
     """Read the record of `write_nearest_real` for the same images; None if it is missing or damaged."""
-    columns = _read(path, fingerprint, {"fingerprint", *NearestReal._fields})
-    return None if columns is None else NearestReal(columns["neighbour"], columns["squared"])
+    columns = _read(path, fingerprint, {"fingerprint", *NearestReal._fields}, optional={"move"})
+    if columns is None:
+        return None
+    return NearestReal(columns["neighbour"], columns["squared"], columns.get("move"))
 
 
 def write_real_distances(layout: SweepLayout, fingerprint: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

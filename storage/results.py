@@ -7,7 +7,7 @@ Invariant: what is on disk is a complete Dataset, of which the same inputs alway
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,6 +113,31 @@ def build_dataset(
 ) -> xr.Dataset:
     """Return the Dataset that `write_results` writes. Parameters and errors are the same."""
     return _build(coords, variables, attributes, VARIABLES, "trial")
+
+
+def known_value(value: object) -> Any:
+    """The value of a hyperparameter of a trial; None where the trial has no such hyperparameter.
+
+    Results hold NaN there among numbers, and an empty text among texts (before version 0.2.0 the text "None").
+    """
+    return None if value in ("", "None") or value != value else value
+
+
+def hyperparameter_column(values: Sequence[Any]) -> NDArray[Any]:
+    """The values of a hyperparameter over the trials as a coordinate, of which `known_value` reads each again.
+
+    Parameters
+    ----------
+    values
+        One for each trial: None where a trial has no such hyperparameter; numbers, texts, or anything that is written
+        as text.
+    """
+    known = [value for value in values if value is not None]
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known):
+        return np.array([np.nan if value is None else value for value in values])
+    if len(known) == len(values) and all(isinstance(value, bool) for value in known):
+        return np.array(values)
+    return np.array(["" if value is None else str(value) for value in values])
 
 
 def _build(

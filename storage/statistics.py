@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["float64", "int64", "bool", "str"]
-Table = Literal["diversity", "quality", "published"]
+Table = Literal["diversity", "quality", "published", "cost"]
 Mean = Literal["", "arithmetic", "geometric"]
 
 TRIAL = ("trial", "snapshot")
@@ -21,7 +21,7 @@ DISTANCE = (*TRIAL, "distance")
 CLASS = (*TRIAL, "class")
 LOGGED = ("trial", "logged")
 SETTING = ("setting",)
-MATCHED = ("trial",)
+OF_TRIAL = ("trial",)
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Statistic:
         yield from self._with_ends(self.name, self.dims, self.long_name, self.method)
         if self.matched:
             yield from self._with_ends(
-                f"{self.name}_matched", MATCHED, f"{self.long_name}, at matched fidelity", _CROSSING
+                f"{self.name}_matched", OF_TRIAL, f"{self.long_name}, at matched fidelity", _CROSSING
             )
         if self.real:
             dims = tuple(dim for dim in self.dims if dim not in TRIAL)
@@ -132,6 +132,7 @@ _OF_CLASS = "pairs of images of that class alone"
 _DEGREES = "from the number of duplicates of each image, see docs/statistics.md"
 _JUDGED = "falling fit to the verdicts on pairs of all trials, weighted by the inverse of their chance to be shown"
 _EXPECTED = "p2 = pairs that people would call duplicates by duplicate_probability, of the first images / their pairs"
+_HELD = "while processes trained it, by the share of a GPU that it has (resources.gpus_per_trial)"
 _MODEL = "1 - exp(-s (s - 1) p2 / 2)"
 _CROSSING = "between the two last successive snapshots with that fidelity ratio between them"
 
@@ -567,7 +568,19 @@ STATISTICS: tuple[Statistic, ...] = (
         "int64",
     ),
     Statistic(
-        "copy_distance", COPIED, "distance", "distance from that training image to that sample", "exact distance"
+        "copy_distance",
+        COPIED,
+        "distance",
+        "distance from that training image to that sample",
+        "exact distance; least over moves where moved copies are looked for",
+    ),
+    Statistic(
+        "copy_move",
+        COPIED,
+        "1",
+        "move that brings that sample so near to that training image",
+        "as it is, shifted right, left, down or up by a pixel, or mirrored; where moved copies are looked for",
+        "str",
     ),
     Statistic(
         "realistic_share",
@@ -809,6 +822,28 @@ STATISTICS: tuple[Statistic, ...] = (
         "divergence of the modes' shares from the real ones",
         "Kullback-Leibler, from the uniform law",
     ),
+    Statistic(
+        "gpu_hours",
+        OF_TRIAL,
+        "h",
+        "GPU time that the trial has held",
+        f"{_HELD}; a part of a GPU (MIG) counts as one GPU",
+        tables=("cost",),
+        heading="GPU-hours",
+        form=",.2f",
+    ),
+    Statistic(
+        "gpu_energy",
+        OF_TRIAL,
+        "J",
+        "energy that the trial's GPUs have taken meanwhile",
+        f"{_HELD}, of the counters that NVML has for whole GPUs; NaN where one is not known, as of parts of GPUs (MIG)",
+        tables=("cost",),
+        heading="energy of the GPUs",
+        form="energy",
+    ),
+    Statistic("sweep_gpu_hours", (), "h", "GPU time that all trials have held", "sum of gpu_hours"),
+    Statistic("sweep_gpu_energy", (), "J", "energy that the GPUs of all trials have taken", "sum of gpu_energy"),
     Statistic("generator_loss", LOGGED, "1", "loss of the generator", "as logged while training"),
     Statistic("discriminator_loss", LOGGED, "1", "loss of the discriminator", "as logged while training"),
     Statistic("threshold", (), "distance", "distance up to which a pair is a duplicate", "see its attribute chosen_by"),

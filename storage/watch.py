@@ -22,6 +22,7 @@ from storage.outcome import Outcome, read_outcome
 from storage.plan import ShardPlan
 from storage.samples import read_plan
 from storage.trial_state import TrialState, trial_state, valid_end
+from storage.usage import Usage, read_usage
 
 Signature = tuple[int, int, int] | None
 
@@ -55,6 +56,8 @@ class TrialWatch:
         How it ended.
     attempts : list of Attempt
         Every start of it.
+    usage : Usage or None
+        GPU time and energy that it has used; None if it held no GPU.
     row : dict
         The newest line of its history; `steps` is the highest step in any line, `row_time` when the newest was written.
     plan : ShardPlan or None
@@ -75,6 +78,7 @@ class TrialWatch:
     settings: dict[str, Any] = field(default_factory=dict)
     outcome: Outcome | None = None
     attempts: list[Attempt] = field(default_factory=list)
+    usage: Usage | None = None
     row: dict[str, float] = field(default_factory=dict)
     steps: int = 0
     row_time: float = 0.0
@@ -93,6 +97,7 @@ class TrialWatch:
             "settings": (trial.settings, self._read_settings),
             "outcome": (trial.outcome, self._read_outcome),
             "attempts": (trial.attempts, self._read_attempts),
+            "usage": (trial.usage, self._read_usage),
             "history": (trial.history, self._read_history),
             "checkpoint": (trial.checkpoint, self._read_checkpoint),
             "plan": (trial.samples / "zarr.json", self._read_plan),
@@ -131,7 +136,7 @@ class TrialWatch:
             return
         # A trial that is done changes only when it is tried again, which removes its outcome, or when it is deleted.
         done = self.end is not None and self.end.status != "failed" and "images" in self._seen
-        for name in ("outcome", "images", "points") if done else self._looks:
+        for name in ("outcome", "usage", "images", "points") if done else self._looks:
             path, read = self._looks[name]
             try:
                 now = signature(path)
@@ -158,6 +163,9 @@ class TrialWatch:
 
     def _read_attempts(self, now: Signature) -> None:
         self.attempts = read_attempts(self.trial)
+
+    def _read_usage(self, now: Signature) -> None:
+        self.usage = read_usage(self.trial)
 
     def _read_history(self, now: Signature) -> None:
         self.row_time = _seconds(now)

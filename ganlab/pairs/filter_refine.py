@@ -141,37 +141,29 @@ def _cheapest(
     judged_rows, judged_columns = _judged(len(rows), 0.25), _judged(len(columns), 0.75)  # of one set no image twice
     some_rows, some_columns = Images(rows.values[judged_rows]), Images(columns.values[judged_columns])
     integers = rows.integer or have_codes(rows, columns)
-    largest = _largest_of_block(bounds)
     exact = rows.features + _OVERHEAD if integers else _FLOAT64_PAIR_COST * rows.features
     best: tuple[float, tuple[int, ...], bool] = (exact * (0.5 if mutual else 1.0), (), mutual)
     short_rows, short_columns, every = first_rows.take(judged_rows), first_columns.take(judged_columns), slice(0, None)
+    costs = []
     for depth, level in enumerate(levels):
         if depth:
             short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
         left = below(short_rows, every, short_columns, every, bounds[judged_rows], screen.scale) < 0
-        ways = [(False, window, left)]
-        if mutual:  # each pair once, within the bound of its row or its column, each the largest of a block
-            of_row = below(short_rows, every, short_columns, every, largest[judged_rows], screen.scale) < 0
-            of_column = below(short_columns, every, short_rows, every, largest[judged_columns], screen.scale) < 0
-            ways.append((True, 0.5, of_row | of_column.T))
-        look = level * (2 if integers else 1) + _OVERHEAD
-        for once, area, left in ways:
-            pairs = (0.5 if once else 1.0) * float(left.double().mean()) * PAIR_COST * rows.features
-            seconds = area * look + min(pairs, area * exact)  # at most a block of all
+        pairs = float(left.double().mean()) * PAIR_COST * rows.features
+        share = float(left.any(dim=1).double().mean() * left.any(dim=0).double().mean())
+        costs.append((level * (2 if integers else 1) + _OVERHEAD, pairs, share))
+    following = float(exact)
+    for depth, (look, pairs, share) in reversed(list(enumerate(costs))):
+        for area, once in ((window, False), *([(0.5, True)] if mutual else [])):
+            # A product of integers is mostly one of all, as measured; before a float64 one few rows and columns are left.
+            seconds = area * look + min(pairs, area * (1.0 if integers else share) * following)
             best = min(best, (seconds, levels[depth:], once), key=lambda each: each[0])
+        following = exact if integers else look + min(pairs, share * following)
     return best[1:]
 
 
 def _levels(screen: Screen | None, rows: Images, columns: Images) -> tuple[int, ...]:
     return () if screen is None else screen.levels_for(rows, columns)
-
-
-def _largest_of_block(bounds: Floats) -> Floats:
-    """(n,) the largest bound of the block of rows that each image is in, where the largest bounds come first."""
-    order = np.argsort(-bounds, kind="stable")
-    largest = np.empty_like(bounds)
-    largest[order] = bounds[order][np.arange(len(bounds)) // _ROWS * _ROWS]
-    return largest
 
 
 def _judged(images: int, offset: float) -> Index:

@@ -43,7 +43,7 @@ _CHUNK_ERROR = (_CHUNK + 2) * 2.0**-24
 _FLOOR = 2.0**-4  # taken from the length of the rest for float32 images: see `_rest`
 _FAR = 2.0**60  # squared length from which an image always survives
 _FEW = 2.0**-9  # of the pairs: settling them costs little
-PAIR_COST = 128  # settling one pair alone costs so many times its share of an exact product of a whole block
+PAIR_COST = 256  # settling one pair alone costs so many times its share of an exact product of a whole block
 _SURVIVES = -(2.0**100)
 _TINY = 2.0**-60  # makes a zero negative
 

@@ -78,11 +78,19 @@ class Evidence:
     weight : float64 (m,) or None
         Weights of these, 1 over the images that each stands for: of duplicates, which say of detail what one image says.
         None for images that are all different.
+    copy_distance : float64 (n,) or None
+        Distance that copies are judged by, over moves (`ganlab.quality.moves`); None for `distance`.
     """
 
     distance: Floats
     detail: Floats | None = None
     weight: Floats | None = None
+    copy_distance: Floats | None = None
+
+    @property
+    def to_originals(self) -> Floats:
+        """Distance that copies are judged by."""
+        return self.distance if self.copy_distance is None else self.copy_distance
 
 
 @dataclass(frozen=True)
@@ -117,9 +125,9 @@ def judge(samples: Evidence, held_out: Evidence, gate: Gate = DEFAULT_GATE) -> J
 
     Without held-out images the training images stand in for them, each left out in turn.
     """
-    near = np.quantile(held_out.distance, COPY_QUANTILE)
+    near = np.quantile(held_out.to_originals, COPY_QUANTILE)
     found = {
-        Quality.COPIES: _excess(samples.distance <= near, held_out.distance <= near),
+        Quality.COPIES: _excess(samples.to_originals <= near, held_out.to_originals <= near),
         Quality.FAR: _far(samples.distance, held_out.distance, gate.largest_ratio),
     }
     detail_ratio = None

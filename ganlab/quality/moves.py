@@ -5,6 +5,7 @@ can be compared by `ganlab.quality.copying`.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +31,54 @@ MOVES: Sequence[Callable[[Pixels], Pixels]] = (
     lambda images: images[..., ::-1],
 )
 """An image itself, its shifts by one pixel, and its mirror image."""
+MOVE_NAMES = ("as it is", "shifted right", "shifted left", "shifted down", "shifted up", "mirrored")
+"""What each of the `MOVES` makes of an image."""
+
+
+class NearestMoved(NamedTuple):
+    """The training image nearest to any of the `MOVES` of each image.
+
+    Attributes
+    ----------
+    neighbour : int64 (n,)
+        Its number.
+    squared : (n,)
+        Least squared distance.
+    move : int64 (n,)
+        Number of the move that comes so near; the first of several.
+    """
+
+    neighbour: Index
+    squared: npt.NDArray[Any]
+    move: Index
+
+
+def moved(images: Pixels) -> Pixels:
+    """Apply all `MOVES` to images (n, C, H, W): (n · moves, C, H, W), those of one image side by side."""
+    every = np.empty((len(images), len(MOVES), *images.shape[1:]), images.dtype)
+    for number, move in enumerate(MOVES):
+        every[:, number] = move(images)
+    return every.reshape(-1, *images.shape[1:])
+
+
+def least_of_moves(index: Index, squared: npt.NDArray[Any], *, itself: bool = False) -> NearestMoved:
+    """Reduce the nearest training images of all `moved` images to the nearest of each image.
+
+    Parameters
+    ----------
+    index, squared : (n · moves, k)
+        Numbers of the k nearest training images, the nearest first, and their squared distances.
+    itself
+        The images are the training images: of the two nearest an image's own number is left out.
+    """
+    images = len(index) // len(MOVES)
+    own = np.repeat(np.arange(images), len(MOVES))
+    column = (index[:, 0] == own).astype(np.int64) if itself else np.zeros(len(index), np.int64)
+    rows = np.arange(len(index))
+    by_move = squared[rows, column].reshape(images, len(MOVES))
+    move = by_move.argmin(axis=1)
+    place = np.arange(images), move
+    return NearestMoved(index[rows, column].reshape(by_move.shape)[place], by_move[place], move)
 
 
 def nearest_moved(
@@ -63,14 +112,9 @@ def nearest_moved(
     ValueError
         Images that can't be compared, or a single training image that is to be compared with another one.
     """
-    least = np.full(len(images), np.inf)
-    neighbour = np.zeros(len(images), np.int64)
-    for move in MOVES:
-        found = nearest(features(move(images)), training, 1 + itself)
-        index = found.index[:, 1].reshape(len(images), -1)
-        column = (index[:, 0] == np.arange(len(images))) if itself else np.zeros(len(images), bool)
-        place = (np.arange(len(images)), column.astype(int))
-        distance = np.sqrt(found.squared_distance.reshape(index.shape)[place].astype(np.float64))
-        nearer = distance < least
-        least[nearer], neighbour[nearer] = distance[nearer], index[place][nearer]
-    return least, neighbour
+    found = nearest(features(moved(images)), training, 1 + itself)
+    count = len(images) * len(MOVES)
+    least = least_of_moves(
+        found.index[:, 1].reshape(count, -1), found.squared_distance.reshape(count, -1), itself=itself
+    )
+    return np.sqrt(least.squared.astype(np.float64)), least.neighbour

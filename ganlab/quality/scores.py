@@ -170,6 +170,7 @@ def real_side(
     threshold: float,
     order: Index | None = None,
     rates: Sequence[DuplicateDistance] = (),
+    distances: npt.NDArray[np.float64] | None = None,
 ) -> RealSide:
     """Prepare the real images for samples of which `images` are looked at.
 
@@ -186,19 +187,24 @@ def real_side(
     rates
         Distances of rates of real pairs: the curves have their distances and the ends of these, and 0.9 and 1.1 of the
         threshold.
+    distances
+        Distances of the curves, if they are decided already.
     """
     order = content_order(read, count) if order is None else order
     some = take(read, order[:images])
     radii = radii_squared(some) if len(some) > NEIGHBOURS else np.empty(0)
     moments = moments_of(read, count) if math.prod(some.shape[1:]) <= MOST_FEATURES else None
     everyone = take(read, order[: scored_images(count, count, some[:1].nbytes)])
-    others = [
-        *np.multiply(FACTORS, threshold),
-        *(end for each in rates for end in (each.low, each.distance, each.high)),
-    ]
-    distances = choose_distances(everyone, threshold, others)
+    if distances is None:
+        distances = choose_distances(everyone, threshold, needed_distances(threshold, rates))
     at_rates = np.array([each.distance for each in rates], np.float64)
     return RealSide(some, radii, moments, distances, at_rates, bandwidth_of(everyone))
+
+
+def needed_distances(threshold: float, rates: Sequence[DuplicateDistance]) -> list[float]:
+    """Distances that the curves have beside those that are evenly spaced: see `real_side`."""
+    ends = (end for each in rates for end in (each.low, each.distance, each.high))
+    return [threshold, *np.multiply(FACTORS, threshold).tolist(), *ends]
 
 
 def score(read: Read, count: int, real: RealSide, order: Index | None = None) -> Scores:

@@ -6,6 +6,7 @@ do; 2: starting again would not help; anything else: start it again.
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from cluster.dask_node import cluster_map
 from cluster.ray_driver import cluster_ray
 from cluster.rendezvous import write_demand
 from cluster.site import Site
+from jobs.cli.cluster_file import load_site
 from jobs.cli.pipeline import train_all
-from jobs.cli.submit import load_site, trials_on, workers_for
+from jobs.cli.submit import demand_for, measure_memory_bytes, trials_on
 from jobs.console.progress import PairsBar, stderr_console
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map, Progress
@@ -36,14 +38,15 @@ PUBLISH_EVERY_S, PUBLISH_SHARE = 30.0, 0.05  # results are rewritten no more oft
 
 def train(layout: SweepLayout) -> int:
     """Run every trial that is not done on the sweep's own Ray cluster."""
-    spec, site = load_spec(layout.spec), load_site(layout.site)
+    spec, kinds = load_spec(layout.spec), load_site(layout.site)
     total = len(spec.trials())
 
     def told(ended: int) -> None:
+        demand = demand_for(spec, kinds, total - ended)
         with suppress(OSError):  # it only saves nodes; the work does not depend on it
-            write_demand(layout.cluster, workers_for(spec, site, total - ended))
+            write_demand(layout.cluster, demand.left, demand.held)
 
-    train_all(spec, layout, stderr_console(), cluster_ray, trials_on(spec, site), told)
+    train_all(spec, layout, stderr_console(), cluster_ray, trials_on(spec, kinds), told)
     told(total)
     write_bytes(layout.trained, b"")
     return 0
@@ -69,10 +72,10 @@ def measure(layout: SweepLayout) -> int:
 class Results:
     """Results measured so far; reads only trials that may have something new, and publishes at intervals."""
 
-    def __init__(self, layout: SweepLayout, spec: Spec, site: Site) -> None:
+    def __init__(self, layout: SweepLayout, spec: Spec, kinds: Sequence[Site]) -> None:
         self.damaged: set[str] = set()  # trials with a shard that can't be read
         self._layout, self._spec = layout, spec
-        self._memory_bytes = spec.resources.measure_memory_bytes(site.measure_memory_bytes)
+        self._memory_bytes = spec.resources.measure_memory_bytes(measure_memory_bytes(spec, kinds))
         self._settled: set[str] = set()  # trials that have ended and are measured
         self._news = False
         self._due_at = 0.0

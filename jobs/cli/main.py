@@ -220,12 +220,15 @@ def plan(
     if cluster is None:
         check_here(spec)
     else:
-        from jobs.cli.submit import held, load_site, scripts, trials_on, unused_gpus, workers_now
+        from jobs.cli.cluster_file import load_site
+        from jobs.cli.submit import held, scripts, trials_on, unused_gpus, unused_kinds, workers_now
 
-        texts, site = scripts(spec, cluster, layout), load_site(cluster)
-        costs = held(spec, site, workers_now(spec, site, layout))
-        slots = trials_on(spec, site)
-        _note(unused_gpus(spec, site, cluster))
+        texts, kinds = scripts(spec, cluster, layout), load_site(cluster)
+        few = workers_now(spec, kinds, layout)
+        costs = held(spec, few)
+        slots = trials_on(spec, kinds)
+        _note(unused_gpus(spec, few, cluster))
+        _note(unused_kinds(spec, kinds, cluster))
     with spinner(stderr_console(), "Planning"):
         planned = plan_sweep(spec, timed=not no_timing, slots=slots)
     _note(disk_fault(layout, planned.sample_bytes))
@@ -284,13 +287,16 @@ def submit(
     if after and not re.fullmatch(r"\d+(_\d+)?", after):
         raise click.UsageError(f"--after: got {after!r}; allowed: the number of a job, as in 1234 or 1234_5")
     with loading():
-        from jobs.cli.submit import held, load_site, submit_sweep, unused_gpus
+        from jobs.cli.cluster_file import load_site
+        from jobs.cli.submit import held, submit_sweep, unused_gpus, unused_kinds, with_nodes
 
     spec, layout = _opened(sweep, overrides, out)
     submission = submit_sweep(spec, cluster, layout, stderr_console(), after)
-    site = load_site(cluster)
-    _note(unused_gpus(spec, site, cluster))
-    costs = held(spec, site, submission.tasks)
+    kinds = load_site(cluster)
+    few = with_nodes(kinds, submission.wanted)
+    _note(unused_gpus(spec, few, cluster))
+    _note(unused_kinds(spec, kinds, cluster))
+    costs = held(spec, few)
     if as_json:
         click.echo(json.dumps({"folder": str(layout.root), **asdict(submission), "held": asdict(costs)}, indent=2))
         return
@@ -497,6 +503,11 @@ def export(folder: Path, form: str, out: Path | None, as_json: bool) -> None:
     "efficientnet-lite0 (extra efficientnet), NAME-unit, NAME+NAME, or a file (.pt, .onnx, .safetensors, .yaml).",
 )
 @click.option(
+    "--moved-copies",
+    is_flag=True,
+    help="Look for copies that are shifted by a pixel or mirrored, too; of pictures, with --reference.",
+)
+@click.option(
     "--report",
     "page",
     type=_Path(path_type=Path, dir_okay=False),
@@ -516,6 +527,7 @@ def measure(
     frames: Literal["first", "all"] | None,
     allow_missing: bool,
     embedding: str | None,
+    moved_copies: bool,
     page: Path | None,
     as_json: bool,
 ) -> None:
@@ -541,7 +553,7 @@ def measure(
                 "--report are for sample files; a sweep has its own settings"
             )
         layout = _sweep_folder(path)
-        measure_folder(layout, console, embedding)
+        measure_folder(layout, console, embedding, moved_copies=moved_copies)
         show_results(layout, as_json)
         return
     if threshold is not None and rate is not None:
@@ -558,6 +570,7 @@ def measure(
             frames=frames,
             allow_missing=allow_missing,
             test=test,
+            moved_copies=moved_copies,
         )
     except SpecError as error:
         if error.path != ("collisions", "threshold"):

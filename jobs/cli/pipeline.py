@@ -26,6 +26,7 @@ from jobs.console.progress import Bar, PairsBar, SweepProgress, reading_bar, spi
 from jobs.measuring.answers import write_answers
 from jobs.measuring.comparison import Map
 from jobs.measuring.measure import MeasureContext, measure_sweep
+from jobs.measuring.moved import check_movable
 from jobs.measuring.sample_answer import SampleAnswer, measure_samples
 from jobs.measuring.samples import (
     InMemory,
@@ -92,8 +93,18 @@ def failed_trials(layout: SweepLayout, spec: Spec) -> dict[str, str]:
     }
 
 
-def measure_folder(layout: SweepLayout, console: Console, embedding: str | None = None) -> None:
-    """Measure what is committed in a sweep so far; in another embedding than its own, if one is given."""
+def measure_folder(
+    layout: SweepLayout, console: Console, embedding: str | None = None, *, moved_copies: bool = False
+) -> None:
+    """Measure what is committed in a sweep so far.
+
+    Parameters
+    ----------
+    embedding
+        Another embedding than its own.
+    moved_copies
+        Look for moved copies, which its settings may do, too.
+    """
     spec = load_spec(layout.spec)
     if not layout.reference.exists():
         raise SpecError(f"{layout.root}: nothing to measure here yet; run its sweep first, with this folder as --out")
@@ -105,6 +116,11 @@ def measure_folder(layout: SweepLayout, console: Console, embedding: str | None 
                 "is auto, a rate or a quantile"
             )
         collisions = spec.collisions.model_copy(update={"embedding": embedding})
+        spec = spec.model_copy(update={"collisions": collisions})
+    if moved_copies:
+        reference = read_reference(layout)
+        check_movable(len(reference.shape) == 4, reference, f"--moved-copies: {layout.root}", "no --moved-copies")
+        collisions = spec.collisions.model_copy(update={"moved_copies": True})
         spec = spec.model_copy(update={"collisions": collisions})
     check_memory(spec, layout, None, measuring(spec)[1], HERE)
     check_unused(layout)
@@ -142,6 +158,9 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
             ) from None
     if spec.collisions.embedding != PIXELS.setting:
         check_setting(spec.collisions.embedding, dataset.images.shape[1:], f"{spec.source}: collisions.embedding")
+    if spec.collisions.moved_copies:
+        asked = f"{spec.source}: collisions.moved_copies: dataset {spec.dataset.name}"
+        check_movable(dataset.images.ndim == 4, dataset.images, asked, "false")
     if dataset.read is not None:
         console.print(f"read {dataset.read}")
     for path in dataset.skipped:
@@ -247,6 +266,7 @@ def measure_path(
     frames: Frames | None = None,
     allow_missing: bool = False,
     test: Path | None = None,
+    moved_copies: bool = False,
 ) -> SampleAnswer:
     """Measure anyone's samples; when it is long and they lie in a file, workers share the work, and it can be resumed."""
     reading = Reading(resize, skip_unreadable, frames, allow_missing)
@@ -281,7 +301,13 @@ def measure_path(
         bar = stack.enter_context(PairsBar(console))
         try:
             embedded = in_embedding(
-                embedding or _default_embedding(samples, threshold), samples, real, held_out, map_tasks, bar.stage
+                embedding or _default_embedding(samples, threshold),
+                samples,
+                real,
+                held_out,
+                map_tasks,
+                bar.stage,
+                moved=moved_copies,
             )
             if long:
                 reading_images = partial(bar.stage, "Reading images")

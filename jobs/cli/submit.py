@@ -6,7 +6,8 @@ of the code made at submission, whatever happens to the checkout while they wait
 
 import getpass
 import shutil
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING
 import yaml
 from rich.console import Console
 
-from cluster.site import Site, shipped_sites
-from jobs.spec.validation import SpecError, read_mapping, settings_file, validate
+from cluster.rendezvous import Demand
+from cluster.site import Site
+from jobs.cli.cluster_file import load_site, site_content
+from jobs.spec.validation import SpecError
 from jobs.watching.slurm_view import OnSlurm, on_slurm
 from storage.atomic import whole_folder, write_bytes
 from storage.layout import SweepLayout
@@ -29,41 +32,39 @@ if TYPE_CHECKING:
 PACKAGES = ("cluster", "ganlab", "jobs", "monitoring", "storage")
 
 
-def load_site(path: str | Path) -> Site:
-    """Read CLUSTER.yaml: a file, or the name of a shipped one.
+def processes_of(spec: "Spec", kind: Site) -> int:
+    """Number of processes of trials that a worker of this kind holds at a time."""
+    from jobs.training.tune import processes_on
 
-    Raises
-    ------
-    SpecError
-        One line: file, key, value, what is allowed.
-    """
-    file = settings_file(path, shipped_sites(), "cluster file")
-    data = read_mapping(file, list(Site.model_fields))
-    try:
-        return validate(Site, data)
-    except SpecError as error:
-        raise error.at(source=str(file)) from error
+    return processes_on(spec, {"CPU": kind.cpus_per_node, "GPU": kind.gpus_per_node})
 
 
-def trials_on(spec: "Spec", site: Site) -> int:
+def trials_on(spec: "Spec", kinds: Sequence[Site]) -> int:
     """Number of trials that run at a time when every worker job runs."""
-    from jobs.training.tune import trials_at_a_time
-
-    nodes = min(site.nodes, site.array_parallelism or site.nodes)
-    return trials_at_a_time(spec, {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}, nodes)
+    at_once = (processes_of(spec, kind) * min(kind.nodes, kind.array_parallelism or kind.nodes) for kind in kinds)
+    return sum(at_once) // spec.workers_per_trial
 
 
-def workers_for(spec: "Spec", site: Site, trials: int) -> int:
-    """Number of worker jobs, at least one, that so many trials can use."""
-    from jobs.training.tune import trials_at_a_time
-
-    node = {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}
-    enough = (nodes for nodes in range(1, site.nodes) if trials_at_a_time(spec, node, nodes) >= trials)
-    return next(enough, site.nodes)
+def demand_for(spec: "Spec", kinds: Sequence[Site], trials: int) -> Demand:
+    """Return what so many trials still ask of the workers."""
+    held = {kind.name: processes_of(spec, kind) for kind in kinds}
+    return Demand(max(1, trials) * spec.workers_per_trial, held)
 
 
-def workers_now(spec: "Spec", site: Site, layout: SweepLayout) -> int:
-    """Number of worker jobs that the trials can use that are not trained, or not measured to the end."""
+def workers_for(spec: "Spec", kinds: Sequence[Site], trials: int) -> tuple[Site, ...]:
+    """Return the kinds with as many `nodes` as so many trials can use, of the first ones first; at least one in all."""
+    demand = demand_for(spec, kinds, trials)
+    jobs = [kind.name for kind in kinds if demand.held[kind.name] for _ in range(kind.nodes)]
+    return with_nodes(kinds, Counter(jobs[: demand.enough(jobs)]))
+
+
+def with_nodes(kinds: Sequence[Site], nodes: Mapping[str, int]) -> tuple[Site, ...]:
+    """Return the kinds with so many nodes, by name; none of those that are not named."""
+    return tuple(kind.model_copy(update={"nodes": nodes.get(kind.name, 0)}) for kind in kinds)
+
+
+def workers_now(spec: "Spec", kinds: Sequence[Site], layout: SweepLayout) -> tuple[Site, ...]:
+    """Return the kinds with as many nodes as the trials can use that are not trained, or not measured to the end."""
     from jobs.training.tune import sweep_trials
     from storage.trial_state import read_end
 
@@ -72,31 +73,76 @@ def workers_now(spec: "Spec", site: Site, layout: SweepLayout) -> int:
         for trial in sweep_trials(layout, spec)
         if read_end(layout.trial(trial.id)) and layout.pair_record(trial.id, trial.train.steps).exists()
     ]
-    return workers_for(spec, site, len(spec.trials()) - len(done))
+    return workers_for(spec, kinds, len(spec.trials()) - len(done))
 
 
-def check_fits(spec: "Spec", site: Site, site_path: str | Path) -> None:
+def measure_memory_bytes(spec: "Spec", kinds: Sequence[Site]) -> int:
+    """Memory of the smallest measuring process on workers that hold trials."""
+    measuring = [kind for kind in kinds if kind.measure_workers and processes_of(spec, kind)]
+    return min(kind.measure_memory_bytes for kind in measuring or kinds)
+
+
+def check_fits(spec: "Spec", kinds: Sequence[Site], site_path: str | Path) -> None:
     """Refuse trials that no node of the site could hold."""
     workers, resources = spec.workers_per_trial, spec.resources
     each = f"each of a trial's {workers} workers" if workers > 1 else "a trial"
-    for kind, total, have in (
-        ("gpus", resources.gpus_per_trial, site.gpus_per_node),
-        ("cpus", resources.cpus_per_trial, site.cpus_per_node),
-    ):
+    needs = {"gpus": resources.gpus_per_trial, "cpus": resources.cpus_per_trial}
+    for unit, total in needs.items():
+        have = max(getattr(kind, f"{unit}_per_node") for kind in kinds)
         if total / workers > have:
+            most = "at most " if len(kinds) > 1 else ""
             raise SpecError(
-                f"got {total:g}, so {each} needs {total / workers:g}, but {site_path} has {kind}_per_node = {have}; "
-                f"allowed: at most {have * workers}",
-                ("resources", f"{kind}_per_trial"),
+                f"got {total:g}, so {each} needs {total / workers:g}, but {site_path} has {most}{unit}_per_node = "
+                f"{have}; allowed: at most {have * workers}",
+                ("resources", f"{unit}_per_trial"),
                 spec.source,
             )
-    if trials_on(spec, site) == 0:
+    if not any(processes_of(spec, kind) for kind in kinds):
+        there = ", ".join(f"{kind.name} {kind.gpus_per_node} and {kind.cpus_per_node}" for kind in kinds)
         raise SpecError(
-            f"got {workers}, which do not fit on the {site.nodes} nodes of {site_path}; allowed: fewer workers, or more "
+            f"got {needs['gpus']:g}, so {each} needs {needs['gpus'] / workers:g} GPUs and {needs['cpus'] / workers:g} "
+            f"CPUs, but no kind of worker of {site_path} has both ({there}); allowed: what one of them has",
+            ("resources", "gpus_per_trial"),
+            spec.source,
+        )
+    if trials_on(spec, kinds) == 0:
+        nodes = sum(kind.nodes for kind in kinds)
+        raise SpecError(
+            f"got {workers}, which do not fit on the {nodes} nodes of {site_path}; allowed: fewer workers, or more "
             "nodes there",
             ("train", "workers"),
             spec.source,
         )
+
+
+@dataclass(frozen=True)
+class HeldByKind:
+    """Largest CPU- and GPU-hours of the worker jobs of one kind, if each runs to the end of its time.
+
+    Attributes
+    ----------
+    kind
+        Name of the kind; empty where there is one.
+    workers, minutes
+        Number of jobs, and time of each.
+    gpu_hours, cpu_hours
+        Of all of them together.
+    unused_gpus, unused_cpus
+        Of each worker, that the trials running on it leave free.
+    """
+
+    kind: str
+    workers: int
+    minutes: int
+    gpu_hours: float
+    cpu_hours: float
+    unused_gpus: float
+    unused_cpus: float
+
+    @property
+    def named(self) -> str:
+        """What a job of this kind is called."""
+        return f"{self.kind} worker" if self.kind else "worker"
 
 
 @dataclass(frozen=True)
@@ -108,11 +154,13 @@ class Held:
     workers
         Number of worker jobs.
     minutes
-        Time of each.
+        Time of each; the longest.
     gpu_hours, cpu_hours
         Of all jobs together, the controller's with them.
     unused_gpus, unused_cpus
-        Of each worker, that the trials running on it leave free.
+        Of each worker, that the trials running on it leave free; of the kind where it is most.
+    kinds
+        The same by kind of worker.
     """
 
     workers: int
@@ -121,41 +169,67 @@ class Held:
     cpu_hours: float
     unused_gpus: float
     unused_cpus: float
+    kinds: tuple[HeldByKind, ...]
 
     @property
     def words(self) -> str:
         """The same in one line."""
-        free = [f"{count:g} {kind}s" for count, kind in ((self.unused_gpus, "GPU"), (self.unused_cpus, "CPU")) if count]
-        line = (
-            f"at most {self.gpu_hours:.1f} GPU-hours and {self.cpu_hours:.1f} CPU-hours, by {self.workers} workers of "
-            f"{self.minutes} min; with work left they run again"
-        )
-        return f"{line}; trials leave {' and '.join(free)} of each worker unused" if free else line
+        by = " and ".join(f"{kind.workers} {kind.named}s of {kind.minutes} min" for kind in self.kinds)
+        parts = [
+            f"at most {self.gpu_hours:.1f} GPU-hours and {self.cpu_hours:.1f} CPU-hours, by {by}",
+            "with work left they run again",
+        ]
+        for kind in self.kinds:
+            unused = ((kind.unused_gpus, "GPU"), (kind.unused_cpus, "CPU"))
+            if free := [f"{count:g} {unit}s" for count, unit in unused if count]:
+                parts.append(f"trials leave {' and '.join(free)} of each {kind.named} unused")
+        return "; ".join(parts)
 
 
-def held(spec: "Spec", site: Site, workers: int) -> Held:
-    """Return what so many worker jobs and the controller hold."""
-    from jobs.training.tune import trials_at_a_time
-
+def held(spec: "Spec", kinds: Sequence[Site]) -> Held:
+    """Return what the worker jobs of these kinds and the controller hold."""
     share, resources = spec.workers_per_trial, spec.resources
-    node = {"CPU": site.cpus_per_node, "GPU": site.gpus_per_node}
-    on_one = trials_at_a_time(spec, node, share)  # processes of trials on one worker
-    hours, own = site.time_min / 60, site.controller
+    own = kinds[0].controller
+
+    def of(kind: Site) -> HeldByKind:
+        processes, hours = processes_of(spec, kind), kind.time_min / 60
+        return HeldByKind(
+            kind.name,
+            kind.nodes,
+            kind.time_min,
+            kind.nodes * kind.gpus_per_node * hours,
+            kind.nodes * kind.cpus_per_node * hours,
+            kind.gpus_per_node - processes * resources.gpus_per_trial / share,
+            kind.cpus_per_node - processes * resources.cpus_per_trial / share,
+        )
+
+    each = tuple(of(kind) for kind in kinds if kind.nodes)
     return Held(
-        workers,
-        site.time_min,
-        workers * site.gpus_per_node * hours,
-        workers * site.cpus_per_node * hours + own.cpus * (own.time_min or site.time_min) / 60,
-        site.gpus_per_node - on_one * resources.gpus_per_trial / share,
-        site.cpus_per_node - on_one * resources.cpus_per_trial / share,
+        sum(one.workers for one in each),
+        max(one.minutes for one in each),
+        sum(one.gpu_hours for one in each),
+        sum(one.cpu_hours for one in each) + own.cpus * (own.time_min or kinds[0].time_min) / 60,
+        max(one.unused_gpus for one in each),
+        max(one.unused_cpus for one in each),
+        each,
     )
 
 
-def unused_gpus(spec: "Spec", site: Site, site_path: str | Path) -> str | None:
+def unused_gpus(spec: "Spec", kinds: Sequence[Site], site_path: str | Path) -> str | None:
     """Warning for workers with GPUs that no trial requests."""
-    if spec.resources.gpus_per_trial or not site.gpus_per_node:
+    idle = [kind.name for kind in kinds if kind.gpus_per_node and kind.nodes]
+    if spec.resources.gpus_per_trial or not idle:
         return None
-    return f"{spec.source}: resources.gpus_per_trial is 0, so the GPUs of each worker in {site_path} will be idle"
+    names = f" ({', '.join(idle)})" if len(kinds) > 1 else ""
+    return (
+        f"{spec.source}: resources.gpus_per_trial is 0, so the GPUs of each worker{names} in {site_path} will be idle"
+    )
+
+
+def unused_kinds(spec: "Spec", kinds: Sequence[Site], site_path: str | Path) -> str | None:
+    """Warning for kinds of worker on which no trial fits."""
+    names = [kind.name for kind in kinds if not processes_of(spec, kind)]
+    return f"{site_path}: no trial fits on workers {', '.join(names)}, so none of them is started" if names else None
 
 
 def submit_sweep(
@@ -174,28 +248,29 @@ def submit_sweep(
     from cluster.scheduler import RefusedError
     from jobs.training.preflight import check_place
 
-    site = load_site(site_path)
-    check_fits(spec, site, site_path)
+    kinds = load_site(site_path)
+    check_fits(spec, kinds, site_path)
     check_place(spec, layout)
-    check_site(site)
-    if (warning := tiny_memory(site)) is not None:
+    few = workers_now(spec, kinds, layout)
+    useful = with_nodes(kinds, {kind.name: kind.nodes for kind in kinds if processes_of(spec, kind)})
+    check_site(useful)
+    if (warning := tiny_memory(useful)) is not None:
         console.print(f"{site_path}: {warning}")
     from cluster.slurm import submit  # late: a refusal takes no seconds
     from jobs.cli.pipeline import check_folder, check_memory, prepare_folder
 
     dataset = check_folder(spec, layout, console)
-    memory = spec.resources.measure_memory_bytes(site.measure_memory_bytes)
+    memory = spec.resources.measure_memory_bytes(measure_memory_bytes(spec, kinds))
     more = f"a larger measure_memory_gb; in {site_path} fewer measure_workers, or a larger mem_gb"
     check_memory(spec, layout, dataset, memory, more)
     new = not layout.root.exists()
     try:
         with sweep_lock(layout, f"ganlab submit {spec.source}"):
-            check_shared(site, layout.cluster)
+            check_shared([kind for kind in few if kind.nodes], layout.cluster)
             prepare_folder(spec, layout, dataset, console)
             layout.trained.unlink(missing_ok=True)
-            write_bytes(layout.site, yaml.safe_dump(site.model_dump(mode="json"), sort_keys=False).encode())
+            write_bytes(layout.site, yaml.safe_dump(site_content(kinds), sort_keys=False).encode())
             copy_code(layout)
-            few = site.model_copy(update={"nodes": workers_now(spec, site, layout)})
             return submit(few, jobs_for(spec, layout), after)
     except RefusedError:
         if new:
@@ -269,9 +344,9 @@ def scripts(spec: "Spec", site_path: str | Path, layout: SweepLayout) -> Mapping
     from cluster.scheduler import SchedulerError, largest_array
     from cluster.slurm import job_scripts
 
-    site = load_site(site_path)
-    check_fits(spec, site, site_path)
-    few = site.model_copy(update={"nodes": workers_now(spec, site, layout)})
+    kinds = load_site(site_path)
+    check_fits(spec, kinds, site_path)
+    few = workers_now(spec, kinds, layout)
     try:
         return job_scripts(few, jobs_for(spec, layout), largest_array())
     except SchedulerError:  # not a login node: SLURM's default

@@ -26,6 +26,17 @@ def size(count: float) -> str:
     return f"{count:,.1f} TB"
 
 
+def cost_words(gpu_hours: float | None, energy_j: float | None) -> str:
+    """GPU time and energy in words: 12.5 GPU-hours, 3.8 kWh; None is not known."""
+    hours = "GPU-hours not known" if gpu_hours is None else f"{gpu_hours:,.{2 if gpu_hours < 100 else 0}f} GPU-hours"
+    return f"{hours}, {'energy not known' if energy_j is None else energy_words(energy_j)}"
+
+
+def energy_words(energy_j: float) -> str:
+    """Joules in words: 12 Wh, 3.8 kWh."""
+    return f"{energy_j / 3.6e6:,.3g} kWh" if energy_j >= 3.6e6 else f"{energy_j / 3.6e3:.3g} Wh"
+
+
 def filled(text: str, width: int) -> str:
     """Text in lines of at most `width` characters, broken between words; longer words, such as paths, are whole."""
     lines = (
@@ -42,8 +53,8 @@ def counted(count: float, noun: str, plural: str = "") -> str:
 
 def value_words(value: object) -> str:
     """A hyperparameter's value; a dash where it does not apply."""
-    if value in (None, "None"):  # results have it as text
+    if value in (None, "None"):  # results of before version 0.2.0 have it as text
         return MISSING
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -11,7 +11,7 @@ import numpy as np
 
 from storage.history import read_history
 from storage.layout import SweepLayout
-from storage.results import open_settings, read_results
+from storage.results import known_value, open_settings, read_results
 from storage.statistics import STATISTICS, TRIAL
 
 if TYPE_CHECKING:
@@ -115,7 +115,9 @@ class Content:
             told = {key: value for key, value in told.items() if np.isfinite(value)}
             if told:
                 metrics.setdefault(int(here["step"]), {}).update(told, passes_quality_gate=float(passes))
-        return Run(name, {key: trial[key].item() for key in coordinates}, dict(sorted(metrics.items())))
+        values = {key: known_value(trial[key].item()) for key in coordinates}
+        settings = {key: value for key, value in values.items() if value is not None}
+        return Run(name, settings, dict(sorted(metrics.items())))
 
 
 def _row(scalars: Any) -> "pd.DataFrame":

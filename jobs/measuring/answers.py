@@ -17,7 +17,7 @@ from jobs.measuring.distance import ChosenDistance, RealImages
 from jobs.measuring.facts import MULTIPLES, RealFacts, SampleFacts, gate_of, sample_facts
 from jobs.measuring.known_modes import mode_cell
 from jobs.measuring.matched import common_size_values, matched_values
-from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints
+from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints, read_moved
 from jobs.measuring.scoring import read_scores, scores_name
 from jobs.measuring.settings import setting_rows
 from jobs.measuring.space import Space, sweep_space
@@ -29,9 +29,10 @@ from storage.history import read_history
 from storage.layout import SweepLayout
 from storage.pair_records import read_pair_record
 from storage.reference import read_reference
-from storage.results import write_results
+from storage.results import hyperparameter_column, write_results
 from storage.samples import DamagedShardError, Samples
 from storage.trial_state import read_end, trial_state
+from storage.usage import read_usage
 
 
 def write_answers(
@@ -81,6 +82,7 @@ def write_answers(
     variables |= common_size_values(variables, MULTIPLES)
     logged_steps, losses = _losses(layout, trials)
     variables |= _own_measures(layout, trials, steps)
+    variables |= _costs(layout, trials)
     variables |= losses | {
         "threshold": np.sqrt(real.chosen.squared),
         **real_values(of_real, axes),
@@ -118,8 +120,14 @@ def _facts(
     record = read_pair_record(own, *snapshot, known[snapshot]) if snapshot in known else None
     if record is None:
         return None
-    scores = read_scores(own.scores(*snapshot), scores_name(known[snapshot]))
-    settings = spec.collisions
+    settings, moved = spec.collisions, None
+    if settings.moved_copies and real is not None:
+        moved = read_moved(own, snapshot, known[snapshot])
+        if moved is None:
+            return None
+    of_real = None if real is None else real.facts.scores
+    distances = None if of_real is None else of_real.curve.distances
+    scores = read_scores(own.scores(*snapshot), scores_name(known[snapshot]), distances)
     return sample_facts(
         record,
         settings.sample_sizes,
@@ -128,6 +136,7 @@ def _facts(
         scores=scores,
         real=real,
         gate=gate_of(settings),
+        moved=moved,
     )
 
 
@@ -186,6 +195,21 @@ def _own_measures(layout: SweepLayout, trials: Sequence[TrialSettings], steps: S
     return own
 
 
+def _costs(layout: SweepLayout, trials: Sequence[TrialSettings]) -> dict[str, Any]:
+    """GPU time and energy of each trial and of all; none where no trial has held a GPU."""
+    usages = [read_usage(layout.trial(trial.id)) for trial in trials]
+    if not any(usages):
+        return {}
+    held, energy = np.zeros(len(trials)), np.zeros(len(trials))
+    for place, (trial, usage) in enumerate(zip(trials, usages, strict=True)):
+        if usage is not None:
+            held[place] = usage.gpu_s / 3600
+            energy[place] = np.nan if usage.energy_j is None else usage.energy_j
+        elif read_attempts(layout.trial(trial.id)):  # begun by a version that kept no account, or without a GPU
+            held[place] = energy[place] = np.nan
+    return {"gpu_hours": held, "gpu_energy": energy, "sweep_gpu_hours": held.sum(), "sweep_gpu_energy": energy.sum()}
+
+
 def _coordinates(
     layout: SweepLayout,
     spec: Spec,
@@ -211,11 +235,9 @@ def _coordinates(
     }
     for network in sorted({name for count in counts for name in count}):
         coordinates[f"{network}_weights"] = [count.get(network, 0) for count in counts]
-    return coordinates | {name: [_plain(values[trial.id]) for trial in trials] for name, values in varying.items()}
-
-
-def _plain(value: object) -> Any:
-    return value if isinstance(value, (bool, int, float, str)) else str(value)
+    return coordinates | {
+        name: hyperparameter_column([values[trial.id] for trial in trials]) for name, values in varying.items()
+    }
 
 
 def _attributes(spec: Spec, chosen: ChosenDistance, space: Space) -> Mapping[str, Any]:
@@ -228,6 +250,7 @@ def _attributes(spec: Spec, chosen: ChosenDistance, space: Space) -> Mapping[str
         "confidence": settings.confidence,
         "fidelity_gate": settings.fidelity_gate,
         "quality_faults": list(settings.quality_faults),
+        "moved_copies": settings.moved_copies,
         "manifold": f"within the {MANIFOLD_QUANTILE} quantile of held-out real images' distances to the nearest other",
         "threshold": chosen.attributes,
     }

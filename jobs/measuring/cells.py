@@ -11,13 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from ganlab.pairs.exact import Index
 from ganlab.quality.copying import QUANTILES, SHOWN, CopiedShare, Copying
 from ganlab.quality.gate import Judgement
 from ganlab.quality.kernels import kid_interval
+from ganlab.quality.moves import MOVE_NAMES
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import DuplicateDistance
 from ganlab.statistics.support import Estimate
 from jobs.measuring.facts import MULTIPLES, SampleFacts
+from storage.pair_records import NearestReal
 from storage.statistics import STATISTICS, TRIAL, VARIABLES, Statistic
 
 MODES_SHOWN = 8  # heavy modes of which images are kept, to be looked at
@@ -137,6 +140,16 @@ def _copying(value: Callable[[Copying], Any]) -> Compute:
     return lambda facts, axes: None if facts.copying is None else value(facts.copying)
 
 
+def _of_copies(facts: SampleFacts, value: Callable[[NearestReal, Index], Any]) -> Any:
+    """A value of the copies that are shown, from the training images that samples may be copies of, and the copies."""
+    return None if facts.copying is None or facts.original is None else value(facts.original, facts.copying.copy)
+
+
+def _move_names(moves: Index) -> np.ndarray:
+    names = [MOVE_NAMES[move] for move in moves.tolist()]
+    return np.array([*names, *[""] * (SHOWN - len(names))])
+
+
 def _interval(share: CopiedShare | None) -> tuple[float, float, float]:
     """A share of copies with its interval; NaN where too few images are held out."""
     return (math.nan,) * 3 if share is None else (share.value, share.low, share.high)
@@ -238,8 +251,11 @@ COMPUTED: dict[str, Compute] = {
     "copied_index": _copying(lambda found: _padded(found.copied, (SHOWN,))),
     "copied_times": _copying(lambda found: _padded(found.times, (SHOWN,))),
     "copy_index": _copying(lambda found: _padded(found.copy, (SHOWN,))),
-    "copy_distance": lambda facts, axes: (
-        None if facts.copying is None else _padded(facts.distance[facts.copying.copy], (SHOWN,))
+    "copy_distance": lambda facts, axes: _of_copies(
+        facts, lambda original, copy: _padded(np.sqrt(original.squared[copy].astype(np.float64)), (SHOWN,))
+    ),
+    "copy_move": lambda facts, axes: _of_copies(
+        facts, lambda original, copy: None if original.move is None else _move_names(original.move[copy])
     ),
     "realistic_share": lambda facts, axes: facts.realistic_share,
     "precision": _manifold("precision"),

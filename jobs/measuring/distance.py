@@ -69,11 +69,19 @@ class RealImages:
         The distance of duplicates.
     rates : tuple of DuplicateDistance
         Distances of the rates that the real images can show.
+    moved : RealNeighbours or None
+        Distances over moves (`jobs.measuring.moved`); None where moved copies are not looked for.
     """
 
     neighbours: RealNeighbours
     chosen: ChosenDistance
     rates: tuple[DuplicateDistance, ...]
+    moved: RealNeighbours | None = None
+
+    @property
+    def copies(self) -> RealNeighbours:
+        """Distances by which samples are copies: over moves where moved copies are looked for."""
+        return self.neighbours if self.moved is None else self.moved
 
 
 @dataclass(frozen=True)

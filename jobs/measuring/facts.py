@@ -40,7 +40,7 @@ from ganlab.statistics.support import (
 )
 from jobs.measuring.distance import RealImages
 from jobs.spec.sections import CollisionSettings
-from storage.pair_records import PairRecord
+from storage.pair_records import NearestReal, PairRecord
 
 MULTIPLES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0)
 """Sizes of samples, in units of the images seen, for which distinct images are estimated."""
@@ -74,6 +74,9 @@ class SampleFacts:
     ----------
     record : PairRecord
         What comparing found.
+    original : NearestReal or None
+        Training image that each sample may be a copy of, over moves where moved copies are looked for; None without real
+        images.
     support : Estimate
         Of all its pairs.
     frequencies : mapping of int to Frequency
@@ -113,6 +116,7 @@ class SampleFacts:
     """
 
     record: PairRecord
+    original: NearestReal | None
     support: Estimate
     frequencies: Mapping[int, Frequency]
     heavy: HeavyModes
@@ -164,7 +168,8 @@ class RealFacts:
     def held_out(self) -> Evidence:
         """Real images as the quality gate looks at them, each left out in turn."""
         scores = self.facts.scores
-        return Evidence(self.neighbours.distance, None if scores is None else scores.detail)
+        detail = None if scores is None else scores.detail
+        return Evidence(self.neighbours.distance, detail, copy_distance=self.images.copies.distance)
 
 
 def gate_of(settings: CollisionSettings) -> Gate:
@@ -172,13 +177,13 @@ def gate_of(settings: CollisionSettings) -> Gate:
     return Gate(settings.fidelity_gate, tuple(map(Quality, settings.quality_faults)))
 
 
-def evidence(record: PairRecord, scores: Scores | None) -> Evidence:
-    """Samples as the quality gate looks at them."""
+def evidence(record: PairRecord, scores: Scores | None, copy_distance: Floats | None = None) -> Evidence:
+    """Samples as the quality gate looks at them, with their distance over moves where moved copies are looked for."""
     distance = np.sqrt(record.neighbour_squared.astype(np.float64))
     if scores is None or scores.detail is None:
-        return Evidence(distance)
+        return Evidence(distance, copy_distance=copy_distance)
     looked_at = record.numbers[: scores.detail.shape[1]]
-    return Evidence(distance, scores.detail, 1 / (1 + record.degrees[looked_at]))
+    return Evidence(distance, scores.detail, 1 / (1 + record.degrees[looked_at]), copy_distance)
 
 
 def sample_facts(
@@ -190,6 +195,7 @@ def sample_facts(
     scores: Scores | None = None,
     real: RealFacts | None = None,
     gate: Gate = DEFAULT_GATE,
+    moved: NearestReal | None = None,
 ) -> SampleFacts:
     """Compute all statistics of one sample.
 
@@ -207,6 +213,8 @@ def sample_facts(
         The real images, where there are any; left out for these themselves.
     gate
         What passes the quality gate.
+    moved
+        The nearest training images over moves, where `real` has those of the real images.
     """
     support = estimate_from_degrees(record.degrees, confidence)
     # When duplicates are too many to list, the first images in a random order stand for all. Below, images are counted in
@@ -216,14 +224,16 @@ def sample_facts(
     real_degrees = None if real is None else real.facts.record.degrees
     heavy = _numbered(heavy_modes(pairs, below, confidence, real_degrees), numbers)
     sharpened = _sharpened(record, scores)
-    ratio = share = among = judgement = copied = ratio_to_real = diversity_at = None
+    ratio = share = among = judgement = copied = original = ratio_to_real = diversity_at = None
     at_rates: tuple[Diversity, ...] = ()
     if real is not None:
         distance = np.sqrt(record.neighbour_squared.astype(np.float64))
         inside = realistic(distance, real.neighbours)
         ratio, share = fidelity_ratio(distance, real.neighbours), float(inside.mean())
-        judgement = judge(evidence(record, scores), real.held_out, gate)
-        copied = copying(distance, record.neighbour, real.neighbours, confidence, blurred=judgement.blurred)
+        original = NearestReal(record.neighbour, record.neighbour_squared) if moved is None else moved
+        to_original = np.sqrt(original.squared.astype(np.float64))
+        judgement = judge(evidence(record, scores, to_original), real.held_out, gate)
+        copied = copying(to_original, original.neighbour, real.images.copies, confidence, blurred=judgement.blurred)
         among = support_within(pairs, inside[numbers[:below]], confidence)
         ratio_to_real = _ratio_to_real(support, scores, real)
         at_rates = _at_rates(scores, real, confidence)
@@ -231,6 +241,7 @@ def sample_facts(
             diversity_at = diversity_ratio(sharpened.curve, real.facts.scores.curve)
     return SampleFacts(
         record=record,
+        original=original,
         support=support,
         frequencies={
             size: _frequency(pairs, below, size, confidence) for size in sample_sizes if size <= record.samples

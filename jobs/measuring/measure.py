@@ -6,19 +6,21 @@ by its fingerprint, so measuring again recomputes only what is new, and comes to
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from ganlab.pairs.content import content_digests, content_order, random_places
 from ganlab.pairs.exact import Index
 from ganlab.quality.copying import training_cells
 from ganlab.quality.embeddings.names import folder_name
 from ganlab.quality.fidelity import RealNeighbours
+from ganlab.quality.scores import Scores
 from ganlab.statistics.duplicate_distance import RATES
 from jobs.measuring.comparison import ENGINE, Comparison, Map, PartialResult, Progress, Source, compare, pair_record
 from jobs.measuring.distance import (
@@ -30,7 +32,8 @@ from jobs.measuring.distance import (
     real_rates,
     wanted_rates,
 )
-from jobs.measuring.scoring import ScoreRequest, read_scores, scores_name, write_scores
+from jobs.measuring.moved import MovedImages, moved_comparison, moved_name, moved_neighbours, nearest_over_moves
+from jobs.measuring.scoring import ScoreRequest, has_distances, read_scores, scores_name, write_scores
 from jobs.measuring.space import PIXELS, FeatureRequest, Space, embed, sweep_space
 from jobs.spec.sweep import CollisionSettings, TrialSettings
 from storage.layout import SweepLayout
@@ -197,6 +200,9 @@ def measure_sweep(
     damaged = measure_snapshots(context, wanted, threshold_squared)
     complete = [each for each in found if each.complete and each.snapshot not in damaged]
     damaged |= score_snapshots(context, complete, real)
+    if settings.moved_copies:
+        samples = [each for each in complete if each.snapshot.trial != REFERENCE and each.snapshot not in damaged]
+        damaged |= search_over_moves(context, samples, {each.snapshot: each.complete_fingerprint for each in samples})
     return MeasurementResult(real, damaged)
 
 
@@ -231,7 +237,74 @@ def real_images_of(context: MeasureContext) -> RealImages:
         np.sqrt(nearest.squared), None if held_out is None else np.sqrt(others.squared), others.neighbour, cells
     )
     chosen = choose_distance(settings.threshold, found, neighbours, space.integer(reference))
-    return RealImages(neighbours, chosen, found)
+    return RealImages(neighbours, chosen, found, _moved_real(context, cells) if settings.moved_copies else None)
+
+
+def _moved_real(context: MeasureContext, cells: Index) -> RealNeighbours:
+    """Distances over moves of the training images to one another, and of held-out images to them."""
+    layout, space = context.layout, context.space
+    sets = [_real(layout, ()), *([] if (held_out := _held_out(layout)) is None else [held_out])]
+    names = {each.snapshot: space.name_of([each.checksums, read_reference(layout).fingerprint]) for each in sets}
+    for error in search_over_moves(context, sets, names).values():
+        raise error
+    found = [read_moved(layout, snapshot, name) for snapshot, name in names.items()]
+    assert found[0] is not None
+    return moved_neighbours(found[0], found[1] if held_out is not None else None, cells)
+
+
+def search_over_moves(
+    context: MeasureContext, wanted: Sequence[CommittedSnapshot], names: Mapping[Snapshot, str]
+) -> dict[Snapshot, DamagedShardError]:
+    """Find the training image nearest to any move of each image of complete sets, where that is not known.
+
+    Parameters
+    ----------
+    names
+        What names the images of each set, the training images and the space.
+
+    Returns
+    -------
+    dict
+        Those whose images can't be read; all others have their records.
+    """
+    layout, space, map = context.layout, context.space, context.map
+    missing = [each for each in wanted if read_moved(layout, each.snapshot, names[each.snapshot]) is None]
+    if not missing:
+        return {}
+    sources = {each.snapshot: MovedImages(each.images) for each in missing}
+    images: Mapping[Snapshot, Source | DamagedShardError] = sources
+    if space.embedding is not None:
+        requests = {
+            snapshot: FeatureRequest(source, layout.moved_features(*snapshot), moved_name(names[snapshot]))
+            for snapshot, source in sources.items()
+        }
+        images = embed(space, requests, map)
+    reference = reference_in(layout, space, map)
+    damaged = {snapshot: each for snapshot, each in images.items() if isinstance(each, DamagedShardError)}
+    comparisons = {}
+    for snapshot, source in images.items():
+        if isinstance(source, DamagedShardError):
+            continue
+        name = moved_name(names[snapshot])
+        keep = PartialPairs(layout.partial_moved_neighbours(*snapshot), partial(_named, name))
+        comparisons[snapshot] = moved_comparison(source, name, reference, itself=snapshot.trial == REFERENCE), keep
+    for snapshot, found in compare(comparisons, context.memory_bytes, map, context.progress):
+        if isinstance(found, DamagedShardError):
+            damaged[snapshot] = found
+            continue
+        nearest = nearest_over_moves(found, reference.dtype, itself=snapshot.trial == REFERENCE)
+        write_nearest_real(layout.moved_neighbours(*snapshot), moved_name(names[snapshot]), nearest)
+    return damaged
+
+
+def _named(name: str, images: int) -> str:
+    """Name of the state of a comparison of a set that does not grow."""
+    return name
+
+
+def read_moved(layout: SweepLayout, snapshot: Snapshot, name: str) -> NearestReal | None:
+    """The record of `search_over_moves` for images, training images and a space of this name; None if it is missing."""
+    return read_nearest_real(layout.moved_neighbours(*snapshot), moved_name(name))
 
 
 def _nearest_real(context: MeasureContext) -> NearestReal:
@@ -282,14 +355,8 @@ def reference_in(layout: SweepLayout, space: Space, map: Map) -> Source:
 
 def held_out_in(layout: SweepLayout, space: Space, map: Map) -> Source | None:
     """The held-out images in the space; None without any. Raises DamagedShardError if they can't be read."""
-    held_out = read_held_out(layout)
-    if held_out is None:
-        return None
-    images = SnapshotImages(held_out, 0, held_out.shape[0])
-    checksums = ("held-out images", held_out.fingerprint)
-    return _in_space(
-        layout, CommittedSnapshot(Snapshot(HELD_OUT, 0), images, True, (), checksums, images.count), space, map
-    )
+    held_out = _held_out(layout)
+    return None if held_out is None else _in_space(layout, held_out, space, map)
 
 
 def _in_space(layout: SweepLayout, real: CommittedSnapshot, space: Space, map: Map) -> Source:
@@ -371,18 +438,51 @@ def _real_places(layout: SweepLayout) -> Index:
 def score_snapshots(
     context: MeasureContext, wanted: Sequence[CommittedSnapshot], real: RealImages
 ) -> dict[Snapshot, DamagedShardError]:
-    """Score complete snapshots, the real images among them, that are not scored yet; returns those that can't be read."""
-    layout, space, map = context.layout, context.space, context.map
-    missing = [
-        each
-        for each in wanted
-        if read_scores(layout.scores(*each.snapshot), scores_name(each.complete_fingerprint)) is None
-    ]
-    if not missing:
+    """Score complete snapshots that are not scored yet, the real images before all others.
+
+    Scores at other distances than those of the real images count as missing, as do those of the real images without the
+    distances in use.
+
+    Returns
+    -------
+    dict
+        Those whose images can't be read.
+    """
+    layout, threshold = context.layout, float(np.sqrt(real.chosen.squared))
+    reference = next((each for each in wanted if each.snapshot.trial == REFERENCE), None)
+    damaged: dict[Snapshot, DamagedShardError] = {}
+    distances = None
+    if reference is not None:
+        scores = _scores(layout, reference)
+        if scores is None or not has_distances(scores, threshold, real.rates):
+            damaged = _score(context, [reference], real, threshold, None)
+            scores = _scores(layout, reference)
+        distances = None if scores is None else scores.curve.distances
+    missing = [each for each in wanted if each is not reference and _scores(layout, each, distances) is None]
+    return damaged | _score(context, missing, real, threshold, distances)
+
+
+def _scores(
+    layout: SweepLayout, each: CommittedSnapshot, distances: npt.NDArray[np.float64] | None = None
+) -> Scores | None:
+    """What is kept of the scores of a snapshot, as `read_scores`."""
+    return read_scores(layout.scores(*each.snapshot), scores_name(each.complete_fingerprint), distances)
+
+
+def _score(
+    context: MeasureContext,
+    wanted: Sequence[CommittedSnapshot],
+    real: RealImages,
+    threshold: float,
+    distances: npt.NDArray[np.float64] | None,
+) -> dict[Snapshot, DamagedShardError]:
+    """Score these snapshots; returns those that can't be read."""
+    if not wanted:
         return {}
-    images = in_space(layout, missing, space, map)
+    layout, space, map = context.layout, context.space, context.map
+    images = in_space(layout, wanted, space, map)
     damaged = {snapshot: each for snapshot, each in images.items() if isinstance(each, DamagedShardError)}
-    scores = {
+    requests = {
         each.snapshot: ScoreRequest(
             own,
             each.images,
@@ -390,15 +490,14 @@ def score_snapshots(
             scores_name(each.complete_fingerprint),
             each.snapshot.trial == REFERENCE,
         )
-        for each in missing
+        for each in wanted
         if not isinstance(own := images[each.snapshot], DamagedShardError)
     }
     name = space.name_of(read_reference(layout).fingerprint)
-    threshold = float(np.sqrt(real.chosen.squared))
     of_real = _real(layout, ()).images
     reference = reference_in(layout, space, map)
     return damaged | write_scores(
-        scores, reference, of_real, name, threshold, real.rates, map, partial(context.stage, "Scoring")
+        requests, reference, of_real, name, threshold, real.rates, map, partial(context.stage, "Scoring"), distances
     )
 
 
@@ -446,6 +545,16 @@ def committed(
                     tuple(snapshot_checksums(own, samples, step)),
                     samples.plan.shard_images,
                 )
+
+
+def _held_out(layout: SweepLayout) -> CommittedSnapshot | None:
+    """The held-out images, as if they were a snapshot of one shard; None without any."""
+    held_out = read_held_out(layout)
+    if held_out is None:
+        return None
+    images = SnapshotImages(held_out, 0, held_out.shape[0])
+    checksums = ("held-out images", held_out.fingerprint)
+    return CommittedSnapshot(Snapshot(HELD_OUT, 0), images, True, (), checksums, images.count)
 
 
 def _real(layout: SweepLayout, dependencies: tuple[Any, ...]) -> CommittedSnapshot:

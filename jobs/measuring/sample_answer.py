@@ -26,8 +26,9 @@ from jobs.measuring.cells import Axes, rate_values, real_values, sample_values, 
 from jobs.measuring.comparison import Comparison, Map, PartialResult, Progress, Source, StateStore, compare, pair_record
 from jobs.measuring.distance import ChosenDistance, Joined, RealImages, choose_distance, real_rates, wanted_rates
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
+from jobs.measuring.moved import moved_comparison, moved_neighbours, nearest_over_moves
 from jobs.measuring.notes import Note, content_notes, figure_notes
-from jobs.measuring.samples import Embedded, Opened, in_embedding
+from jobs.measuring.samples import Embedded, MovedSets, Opened, in_embedding
 from jobs.measuring.space import PIXELS, Space
 from jobs.spec.sections import Threshold
 from storage.pair_records import NearestReal
@@ -38,6 +39,7 @@ SAMPLE_SIZES = (10, 20, 50, 100, 200, 400, 1000, 2000, 5000)
 CLOSEST = 20
 CONFIDENCE = 0.95
 NEAREST_OTHER, NEAREST_OF_HELD_OUT = "nearest other real image", "nearest real image of held-out images"
+MOVED = "nearest over moves of "
 """Names of parts of the work, under which what is unfinished is kept."""
 StoreOf = Callable[[str, Comparison], StateStore]
 
@@ -87,6 +89,7 @@ class SampleAnswer:
             "confidence": self.facts.support.confidence,
             "fidelity_gate": DEFAULT_GATE.largest_ratio,
             "quality_faults": list(map(str, DEFAULT_GATE.faults)),
+            "moved_copies": self.real is not None and self.real.images.moved is not None,
             "threshold": self.chosen.attributes,
         }
         if (classifier := self.space.classifier) is not None:
@@ -131,7 +134,7 @@ def measure_samples(
     """
     if in_space is None:
         in_space = in_embedding(PIXELS.setting, samples, reference, held_out, map, stage)
-    space, source, others, test = in_space
+    space, source, others, test, moved_sets = in_space
     # Sub-samples are drawn by what the images are, so that the order in which they are stored changes nothing.
     content = {
         each: content_digests(each.source.read, each.source.shape[0], partial(stage, "Reading images"))
@@ -191,14 +194,19 @@ def measure_samples(
         own_scores, real_scores = _with_detail(
             (own_scores, samples, records["samples"].numbers), (real_scores, reference, real_order)
         )
-    real = None
+    real = moved = None
     if reference is not None and neighbours is not None:
         labels = None if samples.labels is None else reference.labels
         record = records["real"]
         facts = sample_facts(record, SAMPLE_SIZES, CONFIDENCE, labels=labels, scores=real_scores)
-        real = RealFacts(RealImages(neighbours, chosen, rates), facts)
+        real_moved = None
+        if moved_sets is not None:
+            over_moves = _over_moves(moved_sets, found)
+            moved = over_moves["samples"]
+            real_moved = moved_neighbours(over_moves["reference"], over_moves.get("held_out"), neighbours.cells)
+        real = RealFacts(RealImages(neighbours, chosen, rates, real_moved), facts)
     facts = sample_facts(
-        records["samples"], SAMPLE_SIZES, CONFIDENCE, labels=samples.labels, scores=own_scores, real=real
+        records["samples"], SAMPLE_SIZES, CONFIDENCE, labels=samples.labels, scores=own_scores, real=real, moved=moved
     )
     notes = [
         *content_notes(
@@ -247,6 +255,22 @@ def _with_detail(own: tuple[Scores, Opened, Index], real: tuple[Scores, Opened, 
         with_detail(scores, basis, pictures.read, pictures.shape[0], order),
         with_detail(real_scores, basis, real_pictures.read, real_pictures.shape[0], real_order, learnt=True),
     )
+
+
+def _over_moves(
+    sets: MovedSets, found: Callable[[Mapping[str, Comparison]], dict[str, PartialResult]]
+) -> dict[str, NearestReal]:
+    """The nearest training images over moves of each set, by its name in `MovedSets`."""
+    training, *images = sets
+    names = [name for name, each in zip(MovedSets._fields[1:], images, strict=True) if each is not None]
+    wanted = {
+        MOVED + name: moved_comparison(getattr(sets, name), _run(), training, itself=name == "reference")
+        for name in names
+    }
+    results = found(wanted)
+    return {
+        name: nearest_over_moves(results[MOVED + name], training.dtype, itself=name == "reference") for name in names
+    }
 
 
 def _nearest(found: PartialResult | None) -> NearestReal | None:

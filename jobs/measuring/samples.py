@@ -20,6 +20,7 @@ from ganlab.quality.embedding import embedding_key
 from ganlab.quality.embeddings.base import Embedding
 from ganlab.quality.embeddings.names import short_name
 from jobs.measuring.comparison import ENGINE, SPLIT_FROM, Comparison, Map, Source, StateStore
+from jobs.measuring.moved import MovedImages, check_movable, moved_name
 from jobs.measuring.space import PIXELS, FeatureRequest, Progress, Space, embed, embedding_space
 from jobs.spec.inputs import conversion, describe_array, with_value_range
 from jobs.spec.validation import SpecError
@@ -233,6 +234,24 @@ class Embedded(NamedTuple):
     samples: Source
     reference: Source | None = None
     held_out: Source | None = None
+    moved: "MovedSets | None" = None
+
+
+class MovedSets(NamedTuple):
+    """Moved pictures in the space where distances are taken, and the training images that they are compared with.
+
+    Attributes
+    ----------
+    training : Source
+        The training images as they are.
+    samples, reference, held_out : Source
+        Sets of `jobs.measuring.moved.MovedImages`, or their features.
+    """
+
+    training: Source
+    samples: Source
+    reference: Source
+    held_out: Source | None = None
 
 
 def in_embedding(
@@ -242,25 +261,31 @@ def in_embedding(
     held_out: Opened | None,
     map: Map,
     stage: Callable[[str, float, float], None],
+    *,
+    moved: bool = False,
 ) -> Embedded:
     """The samples and the real images in an embedding; a classifier is trained on the labelled training images.
 
     Classifier and features are kept in this user's cache under the content of the images; features that take no longer to
-    compute than to read, of images in memory, are not.
+    compute than to read, of images in memory, are not. With `moved` their moved pictures are there, too.
 
     Raises
     ------
     SpecError
         No pictures, or an embedding that can't be had for them: a classifier without labelled real images, for example.
     """
+    every = [each for each in (samples, reference, held_out) if each is not None]
+    if moved and reference is None:
+        raise SpecError("--moved-copies: copies are of training images; give these with --reference PATH")
+    for each in every if moved else ():
+        check_movable(each.pictures is not None, each.source, f"--moved-copies: {each.path}", "no --moved-copies")
     if name == PIXELS.setting:
-        return Embedded(
-            PIXELS, samples.source, *(None if each is None else each.source for each in (reference, held_out))
-        )
+        others, test = (None if each is None else each.source for each in (reference, held_out))
+        pictures = [each.pictures for each in every if each.pictures is not None]
+        sets_moved = MovedSets(pictures[1], *[MovedImages(each) for each in pictures]) if moved else None
+        return Embedded(PIXELS, samples.source, others, test, sets_moved)
     sets = []
-    for each in (samples, reference, held_out):
-        if each is None:
-            continue
+    for each in every:
         if each.pictures is None:
             raise SpecError(
                 f"--embedding {short_name(name)}: got {each.source.dtype} of shape {each.source.shape} in {each.path}; "
@@ -289,27 +314,34 @@ def in_embedding(
     folder = cache_folder()
     path = folder / f"classifier-{key}.npz"
     space = embedding_space(name, path, key, labelled, sets[0].shape[1:], train, "--embedding")
-    if space.embedding is not None and space.embedding.immediate and _fit_in_memory(sets):
-        compute: Progress = lambda done, total: stage("Computing features", done, total)  # noqa: E731
-        return Embedded(space, *(_features_in_memory(space.embedding, images, compute) for images in sets))
     names = [space.name_of(content) for content in contents]
-    wanted = {
-        number: FeatureRequest(images, folder / "features" / f"{names[number]}.zarr", names[number])
-        for number, images in enumerate(sets)
-    }
-    features = embed(space, wanted, map, lambda done, total: stage("Computing features", done, total))
+    images: list[Source] = list(sets)
+    if moved:
+        names += [moved_name(each) for each in names]
+        images += [MovedImages(each) for each in sets]
+    compute: Progress = lambda done, total: stage("Computing features", done, total)  # noqa: E731
     embedded: list[Source] = []
-    for found in (features[number] for number in range(len(sets))):
-        if isinstance(found, DamagedShardError):
-            raise found
-        embedded.append(found)
-    return Embedded(space, *embedded)
+    in_memory = all(isinstance(each, InMemory) for each in sets)
+    if space.embedding is not None and space.embedding.immediate and in_memory and _features_fit(images):
+        embedded += [_features_in_memory(space.embedding, each, compute) for each in images]
+    else:
+        wanted = {
+            number: FeatureRequest(each, folder / "features" / f"{names[number]}.zarr", names[number])
+            for number, each in enumerate(images)
+        }
+        features = embed(space, wanted, map, compute)
+        for found in (features[number] for number in range(len(images))):
+            if isinstance(found, DamagedShardError):
+                raise found
+            embedded.append(found)
+    sets_moved = MovedSets(embedded[1], *embedded[len(sets) :]) if moved else None
+    others, test = (*embedded[1 : len(sets)], None, None)[:2]
+    return Embedded(space, embedded[0], others, test, sets_moved)
 
 
-def _fit_in_memory(sets: Sequence[Source]) -> bool:
-    """True if the images are in memory, and float32 features of as many values take a small part of what there is."""
-    values = sum(math.prod(each.shape) for each in sets)
-    return all(isinstance(each, InMemory) for each in sets) and 4 * values <= FEATURES_SHARE * local_memory_bytes()
+def _features_fit(sets: Sequence[Source]) -> bool:
+    """True if float32 features of as many values as the images have take a small part of this machine's memory."""
+    return 4 * sum(math.prod(each.shape) for each in sets) <= FEATURES_SHARE * local_memory_bytes()
 
 
 def _features_in_memory(embedding: Embedding, images: Source, progress: Progress) -> InMemory:
@@ -346,6 +378,9 @@ def keep_in_cache(
     content = {id(each): _Content(each, progress) for each in (source, reference, held_out) if each is not None}
 
     def keeper(part: str, wanted: Comparison) -> PartialPairs:
+        for each in (wanted.images, wanted.reference):
+            if each is not None and id(each) not in content:  # moved images
+                content[id(each)] = _Content(each, progress)
         others = None if wanted.reference is None else content[id(wanted.reference)].digest(wanted.reference.shape[0])
         made = [ENGINE, part, others, wanted.threshold_squared, wanted.closest, wanted.neighbours]
 

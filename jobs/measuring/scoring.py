@@ -1,16 +1,19 @@
 """Scores of snapshots beside their pairs, as tasks for any `map`.
 
 Invariant: the scores of a snapshot are kept under a fingerprint of its images, the real ones and the space, and computed
-once.
+once; their curve is at the distances of the real images' curve.
 """
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
 
 from ganlab.pairs.content import content_order
 from ganlab.pairs.exact import Index
@@ -23,6 +26,7 @@ from ganlab.quality.scores import (
     RealSide,
     Scores,
     detail_basis,
+    needed_distances,
     real_side,
     score,
     score_real,
@@ -39,6 +43,7 @@ from storage.samples import DamagedShardError
 ORDER = "by content"  # how the real images that are looked at are drawn
 Key = TypeVar("Key")
 Progress = Callable[[float, float], None]
+Distances = npt.NDArray[np.float64]
 
 
 class ScoreRequest(NamedTuple):
@@ -68,10 +73,25 @@ def scores_name(measured: str) -> str:
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:16]
 
 
-def read_scores(path: Path, fingerprint: str) -> Scores | None:
-    """Read the record of `write_scores`; None if it is missing or of other images."""
+def read_scores(path: Path, fingerprint: str, distances: Distances | None = None) -> Scores | None:
+    """Read the record of `write_scores`; None if it is missing, of other images, or has its curve at other distances.
+
+    Parameters
+    ----------
+    distances : float64 (t,), optional
+        Those of the real images' curve: only curves at the same ones compare. Two versions of this program, or of its
+        libraries, may choose different ones.
+    """
     arrays = read_record(path, fingerprint)
-    return None if arrays is None else Scores.from_arrays(arrays)
+    scores = None if arrays is None else Scores.from_arrays(arrays)
+    if scores is None or distances is None or np.array_equal(scores.curve.distances, distances):
+        return scores
+    return None
+
+
+def has_distances(scores: Scores, threshold: float, rates: Sequence[DuplicateDistance]) -> bool:
+    """True if the curve has the threshold, and the distances of the rates, among its distances."""
+    return bool(np.isin(needed_distances(threshold, rates), scores.curve.distances).all())
 
 
 def write_scores(
@@ -83,8 +103,9 @@ def write_scores(
     rates: tuple[DuplicateDistance, ...],
     map: Map,
     progress: Progress,
+    distances: Distances | None = None,
 ) -> dict[Key, DamagedShardError]:
-    """Score every set of images that is not scored yet, and keep the scores.
+    """Score sets of images, and keep the scores.
 
     Parameters
     ----------
@@ -95,24 +116,34 @@ def write_scores(
         Distance of duplicates, and distances of rates of real pairs.
     progress
         Called with (pairs looked at, pairs in all).
+    distances : float64 (t,), optional
+        Of the real images' curve, where they are scored already.
 
     Returns
     -------
     dict
         Those whose images can't be read.
     """
-    missing = {key: each for key, each in wanted.items() if read_record(each.path, each.fingerprint) is None}
     real = reference.shape[0]
-    image_bytes = reference.read(0, 1).nbytes if missing else 0
+    image_bytes = reference.read(0, 1).nbytes if wanted else 0
+    curve = None if distances is None else tuple(distances.tolist())
     tasks = [
         _Task(
             key,
             each.images,
             each.pictures,
             each.is_real,
-            _Real(name, scored_images(each.images.shape[0], real, image_bytes), threshold, rates, reference, pictures),
+            _Real(
+                name,
+                scored_images(each.images.shape[0], real, image_bytes),
+                threshold,
+                rates,
+                curve,
+                reference,
+                pictures,
+            ),
         )
-        for key, each in missing.items()
+        for key, each in wanted.items()
     ]
     total, done = sum(task.pairs for task in tasks), 0
     damaged = {}
@@ -122,7 +153,7 @@ def write_scores(
         if isinstance(found, DamagedShardError):
             damaged[key] = found
         else:
-            write_record(missing[key].path, missing[key].fingerprint, **found.to_arrays())
+            write_record(wanted[key].path, wanted[key].fingerprint, **found.to_arrays())
     return damaged
 
 
@@ -134,6 +165,7 @@ class _Real:
     images: int
     threshold: float
     rates: tuple[DuplicateDistance, ...]
+    distances: tuple[float, ...] | None
     source: Source = field(compare=False)
     pictures: Source = field(compare=False)
 
@@ -179,5 +211,6 @@ def _prepared(real: _Real) -> _Prepared:
     """Prepared by every worker for itself: seconds, where sending it with every task would cost more."""
     read, count = real.source.read, real.source.shape[0]
     order = content_order(read, count)
-    side = real_side(read, count, real.images, real.threshold, order, real.rates)
+    distances = None if real.distances is None else np.array(real.distances)
+    side = real_side(read, count, real.images, real.threshold, order, real.rates, distances)
     return _Prepared(side, detail_basis(real.pictures.read, count, order), order)

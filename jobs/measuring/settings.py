@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ganlab.statistics.support import SeedMean, error_of_log, mean_over_seeds
-from storage.results import SettingRows
+from storage.results import SettingRows, known_value
 from storage.statistics import COORDINATES, STATISTICS, Statistic
 
 OF_A_TRIAL = {"trial", "seed", "status", "reason"}
@@ -40,7 +40,7 @@ def setting_rows(
     described = {name: values for name, values in coordinates.items() if name not in {*OF_A_TRIAL, *COORDINATES}}
     members: dict[tuple[Any, ...], list[int]] = {}
     for trial, setting in enumerate(zip(*described.values(), strict=True)):
-        members.setdefault(setting, []).append(trial)
+        members.setdefault(tuple(map(known_value, setting)), []).append(trial)  # NaN equals no other NaN
     trials = np.arange(len(final))
 
     def last(name: str, missing: float | bool = np.nan) -> np.ndarray:
@@ -71,7 +71,8 @@ def setting_rows(
                 values, low, high = (last(f"{name}{end}") for end in ("", "_low", "_high"))
                 means = [_mean(statistic, values[each], low[each], high[each], confidence) for each in rows]
                 found |= {f"{name}_{end}": [getattr(mean, end) for mean in means] for end in ("mean", "low", "high")}
-    columns = {name: [setting[place] for setting in members] for place, name in enumerate(described)}
+    first = [each[0] for each in members.values()]
+    columns = {name: np.asarray(values)[first] for name, values in described.items()}
     return SettingRows({"setting": np.arange(len(members)), **columns}, found)
 
 

@@ -4,6 +4,7 @@ Invariant: the same numbers give the same bytes; nothing is drawn that the table
 """
 
 import math
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,9 @@ from jobs.report.table import Interval, Results, Row, Table, magnitude, setting_
 
 CATEGORIES = 24  # more settings than this do not fit on an axis without numbers
 PANELS = 6
-UNMATCHED_BESIDE = 0.022  # of the x axis, between a figure at matched fidelity and the unmatched one
+KEY_PX = 18  # height of a line of a legend
+KEY_CHARACTERS = 6  # of a line of a legend, before its words
+UNMATCHED_BESIDE = 0.012  # of the x axis, between the figures at matched fidelity and the unmatched ones
 CURVE_POINTS = 160  # more points of a loss curve than a small chart shows are averaged
 
 
@@ -55,7 +58,7 @@ def support_chart(table: Table, narrow: bool = False, pictured: Collection[str] 
     Points name their trial; those of the trials `pictured` lead to the picture of their samples, ``#trial-<id>``.
     """
     panels = _panels(table)
-    width = 350 if narrow else 640
+    width = 350 if narrow else 560 if len(panels) == 1 else 640
     columns = 1 if narrow or len(panels) == 1 else 2
     lines = -(-len(panels) // columns)
     height = 410 if len(panels) == 1 else 290 * lines
@@ -64,9 +67,13 @@ def support_chart(table: Table, narrow: bool = False, pictured: Collection[str] 
         for place, panel in enumerate(panels):
             axes = figure.add_subplot(lines, columns, place + 1)
             _support_panel(axes, panel, table, width / columns, FONT_PX if len(panels) == 1 else FONT_PX - 1, pictured)
-        first = figure.axes[0]
-        handles, labels = first.get_legend_handles_labels()
-        beside = 1 if narrow else len(labels) if sum(map(len, labels)) + 6 * len(labels) < 85 else 2
+        handles, labels = figure.axes[0].get_legend_handles_labels()
+        room = int(width / (0.62 * FONT_PX))  # characters of a line
+        labels = [textwrap.fill(label, room - KEY_CHARACTERS) for label in labels]
+        longest = max((len(line) for label in labels for line in label.split("\n")), default=0)
+        beside = max(1, min(len(labels), room // (longest + KEY_CHARACTERS)))
+        tall = -(-sum(label.count("\n") + 1 for label in labels) // beside)
+        figure.set_figheight((height + KEY_PX * max(0, tall - 2)) / 72)
         figure.legend(handles, labels, loc="outside upper left", ncols=beside, frameon=False)
         return to_svg(figure, f"support-{width}")
 
@@ -181,6 +188,8 @@ def _panels(table: Table) -> list[_Panel]:
     for row in table.trials:
         others = {name: row.settings[name] for name in varying if name != numeric[0]}
         series.setdefault(setting_label(others), []).append(row)
+    if len(series) > 1 and all(len({row.settings[numeric[0]] for row in rows}) == 1 for rows in series.values()):
+        return [_categories(table)]  # nothing else is tried at two values of it: there is no trend to show
     if len(series) <= len(SERIES):
         return [_against(numeric[0], series)]
     return [_against(name, {"": table.trials}, joined=False) for name in numeric[:PANELS]]
@@ -203,8 +212,12 @@ def _against(name: str, series: Mapping[str, Sequence[Row]], joined: bool = True
 def _categories(table: Table) -> _Panel:
     settings = table.settings[:CATEGORIES]
     x = {row.trial: float(place) for place, setting in enumerate(settings) for row in setting.rows}
-    ticks = {float(place): ", ".join(map(value_words, each.settings.values())) for place, each in enumerate(settings)}
-    label = ", ".join(map(spaced, table.hyperparameters))
+    ticks = {
+        float(place): ", ".join(value_words(each.settings[name]) for name in each.rows[0].told_by)
+        for place, each in enumerate(settings)
+    }
+    told_by = {name for setting in settings for name in setting.rows[0].told_by}
+    label = ", ".join(spaced(name) for name in table.hyperparameters if name in told_by)
     return _Panel(label, {"": [row for each in settings for row in each.rows]}, x, ticks, log=False, joined=False)
 
 
@@ -222,7 +235,7 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
         axes.axhline(real.value, color=REAL, linewidth=1.4, linestyle=(0, (4, 2)), label=label)
     seeds = sorted({row.seed or 0 for row in table.trials})
     slots = len(seeds) * len(panel.series)
-    spacing = min(0.014, 0.06 / slots)
+    spacing = min(0.022, 0.09 / slots)
     for number, (name, rows) in enumerate(panel.series.items()):
         colour = SERIES[number % len(SERIES)]
         centre = (number - (len(panel.series) - 1) / 2) * len(seeds) * spacing
@@ -240,7 +253,7 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
                 if (matched := row.matched_support) is not None:
                     point = _point(axes, x, matched, colour, hollow=False)
                     drawn.append((point, f"{matched} at fidelity ratio {table.matched_fidelity:.2f}"))
-                beside = at.forward(spot + UNMATCHED_BESIDE)
+                beside = at.forward(spot + len(seeds) * spacing / 2 + UNMATCHED_BESIDE)
                 (cross,) = axes.plot([beside], [row.support.value], "x", color=own, markersize=6)
                 drawn.append((cross, f"{row.support_words}, last snapshot"))
             for artist, said in drawn:
@@ -255,8 +268,8 @@ def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: i
         style["linestyle"] = "-" if panel.joined else "none"
         if line and (len(seeds) > 1 or name or panel.joined):
             label = name or ("geometric mean over seeds" if len(seeds) > 1 else "")
-            axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.6, alpha=0.9, label=label, **style)
-    _name_the_unverified(axes, panel, table)
+            axes.plot(*zip(*line, strict=True), color=colour, linewidth=1.6, alpha=0.5, label=label, **style)
+    _name_the_unverified(axes, panel, table, at)
     ratio = table.matched_fidelity
     if any(row.counts for row in table.trials):
         label = f"one trial, {table.confidence:.0%} interval"
@@ -290,7 +303,7 @@ def _mean(table: Table, rows: Sequence[Row]) -> float:
 
 
 def _point(axes: Any, x: float, support: Interval, colour: str, hollow: bool) -> Any:
-    style: dict[str, Any] = {"color": colour, "markersize": 5.5, "elinewidth": 1.3}
+    style: dict[str, Any] = {"color": colour, "markersize": 5.5, "elinewidth": 1.3, "zorder": 3}
     style["markerfacecolor"] = "none" if hollow else colour
     if support.is_lower_bound:
         drawn = axes.errorbar([x], [support.value], [[0], [support.value]], fmt="o", lolims=True, capsize=3, **style)
@@ -300,7 +313,7 @@ def _point(axes: Any, x: float, support: Interval, colour: str, hollow: bool) ->
     return drawn[0]
 
 
-def _name_the_unverified(axes: Any, panel: _Panel, table: Table) -> None:
+def _name_the_unverified(axes: Any, panel: _Panel, table: Table, at: "_Positions") -> None:
     """Write "gate not passed" over each value of x at which every trial is below the gate."""
     groups: dict[float, list[Row]] = {}
     for row in table.trials:
@@ -312,12 +325,13 @@ def _name_the_unverified(axes: Any, panel: _Panel, table: Table) -> None:
     for x, rows in unverified.items() if len(unverified) <= CATEGORIES / 2 else ():
         ends = [row.support for row in rows if row.support is not None]
         top = max(support.value if support.is_lower_bound else support.high for support in ends)
+        share = at.backward(x)
         axes.annotate(
             "gate not passed",
             (x, top),
             (0, 5),
             textcoords="offset points",
-            ha="center",
+            ha="left" if share < 0.1 else "right" if share > 0.9 else "center",
             color=NONE,
             fontsize=FONT_PX - 2,
         )

@@ -146,6 +146,8 @@ def copying_words(row: Row, here: Results) -> str:
         return (
             f"Copying can't be said: {count} and {row.samples:,} samples show no share of copies below a half.{control}"
         )
+    if here.attrs.get("moved_copies"):
+        control = f" Shifts by a pixel and mirror images were looked at, too.{control}"
     seen = number_words(row.values["copied_share_seen"], ".1%")
     if word == Word.NONE_SEEN:
         return f"No sign of copying (a share of {seen} would have been seen).{control}"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from ganlab.quality.copying import Word
+from ganlab.quality.moves import MOVE_NAMES, MOVES
 from jobs.report.mosaics import Picture, mosaic
 from storage.atomic import write_bytes
 
@@ -48,13 +49,14 @@ class ModeShown:
 
 @dataclass(frozen=True)
 class CopyShown:
-    """A training image that many samples copy, beside the nearest of its copies."""
+    """A training image that many samples copy, beside the nearest of its copies, and beside that as it is moved."""
 
     picture: Picture
     number: int
     times: int
     copy: int
     distance: float
+    move: str
 
 
 def copies_shown(here: Any, training: Take, samples: Take) -> list[CopyShown]:
@@ -71,17 +73,25 @@ def copies_shown(here: Any, training: Take, samples: Take) -> list[CopyShown]:
         return []
     names = ("copied_index", "copied_times", "copy_index", "copy_distance")
     rows = np.stack([here[name].values for name in names], axis=1)
-    rows = rows[np.isfinite(rows).all(axis=1)]
-    if not len(rows):
+    there = np.isfinite(rows).all(axis=1)
+    if not there.any():
         return []
+    rows = rows[there]
+    moves = here["copy_move"].values[there].tolist() if "copy_move" in here else [MOVE_NAMES[0]] * len(rows)
     images = zip(training(rows[:, 0].astype(np.int64)), samples(rows[:, 2].astype(np.int64)), strict=True)
     return [
-        CopyShown(
-            mosaic(list(both), 2, max(48, *both[0].shape[1:])), int(number), int(times), int(copy), float(distance)
-        )
-        for both, (number, times, copy, distance) in zip(images, rows, strict=True)
+        CopyShown(_copy_picture(*both, move), int(number), int(times), int(copy), float(distance), move)
+        for both, (number, times, copy, distance), move in zip(images, rows, moves, strict=True)
         if both[0].ndim == 3
     ]
+
+
+def _copy_picture(original: np.ndarray, copy: np.ndarray, move: str) -> Picture:
+    """A training image, a copy of it, and, where a move brings the copy nearer, the moved copy."""
+    shown = [original, copy]
+    if move != MOVE_NAMES[0]:
+        shown.append(MOVES[MOVE_NAMES.index(move)](copy[None])[0])
+    return mosaic(shown, len(shown), max(48, *original.shape[1:]))
 
 
 def mode_picture(members: Images, nearest: np.ndarray | None, copies: int) -> Picture:

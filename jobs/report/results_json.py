@@ -58,6 +58,7 @@ def common_json(results: Results, table: Table) -> dict[str, Any]:
         "real_rate": results["threshold"].attrs.get("real_rate"),
         "confidence": table.confidence,
         "fidelity_gate": _finite(table.gate),
+        "moved_copies": bool(results.attrs.get("moved_copies", False)),
         "embedding": {
             "name": results.attrs.get("embedding"),
             "about": results.attrs.get("embedding_about"),

@@ -18,7 +18,7 @@ from ganlab.pairs.content import content_order
 from ganlab.quality.copying import SHOWN, Word
 from ganlab.statistics.diversity import COLLAPSED_RATIO
 from ganlab.statistics.support import Spread
-from jobs.console.words import counted, value_words
+from jobs.console.words import cost_words, counted, value_words
 from jobs.report.headline import times_words
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import CopyShown, ModeShown, Pair, copies_shown, mode_picture, write_page
@@ -167,6 +167,9 @@ def write_report(layout: SweepLayout) -> Path:
         published_headings=table_headings("published"),
         published_rows=[row.table_cells("published") for row in measured],
         class_headings=CLASSES,
+        cost=_cost(results),
+        cost_headings=table_headings("cost"),
+        cost_rows=[row.table_cells("cost") for row in table.trials],
         classes=[cells for row in measured for cells in class_rows(row, results)],
         scored_images=_listed([f"{count:,}" for count in scored]) if scored else "",
         accuracy=float(results.get("embedding_accuracy", np.nan)),
@@ -192,8 +195,8 @@ def _progress_sentences(table: Table) -> Iterator[str]:
         states = ", ".join(f"{counts[state]:,} {state}" for state in TrialState if counts[state])
         measured = sum(row.snapshot is not None for row in table.trials)
         yield (
-            f"Not the answer yet: of {counted(len(table.trials), 'trial')}, {states}. The figures of those that have not "
-            f"ended are of their newest measured snapshot, so far of {measured:,}."
+            f"Not the answer yet: of {counted(len(table.trials), 'trial')}, {states}. Measured so far: {measured:,}; a "
+            "trial that has not ended is shown at its newest measured snapshot."
         )
 
 
@@ -239,7 +242,8 @@ def _count_sentences(table: Table) -> Iterator[str]:
     passing = sum(row.counts for row in table.trials)
     reasons = [
         (sum(row.status == "failed" for row in table.trials), "failed"),
-        (sum(row.status not in ("failed", "completed") for row in table.trials), "did not run to the end"),
+        (sum(not row.ended for row in table.trials), "not ended yet"),
+        (sum(row.status == TrialState.STOPPED for row in table.trials), "stopped early"),
         (sum(row.status == "completed" and row.support is None for row in table.trials), "could not be measured"),
         *(
             (sum(row.status == "completed" and row.fault == fault for row in table.trials), words)
@@ -272,8 +276,8 @@ def _comparison_sentences(table: Table) -> Iterator[str]:
         pairs = sum(count * (count - 1) // 2 for count in (row.samples or 0 for row in table.trials))
         each = f"{samples[0]:,}" if len(samples) == 1 else f"{samples[0]:,} to {samples[-1]:,}"
         yield (
-            f"Compared were all {magnitude(pairs)} pairs among the last {each} images of each trial; two images at "
-            f"most {table.threshold:.4g} apart are duplicates."
+            f"All {magnitude(pairs)} pairs among the last {each} images of each trial were compared; two images at most "
+            f"{table.threshold:.4g} apart are duplicates."
         )
 
 
@@ -487,6 +491,14 @@ def _reference(layout: SweepLayout) -> Reference | None:
         return read_reference(layout)
     except ValueError:
         return None
+
+
+def _cost(results: Results) -> str:
+    """GPU time and energy of all trials in words; empty where none held a GPU."""
+    if "sweep_gpu_hours" not in results:
+        return ""
+    hours, energy = float(results["sweep_gpu_hours"]), float(results["sweep_gpu_energy"])
+    return cost_words(None if math.isnan(hours) else hours, None if math.isnan(energy) else energy)
 
 
 def _provenance(layout: SweepLayout) -> dict[str, str]:

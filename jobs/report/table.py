@@ -5,7 +5,7 @@ statistic stands in, and the form of its cells, is declared with it.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,13 +13,15 @@ import numpy as np
 
 from ganlab.statistics.diversity import collapsed
 from ganlab.statistics.support import Estimate, Spread, spread
-from jobs.console.words import MISSING, counted, value_words
-from storage.statistics import MATCHED, STATISTICS, TRIAL, VARIABLES, Statistic
+from jobs.console.words import MISSING, counted, energy_words, value_words
+from storage.results import known_value
+from storage.statistics import OF_TRIAL, STATISTICS, TRIAL, VARIABLES, Statistic
 from storage.trial_state import NOT_ENDED
 
 Results = Any  # an xarray.Dataset, whose type only storage may name
 NOT_MEASURED = MISSING
 WITHHELD = "withheld"  # in place of a number on the diversity of samples that do not pass the quality gate
+ALWAYS_SHOWN = {"quality", "cost"}  # tables whose numbers say nothing of diversity
 FAULT_WORDS = {
     "copies": "too many samples lie nearer to a training image than 99 % of held-out real images do",
     "noise": "the smoothest samples have more of the finest detail than the smoothest real images, as noise gives",
@@ -69,8 +71,10 @@ class Row:
     snapshot, step : int or None
         Place and generator step of the snapshot; None when none is measured.
     values : mapping
-        Every statistic of the snapshot that has one value, and those at matched fidelity, by name; those that are
+        Every statistic of the snapshot that has one value, and those of the trial as a whole, by name; those that are
         missing are left out.
+    told_by : tuple of str
+        The hyperparameters that tell the trial from others: where the family varies, it and what varies within it.
     """
 
     trial: str
@@ -82,6 +86,7 @@ class Row:
     snapshot: int | None
     step: int | None
     values: Mapping[str, Any]
+    told_by: tuple[str, ...] = ()
 
     def interval(self, name: str) -> Interval | None:
         """A statistic with its interval; None when it is missing."""
@@ -148,7 +153,12 @@ class Row:
         """The trial in words: ``discriminator width 8, seed 1``."""
         if self.seed is None:
             return self.trial
-        return ", ".join([*(pair for pair in [setting_label(self.settings)] if pair), f"seed {self.seed}"])
+        return ", ".join([*(pair for pair in [self.setting_label] if pair), f"seed {self.seed}"])
+
+    @property
+    def setting_label(self) -> str:
+        """The setting in words; empty in a sweep where nothing varies."""
+        return setting_label({name: self.settings[name] for name in self.told_by})
 
     @property
     def gate_words(self) -> str:
@@ -174,7 +184,7 @@ class Row:
         value = self.interval(statistic.name) if statistic.interval else self.values.get(statistic.name)
         if value is None:
             return NOT_MEASURED
-        if "quality" not in statistic.tables and not self.passes_gate:
+        if not ALWAYS_SHOWN & set(statistic.tables) and not self.passes_gate:
             return WITHHELD
         return value.words(statistic.form) if isinstance(value, Interval) else number_words(value, statistic.form)
 
@@ -210,7 +220,7 @@ class Setting:
     @property
     def label(self) -> str:
         """The setting in words; empty in a sweep where nothing varies."""
-        return setting_label(self.settings)
+        return self.rows[0].setting_label
 
     def cell(self, statistic: Statistic) -> str:
         """A statistic in words: of one trial as it is, of several the smallest and the largest of those that count."""
@@ -397,15 +407,27 @@ def build_table(results: Results) -> Table:
     ]
     if len(set(results["family"].values.tolist())) > 1:
         names.insert(0, "family")
+    told_by = {str(family): _told_by(results, names, family) for family in set(results["family"].values.tolist())}
     return Table(
         hyperparameters=tuple(names),
-        trials=tuple(_row(results.isel(trial=place), names) for place in range(results.sizes["trial"])),
+        trials=tuple(
+            _row(results.isel(trial=place), names, told_by[str(family)])
+            for place, family in enumerate(results["family"].values)
+        ),
         real=_real_row(results),
         threshold=float(results["threshold"]),
         confidence=float(results.attrs.get("confidence", 0.95)),
         gate=float(results.attrs.get("fidelity_gate", math.nan)),
         matched_fidelity=float(results["matched_fidelity"]) if "matched_fidelity" in results else None,
     )
+
+
+def _told_by(results: Results, names: Sequence[str], family: str) -> tuple[str, ...]:
+    """The hyperparameters that tell trials of a family apart from all others."""
+    if "family" not in names:
+        return tuple(names)
+    own = results.isel(trial=results["family"].values == family)
+    return tuple(name for name in names if name == "family" or len(set(map(str, own[name].values))) > 1)
 
 
 def number_words(value: float, form: str) -> str:
@@ -419,6 +441,8 @@ def number_words(value: float, form: str) -> str:
         return ratio_words(value)
     if form == "squared":
         return squared_words(value)
+    if form == "energy":
+        return energy_words(value) if math.isfinite(value) else NOT_MEASURED
     if form == "yes":
         return "yes" if value else "no"
     if not math.isfinite(value):
@@ -489,10 +513,10 @@ def scalar(values: Any, name: str) -> Any:
 
 def of_trial(results: Results) -> list[str]:
     """Statistics there that have one value for each trial."""
-    return [name for name, about in VARIABLES.items() if about.dims == MATCHED and name in results]
+    return [name for name, about in VARIABLES.items() if about.dims == OF_TRIAL and name in results]
 
 
-def _row(trial: Results, names: list[str]) -> Row:
+def _row(trial: Results, names: Sequence[str], told_by: tuple[str, ...]) -> Row:
     """A row of a Dataset of one trial."""
     counts = trial["samples"].values if "samples" in trial else []
     measured = [place for place, count in enumerate(counts) if not math.isnan(count)]
@@ -503,7 +527,7 @@ def _row(trial: Results, names: list[str]) -> Row:
     values |= {name: scalar(trial[name], name) for name in of_trial(trial)}
     return Row(
         trial=str(trial["trial"].item()),
-        settings={name: trial[name].item() for name in names},
+        settings={name: known_value(trial[name].item()) for name in names},
         seed=int(trial["seed"]) if "seed" in trial.coords else None,
         status=str(trial["status"].item()),
         reason=str(trial["reason"].item()) if "reason" in trial.coords else "",
@@ -515,6 +539,7 @@ def _row(trial: Results, names: list[str]) -> Row:
         snapshot=place,
         step=None if place is None else int(last["step"]),
         values={name: value for name, value in values.items() if value is not None},
+        told_by=told_by,
     )
 
 

@@ -83,6 +83,9 @@ class CollisionSettings(Section):
     median (the fidelity ratio), and all but one in twenty in the 0.95 quantile."""
     quality_faults: tuple[Fault, ...] = ("copies", "noise", "blur", "far")
     """Quality gate: faults of samples that withhold numbers on diversity (docs/quality.md); [] withholds none."""
+    moved_copies: bool = False
+    """Look for copies that are shifted by a pixel or mirrored, too, of pictures: the nearest training image is sought
+    over these moves, of samples as of held-out images (docs/copying.md); 18 more searches."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = 0.95
     """Level of every interval."""
 

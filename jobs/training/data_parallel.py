@@ -55,7 +55,11 @@ def run_data_parallel(
         with tempfile.TemporaryDirectory(prefix="ganlab-train-") as scratch:
             TorchTrainer(
                 _worker,
-                train_loop_config={"sweep": sweep, "trial": trial, "options": options},
+                train_loop_config={
+                    "sweep": sweep,
+                    "trial": trial,
+                    "options": replace(options, gpus=share.get("GPU", 0.0)),
+                },
                 scaling_config=ScalingConfig(
                     num_workers=trial.train.workers, use_gpu=use_gpu, resources_per_worker=share
                 ),

@@ -21,6 +21,7 @@ from ganlab.models.train import Checkpoint, NonFiniteError, Request, make_determ
 from ganlab.quality.fidelity import fidelity_probe
 from jobs.spec.checkpoints import check_checkpoint
 from jobs.spec.sweep import TrialSettings
+from jobs.training.metering import METER
 from jobs.training.plan import shard_plan
 from jobs.training.user_models import use_code
 from storage.atomic import make_folder, remove_partials, write_bytes
@@ -71,6 +72,8 @@ class TrialOptions:
         Takes the new family and returns the one to train: for replicas that take their steps together.
     rank, average_gradients
         Of this data-parallel worker; rank 0 alone writes.
+    gpus
+        Number of GPUs that this process holds, for the account of what the trial costs.
     """
 
     checkpoint_every_s: float = 30.0
@@ -81,6 +84,7 @@ class TrialOptions:
     together: Callable[[Family], Family] = _alone
     rank: int = 0
     average_gradients: Callable[[Any], None] | None = None
+    gpus: float = 0.0
 
 
 def run_trial(sweep: Path, trial: TrialSettings, report: Report, options: TrialOptions = TrialOptions()) -> Outcome:
@@ -104,7 +108,8 @@ def run_trial(sweep: Path, trial: TrialSettings, report: Report, options: TrialO
     layout = SweepLayout(sweep)
     own = layout.trial(trial.id)
     try:
-        _train(layout, own, trial, report, options)
+        with METER.counting(own, options.gpus):
+            _train(layout, own, trial, report, options)
         outcome = Outcome("completed", step=trial.train.steps)
     except NonFiniteError as error:
         outcome = Outcome("failed", reason=str(error), failure=Failure.NAN)

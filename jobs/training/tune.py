@@ -140,6 +140,7 @@ class _Work:
             checkpoint_every_s=resources.checkpoint_every_s,
             device=resources.torch_device,
             probe=search.algorithm == "optuna" or search.scheduler == "asha",
+            gpus=resources.gpus_per_trial,
         )
         if trial.train.workers > 1:
             from jobs.training.data_parallel import run_data_parallel
@@ -171,12 +172,19 @@ def register(layout: SweepLayout, trial: TrialSettings, content: Mapping[str, An
         end_attempt(own, Cause.INTERRUPTED)
 
 
+def processes_on(spec: Spec, node: Mapping[str, float]) -> int:
+    """Number of processes of trials, or of their workers, that a node with so many "CPU" and "GPU" holds at a time."""
+    workers, resources = spec.workers_per_trial, spec.resources
+    cpus, gpus = resources.cpus_per_trial / workers, resources.gpus_per_trial / workers
+    fit = int(node["CPU"] / cpus + 1e-9)
+    if gpus:  # of a GPU that is shared, none has a part on another one
+        fit = min(fit, int(node["GPU"] / gpus + 1e-9) if gpus >= 1 else int(node["GPU"]) * int(1 / gpus + 1e-9))
+    return fit
+
+
 def trials_at_a_time(spec: Spec, node: Mapping[str, float], nodes: int = 1) -> int:
     """Number of trials that run at a time on so many nodes, each with so many "CPU" and "GPU"; 0 if none fits."""
-    workers, resources = spec.workers_per_trial, spec.resources
-    shares = {"CPU": resources.cpus_per_trial / workers, "GPU": resources.gpus_per_trial / workers}
-    on_one = min(int(node[kind] / share + 1e-9) for kind, share in shares.items() if share)
-    return on_one * nodes // workers
+    return processes_on(spec, node) * nodes // spec.workers_per_trial
 
 
 def run_trials(layout: SweepLayout, spec: Spec, progress: SweepProgress, concurrent: int) -> None:

@@ -121,7 +121,9 @@ class ClusterView:
             nodes[socket.gethostname()] = gpu_use()
         for node, gpus in nodes.items():
             new.set("ganlab_gpus", len(gpus), node)
-            new.set("ganlab_gpus_busy", sum(gpu["utilization"] for gpu in gpus), node)
+            busy = [use for gpu in gpus if (use := gpu["utilization"]) is not None]
+            if len(busy) == len(gpus):
+                new.set("ganlab_gpus_busy", sum(busy), node)
             new.set("ganlab_gpu_memory_bytes", sum(gpu["memory_bytes"] for gpu in gpus), node)
             new.set("ganlab_gpu_memory_used_bytes", sum(gpu["memory_used_bytes"] for gpu in gpus), node)
 

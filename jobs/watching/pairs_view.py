@@ -19,7 +19,7 @@ from storage.watch import PairCounts, Signature, TrialWatch, read_nearest, read_
 if TYPE_CHECKING:
     from ganlab.statistics.support import Estimate
 
-REFERENCE = "reference"  # stands for the real images where a trial's id may stand
+REFERENCE, HELD_OUT = "reference", "held-out"  # stand for real images where a trial's id may stand
 FRESH_S = 120.0  # a comparison that said nothing for longer is not under way; its tiles take seconds
 
 
@@ -29,18 +29,20 @@ class PairsView:
     def __init__(self, layout: SweepLayout) -> None:
         self._layout = layout
         self._records: dict[str, dict[int, tuple[Signature, PairCounts]]] = {}
-        self._copies: dict[str, dict[int, bool]] = {}
+        self._copies: dict[str, dict[int, tuple[Signature, bool]]] = {}
         self._folders: dict[str, Signature] = {}
         self._verdicts: tuple[Signature, int] = (None, 0)
         self._measuring: Measuring | None = None
         self._compared = 0.0
 
-    def look(self, new: MetricValues, trials: Iterable[TrialWatch], now: float, confidence: float) -> None:
-        """Fill in the metrics of pairs."""
+    def look(
+        self, new: MetricValues, trials: Iterable[TrialWatch], now: float, confidence: float, *, moved: bool = False
+    ) -> None:
+        """Fill in the metrics of pairs; `moved` where moved copies are looked for."""
         trials = list(trials)
         for trial_id in (REFERENCE, *(trial.id for trial in trials)):
             try:
-                self._read(trial_id, confidence)
+                self._read(trial_id, confidence, moved)
             except (OSError, ValueError):
                 new.add("ganlab_exporter_problems", 1, "unreadable")
         real = self._counts(REFERENCE).get(0)
@@ -57,7 +59,7 @@ class PairsView:
                 supports.append(_support(newest, confidence))
                 if real is not None and _collapsed(newest, real, confidence):
                     new.add("ganlab_trials_collapsed", 1, family_of(trial))
-                if self._copies.get(trial.id, {}).get(max(counts)):
+                if self._copies.get(trial.id, {}).get(max(counts), (None, False))[1]:
                     new.add("ganlab_trials_copying", 1, family_of(trial))
         new.add("ganlab_duplicates", 0)
         for quantile in QUANTILES if supports else ():
@@ -80,7 +82,7 @@ class PairsView:
         last = self._measuring
         return last.pairs_done / (last.written - last.started) if last and last.written > last.started else 0.0
 
-    def _read(self, trial_id: str, confidence: float) -> None:
+    def _read(self, trial_id: str, confidence: float, moved: bool) -> None:
         """Read what is new among a trial's records."""
         folder = signature(self._layout.pair_record(trial_id, 0).parent)
         if trial_id in self._folders and folder == self._folders[trial_id]:
@@ -89,23 +91,30 @@ class PairsView:
         for step, (path, found) in snapshot_records(self._layout, trial_id).items():
             if step not in known or known[step][0] != found:
                 known[step] = found, read_pair_counts(path)
-                if trial_id != REFERENCE:
-                    self._copies.setdefault(trial_id, {})[step] = self._copying(path, confidence)
+            if trial_id != REFERENCE:
+                self._read_copying(trial_id, step, confidence, moved)
         self._folders[trial_id] = folder
 
-    def _copying(self, path: str, confidence: float) -> bool:
-        """True if the samples of a record hold copies of training images."""
+    def _read_copying(self, trial_id: str, step: int, confidence: float, moved: bool) -> None:
+        """Read whether the samples of a snapshot are copies of training images, where its distances are new."""
         from ganlab.quality.copying import Word, copying  # late: scipy is slow to load
         from ganlab.quality.fidelity import RealNeighbours
 
-        if not self._layout.real_neighbours.exists():
-            return False
-        training, _ = read_nearest(self._layout.real_neighbours, "squared", "neighbour")
-        held_out = None
-        if self._layout.held_out_neighbours.exists():
-            held_out, _ = read_nearest(self._layout.held_out_neighbours, "squared", "neighbour")
-        found = read_nearest(path, "neighbour_squared", "neighbour")
-        return copying(*found, RealNeighbours(training, held_out), confidence).word == Word.COPIES
+        layout, squared = self._layout, "squared" if moved else "neighbour_squared"
+        file, training, held_out = (
+            [layout.moved_neighbours(*each) for each in ((trial_id, step), (REFERENCE, 0), (HELD_OUT, 0))]
+            if moved
+            else [layout.pair_record(trial_id, step), layout.real_neighbours, layout.held_out_neighbours]
+        )
+        version = signature(file)
+        known = self._copies.setdefault(trial_id, {})
+        if version is None or not training.exists() or known.get(step, (None, False))[0] == version:
+            return
+        of_training, _ = read_nearest(training, "squared", "neighbour")
+        of_held_out = read_nearest(held_out, "squared", "neighbour")[0] if held_out.exists() else None
+        real = RealNeighbours(of_training, of_held_out)
+        word = copying(*read_nearest(file, squared, "neighbour"), real, confidence).word
+        known[step] = version, word == Word.COPIES
 
     def _counts(self, trial_id: str) -> dict[int, PairCounts]:
         return {step: counts for step, (_, counts) in self._records.get(trial_id, {}).items()}

@@ -61,7 +61,7 @@ def show_status(layout: SweepLayout, as_json: bool) -> None:
     console.print(f"trials: {states or 'none yet'}")
     if slurm:
         for line in _slurm_lines(slurm, layout, unfinished=bool(counts.keys() - ENDS)):
-            console.print(line, soft_wrap="ganlab submit" in line)  # a command to be copied
+            console.print(line, soft_wrap="ganlab submit" in line or "(log: " in line)  # to be copied
     else:
         console.print(f"running: {holder}" if holder else "nothing is running here now")
     if (fault := _disk_fault(layout)) and holder is not None:
@@ -159,9 +159,13 @@ def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[
     if waits:
         lines.append(f"successor of the controller: job {submission.successor}, which begins when that ends")
     states, faults = _workers(slurm)
-    ids = f" ({'job' if submission.tasks == 1 else 'jobs'} {', '.join(submission.workers)})"
-    words = ", ".join(f"{count} {state}" for state, count in states.most_common())
-    lines.append(f"workers{ids}: {words or 'none left'} of {submission.tasks}")
+    for kind, asked in submission.wanted.items():
+        jobs = [job for job in submission.workers if submission.kind_of(job) == kind]
+        words = ", ".join(f"{count} {state}" for state, count in states[kind].most_common())
+        if jobs or words:
+            name = f"workers {kind}" if kind else "workers"
+            ids = f" ({'job' if asked == 1 else 'jobs'} {', '.join(jobs)})"
+            lines.append(f"{name}{ids}: {words or 'none left'} of {asked}")
     if slurm.jobs is None:
         lines.append(f"whether the jobs still exist is not known: {slurm.unknown}")
     if slurm.refusal and slurm.jobs:
@@ -192,26 +196,28 @@ def _deaths(slurm: OnSlurm) -> list[str]:
     return lines
 
 
-def _workers(slurm: OnSlurm) -> tuple[Counter[str], list[str]]:
-    """Worker jobs by state, and a line for each that has failed."""
+def _workers(slurm: OnSlurm) -> tuple[dict[str, Counter[str]], list[str]]:
+    """Worker jobs of each kind by state, and a line for each that has failed."""
     from cluster.scheduler import worker_jobs
 
+    submission = slurm.submission
     records = {worker.job_id: worker for worker in slurm.workers}
-    queued = {job.id: job for job in worker_jobs(slurm.jobs or (), slurm.submission)}
-    states: Counter[str] = Counter()
+    queued = {job.id: job for job in worker_jobs(slurm.jobs or (), submission)}
+    states: dict[str, Counter[str]] = {kind: Counter() for kind in submission.wanted}
     for job_id, job in queued.items():
+        own = states[submission.kind_of(job_id)]
         if job.state == "PENDING":
-            states[f"queued ({job.reason})"] += job.count
+            own[f"queued ({job.reason})"] += job.count
         elif job.state == "RUNNING":
-            states[records[job_id].state if job_id in records else "starting"] += 1
+            own[records[job_id].state if job_id in records else "starting"] += 1
         else:
-            states[job.state.lower()] += job.count
+            own[job.state.lower()] += job.count
     faults = []
     for job_id, worker in records.items():
         gone = slurm.jobs is not None and job_id not in queued
         if gone or slurm.jobs is None:
             over = worker.state in ("ended", "failed")
-            states["lost" if gone and not over else worker.state] += 1
+            states[submission.kind_of(job_id)]["lost" if gone and not over else worker.state] += 1
         if worker.state == "failed":
             faults.append(
                 f"  worker {job_id} on {worker.node} failed: {worker.step}: {worker.reason} (log: {worker.log})"

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.console.progress import text_console
-from jobs.console.words import duration, size
+from jobs.console.words import cost_words, duration, size
 from jobs.watching.sweep_watch import SweepWatch
 from monitoring.metrics import FAILURES, STAGES, TRIAL_STATES, MetricValues
 from storage.layout import SweepLayout
@@ -135,7 +135,13 @@ def _facts(new: MetricValues, now: float) -> Iterator[tuple[str, RenderableType]
     if workers:
         yield "workers", Text(", ".join(workers))
     if gpus := new.total("ganlab_gpus"):
-        yield "GPUs", Text(f"{new.total('ganlab_gpus_busy'):.1f} of {gpus:.0f} busy")
+        busy = new.values.get("ganlab_gpus_busy", {})
+        known = sum(new.get("ganlab_gpus", *node) for node in busy)
+        unknown = f", {gpus - known:.0f} do not say" if known < gpus else ""
+        yield "GPUs", Text(f"{sum(busy.values()):.1f} of {known:.0f} busy{unknown}")
+    if held := new.get("ganlab_gpu_seconds_total"):
+        energy = new.values.get("ganlab_gpu_energy_joules_total", {}).get(())
+        yield "cost", Text(cost_words(held / 3600, energy))
 
 
 def _bar(done: float, total: float, note: str) -> Table:

@@ -1,7 +1,8 @@
-"""What SLURM costs: start-up, preemption, calls of the scheduler, short trials.
+"""What SLURM costs: start-up, preemption, calls of the scheduler, short trials, a long tail.
 
 `python -m tests.benchmarks.slurm` prints the tables, on a SLURM of three hosts with two fake GPUs each that share this
 machine's processors (tests/slurm/hosts.py; needs root). `--quick` takes each figure once, to see that it works.
+`--tail S` prints instead the idle share of the GPU time of 30 trials, 29 of S seconds and a last one of ten times that.
 """
 
 import argparse
@@ -14,9 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cluster.runs import read_runs
 from storage.attempts import read_attempts
 from storage.history import read_history
 from storage.layout import SweepLayout
+from storage.usage import read_usage
 from tests.slurm.hosts import Hosts, missing_packages, running
 from tests.slurm.sweeps import STEADY, Login, Submitted, client_calls
 
@@ -160,6 +163,53 @@ def short_trials(login: Login, trials: int) -> Iterator[Row]:
     )
 
 
+SLEEPER = """\
+import time
+import numpy as np
+
+def model(seconds, part, seed):
+    def sample(count, random):
+        time.sleep(seconds * count / 512)
+        return random.integers(0, 256, (count, 1, 8, 8), dtype=np.uint8)
+    return sample
+"""  # takes so long for its 512 images, and no processor
+TAIL_TRIALS = 30
+NEVER_S = 1e6
+
+
+def tail(login: Login, seconds: float, idle: Sequence[float]) -> Iterator[Row]:
+    """Idle share of the GPU time that workers of one GPU each hold, if they stay until the end and if they leave."""
+    (login.folder / "sleeper.py").write_text(SLEEPER)
+    lengths = [seconds] * (TAIL_TRIALS - 1) + [10 * seconds]
+    models = [{"family": "import:sleeper:model", "seconds": s, "part": n} for n, s in enumerate(lengths)]
+    sleepy = {
+        **STEADY,
+        "name": "tail",
+        "model": {"grid_search": models},
+        "train": {"steps": 1},
+        "samples": {"final_images": 512},
+        "seeds": 1,
+    }
+    for idle_s in idle:
+        name = "never" if idle_s == NEVER_S else f"{idle_s:g} s"
+        sweep = login.submit(f"tail {name}", sleepy, **{**ONE_WORKER, "nodes": 6, "mem_gb": 2}, idle_s=idle_s)
+        sweep.wait(lambda sweep=sweep: sweep.state == "done", "the sweep to be done", 3600)
+        sweep.wait_until_gone(60)
+        layout, controllers = SweepLayout(sweep.out), sweep.read("submission.json")["controllers"]
+        runs = [run for run in read_runs(layout.cluster, layout.logs, ()) if run.job_id not in controllers]
+        attempts = [attempt for trial in layout.trial_ids() for attempt in read_attempts(layout.trial(trial))]
+        first, last = min(each.started for each in attempts), max(each.ended or 0 for each in attempts)
+        held = sum(run.ended - run.began for run in runs if run.ended is not None)
+        used = sum(usage.gpu_s for trial in layout.trial_ids() if (usage := read_usage(layout.trial(trial))))
+        before = sum(max(0.0, first - run.began) for run in runs)
+        after = sum(max(0.0, run.ended - max(last, run.began)) for run in runs if run.ended is not None)
+        yield f"idle_s {name}: GPU time held by {len(runs)} workers", held, "s", ""
+        yield f"idle_s {name}: idle share of it", 100 * (1 - used / held), "%", "≤ 10"
+        yield f"idle_s {name}: of it before the first trial began", 100 * before / held, "%", ""
+        yield f"idle_s {name}: of it after the last trial ended", 100 * after / held, "%", ""
+        login.hosts.settle()
+
+
 def spread(name: str, values: Sequence[float], unit: str) -> Row:
     """A row of the median; least and most stand in its name."""
     return f"{name} (n = {len(values)}, {min(values):.3g} to {max(values):.3g})", statistics.median(values), unit, ""
@@ -171,11 +221,14 @@ def end(login: Login, sweep: Submitted) -> None:
     login.hosts.settle()
 
 
-def tables(hosts: Hosts, quick: bool) -> Iterator[Iterator[Row]]:
+def tables(hosts: Hosts, quick: bool, tail_s: float | None, idle: Sequence[float]) -> Iterator[Iterator[Row]]:
     """Rows of one table after the other: name, value, unit, target."""
     folder = hosts.shared / "figures"
     folder.mkdir()
     login = Login(hosts, folder)
+    if tail_s is not None:
+        yield tail(login, tail_s, idle)
+        return
     yield start_up(login, 1 if quick else 5)
     yield preemption(login, 1 if quick else 5)
     yield scheduler_calls(login, 1 if quick else 10)
@@ -187,12 +240,14 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.slurm", description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="each figure once")
-    quick = parser.parse_args().quick
+    parser.add_argument("--tail", type=float, metavar="S", help="only the long tail, of trials of so many seconds")
+    parser.add_argument("--idle-s", type=float, nargs="+", default=[NEVER_S, 5.0], help="its idle_s, by default both")
+    given = parser.parse_args()
     if obstacle := missing_packages():
         print(obstacle, file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as folder, running(Path(folder, "slurm")) as hosts:
-        for rows in tables(hosts, quick):
+        for rows in tables(hosts, given.quick, given.tail, given.idle_s):
             print_table(rows)
     return 0
 

@@ -1,12 +1,13 @@
 """What a site can't give is refused by name; what nobody can know here is let through."""
 
+import itertools
 import math
 import re
 
 import pytest
 
 from cluster import scheduler
-from cluster.checks import Nodes, check_site, minutes, partitions, tiny_memory
+from cluster.checks import Nodes, _gpus, check_site, minutes, partitions, tiny_memory
 from cluster.scheduler import RefusedError, SchedulerError
 from cluster.site import Site
 
@@ -17,8 +18,9 @@ DOWN = Nodes("debug", False, False, 30, 8, 16_000, frozenset(), {})
 ALL = [GPU, OLD, CPU, DOWN]
 
 
-def site(**change: object) -> Site:
-    return Site.model_validate({"nodes": 2, "time_min": 60, "gpus_per_node": 2, "cpus_per_node": 8} | change)
+def site(**change: object) -> list[Site]:
+    """A site with one kind of worker."""
+    return [Site.model_validate({"nodes": 2, "time_min": 60, "gpus_per_node": 2, "cpus_per_node": 8} | change)]
 
 
 @pytest.mark.parametrize(
@@ -70,6 +72,42 @@ def test_what_there_is_is_accepted(change: dict[str, object]) -> None:
 def test_what_there_is_not_is_refused(change: dict[str, object], said: str) -> None:
     with pytest.raises(RefusedError, match=said):
         check_site(site(**change), ALL)
+
+
+@pytest.mark.parametrize(
+    ("gres", "gpus"),
+    [
+        ("gpu:a100:2", {"a100": 2}),
+        ("gpu:1g.10gb:7(S:0),gpu:2g.20gb:3", {"1g.10gb": 7, "2g.20gb": 3}),
+        ("gpu:7g.80gb", {"7g.80gb": 1}),
+        ("gpu:2(IDX:0-1),gpu:a100:1", {"": 2, "a100": 1}),
+        ("gpu", {"": 1}),
+        ("(null)", {}),
+        ("tmp:7,gpumem:40", {}),
+        ("shard:gpu:8", {}),
+    ],
+)
+def test_gpus_of_sinfo_by_their_kind(gres: str, gpus: dict[str, int]) -> None:
+    assert _gpus(gres) == gpus
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        ([{"name": "a"}, {"name": "b", "partition": "cpu"}], r"^workers b: gpus_per_node: got 2; allowed: at most 0"),
+        ([{"name": "a", "partition": "no"}, {"name": "b"}], r"^workers a: partition: got no; allowed: cpu, debug, gpu"),
+        ([{"name": "a", "controller": {"cpus": 90}}, {"name": "b"}], r"^controller\.cpus: got 90; allowed: at most 64"),
+    ],
+)
+def test_a_kind_of_worker_that_there_is_not_is_named(kinds: list[dict[str, object]], said: str) -> None:
+    with pytest.raises(RefusedError, match=said):
+        check_site([*itertools.chain(*(site(**change) for change in kinds))], ALL)
+
+
+def test_kinds_that_get_no_jobs_are_not_checked() -> None:
+    """The controller has the first kind's partition, whatever that kind gets."""
+    (cpu,) = site(name="cpu", partition="cpu", controller={"cpus": 100, "time_min": 4320})
+    check_site([cpu.model_copy(update={"nodes": 0}), *site(name="gpu")], ALL)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,8 @@ class Site:
         write_submission(self.folder, Submission("x", "1", ("2",), 3, "h", "u", "t", controllers=("1",)))
         self.living = {"2_0", "2_1", "2_2"}
         self.submitted: list[tuple[float, int, set[str]]] = []
+        self.submitted_kinds: list[str] = []
+        self.refused_kinds: set[str] = set()
         self.kept_off: list[tuple[list[str], set[str]]] = []
         self.refusal: Exception | None = None
         self.state = "RUNNING"
@@ -36,9 +38,10 @@ class Site:
     def queue(self, submission: Submission) -> list[QueuedJob]:
         return [QueuedJob(job, self.state, "None", "n", "1:00", 0.0) for job in ["1", *sorted(self.living)]]
 
-    def workers(self, name: str, count: int, left_out: Collection[str]) -> list[str]:
+    def workers(self, name: str, kind: str, count: int, left_out: Collection[str]) -> list[str]:
         self.submitted.append((self.now, count, set(left_out)))
-        if self.refusal is not None:
+        self.submitted_kinds.append(kind)
+        if self.refusal is not None and (not self.refused_kinds or kind in self.refused_kinds):
             raise self.refusal
         number = 10 + len(self.submitted)
         for task in range(count):
@@ -189,3 +192,85 @@ def test_jobs_that_wait_for_nothing_leave_the_queue(site: Site, monkeypatch: pyt
     assert site.submitted == []
     assert bool(asked) == (needed == 1)
     assert all(each == ["scancel", "--quiet", "--state=PENDING", "2"] for each in asked)
+
+
+@pytest.fixture
+def two_kinds(site: Site) -> Site:
+    """Two workers of a big kind, which hold four processes each, and three of a small one, which hold one."""
+    asked, kinds = {"big": 2, "small": 3}, {"2": "big", "3": "small"}
+    several = Submission("x", "1", ("2", "3"), 5, "h", "u", "t", controllers=("1",), asked=asked, kinds=kinds)
+    write_submission(site.folder, several)
+    site.living = {"2_0", "2_1", "3_0", "3_1", "3_2"}
+    return site
+
+
+HELD = {"big": 4, "small": 1}
+
+
+def test_each_kind_is_replaced_by_its_own(two_kinds: Site) -> None:
+    two_kinds.living -= {"2_1", "3_0", "3_2"}
+    two_kinds.let_pass(2 * QUEUE_S)
+    assert two_kinds.submitted_kinds == ["big", "small"]
+    assert [count for _, count, _ in two_kinds.submitted] == [1, 2]
+    submission = read_submission(two_kinds.folder)
+    assert submission is not None
+    assert [submission.kind_of(job) for job in submission.workers] == ["big", "small", "big", "small"]
+    two_kinds.let_pass(3600)
+    assert len(two_kinds.submitted) == 2
+
+
+@pytest.mark.parametrize(
+    ("living", "left", "wanted"),
+    [
+        (["3_0"], 5, {"big": 1}),  # one of them and one of the other hold all five
+        (["3_0"], 6, {"big": 2}),
+        (["3_0"], 99, {"big": 2, "small": 2}),
+        (["2_0"], 4, {}),
+        (["2_0"], 5, {"big": 1}),
+        (["2_0", "2_1"], 9, {"small": 1}),
+        ([], 1, {"big": 1}),
+    ],
+)
+def test_kinds_are_replaced_as_far_as_the_rest_needs_them(
+    two_kinds: Site, living: list[str], left: int, wanted: dict[str, int]
+) -> None:
+    write_demand(two_kinds.folder, left, HELD)
+    two_kinds.living = set(living)
+    two_kinds.let_pass(2 * QUEUE_S)
+    counts = [count for _, count, _ in two_kinds.submitted]
+    assert dict(zip(two_kinds.submitted_kinds, counts, strict=True)) == wanted
+
+
+def test_a_kind_that_slurm_refuses_does_not_hold_up_another(two_kinds: Site) -> None:
+    two_kinds.refusal, two_kinds.refused_kinds = RefusedError("sbatch refuses: no such QOS"), {"big"}
+    two_kinds.living = set()
+    for _ in range(20):
+        two_kinds.let_pass(120)
+        two_kinds.living = set(sorted(two_kinds.living)[1:])  # one of the small ones ends every two minutes
+    assert two_kinds.submitted_kinds.count("small") >= 15
+    assert two_kinds.submitted_kinds.count("big") <= 8
+    record = read_json(two_kinds.files.replacements)
+    assert record is not None
+    assert record["refusal"] == "workers big: sbatch refuses: no such QOS"
+
+
+def test_the_rest_goes_to_another_kind_when_one_fails_again_and_again(two_kinds: Site) -> None:
+    """A single process is left, which a big worker would take; every one of them fails."""
+    write_demand(two_kinds.folder, 1, HELD)
+    two_kinds.living = set()
+    for task in range(2):
+        two_kinds.end(f"2_{task}", 9, node=f"n{task}")
+    for _ in range(60):
+        two_kinds.let_pass(60)
+        for job in [job for job in two_kinds.living if two_kinds.submitted_kinds[int(job.split("_")[0]) - 11] == "big"]:
+            two_kinds.end(job, 9, node="n")
+    assert two_kinds.submitted_kinds == ["big", "big", "small"]
+
+
+def test_it_gives_up_only_when_no_kind_has_hope(two_kinds: Site) -> None:
+    two_kinds.starts = "9"
+    for job in sorted(two_kinds.living):
+        two_kinds.end(job, 9, node=f"n{job}")
+    with pytest.raises(JobEnd, match="none of the 5 worker jobs is left"):
+        two_kinds.let_pass(2 * 3600)
+    assert two_kinds.submitted_kinds == ["big", "small"] * 2

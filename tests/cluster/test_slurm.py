@@ -3,19 +3,21 @@
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster import slurm
 from cluster.controller import Child
 from cluster.job import HANDED_OVER
 from cluster.rendezvous import ClusterFolder
 from cluster.runs import DEATHS, WORDS, Run, bad_nodes, deaths, read_runs
 from cluster.script import RESTARTS_AFTER_MEMORY, first_lines, last_lines
 from cluster.site import Site, shipped_sites
-from cluster.slurm import Jobs, _shares, job_scripts
-from jobs.spec.validation import read_mapping, validate
+from cluster.slurm import Jobs, Orders, _shares, job_scripts
+from jobs.cli.cluster_file import load_site
 
 
 def jobs(folder: Path) -> Jobs:
@@ -30,20 +32,56 @@ def options(script: str) -> dict[str, str]:
 @pytest.mark.process
 @pytest.mark.parametrize("name", shipped_sites())
 def test_scripts_of_shipped_sites_are_shell(name: str, folder: Path) -> None:
-    site = validate(Site, read_mapping(shipped_sites()[name], list(Site.model_fields)))
-    scripts = job_scripts(site, jobs(folder))
-    assert list(scripts) == ["controller", "workers"]
-    for title, script in scripts.items():
+    kinds = load_site(name)
+    scripts = job_scripts(kinds, jobs(folder))
+    own = kinds[0].controller
+    assert list(scripts) == ["controller", *(f"workers {kind.name}".strip() for kind in kinds)]
+    for (title, script), kind in zip(scripts.items(), (kinds[0], *kinds), strict=True):
         subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-        assert "requeue" in options(script)
-        own = site.controller if title == "controller" else site
-        assert options(script).get("partition") == (own.partition or site.partition)
-    workers = options(scripts["workers"])
-    assert workers["cpus-per-task"] == str(site.cpus_per_node)
-    assert workers["time"] == str(site.time_min)
-    assert "gpus-per-node" not in options(scripts["controller"])
-    if site.gpus_per_node:
-        assert workers["gpus-per-node"].split(":")[-1] == str(site.gpus_per_node)
+        found = options(script)
+        assert "requeue" in found
+        if title == "controller":
+            assert "gpus-per-node" not in found
+            assert found.get("partition") == (own.partition or kind.partition)
+            continue
+        assert found.get("partition") == kind.partition
+        assert found["cpus-per-task"] == str(kind.cpus_per_node)
+        assert found["time"] == str(kind.time_min)
+        if kind.gpus_per_node:
+            assert found["gpus-per-node"].split(":")[-1] == str(kind.gpus_per_node)
+
+
+def test_each_kind_of_worker_has_arrays_of_its_own(folder: Path) -> None:
+    gpu = Site(nodes=5, time_min=60, name="gpu", partition="gpu", gpus_per_node=7, gpu_type="1g.10gb")
+    cpu = Site(nodes=1, time_min=30, name="cpu", account="other")
+    none = Site(nodes=1, time_min=30, name="none").model_copy(update={"nodes": 0})
+    scripts = job_scripts([gpu, none, cpu], jobs(folder), largest=4)
+    assert list(scripts) == ["controller", "workers gpu", "workers gpu 2", "workers cpu"]
+    assert options(scripts["workers gpu 2"])["gpus-per-node"] == "1g.10gb:7"
+    assert options(scripts["workers gpu"])["array"] == "0-3%4"
+    assert options(scripts["workers cpu"])["time"] == "30"
+    assert options(scripts["workers cpu"])["account"] == "other"
+    assert "gpus-per-node" not in options(scripts["workers cpu"])
+    assert options(scripts["controller"])["partition"] == "gpu"
+
+
+def test_lost_workers_of_a_kind_are_replaced_by_that_kind_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    queued: list[tuple[str, int, str | None, object]] = []
+
+    def queue(site: Site, made: Jobs, array: Any) -> str:
+        queued.append((array.title, array.tasks, array.parameters.get("partition"), array.parameters.get("exclude")))
+        return str(100 + len(queued))
+
+    monkeypatch.setattr(slurm, "_queue", queue)
+    gpu, cpu = (Site(nodes=9, time_min=60, name=name, partition=f"p-{name}") for name in ("gpu", "cpu"))
+    orders = Orders((gpu, cpu), jobs(folder), 4)
+    assert orders.workers("name", "cpu", 5, {"n2", "n1"}) == ["101", "102"]
+    assert orders.successor("name") == "103"
+    assert queued == [
+        ("workers cpu", 4, "p-cpu", "n1,n2"),
+        ("workers cpu 2", 1, "p-cpu", "n1,n2"),
+        ("controller", 1, "p-gpu", None),
+    ]
 
 
 def test_every_key_arrives(folder: Path) -> None:
@@ -66,7 +104,7 @@ def test_every_key_arrives(folder: Path) -> None:
         prefix="apptainer exec x.sif",
         srun_args=("--mpi=none",),
     )
-    script = job_scripts(site, jobs(folder))["workers"]
+    script = job_scripts([site], jobs(folder))["workers"]
     assert (
         options(script).items()
         >= {
@@ -91,11 +129,11 @@ def test_every_key_arrives(folder: Path) -> None:
 
 def test_arrays_are_cut_and_share_what_may_run_at_once(folder: Path) -> None:
     site = Site(nodes=10, time_min=60, array_parallelism=5)
-    scripts = job_scripts(site, jobs(folder), largest=4)
+    scripts = job_scripts([site], jobs(folder), largest=4)
     assert list(scripts) == ["controller", "workers", "workers 2", "workers 3"]
     arrays = [options(script).get("array") for title, script in scripts.items() if title != "controller"]
     assert arrays == ["0-3%2", "0-3%2", "0-1%1"]
-    alone = job_scripts(Site(nodes=2, time_min=60), jobs(folder), largest=1)  # a site without job arrays
+    alone = job_scripts([Site(nodes=2, time_min=60)], jobs(folder), largest=1)  # a site without job arrays
     assert [options(script).get("array") for script in alone.values()] == [None, None, None]
 
 

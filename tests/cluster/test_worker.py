@@ -158,6 +158,37 @@ def test_workers_without_work_leave_until_enough_are_left(
     assert decided == leaves
 
 
+@pytest.mark.parametrize(
+    ("busy", "left", "leaves"),
+    [
+        ([], 1, {"small"}),
+        ([], 5, set()),
+        (["small"], 1, {"big"}),  # what is left runs there, though the big kind is preferred
+        (["small"], 2, set()),
+        (["big"], 4, {"small"}),
+        ([], 99, set()),
+    ],
+)
+def test_workers_of_the_kinds_that_are_preferred_stay(
+    supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch, busy: list[str], left: int, leaves: set[str]
+) -> None:
+    """A big worker holds four processes and a small one holds one."""
+    folder, jobs = supervisors.folder, {"small": "5_0", "big": "6_0"}
+    write_demand(folder, left, {"big": 4, "small": 1})
+    for kind, job in jobs.items():
+        write_worker(folder, WorkerState(job, 0, "n", "joined", kind=kind, idle=kind not in busy))
+    monkeypatch.setattr(preemption, "idle_since", lambda folder: time.time() - 60)
+    left_now = set()
+    for kind in jobs.keys() - set(busy):
+        site = Site(nodes=1, time_min=1, idle_s=30, name=kind)
+        one = worker._Worker(Job(jobs[kind], 0, "n", supervisors.logs), folder, site, TerminationSignal())
+        one.temporary, one.told_idle = supervisors.root, -worker.SETTLE_S
+        one.record = WorkerState(jobs[kind], 0, "n", "joined", kind=kind, idle=True)
+        if one._is_spare(joined=0):
+            left_now.add(kind)
+    assert left_now == leaves
+
+
 def test_a_busy_worker_stays(supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch) -> None:
     write_demand(supervisors.folder, 1)
     monkeypatch.setenv(preemption.NODE, str(supervisors.root))
@@ -169,3 +200,15 @@ def test_a_busy_worker_stays(supervisors: Supervisors, monkeypatch: pytest.Monke
     with preemption.measuring():
         assert not one._is_spare(joined=0)
     assert not one._is_spare(joined=0)  # only just now
+
+
+@pytest.mark.parametrize("held", [0, 2])
+def test_gpus_of_the_node_that_others_hold_are_not_counted(
+    supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch, held: int
+) -> None:
+    use = [{"utilization": 0.5, "memory_used_bytes": 1, "memory_bytes": 2}] * 2
+    monkeypatch.setattr(worker, "gpu_use", lambda: use)
+    site = Site(nodes=1, time_min=1)
+    one = worker._Worker(Job("5_0", 0, "n", supervisors.logs), supervisors.folder, site, TerminationSignal())
+    one.record = WorkerState("5_0", 0, "n", "joined", gpus=held)
+    assert one._gpu_use() == tuple(use)[:held]

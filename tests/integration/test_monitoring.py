@@ -29,6 +29,7 @@ from jobs.spec.sweep import load_spec
 from jobs.training.tune import sweep_trials
 from monitoring.metrics import METRICS
 from storage.layout import SweepLayout
+from storage.usage import Usage, write_usage
 from tests.monitoring.panels import Answers, ask, brief, page, panels
 from tests.monitoring.prometheus import Prometheus, running_prometheus, until
 
@@ -166,6 +167,7 @@ def _write_records(layout: SweepLayout, dask: str, ray: str) -> None:
     worker = ClusterFolder(layout.cluster).worker("2_0")
     use = [{"utilization": 0.9, "memory_used_bytes": 6 * 2**30, "memory_bytes": 80 * 2**30}] * 2
     write_json(worker, json.loads(worker.read_text()) | {"gpu_use": use})
+    write_usage(layout.trial(layout.trial_ids()[0]), "process", Usage(gpu_s=9000.0, energy_j=3.2e6))
 
 
 def test_a_sweep_in_trouble_is_seen(watched: Watched, request: pytest.FixtureRequest) -> None:

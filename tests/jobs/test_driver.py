@@ -8,7 +8,7 @@ from jobs.training.trial import run_trial
 from jobs.training.tune import register
 from storage.attempts import begin_attempt
 
-SITE = Site(nodes=1, time_min=1)
+SITE = [Site(nodes=1, time_min=1)]
 
 
 def finish(layout, trial) -> None:

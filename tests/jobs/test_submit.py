@@ -13,6 +13,7 @@ import yaml
 from cluster import scheduler
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_worker
 from cluster.scheduler import Submission, write_submission
+from jobs.cli.cluster_file import load_site
 from jobs.cli.pipeline import check_unused
 from jobs.cli.submit import (
     PACKAGES,
@@ -20,9 +21,10 @@ from jobs.cli.submit import (
     check_fits,
     copy_code,
     held,
-    load_site,
     trials_on,
     unused_gpus,
+    unused_kinds,
+    with_nodes,
     workers_for,
     workers_now,
 )
@@ -78,6 +80,10 @@ def test_jobs_run_the_code_of_the_submission_whatever_the_checkout_becomes(prepa
     assert list(layout.code.glob("jobs/sweeps/*.yaml"))
 
 
+def nodes_of(kinds) -> int:
+    return sum(kind.nodes for kind in kinds)
+
+
 def test_what_fits_on_the_site(prepared, site) -> None:
     _, spec = prepared(resources={"gpus_per_trial": 0.5})
     assert trials_on(spec, load_site(site)) == 12
@@ -96,15 +102,15 @@ def test_what_fits_on_the_site(prepared, site) -> None:
 def test_no_more_workers_than_the_trials_left_can_use(prepared, site) -> None:
     where = load_site(site)  # three nodes of two GPUs
     _, spec = prepared(resources={"gpus_per_trial": 1}, seeds=12)
-    assert [workers_for(spec, where, left) for left in (0, 1, 2, 3, 4, 5, 12)] == [1, 1, 1, 2, 2, 3, 3]
+    assert [nodes_of(workers_for(spec, where, left)) for left in (0, 1, 2, 3, 4, 5, 12)] == [1, 1, 1, 2, 2, 3, 3]
     train = {"steps": 12, "batch_size": 8, "workers": 4}
     _, spec = prepared(train=train, resources={"gpus_per_trial": 4, "cpus_per_trial": 4})
-    assert workers_for(spec, where, 1) == 2  # one trial over two nodes
+    assert nodes_of(workers_for(spec, where, 1)) == 2  # one trial over two nodes
 
 
 def test_trials_that_are_done_start_no_workers(prepared, site) -> None:
     layout, spec = prepared(resources={"gpus_per_trial": 2}, seeds=3)
-    assert workers_now(spec, load_site(site), layout) == 3
+    assert nodes_of(workers_now(spec, load_site(site), layout)) == 3
     for trial in spec.trials()[:2]:
         own = layout.trial(trial.id)
         own.root.mkdir(parents=True)
@@ -112,21 +118,133 @@ def test_trials_that_are_done_start_no_workers(prepared, site) -> None:
         record = layout.pair_record(trial.id, trial.train.steps)
         record.parent.mkdir(parents=True)
         record.touch()
-        assert workers_now(spec, load_site(site), layout) == 3 - spec.trials().index(trial) - 1
+        assert nodes_of(workers_now(spec, load_site(site), layout)) == 3 - spec.trials().index(trial) - 1
     record.unlink()  # it is still to be measured
-    assert workers_now(spec, load_site(site), layout) == 2
+    assert nodes_of(workers_now(spec, load_site(site), layout)) == 2
 
 
 def test_hours_that_the_jobs_hold(prepared, no_slurm, site, folder) -> None:
     layout, spec = prepared(resources={"gpus_per_trial": 0.5, "cpus_per_trial": 1}, seeds=12)
-    costs = held(spec, load_site(site), 3)
+    costs = held(spec, load_site(site))
     assert (costs.gpu_hours, costs.cpu_hours) == (6, 12 + 2)  # the controller has two CPUs
     assert (costs.unused_gpus, costs.unused_cpus) == (0, 0)
     assert costs.words.startswith("at most 6.0 GPU-hours and 14.0 CPU-hours, by 3 workers of 60 min; ")
     _, spec = prepared(resources={"gpus_per_trial": 1, "cpus_per_trial": 3})
-    assert "trials leave 1 GPUs and 1 CPUs of each worker unused" in held(spec, load_site(site), 1).words
+    one = held(spec, with_nodes(load_site(site), {"": 1}))
+    assert "trials leave 1 GPUs and 1 CPUs of each worker unused" in one.words
     plan = call("plan", layout.spec, "--cluster", site, "--no-timing", "--out", folder / "out")
     assert "at most 2.0 GPU-hours and 6.0 CPU-hours, by 1 workers" in plan.stdout
+
+
+KINDS = {
+    "time_min": 60,
+    "workers": [
+        {"name": "gpu", "nodes": 2, "gpus_per_node": 2, "cpus_per_node": 4},
+        {"name": "cpu", "nodes": 3, "cpus_per_node": 16, "time_min": 30},
+        {"name": "part", "nodes": 4, "gpus_per_node": 1, "gpu_type": "1g.10gb", "cpus_per_node": 1},
+    ],
+}
+
+
+@pytest.fixture
+def several(site: Path) -> Path:
+    """A site with three kinds of worker."""
+    site.write_text(yaml.safe_dump(KINDS))
+    return site
+
+
+def counts(kinds) -> dict[str, int]:
+    return {kind.name: kind.nodes for kind in kinds}
+
+
+@pytest.mark.parametrize(
+    ("resources", "at_a_time", "wanted"),
+    [
+        ({"gpus_per_trial": 1}, 8, {1: (1, 0, 0), 3: (2, 0, 0), 5: (2, 0, 1), 99: (2, 0, 4)}),
+        ({"gpus_per_trial": 0.4}, 12, {4: (1, 0, 0), 5: (2, 0, 0), 9: (2, 0, 1)}),  # two on a GPU, not two and a half
+        ({"gpus_per_trial": 2}, 2, {1: (1, 0, 0), 99: (2, 0, 0)}),
+        ({"gpus_per_trial": 1, "cpus_per_trial": 2}, 4, {4: (2, 0, 0), 5: (2, 0, 0)}),
+        ({}, 60, {8: (2, 0, 0), 9: (2, 1, 0), 99: (2, 3, 4)}),
+        ({"cpus_per_trial": 8}, 6, {1: (0, 1, 0), 5: (0, 3, 0)}),
+    ],
+)
+def test_trials_go_to_the_kinds_that_hold_them_the_first_ones_first(
+    prepared, several, resources, at_a_time, wanted
+) -> None:
+    _, spec = prepared(resources=resources)
+    kinds = load_site(several)
+    check_fits(spec, kinds, several)
+    assert trials_on(spec, kinds) == at_a_time
+    for trials, nodes in wanted.items():
+        assert tuple(counts(workers_for(spec, kinds, trials)).values()) == nodes, trials
+
+
+def test_a_kind_that_no_trial_fits_on_is_named(prepared, several) -> None:
+    _, spec = prepared(resources={"gpus_per_trial": 1})
+    kinds = load_site(several)
+    assert unused_kinds(spec, kinds, "f") == "f: no trial fits on workers cpu, so none of them is started"
+    _, spec = prepared()
+    assert unused_kinds(spec, kinds, "f") is None
+    assert "the GPUs of each worker (gpu, part) in f will be idle" in str(unused_gpus(spec, kinds, "f"))
+
+
+@pytest.mark.parametrize(
+    ("resources", "said"),
+    [
+        ({"gpus_per_trial": 3}, r"gpus_per_trial: got 3, .* has at most gpus_per_node = 2; allowed: at most 2"),
+        ({"cpus_per_trial": 32}, r"cpus_per_trial: got 32, .* has at most cpus_per_node = 16; allowed: at most 16"),
+        (
+            {"gpus_per_trial": 1, "cpus_per_trial": 8},
+            r"gpus_per_trial: got 1, so a trial needs 1 GPUs and 8 CPUs, but no kind of worker of .* has both "
+            r"\(gpu 2 and 4, cpu 0 and 16, part 1 and 1\)",
+        ),
+    ],
+)
+def test_trials_that_fit_on_no_kind_are_refused(prepared, several, resources, said) -> None:
+    _, spec = prepared(resources=resources)
+    with pytest.raises(SpecError, match=said) as refused:
+        check_fits(spec, load_site(several), several)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_a_trial_of_several_workers_lies_on_several_kinds(prepared, several) -> None:
+    train = {"steps": 12, "batch_size": 8, "workers": 8}
+    _, spec = prepared(train=train, resources={"gpus_per_trial": 8, "cpus_per_trial": 8})
+    kinds = load_site(several)
+    assert trials_on(spec, kinds) == 1
+    assert counts(workers_for(spec, kinds, 1)) == {"gpu": 2, "cpu": 0, "part": 4}
+
+
+def test_hours_of_each_kind(prepared, several, no_slurm, folder) -> None:
+    layout, spec = prepared(resources={"gpus_per_trial": 1, "cpus_per_trial": 1}, seeds=6)
+    costs = held(spec, workers_for(spec, load_site(several), 6))
+    assert (costs.workers, costs.gpu_hours, costs.cpu_hours) == (4, 2 * 2 + 2 * 1, 2 * 4 + 2 * 1 + 2)
+    assert costs.words == (
+        "at most 6.0 GPU-hours and 12.0 CPU-hours, by 2 gpu workers of 60 min and 2 part workers of 60 min; with work "
+        "left they run again; trials leave 2 CPUs of each gpu worker unused"
+    )
+    plan = call("plan", layout.spec, "--cluster", several, "--no-timing", "--out", folder / "out", "--json")
+    told = json.loads(plan.stdout)
+    assert [(kind["kind"], kind["workers"]) for kind in told["held"]["kinds"]] == [("gpu", 2), ("part", 2)]
+    assert list(told["scripts"]) == ["controller", "workers gpu", "workers part"]
+    assert "no trial fits on workers cpu" in plan.stderr
+
+
+@pytest.mark.process
+def test_the_status_names_each_kind_of_worker(prepared, folder, monkeypatch) -> None:
+    layout, _ = prepared()
+    asked, kinds = {"gpu": 2, "cpu": 3, "none": 0}, {"42": "gpu", "43": "cpu"}
+    jobs = Submission("ganlab-x", "41", ("42", "43"), 5, "login1", "ada", "2026-01-02", asked=asked, kinds=kinds)
+    write_submission(layout.cluster, jobs)
+    write_head(layout.cluster, Head("41", 0, 1, "running", host="n1"))
+    write_worker(layout.cluster, WorkerState("42_0", 0, "n1", "joined", kind="gpu"))
+    lines = "41|RUNNING", "42_0|RUNNING", "42_1|PENDING", "43_[0-2]|PENDING"
+    queued = "; ".join(f"echo '{line}|Resources|n1|1:00|2026-01-02T03:04:05'" for line in lines)
+    scheduler_says(folder, monkeypatch, squeue=queued)
+    text = call("status", layout.root).stdout
+    assert "workers gpu (jobs 42): 1 joined, 1 queued (Resources) of 2" in text
+    assert "workers cpu (jobs 43): 3 queued (Resources) of 3" in text
+    assert "none" not in text
 
 
 @pytest.mark.parametrize(

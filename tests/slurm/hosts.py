@@ -80,9 +80,9 @@ PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 {preemption}
 SchedulerParameters=sched_interval=5,batch_sched_delay=1
-NodeName=n1 NodeAddr={subnet}.11 CPUs={cpus} RealMemory=8000 Gres=gpu:{gpus} Feature=fast
-NodeName=n2 NodeAddr={subnet}.12 CPUs={cpus} RealMemory=8000 Gres=gpu:{gpus} Feature=fast
-NodeName=n3 NodeAddr={subnet}.13 CPUs={cpus} RealMemory=8000 Gres=gpu:{gpus} Feature=slow
+NodeName=n1 NodeAddr={subnet}.11 CPUs={cpus} RealMemory=8000 Gres=gpu:a100:{gpus} Feature=fast
+NodeName=n2 NodeAddr={subnet}.12 CPUs={cpus} RealMemory=8000 Gres=gpu:a100:{gpus} Feature=fast
+NodeName=n3 NodeAddr={subnet}.13 CPUs={cpus} RealMemory=8000 Gres=gpu:1g.10gb:{gpus} Feature=slow
 PartitionName=gpu Nodes=ALL Default=YES MaxTime=INFINITE DefMemPerCPU=200 PriorityTier=1 GraceTime=15
 PartitionName=brief Nodes=ALL MaxTime=10 DefMemPerCPU=200 PriorityTier=1 GraceTime=15
 # Jobs of these two do not come back: preemption cancels them at once, or nothing may requeue them.
@@ -311,7 +311,9 @@ class Hosts:
             )
             database.chmod(0o600)
         (conf / "slurm.conf").write_text(text)
-        (conf / "gres.conf").write_text(f"NodeName={','.join(HOSTS)} Name=gpu File=/dev/null,/dev/zero\n")
+        kinds = {"n1,n2": "a100", "n3": "1g.10gb"}  # n3 has parts of GPUs
+        lines = (f"NodeName={hosts} Name=gpu Type={kind} File=/dev/null,/dev/zero\n" for hosts, kind in kinds.items())
+        (conf / "gres.conf").write_text("".join(lines))
         (conf / "cgroup.conf").write_text("")
         (conf / "resolv.conf").write_text("")  # names come from the file of hosts; asking the world would take seconds
 

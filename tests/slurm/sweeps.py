@@ -270,6 +270,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+COSTS = ("gpu_hours", "gpu_energy", "sweep_gpu_hours", "sweep_gpu_energy")
+"""Variables that say what a sweep cost, which no run has twice; one machine without GPUs has none."""
+
+
 def assert_same(sweep: Path, undisturbed: Path) -> None:
     """Bit for bit the samples, and number for number the results, of the sweep that `ganlab run` made on one machine."""
     import xarray as xr
@@ -278,7 +282,7 @@ def assert_same(sweep: Path, undisturbed: Path) -> None:
     assert ours.keys() == theirs.keys()
     assert [name for name in theirs if ours[name] != theirs[name]] == []
     with xr.open_zarr(sweep / "results.zarr") as results, xr.open_zarr(undisturbed / "results.zarr") as wanted:
-        xr.testing.assert_equal(results.load(), wanted.load())
+        xr.testing.assert_equal(results.drop_vars(COSTS, errors="ignore").load(), wanted.load())
     assert (sweep / "report.html").stat().st_size > 10_000
 
 

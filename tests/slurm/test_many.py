@@ -1,6 +1,8 @@
 """Many trials, several sweeps, arrays that are cut, whole hosts, and the accounting database."""
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -65,6 +67,39 @@ def test_whole_hosts(login: Login, undisturbed: Path) -> None:
     assert sweep.controller_host() in HOSTS
     sweep.wait_until_done()
     assert_same(sweep.out, undisturbed)
+
+
+def test_two_kinds_of_node_in_one_sweep(login: Login, undisturbed: Path) -> None:
+    """Whole GPUs on one host, parts of GPUs on another; a kind without GPUs, where no trial fits, is not started."""
+    kinds = [
+        {"gpu_type": "a100", "gpus_per_node": 1, "nodes": 1, "cpus_per_node": 2},
+        {"gpu_type": "1g.10gb", "gpus_per_node": 2, "nodes": 1, "cpus_per_node": 2},
+        {"name": "cpu", "nodes": 1, "cpus_per_node": 4},
+    ]
+    site = {key: value for key, value in SITE.items() if key not in ("nodes", "gpus_per_node", "cpus_per_node")}
+    files = login.write("kinds", STEADY), login.write("kinds-site", {**site, "workers": kinds})
+    done = login.ganlab("submit", files[0], "--cluster", files[1], "--out", login.folder / "kinds")
+    assert done.returncode == 0, done.stderr
+    assert "no trial fits on workers cpu" in done.stderr
+    assert "by 1 a100 workers of 60 min and 1 1g.10gb workers of 60 min" in done.stdout
+    sweep = Submitted(login.hosts, login.folder / "kinds", done)
+    submission = sweep.read("submission.json")
+    assert submission["asked"] == {"a100": 1, "1g.10gb": 1, "cpu": 0}
+    sweep.wait_until_training()
+    during = login.ganlab("status", sweep.out).stdout
+    assert re.search(r"workers a100 \(job \d+\): 1 \w+ of 1", during), during
+    assert re.search(r"workers 1g\.10gb \(job \d+\): 1 \w+ of 1", during), during
+    sweep.wait_until_done()
+    starts = [json.loads(path.read_text().split("\n")[1]) for path in sweep.out.glob("trials/*/attempts.jsonl")]
+    used = Counter(start["host"].split(".")[0] for start in starts)
+    assert used["n3"] > 0
+    assert used["n1"] + used["n2"] > 0
+    assert used.total() == 12
+    assert_same(sweep.out, undisturbed)
+    with xr.open_zarr(sweep.out / "results.zarr") as results:
+        assert (results.gpu_hours > 0).all()
+        assert float(results.sweep_gpu_hours) == pytest.approx(float(results.gpu_hours.sum()))
+        assert results.gpu_energy.isnull().all(), "these GPUs have no NVML"
 
 
 def test_workers_that_come_late_and_fewer_than_asked_for(login: Login, undisturbed: Path) -> None:

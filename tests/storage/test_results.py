@@ -11,7 +11,15 @@ import pytest
 import xarray as xr
 
 from storage.layout import SweepLayout
-from storage.results import SettingRows, build_dataset, open_results, open_settings, write_results
+from storage.results import (
+    SettingRows,
+    build_dataset,
+    hyperparameter_column,
+    known_value,
+    open_results,
+    open_settings,
+    write_results,
+)
 from storage.statistics import SETTING_VARIABLES, STATISTICS, VARIABLES, Variable, reserved_names
 
 COORDS: dict[str, Any] = {
@@ -69,6 +77,36 @@ def test_values_return_as_they_were(sweep: SweepLayout) -> None:
         assert results.logged_step.dims == ("logged",)
         assert results.attrs == {"title": "ü sweep", "confidence": 0.95}
         assert results.threshold.attrs["chosen_by"] == "real images"
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        ([16, None, 32], "f"),
+        ([0.5, 1.0, None], "f"),
+        ([16, 32, 64], "i"),
+        (["log", None, "hinge"], "U"),
+        ([True, False, None], "U"),
+        ([True, False, True], "b"),
+        ([None, None, None], "f"),
+    ],
+)
+def test_a_hyperparameter_that_a_trial_lacks_is_missing(sweep: SweepLayout, given: list[Any], kind: str) -> None:
+    write_results(sweep, COORDS | {"tried": hyperparameter_column(given)}, VALUES, ATTRIBUTES)
+    with open_results(sweep) as results:
+        column = results["tried"].load()
+    assert column.dtype.kind == kind or (kind, column.dtype.kind) == ("U", "T")
+    read = [known_value(value.item()) for value in column]
+    assert read == [str(value) if kind == "U" and isinstance(value, bool) else value for value in given]
+    if kind == "f":
+        np.testing.assert_array_equal(column.notnull(), [value is not None for value in given])
+
+
+def test_results_of_an_older_version_have_a_missing_hyperparameter_as_text() -> None:
+    assert [known_value(value) for value in ("None", "", float("nan"), 0, 0.0, False, "log")] == [
+        *[None] * 3,
+        *(0, 0.0, False, "log"),
+    ]
 
 
 def test_only_what_was_computed_is_there_and_says_what_it_is(sweep: SweepLayout) -> None:

@@ -1,6 +1,7 @@
 """Exports by libraries that every installation has, opened again by their own readers."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -77,6 +78,21 @@ def test_runs_withhold_diversity_beyond_the_quality_gate(layout: SweepLayout) ->
     assert runs["noise"].metrics[200]["fidelity_ratio"] == 1.7
     assert runs["noise"].metrics[200]["passes_quality_gate"] == 0
     assert not {"support_size", "diversity_ratio", "distinct_seen"} & runs["noise"].metrics[200].keys()
+
+
+def test_a_hyperparameter_that_a_trial_lacks_is_left_out_of_its_run_and_empty_in_tables(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "sweep", samples=100)
+    sweep.trial("gan", 40, seed=0, discriminator_width=8.0, loss="log")
+    sweep.trial("vae", 60, seed=0, discriminator_width=float("nan"), loss="")
+    layout = sweep.write()
+    settings = {run.name: run.settings for run in Content(layout).runs}
+    assert (settings["gan"]["discriminator_width"], settings["gan"]["loss"]) == (8, "log")
+    assert not {"discriminator_width", "loss"} & settings["vae"].keys()
+    written = (export(layout, "csv", tmp_path / "csv") / "trial-snapshot.csv").read_text("utf-8")
+    assert not re.search(r"\b(nan|None)\b", written)
+    for form, read in (("csv", pd.read_csv), ("parquet", pd.read_parquet)):
+        table = read(export(layout, form, tmp_path / form) / f"trial-snapshot.{form}")
+        assert table.loc[table["trial"] == "vae", "discriminator_width"].isna().all()
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])

@@ -356,3 +356,45 @@ def test_a_record_of_the_first_version_is_good(sampled) -> None:
         assert not len(arrays.pop("order"))
         write_arrays(path, **arrays)
     assert measure(layout, spec) == {}
+
+
+@pytest.mark.parametrize("of_real", [True, False])
+def test_scores_of_another_build_are_made_again_at_the_distances_of_the_real_images(sampled, of_real: bool) -> None:
+    layout, spec, trial = sampled
+    context = MeasureContext(layout, spec.collisions, 2**30, map, quiet)
+    snapshots = [(REFERENCE, 0), (trial.id, 5), (trial.id, 6)]
+    real = measure_sweep(context, spec.trials()).real
+    write_answers(layout, spec, spec.trials(), real)
+    first = xr.open_zarr(layout.results).load()
+    path = layout.scores(*snapshots[0 if of_real else 2])
+    record = read_arrays(path)
+    moved = np.where(record["distances"] > 1.1 * real.chosen.distance + 1, 1.01, 1.0)
+    write_arrays(path, **record | {"distances": record["distances"] * moved})
+
+    write_answers(layout, spec, spec.trials(), real)  # as a report of a sweep at work does
+    between = xr.open_zarr(layout.results).load()
+    if of_real:
+        assert "diversity_ratio_at" not in between
+    else:
+        np.testing.assert_array_equal(np.isnan(between.diversity_ratio_at[0]).all("distance"), [False, True])
+
+    write_answers(layout, spec, spec.trials(), measure_sweep(context, spec.trials()).real)
+    last = xr.open_zarr(layout.results).load()
+    curves = [read_arrays(layout.scores(*each))["distances"] for each in snapshots]
+    np.testing.assert_array_equal(curves, [curves[0]] * 3)
+    assert np.isfinite(last.diversity_ratio_at[0, -1]).any()
+    if not of_real:
+        xr.testing.assert_identical(last, first)
+
+
+def test_real_scores_without_the_distances_in_use_are_made_again(sampled) -> None:
+    layout, spec, _ = sampled
+    context = MeasureContext(layout, spec.collisions, 2**30, map, quiet)
+    real = measure_sweep(context, spec.trials()).real
+    path = layout.scores(REFERENCE, 0)
+    before = path.read_bytes()
+    record = read_arrays(path)
+    write_arrays(path, **record | {"distances": record["distances"] + 0.25})
+    measure_sweep(context, spec.trials())
+    assert path.read_bytes() == before
+    assert np.isin(real.chosen.distance, record["distances"])

@@ -13,7 +13,7 @@ from jobs.measuring.settings import setting_rows
 from jobs.report.results_json import results_json
 from jobs.report.table import build_table
 from storage.layout import SweepLayout
-from storage.results import open_settings, read_results, write_results
+from storage.results import hyperparameter_column, open_settings, read_results, write_results
 
 COLUMNS = ("family", "discriminator_width", "seed", "status", "support_size", "final", "passes")
 TRIALS: list[tuple[Any, ...]] = [
@@ -138,3 +138,18 @@ def test_the_public_spread_gives_the_same_mean() -> None:
     expected = spread(estimates)
     found = [np.asarray(rows[f"support_size_{name}"]).item() for name in ("mean", "low", "high")]
     assert found == pytest.approx([expected.mean, expected.low, expected.high])
+
+
+def test_trials_that_lack_a_hyperparameter_are_one_setting() -> None:
+    coordinates = {
+        "trial": ["a", "b", "c", "d"],
+        "family": ["dcgan", "dcgan", "vae", "vae"],
+        "seed": [0, 1, 0, 1],
+        "status": ["completed"] * 4,
+        "discriminator_width": hyperparameter_column([8, 8, None, None]),
+        "loss": hyperparameter_column(["log", "log", None, None]),
+    }
+    rows = setting_rows(coordinates, {}, [0] * 4, 0.95)
+    assert rows.variables["n_trials"] == [2, 2]
+    np.testing.assert_array_equal(rows.coords["discriminator_width"], [8, np.nan])
+    assert list(rows.coords["loss"]) == ["log", ""]

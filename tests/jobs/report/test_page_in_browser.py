@@ -3,12 +3,15 @@
 Invariant: the page is a fixture of `test_sweep_page`, written by the code that users run.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from jobs.report.sweep_page import write_report
 from tests.jobs.report.test_sweep_page import Sweep, discriminator
@@ -36,6 +39,13 @@ def page(chromium: Any, path: Path) -> Iterator[Any]:
     yield shown
     context.close()
     assert not errors
+
+
+def shaded(element: Any) -> bool:
+    """True if the right edge of an element differs in colour from most of it."""
+    pixels = np.asarray(Image.open(io.BytesIO(element.screenshot())).convert("RGB"), dtype=np.int64)
+    paper = np.median(pixels.reshape(-1, 3), axis=0)
+    return bool((np.abs(pixels[:, -2] - paper).sum(axis=1) > 20).mean() > 0.5)
 
 
 def column(page: Any, table: str, number: int) -> list[str]:
@@ -99,6 +109,54 @@ def test_a_filter_leaves_the_rows_that_hold_the_words(chromium: Any, tmp_path: P
     page.click("#trials summary")
     page.fill("#trials input", "t3")
     assert page.eval_on_selector_all("#trials tbody tr", "rows => rows.filter(row => !row.hidden).length") == 1
+    page.close()
+
+
+@pytest.mark.parametrize("width", [390, 1024, 1400])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_table_wider_than_the_page_shows_that_it_goes_on(chromium: Any, path: Path, width: int, scheme: str) -> None:
+    page = chromium.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    tables = page.query_selector_all(".scroll")
+    hidden = [table.evaluate("each => each.scrollWidth - each.clientWidth") for table in tables]
+    assert width < 1400 or not any(hidden)
+    assert width > 390 or all(pixels > 100 for pixels in hidden[:2])
+    for table, pixels in zip(tables, hidden, strict=True):
+        if pixels == 0 or pixels > 11:  # the width of the mark itself
+            assert shaded(table) == (pixels > 0)
+        table.evaluate("each => each.scrollLeft = each.scrollWidth")
+        assert not shaded(table)
+    page.close()
+
+
+def test_no_heading_of_a_table_covers_another(chromium: Any, path: Path) -> None:
+    page = chromium.new_page(viewport={"width": 1400, "height": 844})
+    page.goto(path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    assert page.eval_on_selector_all("thead th", "all => all.filter(each => each.scrollWidth > each.clientWidth)") == []
+    page.close()
+
+
+@pytest.mark.parametrize(("width", "shown"), [(390, ".narrow"), (1400, ".wide")])
+def test_the_legend_names_every_series_in_full(chromium: Any, tmp_path: Path, width: int, shown: str) -> None:
+    sweep = Sweep(tmp_path / "sweep", samples=100)
+    losses = ["logistic", "least squares with a gradient penalty on real images", "hinge", "wasserstein"]
+    for number, loss in enumerate(losses):
+        for size in (4, 16):
+            sweep.trial(f"t{number}-{size}", 60 + size, seed=0, loss=loss, **discriminator(size))
+    page = chromium.new_page(viewport={"width": width, "height": 844})
+    page.goto(write_report(sweep.write()).as_uri())
+    edges = page.eval_on_selector(
+        f"#support {shown} svg", "svg => [svg.getBoundingClientRect()].map(b => [b.x, b.right])"
+    )
+    words = page.eval_on_selector_all(
+        f"#support {shown} svg text", "all => all.map(e => [e.textContent, e.getBoundingClientRect()])"
+    )
+    said = " ".join(text for text, _ in words)
+    assert all(f"loss {loss}" in said for loss in losses)
+    assert all(edges[0][0] <= box["x"] and box["x"] + box["width"] <= edges[0][1] for _, box in words)
     page.close()
 
 

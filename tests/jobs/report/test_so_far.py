@@ -54,7 +54,7 @@ def test_report_beside_a_running_sweep(begun: tuple[Spec, SweepLayout]) -> None:
     assert done.stdout.strip() == str(layout.report)
     page = layout.report.read_text("utf-8")
     assert "Not the answer yet: of 3 trials, 1 completed" in page
-    assert "so far of 2." in page
+    assert "Measured so far: 2; a trial that has not ended" in page
     assert "its newest samples, of step 10" in page
     assert page.count('<figure id="trial-') == 2
     results = open_results(layout)
@@ -90,7 +90,7 @@ def test_losses_and_samples_before_anything_is_measured(
     with sweep_lock(layout, "ganlab run"):
         assert call("report", layout.root).exit_code == 0
     page = layout.report.read_text("utf-8")
-    assert "so far of 0." in page
+    assert "Measured so far: 0;" in page
     assert page.count('<figure id="trial-') == 2
     assert "loss of the generator" in page
 

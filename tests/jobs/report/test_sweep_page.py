@@ -170,7 +170,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
         self.tags.add(tag)
-        if tag not in {"meta", "img", "br"}:
+        if tag not in {"meta", "img", "br", "wbr"}:
             self.open.append(tag)
         loading = {"src", "srcset", "href", "xlink:href", "data", "action"}
         self.loads += [value or "" for name, value in attrs if name in loading]
@@ -230,6 +230,47 @@ def page(layout: SweepLayout) -> Page:
 @pytest.fixture(scope="module")
 def table(layout: SweepLayout) -> Table:
     return results_table(layout)
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory: pytest.TempPathFactory) -> SweepLayout:
+    """GANs of one width, and autoencoders without a discriminator at two numbers of hidden units."""
+    sweep = Sweep(tmp_path_factory.mktemp("families") / "sweep")
+    for number, (family, width, penalty, hidden) in enumerate(
+        [("dcgan", 16.0, 10.0, math.nan), ("vae", math.nan, math.nan, 64.0), ("vae", math.nan, math.nan, 4096.0)]
+    ):
+        for seed in (0, 1):
+            own = {"discriminator_width": width, "gradient_penalty": penalty, "hidden_units": hidden}
+            sweep.trial(f"{family}-{number}-{seed}", 60 + 90 * number, seed=seed, loss="log" * (number == 0), **own)
+    sweep.coordinates["family"] = [name.partition("-")[0] for name in sweep.coordinates["trial"]]
+    return sweep.write()
+
+
+def test_a_hyperparameter_that_a_family_lacks_is_a_dash(families: SweepLayout) -> None:
+    table = results_table(families)
+    assert table.setting_headings[:5] == [
+        *("family", "discriminator width", "gradient penalty", "hidden units", "loss"),
+    ]
+    assert [row[:5] for row in table.setting_rows] == [
+        ["dcgan", "16", "10", "–", "log"],
+        ["vae", "–", "–", "64", "–"],
+        ["vae", "–", "–", "4,096", "–"],
+    ]
+    assert [setting.spread.seeds for setting in table.settings if setting.spread] == [2, 2, 2]
+    page = Page(write_report(families))
+    assert not re.search(r"\b(nan|None)\b", page.text.replace("chunks=None", ""))
+
+
+def test_a_trial_is_named_by_what_varies_within_its_family(families: SweepLayout) -> None:
+    table = results_table(families)
+    assert [row.label for row in table.trials[::2]] == [
+        "family dcgan, seed 0",
+        "family vae, hidden units 64, seed 0",
+        "family vae, hidden units 4,096, seed 0",
+    ]
+    drawn = support_chart(table)
+    assert [">dcgan<" in drawn, ">vae, 64<" in drawn, ">vae, 4,096<" in drawn] == [True] * 3
+    assert "family, hidden units" in drawn
 
 
 def test_the_page_is_whole_and_loads_nothing(page: Page) -> None:
@@ -327,7 +368,7 @@ def test_trials_that_do_not_pass_the_gate_count_for_nothing(table: Table) -> Non
     assert re.search(r"about \d+ images \(2 seeds: \d+ to \d+\) at discriminator width 8 and at least", sentences[1])
     counted = (
         "Of 9 trials, 4 ran to the end and passed the quality gate; "
-        "1 failed, 2 did not run to the end and 2 made samples too far"
+        "1 failed, 1 not ended yet, 1 stopped early and 2 made samples too far"
     )
     assert counted in " ".join(sentences)
 

@@ -15,6 +15,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from prometheus_client import generate_latest
 from rich.console import Console
@@ -22,6 +23,7 @@ from rich.console import Console
 from cluster import runs
 from cluster.rendezvous import ClusterFolder, Head, write_head
 from cluster.scheduler import Submission, write_submission
+from jobs.watching import sweep_watch
 from jobs.watching.monitor import Exporter, write_config
 from jobs.watching.pairs_view import _collapsed
 from jobs.watching.sweep_watch import SweepWatch
@@ -33,6 +35,7 @@ from storage.attempts import Cause, end_attempt
 from storage.layout import SweepLayout
 from storage.lock import sweep_lock
 from storage.outcome import Failure, Outcome, read_outcome, write_outcome
+from storage.reference import read_reference
 from storage.trial_state import TrialState
 from storage.verdicts import Verdict, append_verdict
 from storage.watch import PairCounts
@@ -51,6 +54,15 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> SweepLayout:
 def sweep(original: SweepLayout, tmp_path: Path) -> SweepLayout:
     """A copy to damage."""
     return SweepLayout(Path(shutil.copytree(original.root, tmp_path / "sweep")))
+
+
+def test_the_likely_speed_of_measuring_is_that_of_the_demo_in_units_of_this_machine(
+    sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The demo: 66 million pairs of 1,024 values in 93 s, of a core with 83 G multiplications a second.
+    monkeypatch.setattr(sweep_watch, "_products_per_second", lambda: 2 * 83e9)
+    values = np.prod(read_reference(sweep).shape[1:])
+    assert SweepWatch(sweep)._likely_rate == pytest.approx(2 * 65.98e6 / 93 * 1024 / values, rel=0.01)
 
 
 def first_in_state(layout: SweepLayout, state: str) -> str:
@@ -90,6 +102,22 @@ def test_a_folder_in_figures(sweep: SweepLayout) -> None:
     assert new.total("ganlab_exporter_problems") == 0
     assert abs(new.get("ganlab_exporter_clock_offset_seconds")) < 1
     assert set(new.values) <= set(METRICS)
+
+
+def test_a_gpu_that_does_not_say_how_busy_it_is_is_not_taken_for_idle(sweep: SweepLayout) -> None:
+    """A part of a GPU (MIG), on the first of three nodes."""
+    path = ClusterFolder(sweep.cluster).worker("2_0")
+    record = json.loads(path.read_text())
+    record["gpu_use"][0]["utilization"] = None
+    path.write_text(json.dumps(record))
+    watch = SweepWatch(sweep)
+    new = watch.look()
+    assert new.total("ganlab_gpus") == 12
+    assert new.values["ganlab_gpus_busy"].keys() == {("n1",), ("n2",)}
+    assert new.total("ganlab_gpu_memory_used_bytes") == 12 * 10**9
+    screen = Console(file=io.StringIO(), width=200)
+    screen.print(view(watch, new, time.time()))
+    assert "4.0 of 8 busy, 4 do not say" in screen.file.getvalue()
 
 
 def test_what_people_judged_is_counted(sweep: SweepLayout) -> None:
@@ -250,6 +278,19 @@ def test_copies_among_the_newest_samples_are_counted(sweep: SweepLayout, step: i
     screen = Console(width=100, record=True, file=io.StringIO())
     screen.print(view(SweepWatch(sweep), new, time.time()))
     assert ("1 with copies of training images" in screen.export_text()) == seen
+
+
+def test_copies_over_moves_are_counted_once_they_are_searched(sweep: SweepLayout) -> None:
+    text = sweep.spec.read_text()
+    assert "moved_copies: false" in text
+    sweep.spec.write_text(text.replace("moved_copies: false", "moved_copies: true"))
+    trial, watch = first_in_state(sweep, "completed"), SweepWatch(sweep)
+    record = read_arrays(sweep.pair_record(trial, 40))
+    assert watch.look().get("ganlab_trials_copying", "dcgan") == 0
+    for place, images in ((("reference", 0), 300), ((trial, 40), len(record["neighbour"]))):
+        distances = np.zeros(images, np.int64) if place[0] == trial else np.arange(1, images + 1)
+        write_arrays(sweep.moved_neighbours(*place), squared=distances, neighbour=np.zeros(images, np.int64))
+    assert watch.look().get("ganlab_trials_copying", "dcgan") == 1
 
 
 def test_a_look_that_fails_leaves_the_old_figures(sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:
