@@ -69,6 +69,13 @@ class Classifier(nn.Module):
         # Steps of the whole training so far: where a checkpoint, which keeps buffers, goes on.
         self.register_buffer("trained_steps", torch.zeros((), dtype=torch.int64))
 
+    def _apply(self, function: Any, recurse: bool = True) -> Classifier:
+        """Change tensors, as `to` does, but the counter, which stays on the processor: each step reads it."""
+        steps = self.trained_steps
+        super()._apply(function, recurse)  # type: ignore[no-untyped-call]
+        self.trained_steps = steps
+        return self
+
 
 def _embedding(inputs: int, width: int) -> nn.Sequential:
     """A layer of its own for each input, normalised, so that neither is drowned by the other."""
@@ -139,7 +146,6 @@ class Stacked(TrainedFamily):
     def build(self) -> Mapping[str, nn.Module]:
         s = self.settings
         self.present = np.arange(s.classes)  # those of the data, when it is known
-        self.trained_steps = 0  # as the classifier's, which a step would have to wait for on a GPU
         self.classifier = Classifier(self.shape, s.features, s.classes)
         self.upper_generator = UpperGenerator(s.classes, s.upper_latent_dim, s.upper_width, s.features)
         self.generator = LowerGenerator(
@@ -173,8 +179,7 @@ class Stacked(TrainedFamily):
         s = self.settings
         items, labels = next_batch()
         self.classifier.trained_steps += 1
-        self.trained_steps += 1
-        steps = self.trained_steps - s.classifier_steps
+        steps = int(self.classifier.trained_steps) - s.classifier_steps
         if steps <= 0:
             return self._train_classifier(items, labels)
         joint = s.joint_after is not None and steps > s.joint_after
@@ -231,12 +236,7 @@ class Stacked(TrainedFamily):
         }
 
     def pass_first_phase(self) -> None:
-        self.trained_steps = self.settings.classifier_steps
-        self.classifier.trained_steps.fill_(self.trained_steps)
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        super().load_state(state)
-        self.trained_steps = int(self.classifier.trained_steps)
+        self.classifier.trained_steps.fill_(self.settings.classifier_steps)
 
     @torch.no_grad()
     def sample(self, count: int, noise: np.random.Generator) -> GeneratedBatch:
