@@ -111,7 +111,7 @@ class Codes:
 
 @dataclass(eq=False)
 class _Coding:
-    """What is known of the codes of some images: whether they have any, and all codes once they were needed."""
+    """Codes of some images, as far as they are known: whether there are any, and all once they were needed."""
 
     fits: bool
     codes: Codes | None = None

@@ -32,7 +32,7 @@ MOVES: Sequence[Callable[[Pixels], Pixels]] = (
 )
 """An image itself, its shifts by one pixel, and its mirror image."""
 MOVE_NAMES = ("as it is", "shifted right", "shifted left", "shifted down", "shifted up", "mirrored")
-"""What each of the `MOVES` makes of an image."""
+"""Moved images, one for each of `MOVES`."""
 
 
 class NearestMoved(NamedTuple):

@@ -250,7 +250,7 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
 
 
 def _is_newer(page: Path, results: Path) -> bool:
-    """Whether the page was written after the results."""
+    """True if the page was written after the results."""
     return page.exists() and page.stat().st_mtime_ns > results.stat().st_mtime_ns
 
 

@@ -141,7 +141,7 @@ class HeldByKind:
 
     @property
     def named(self) -> str:
-        """What a job of this kind is called."""
+        """Name of a job of this kind."""
         return f"{self.kind} worker" if self.kind else "worker"
 
 

@@ -465,7 +465,7 @@ def score_snapshots(
 def _scores(
     layout: SweepLayout, each: CommittedSnapshot, distances: npt.NDArray[np.float64] | None = None
 ) -> Scores | None:
-    """What is kept of the scores of a snapshot, as `read_scores`."""
+    """Scores of a snapshot that are kept, as `read_scores`."""
     return read_scores(layout.scores(*each.snapshot), scores_name(each.complete_fingerprint), distances)
 
 
