@@ -32,7 +32,7 @@ MOVES: Sequence[Callable[[Pixels], Pixels]] = (
 )
 """An image itself, its shifts by one pixel, and its mirror image."""
 MOVE_NAMES = ("as it is", "shifted right", "shifted left", "shifted down", "shifted up", "mirrored")
-"""Moved images, one for each of `MOVES`."""
+"""Words for an image after each of the `MOVES`."""
 
 
 class NearestMoved(NamedTuple):
