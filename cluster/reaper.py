@@ -17,7 +17,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 MARK = "GANLAB_COMMAND"
-QUIET_S = 1.0  # after so long without a marked process none will come any more
+QUIET_S = 0.5  # after so long without a marked process none will come any more
 TIDY_S = 2.0  # for helpers that tidy up after the others have been killed
 REQUESTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}  # for the command, not for what it started
 

@@ -293,7 +293,8 @@ class _Worker:
         log.info("leaving: %s", reason)
         deadline = time.monotonic() + grace_s
         preemption.request_stop(self.temporary)
-        if head is not None and self.node is not None and head.ray_address:
+        cancelled = ClusterFolder(self.folder).cancelled.exists()  # then nothing else is placed here anyway
+        if head is not None and self.node is not None and head.ray_address and not cancelled:
             ray_node.drain(head.ray_address, self.node, reason, grace_s)
         self._record("leaving", reason)
         while preemption.still_checkpointing(self.temporary) and time.monotonic() < deadline:

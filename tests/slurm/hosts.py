@@ -70,7 +70,7 @@ GresTypes=gpu
 SlurmdParameters=config_overrides
 ReturnToService=2
 MpiDefault=none
-KillWait=5
+KillWait=10
 MinJobAge=20
 SlurmdTimeout=30
 MaxArraySize={max_array_size}
@@ -356,7 +356,11 @@ class Hosts:
             },
         )
         log.close()
-        self._wait(lambda: psutil.Process(outer.pid).children(), f"the first process of {host}")
+        self._wait(
+            lambda: outer.poll() is not None or psutil.Process(outer.pid).children(), f"the first process of {host}"
+        )
+        if outer.poll() is not None:
+            raise RuntimeError(f"{host} did not start; see {self.root}/log/{host}.log")
         (inner,) = psutil.Process(outer.pid).children()
         self._wait(lambda: _hostname_of(inner.pid) == host, f"the namespaces of {host}")
         self._plug_in(host, inner.pid)
