@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.spinner import Spinner
 
-from jobs.console.words import duration, filled
+from jobs.console.words import duration, filled, magnitude
 from storage.trial_state import TrialState
 
 LINE_EVERY_S = 20.0  # between two lines of a log
@@ -195,7 +195,7 @@ class PairsBar:
 
     def __call__(self, done: float, total: float, tiles_left: int = 0) -> None:
         """Show that `done` pairs of the total are compared, and how fast."""
-        self._show("Comparing pairs", done, total, f"{done:.3g} of {total:.3g} pairs", " pairs/s")
+        self._show("Comparing pairs", done, total, f"{magnitude(done)} of {magnitude(total)} pairs", " pairs/s")
 
     def stage(self, name: str, done: float, total: float) -> None:
         """Show how far other work is, such as training the classifier."""
@@ -213,7 +213,7 @@ class PairsBar:
             return
         seconds, since = time.monotonic() - self._began[0], done - self._began[1]
         if unit and since and seconds:
-            note += f" · {since / seconds:.2g}{unit}"
+            note += f" · {magnitude(since / seconds)}{unit}"
         self._bar.update(done, note or None)
 
 

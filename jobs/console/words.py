@@ -3,7 +3,10 @@
 Invariant: one value looks the same everywhere.
 """
 
+import math
 import textwrap
+from collections.abc import Sequence
+from decimal import Decimal
 
 MISSING = "–"
 TABLE_ROWS = 60  # more trials than this are summed up
@@ -18,12 +21,38 @@ def duration(seconds: float) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in words."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.1f} TB"
+    """Bytes in words: 64 bytes, 2.69 MB, 1,230 TB."""
+    return _in_unit(count, ("bytes", "kB", "MB", "GB", "TB"))
+
+
+def _in_unit(value: float, units: Sequence[str]) -> str:
+    """A value to three digits in the first unit, each a thousand times the one before, that leaves less than 1,000."""
+    for unit in units:
+        shown = float(f"{value:.3g}")
+        if shown < 1000 or unit == units[-1]:
+            break
+        value /= 1000
+    return f"{shown:,.15g} {unit}"
+
+
+def magnitude(value: float) -> str:
+    """A positive number to two digits, as people say it: 3, 42, 870, 2.1k, 12M."""
+    if not math.isfinite(value):
+        return "∞" if value > 0 else MISSING
+    if value < 9.95:
+        return f"{value:.1f}".removesuffix(".0")
+    if value < 999.5:
+        return f"{value:.0f}"
+    rounded = float(f"{value:.1e}")
+    for suffix, unit in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if rounded >= unit:
+            return f"{rounded / unit:.1f}{suffix}" if rounded < 10 * unit else f"{rounded / unit:.0f}{suffix}"
+    raise AssertionError(value)
+
+
+def to_digits(value: float, digits: int) -> str:
+    """A finite number to so many significant digits, zeros at its end among them, never in powers of ten: 0.020, 0.30."""
+    return format(Decimal(f"{value:.{digits - 1}e}"), "f")
 
 
 def cost_words(gpu_hours: float | None, energy_j: float | None) -> str:
@@ -34,7 +63,7 @@ def cost_words(gpu_hours: float | None, energy_j: float | None) -> str:
 
 def energy_words(energy_j: float) -> str:
     """Joules in words: 12 Wh, 3.8 kWh."""
-    return f"{energy_j / 3.6e6:,.3g} kWh" if energy_j >= 3.6e6 else f"{energy_j / 3.6e3:.3g} Wh"
+    return _in_unit(energy_j / 3600, ("Wh", "kWh", "MWh"))
 
 
 def filled(text: str, width: int) -> str:

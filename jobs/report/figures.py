@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from ganlab.statistics.support import collision_probability, mean_over_seeds
-from jobs.console.words import value_words
+from jobs.console.words import magnitude, value_words
 from jobs.report.curves import Curve, collision_axes, curve_chart
 from jobs.report.svg import (
     FAINT,
@@ -29,7 +29,7 @@ from jobs.report.svg import (
     titled,
     to_svg,
 )
-from jobs.report.table import Interval, Results, Row, Table, magnitude, setting_label, spaced
+from jobs.report.table import Interval, Results, Row, Table, setting_label, spaced
 
 CATEGORIES = 24  # more settings than this do not fit on an axis without numbers
 PANELS = 6

@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterator
 
 from ganlab.quality.copying import DECIDING, MOST_SEEN, Word
-from jobs.report.table import FAULT_WORDS, Interval, Results, Row, Table, magnitude, number_words, ratio_words
+from jobs.console.words import magnitude
+from jobs.report.table import FAULT_WORDS, Interval, Results, Row, Table, number_words, ratio_words
 
 DECEIVING = {
     "copies": "it is that of the images they copy",

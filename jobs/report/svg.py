@@ -15,7 +15,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from jobs.report.table import magnitude
+from jobs.console.words import magnitude
 
 # Stand-ins that matplotlib can draw with; `to_svg` puts the page's variables in their place.
 INK, FAINT, REAL, NONE = "#010101", "#020202", "#030303", "#040404"

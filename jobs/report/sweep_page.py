@@ -18,7 +18,7 @@ from ganlab.pairs.content import content_order
 from ganlab.quality.copying import SHOWN, Word
 from ganlab.statistics.diversity import COLLAPSED_RATIO
 from ganlab.statistics.support import Spread
-from jobs.console.words import cost_words, counted, value_words
+from jobs.console.words import cost_words, counted, magnitude, value_words
 from jobs.report.headline import times_words
 from jobs.report.mosaics import Picture, mosaic, picture_of
 from jobs.report.page import CopyShown, ModeShown, Pair, copies_shown, mode_picture, write_page
@@ -32,7 +32,6 @@ from jobs.report.table import (
     Table,
     build_table,
     class_rows,
-    magnitude,
     number_words,
     table_headings,
 )
@@ -209,7 +208,9 @@ def _relative_sentences(table: Table) -> Iterator[str]:
     found.sort(key=lambda ratio: -ratio.value)
     ends = [f"{'at most ' * each.is_lower_bound}{times_words(each.value)}" for each in (found[0], found[-1])]
     alike = sum(each.low <= 1 <= each.high for each in found)
-    sentence = f"Two generated images are duplicates {' to '.join(dict.fromkeys(ends))} times as often as two real ones"
+    ends = list(dict.fromkeys(ends))
+    begin = "Over the trials, two" if len(ends) > 1 else "Two"
+    sentence = f"{begin} generated images are duplicates {' to '.join(ends)} times as often as two real ones"
     if alike:
         shown = f"{'are' if alike > 1 else 'is'} no less diverse than the real images, as far as the samples show"
         sentence += f"; {alike} of {counted(len(found), 'trial')} {shown}"

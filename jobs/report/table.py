@@ -9,11 +9,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from ganlab.statistics.diversity import collapsed
 from ganlab.statistics.support import Estimate, Spread, spread
-from jobs.console.words import MISSING, counted, energy_words, value_words
+from jobs.console.words import MISSING, counted, energy_words, magnitude, to_digits, value_words
 from storage.results import known_value
 from storage.statistics import OF_TRIAL, STATISTICS, TRIAL, VARIABLES, Statistic
 from storage.trial_state import NOT_ENDED
@@ -231,7 +229,7 @@ class Setting:
         first = (known or self.rows)[0].cell(statistic)
         if len(known) < 2 or first == WITHHELD:
             return first
-        return " – ".join(dict.fromkeys(row.cell(statistic).partition(" (")[0] for row in (known[0], known[-1])))
+        return " to ".join(dict.fromkeys(row.cell(statistic).partition(" (")[0] for row in (known[0], known[-1])))
 
 
 @dataclass(frozen=True)
@@ -463,23 +461,7 @@ def ratio_words(value: float) -> str:
     digits = 2
     while value != 1 and float(f"{value:.{digits}g}") == 1:
         digits += 1
-    words = np.format_float_positional(value, precision=digits, unique=False, fractional=False, trim="k").rstrip(".")
-    return f"{value:.0f}" if value in (0, 1) else words
-
-
-def magnitude(value: float) -> str:
-    """A positive number to two digits, as people say it: 3, 42, 870, 2.1k, 12M."""
-    if not math.isfinite(value):
-        return "∞" if value > 0 else NOT_MEASURED
-    if value < 9.95:
-        return f"{value:.1f}".removesuffix(".0")
-    if value < 999.5:
-        return f"{value:.0f}"
-    rounded = float(f"{value:.1e}")
-    for suffix, unit in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if rounded >= unit:
-            return f"{rounded / unit:.1f}{suffix}" if rounded < 10 * unit else f"{rounded / unit:.0f}{suffix}"
-    raise AssertionError(value)
+    return f"{value:.0f}" if value in (0, 1) else to_digits(value, digits)
 
 
 def squared_words(value: float) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jobs.console.words import magnitude
 from jobs.report.mosaics import Picture, mosaic
 from jobs.report.svg import FAINT, FONT_PX, INK, REAL, SERIES, chart_style, new_figure, to_svg
-from jobs.report.table import NOT_MEASURED, WITHHELD, Results, Row, Table, magnitude
+from jobs.report.table import NOT_MEASURED, WITHHELD, Results, Row, Table
 from storage.layout import SweepLayout
 from storage.reference import Reference
 from storage.samples import DamagedShardError, Samples

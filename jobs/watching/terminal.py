@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.console.progress import text_console
-from jobs.console.words import cost_words, duration, size
+from jobs.console.words import cost_words, duration, magnitude, size
 from jobs.watching.sweep_watch import SweepWatch
 from monitoring.metrics import FAILURES, STAGES, TRIAL_STATES, MetricValues
 from storage.layout import SweepLayout
@@ -101,7 +101,7 @@ def _facts(new: MetricValues, now: float) -> Iterator[tuple[str, RenderableType]
         ),
     )
     pairs_rate = new.get("ganlab_pairs_per_second")
-    note = f"{pairs_rate:.3g} pairs/s, {new.get('ganlab_tiles_left'):,.0f} tiles left" if pairs_rate else ""
+    note = f"{magnitude(pairs_rate)} pairs/s, {new.get('ganlab_tiles_left'):,.0f} tiles left" if pairs_rate else ""
     compared = new.get("ganlab_pairs", "compared")
     yield "pairs", _bar(compared, compared + new.get("ganlab_pairs", "to_compare"), note)
     end = new.values.get("ganlab_estimated_end_timestamp_seconds")

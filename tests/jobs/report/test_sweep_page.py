@@ -18,13 +18,14 @@ from PIL import Image
 
 from ganlab.statistics.support import Estimate, collision_frequency, collision_probability, estimate
 from jobs.cli.show import LONGEST_CELL, show_results
+from jobs.console.words import energy_words, magnitude, size
 from jobs.measuring.cells import stacked
 from jobs.report import page as page_module
 from jobs.report.figures import support_chart
 from jobs.report.headline import relative_sentence
 from jobs.report.sweep_page import answer, write_report
 from jobs.report.sweep_table import results_table
-from jobs.report.table import Interval, Row, Table, magnitude, number_words
+from jobs.report.table import Interval, Row, Table, number_words
 from jobs.spec.validation import SpecError
 from storage.layout import SweepLayout
 from storage.reference import write_reference
@@ -362,7 +363,8 @@ def test_trials_that_do_not_pass_the_gate_count_for_nothing(table: Table) -> Non
     assert (spreads[32].seeds, spreads[32].one_sided) == (2, True)
     progress, *sentences = answer(table)
     assert progress.startswith("Not the answer yet: of 9 trials, 6 completed, 1 stopped, 1 failed, 1 interrupted.")
-    relative = r"Two generated images are duplicates at most [\d.]+ to [\d.]+ times as often as two real ones\."
+    often = r"at most [\d.]+ to [\d.]+ times as often as two real ones\."
+    relative = "Over the trials, two generated images are duplicates " + often
     assert re.fullmatch(relative, sentences[0])
     assert "discriminator width 2 " not in sentences[1]
     assert re.search(r"about \d+ images \(2 seeds: \d+ to \d+\) at discriminator width 8 and at least", sentences[1])
@@ -577,10 +579,36 @@ def test_magnitudes(value: float, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (64, "64 bytes"),
+        (999.4, "999 bytes"),
+        (999.6, "1 kB"),
+        (2_690_000, "2.69 MB"),
+        (999_600, "1 MB"),
+        (1.23e15, "1,230 TB"),
+    ],
+)
+def test_sizes(value: float, words: str) -> None:
+    assert size(value) == words
+
+
+@pytest.mark.parametrize(
+    ("joules", "words"),
+    [(43_200, "12 Wh"), (3.59999e6, "1 kWh"), (1.368e7, "3.8 kWh"), (1.2345e10, "3.43 MWh"), (4.44e12, "1,230 MWh")],
+)
+def test_energies(joules: float, words: str) -> None:
+    assert energy_words(joules) == words
+
+
+@pytest.mark.parametrize(
     ("value", "form", "words"),
     [
         (0.0012, "ratio", "0.0012"),
         (3.4e-7, "ratio", "0.00000034"),
+        (0.01996, "ratio", "0.020"),
+        (0.2957, "ratio", "0.30"),
+        (1.999, "ratio", "2.0"),
         (0.0, "ratio", "0"),
         (1.0, "ratio", "1"),
         (1.02, "ratio", "1.02"),
