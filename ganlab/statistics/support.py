@@ -287,7 +287,8 @@ def collision_frequency(
         raise ValueError(f"sample_size is {sample_size}; allowed: 2 to the {samples} images of the sample")
     repeats = samples // sample_size
     block = pairs // sample_size
-    hits = int(np.unique(block[(block[:, 0] == block[:, 1]) & (block[:, 0] < repeats), 0]).size)
+    within = block[(block[:, 0] == block[:, 1]) & (block[:, 0] < repeats), 0]
+    hits = int(np.count_nonzero(np.bincount(within)))
     low, high = wilson_interval(hits, repeats, confidence)
     return Frequency(hits, repeats, hits / repeats, low, high)
 
@@ -464,12 +465,13 @@ def _check_duplicates(duplicates: npt.ArrayLike, samples: int) -> npt.NDArray[np
         raise ValueError(f"duplicates are {pairs.dtype} of shape {pairs.shape}; allowed: integers of shape (m, 2)")
     if pairs.min() < 0 or pairs.max() >= samples:
         raise ValueError(f"duplicates name images {pairs.min()} to {pairs.max()}; allowed: 0 to {samples - 1}")
-    pairs = np.sort(pairs.astype(np.int64), axis=1)
-    if (pairs[:, 0] == pairs[:, 1]).any():
+    first, second = np.minimum(*pairs.T).astype(np.int64), np.maximum(*pairs.T).astype(np.int64)
+    if (first == second).any():
         raise ValueError("duplicates pair an image with itself; list pairs of different images only")
-    if np.unique(pairs[:, 0] * samples + pairs[:, 1]).size < len(pairs):
+    numbers = np.sort(first * samples + second)  # several times as fast as np.unique
+    if (numbers[1:] == numbers[:-1]).any():
         raise ValueError("duplicates list a pair twice; list every pair once")
-    return pairs
+    return np.stack([first, second], axis=1)
 
 
 def check_confidence(confidence: float) -> None:

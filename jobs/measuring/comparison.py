@@ -75,6 +75,9 @@ class Comparison:
     places : int64 (n,), optional
         Where each image stands in a random order of the set, in which duplicates are listed when they are too many to
         list all; by default its number, for images that are independent as they are stored.
+    reference_name
+        Names the reference alone: workers keep what they learnt of it under this name, over comparisons with the same
+        one. By default `fingerprint`.
     """
 
     images: Source
@@ -85,6 +88,7 @@ class Comparison:
     neighbours: int = 1
     itself: bool = False
     places: Index | None = field(default=None, compare=False)
+    reference_name: str = ""
 
     @property
     def samples(self) -> int:
@@ -160,7 +164,7 @@ class Comparison:
             )
             return PartialResult(on_best_device(lambda device: among(device=device)), None)
         assert self.reference is not None
-        reference = _Named(f"reference of {self.fingerprint}", self.reference)
+        reference = _Named(self.reference_name or f"reference of {self.fingerprint}", self.reference)
         screen = _neighbours_screen(reference, self.samples, self.neighbours)
         nearest = partial(
             nearest_in_tile,

@@ -401,7 +401,7 @@ def measure_snapshots(
     # Features are computed of whole snapshots: those still being drawn wait.
     wanted = [each for each in wanted if each.complete or space.embedding is None]
     images = in_space(layout, wanted, space, map)
-    reference = reference_in(layout, space, map)
+    reference, name = reference_in(layout, space, map), space.name_of(read_reference(layout).fingerprint)
     damaged = {snapshot: each for snapshot, each in images.items() if isinstance(each, DamagedShardError)}
     snapshots = {each.snapshot: each for each in wanted if each.snapshot not in damaged}
     comparisons = {}
@@ -413,7 +413,13 @@ def measure_snapshots(
         own = images[snapshot]
         assert not isinstance(own, DamagedShardError)
         wanted_pairs = Comparison(
-            own, each.complete_fingerprint, threshold_squared, settings.flagged, others, places=places
+            own,
+            each.complete_fingerprint,
+            threshold_squared,
+            settings.flagged,
+            others,
+            places=places,
+            reference_name=name,
         )
         comparisons[snapshot] = wanted_pairs, keep
     for snapshot, found in compare(comparisons, context.memory_bytes, map, context.progress):

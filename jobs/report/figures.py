@@ -132,22 +132,23 @@ def training_chart(table: Table, rows: Sequence[Row], results: Results, name: st
     """Losses, support and fidelity over the steps, with the snapshots marked; on the same axes for every setting."""
     places = [place for place, row in enumerate(table.trials) if row in rows]
     measured = np.isfinite(_by_snapshot(results, "samples"))
+    passed = _by_snapshot(results, "passes_quality_gate") == 1
+    support, fidelity = _by_snapshot(results, "support_size"), _by_snapshot(results, "fidelity_ratio")
     with chart_style():
         figure = new_figure(330, 400, margins=True)
         losses, supports, fidelities = figure.subplots(3, 1, sharex=True, height_ratios=(1.2, 1, 0.8))
         steps, logged = results["step"].values, results["logged_step"].values
         for loss, colour in (("generator_loss", SERIES[0]), ("discriminator_loss", SERIES[1])):
-            for place in places:
-                losses.plot(*_thinned(logged, results[loss].values[place]), color=colour, linewidth=0.9, alpha=0.85)
+            for values in results[loss].values[places]:
+                losses.plot(*_thinned(logged, values), color=colour, linewidth=0.9, alpha=0.85)
         for step in steps[measured[places].any(axis=0)]:
             for axes in (losses, supports, fidelities):
                 axes.axvline(step, color=FAINT, linewidth=0.8, linestyle=(0, (2, 3)))
         for place in places:
-            passed = _by_snapshot(results, "passes_quality_gate")[place] == 1
-            for axes, variable in ((supports, "support_size"), (fidelities, "fidelity_ratio")):
-                value = _by_snapshot(results, variable)[place]
-                axes.plot(steps[measured[place]], value[measured[place]], color=FAINT, linewidth=1)
-                for chosen, colour in ((measured[place] & passed, SERIES[0]), (measured[place] & ~passed, NONE)):
+            here, good = measured[place], passed[place]
+            for axes, value in ((supports, support[place]), (fidelities, fidelity[place])):
+                axes.plot(steps[here], value[here], color=FAINT, linewidth=1)
+                for chosen, colour in ((here & good, SERIES[0]), (here & ~good, NONE)):
                     fill = "none" if colour == NONE else colour
                     axes.plot(steps[chosen], value[chosen], "o", markersize=4.5, color=colour, markerfacecolor=fill)
         real = table.real_support.value if table.real_support is not None else math.nan
@@ -157,8 +158,8 @@ def training_chart(table: Table, rows: Sequence[Row], results: Results, name: st
         both = np.stack([results["generator_loss"].values, results["discriminator_loss"].values])
         # A few steps of wild losses would flatten the rest.
         _span(losses, np.nanquantile(both, (0.002, 0.998)) if np.isfinite(both).any() else both)
-        _span(supports, np.append(_by_snapshot(results, "support_size")[measured], real))
-        _span(fidelities, np.append(_by_snapshot(results, "fidelity_ratio")[measured], table.gate))
+        _span(supports, np.append(support[measured], real))
+        _span(fidelities, np.append(fidelity[measured], table.gate))
         log_ticks(supports.yaxis)
         for axes, label in ((losses, "loss"), (supports, "eff. number"), (fidelities, "fidelity")):
             axes.set_ylabel(label)

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ganlab.statistics.diversity import collapsed
 from ganlab.statistics.support import Estimate, Spread, spread
 from jobs.console.words import MISSING, counted, energy_words, magnitude, to_digits, value_words
@@ -409,7 +411,7 @@ def build_table(results: Results) -> Table:
     return Table(
         hyperparameters=tuple(names),
         trials=tuple(
-            _row(results.isel(trial=place), names, told_by[str(family)])
+            _row(results, place, names, told_by[str(family)])
             for place, family in enumerate(results["family"].values)
         ),
         real=_real_row(results),
@@ -487,7 +489,7 @@ _BY_NAME = {statistic.name: statistic for statistic in STATISTICS}
 
 def scalar(values: Any, name: str) -> Any:
     """One value as plain data: a count as int; None when it is missing."""
-    value = values.item()
+    value = np.asarray(values).item()
     if isinstance(value, float) and math.isnan(value):
         return None
     return int(value) if VARIABLES[name].kind == "int64" else value
@@ -498,28 +500,29 @@ def of_trial(results: Results) -> list[str]:
     return [name for name, about in VARIABLES.items() if about.dims == OF_TRIAL and name in results]
 
 
-def _row(trial: Results, names: Sequence[str], told_by: tuple[str, ...]) -> Row:
-    """A row of a Dataset of one trial."""
-    counts = trial["samples"].values if "samples" in trial else []
+def _row(results: Results, trial: int, names: Sequence[str], told_by: tuple[str, ...]) -> Row:
+    """The row of one trial, by its place."""
+    # Bare arrays: to select a trial from a Dataset of hundreds of variables takes longer than all charts of it.
+    arrays = {str(name): variable.values for name, variable in results.variables.items()}
+    counts = arrays["samples"][trial] if "samples" in arrays else []
     measured = [place for place, count in enumerate(counts) if not math.isnan(count)]
     place = measured[-1] if measured else None
-    last = trial if place is None else trial.isel(snapshot=place)
-    alone = [name for name, about in VARIABLES.items() if about.dims == TRIAL and name in trial]
-    values = {} if place is None else {name: scalar(last[name], name) for name in alone}
-    values |= {name: scalar(trial[name], name) for name in of_trial(trial)}
+    alone = [name for name, about in VARIABLES.items() if about.dims == TRIAL and name in arrays]
+    values = {} if place is None else {name: scalar(arrays[name][trial, place], name) for name in alone}
+    values |= {name: scalar(arrays[name][trial], name) for name in of_trial(results)}
     return Row(
-        trial=str(trial["trial"].item()),
-        settings={name: known_value(trial[name].item()) for name in names},
-        seed=int(trial["seed"]) if "seed" in trial.coords else None,
-        status=str(trial["status"].item()),
-        reason=str(trial["reason"].item()) if "reason" in trial.coords else "",
+        trial=str(arrays["trial"][trial]),
+        settings={name: known_value(arrays[name].item(trial)) for name in names},
+        seed=int(arrays["seed"][trial]) if "seed" in arrays else None,
+        status=str(arrays["status"][trial]),
+        reason=str(arrays["reason"][trial]) if "reason" in arrays else "",
         weights={
-            str(name).removesuffix("_weights"): int(value)
-            for name, value in trial.coords.items()
-            if str(name).endswith("_weights")
+            name.removesuffix("_weights"): int(array[trial])
+            for name, array in arrays.items()
+            if name.endswith("_weights")
         },
         snapshot=place,
-        step=None if place is None else int(last["step"]),
+        step=None if place is None else int(arrays["step"][place]),
         values={name: value for name, value in values.items() if value is not None},
         told_by=told_by,
     )

@@ -9,6 +9,7 @@ import copy
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -85,7 +86,11 @@ class TrainedFamily(Family):
                 self.initialise(network)
         self.networks.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averages = {name: EMA(self.networks[name], train.ema_decay) for name in self.averaged}
-        self.optimizers = {name: self._optimizer(name) for name in self.networks}
+
+    @cached_property
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Optimizer of each network, by its name; made when first asked for: torch then loads its compiler, a second."""
+        return {name: self._optimizer(name) for name in self.networks}
 
     @abstractmethod
     def build(self) -> Mapping[str, nn.Module]:
