@@ -411,8 +411,7 @@ def build_table(results: Results) -> Table:
     return Table(
         hyperparameters=tuple(names),
         trials=tuple(
-            _row(results, place, names, told_by[str(family)])
-            for place, family in enumerate(results["family"].values)
+            _row(results, place, names, told_by[str(family)]) for place, family in enumerate(results["family"].values)
         ),
         real=_real_row(results),
         threshold=float(results["threshold"]),

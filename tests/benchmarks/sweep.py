@@ -8,7 +8,6 @@ Invariant: times are those of the trials' own processes, read from the histories
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys

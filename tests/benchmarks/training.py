@@ -1,83 +1,216 @@
-"""Training steps per second against a plain PyTorch DCGAN loop, and what streaming samples costs a trial.
+"""Steps of the shipped sweeps against a plain PyTorch DCGAN loop, and what streaming samples costs a trial.
 
-`python -m tests.benchmarks.training` prints the table. The baseline is the loop of the textbook: contiguous float32,
-torch.optim.Adam with its defaults, one generator pass a step, no averaging of weights; same networks, batch and threads.
+`python -m tests.benchmarks.training` prints the table. The baseline is the loop of PyTorch's DCGAN example: images in
+memory, contiguous float32, torch.optim.Adam and torch's settings as they come, no averaging of weights; networks, batch
+and threads are those of the sweep, on random images. Beside it runs the training loop of a trial, with all that a trial
+computes between two snapshots. Each is a process of its own; they take turns. Times are CPU seconds of its one thread,
+which other work on the machine disturbs less than wall seconds.
 """
 
+import math
+import multiprocessing
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
+from ganlab.models.families import make_family
 from ganlab.models.families.dcgan import DCGAN, DCGANSettings
 from ganlab.models.networks import Discriminator, Generator, initialise
-from ganlab.models.train import Request, TrainSettings, train
+from ganlab.models.train import Interrupted, Request, TrainSettings, make_deterministic, train
+from jobs.spec.sweep import TrialSettings, load_spec
 from storage.layout import TrialLayout
 from storage.shards import BackgroundWriter, ShardPlan, ShardWriter, create_samples
 
 Row = tuple[str, float, str, str]
-SHAPE = (3, 64, 64)
-MODEL = DCGANSettings(latent_dim=100, generator_width=64, discriminator_width=64)
-BATCH = 64
-THREADS = 2
+IMAGES, ROUNDS = 512, 7
+STEPS_MAX = 100_000_000
 
 
-def plain_loop(images: torch.Tensor) -> Iterator[None]:
-    """The textbook loop; one `next` is one step."""
-    generator = Generator(MODEL.latent_dim, MODEL.generator_width, SHAPE[0], SHAPE[1], MODEL.kernel_size, False)
-    discriminator = Discriminator(MODEL.discriminator_width, SHAPE[0], SHAPE[1], MODEL.kernel_size, False, "batch")
+class Case(NamedTuple):
+    """A shipped sweep, the shape of its images, steps in a turn, and the ratio that is aimed at."""
+
+    sweep: str
+    shape: tuple[int, int, int]
+    steps: int
+    target: str
+
+
+CASES = (
+    Case("digits-diversity", (1, 8, 8), 50, "≥ 1.3"),
+    Case("fashion-diversity", (1, 32, 32), 20, "≥ 2"),
+    Case("faces-diversity", (1, 64, 64), 4, "≥ 2.8"),
+    Case("celeba-diversity", (3, 64, 64), 1, ""),
+)
+PRODUCTS = ("aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm")
+
+
+class Pace:
+    """Turns of a loop: called at the end of each step, it waits for its turn, and returns True when there is none left.
+
+    A turn is asked for by a number of steps, and whether they are profiled; the answer is their CPU seconds, or the share
+    of convolutions and matrix products in their time.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._left, self._began = 0, -1.0
+        self._profile: profile | None = None
+
+    def __call__(self) -> bool:
+        self._left -= 1
+        if self._left > 0:
+            return False
+        if self._began >= 0:  # else the first step, which warms up
+            self._connection.send(self._answer())
+        self._left, profiled = self._connection.recv()
+        if profiled:
+            self._profile = profile(activities=[ProfilerActivity.CPU])
+            self._profile.start()
+        self._began = time.process_time()
+        return self._left == 0
+
+    def _answer(self) -> float:
+        seconds = time.process_time() - self._began
+        if self._profile is None:
+            return seconds
+        self._profile.stop()
+        own = {each.key: each.self_cpu_time_total for each in self._profile.key_averages()}
+        self._profile = None
+        products = sum(
+            seconds
+            for name, seconds in own.items()
+            if name in PRODUCTS or (name.startswith("aten::") and "convolution" in name)
+        )
+        return float(products / sum(own.values()))
+
+
+def middle_trial(case: Case) -> TrialSettings:
+    """The trial in the middle of a sweep."""
+    trials = load_spec(case.sweep).trials()
+    return trials[len(trials) // 2]
+
+
+def random_images(shape: tuple[int, int, int]) -> np.ndarray:
+    """Independent random pixels, uint8 (IMAGES, C, H, W)."""
+    return np.random.default_rng(0).integers(0, 256, (IMAGES, *shape), dtype=np.uint8)
+
+
+def plain_loop(connection: Connection, case: Case) -> None:
+    """The loop of PyTorch's DCGAN example, at the settings of a sweep's middle trial."""
+    trial = middle_trial(case)
+    model, batch = trial.model, trial.train.batch_size
+    torch.set_num_threads(trial.train.threads)
+    images = torch.from_numpy(random_images(case.shape))
+    channels, resolution = case.shape[:2]
+    generator = Generator(
+        model.latent_dim, model.generator_width, channels, resolution, model.kernel_size, model.refine
+    )
+    discriminator = Discriminator(
+        model.discriminator_width, channels, resolution, model.kernel_size, model.refine, "batch"
+    )
     initialise(generator)
     initialise(discriminator)
     loss = nn.BCEWithLogitsLoss()
     for_generator = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     for_discriminator = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
-    ones, zeros = torch.ones(BATCH), torch.zeros(BATCH)
+    ones, zeros = torch.ones(batch), torch.zeros(batch)
+    turn_ends = Pace(connection)
     while True:
-        real = images[torch.randint(len(images), (BATCH,))].float() / 127.5 - 1
-        fake = generator(torch.randn(BATCH, MODEL.latent_dim))
+        real = images[torch.randint(len(images), (batch,))].float() / 127.5 - 1
+        fake = generator(torch.randn(batch, model.latent_dim))
         for_discriminator.zero_grad()
         (loss(discriminator(real), ones) + loss(discriminator(fake.detach()), zeros)).backward()
         for_discriminator.step()
         for_generator.zero_grad()
         loss(discriminator(fake), ones).backward()
         for_generator.step()
-        yield
+        if turn_ends():
+            return
 
 
-def our_loop(images: np.ndarray, precision: str) -> Iterator[None]:
-    """The family's own step, with batches and noise drawn as the training loop draws them."""
-    family = DCGAN(MODEL, SHAPE, TrainSettings(batch_size=BATCH, precision=precision), seed=0)
-    dataset = family.prepare(images)
-    draws = np.random.default_rng(0)
-    while True:
-        family.step(lambda: dataset[torch.from_numpy(draws.integers(0, len(images), BATCH))], draws)
-        yield
+def our_loop(connection: Connection, case: Case, precision: str) -> None:
+    """The training loop of a sweep's middle trial, as its process runs it, in a precision."""
+    trial = middle_trial(case)
+    settings = trial.train.model_copy(update={"precision": precision, "steps": STEPS_MAX})
+    make_deterministic(settings.threads)
+    with suppress(Interrupted):
+        train(
+            make_family(trial.model, case.shape, settings, trial.seed),
+            random_images(case.shape),
+            settings,
+            trial.seed,
+            requests=(),
+            snapshots=(),
+            sink=lambda images, shard, labels: None,
+            drain=lambda: None,
+            report=lambda row: None,
+            checkpoint=_NoCheckpoint(),
+            checkpoint_every_s=math.inf,
+            stop=Pace(connection),
+        )
 
 
-def steps_per_second(rounds: int = 5, steps: int = 3) -> dict[str, list[float]]:
-    """Seconds per step of each loop, taken in turn so that a change of the machine's speed meets all alike."""
-    images = np.random.default_rng(0).integers(0, 256, (512, *SHAPE), dtype=np.uint8)
-    torch.set_num_threads(THREADS)
-    loops = {
-        "plain": plain_loop(torch.from_numpy(images)),
-        "float32": our_loop(images, "float32"),
-        "bfloat16": our_loop(images, "bfloat16"),
-    }
-    for loop in loops.values():
-        next(loop)
+def turns(case: Case, rounds: int = ROUNDS) -> tuple[dict[str, list[float]], float]:
+    """CPU seconds of each loop's turns, and the share of convolutions and products in a step at shipped settings.
+
+    The loops take turns, so that a change of the machine's speed meets all alike.
+    """
+    context = multiprocessing.get_context("spawn")
+    loops: dict[str, tuple[Callable[..., None], tuple[Any, ...]]] = {"plain": (plain_loop, (case,))}
+    loops |= {precision: (our_loop, (case, precision)) for precision in ("float32", "bfloat16")}
+    ends, processes = {}, []
+    for name, (loop, arguments) in loops.items():
+        ends[name], theirs = context.Pipe()
+        processes.append(context.Process(target=loop, args=(theirs, *arguments), daemon=True))
+        processes[-1].start()
+
+    def turn(name: str, profiled: bool = False) -> float:
+        ends[name].send((case.steps, profiled))
+        return float(ends[name].recv())
+
+    for name in loops:
+        turn(name)
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     for _ in range(rounds):
-        for name, loop in loops.items():
-            started = time.perf_counter()
-            for _ in range(steps):
-                next(loop)
-            seconds[name].append((time.perf_counter() - started) / steps)
-    return seconds
+        for name in loops:
+            seconds[name].append(turn(name))
+    share = turn(middle_trial(case).train.precision, profiled=True)
+    for end in ends.values():
+        end.send((0, False))
+    for process in processes:
+        process.join()
+    return seconds, share
+
+
+def rows_of(case: Case) -> list[Row]:
+    """Rows of the table for one sweep."""
+    trial = middle_trial(case)
+    seconds, share = turns(case)
+    shipped = trial.train.precision
+
+    def ratio(name: str) -> float:
+        return statistics.median(a / b for a, b in zip(seconds["plain"], seconds[name], strict=True))
+
+    other = "float32" if shipped == "bfloat16" else "bfloat16"
+    title = f"{case.sweep}, width {trial.model.discriminator_width}"
+    step = 1000 * statistics.median(seconds[shipped]) / case.steps
+    return [
+        (f"{title}: as shipped, {shipped}, against a plain loop", ratio(shipped), "× steps/s", case.target),
+        (f"{title}: in {other}, against a plain loop", ratio(other), "× steps/s", ""),
+        (f"{title}: a step as shipped", step, "ms of CPU", ""),
+        (f"{title}: convolutions and products in it", 100 * share, "%", ""),
+        (f"{title}: were nothing else left of it", ratio(shipped) / share, "× steps/s", ""),
+    ]
 
 
 class _NoCheckpoint:
@@ -134,16 +267,10 @@ def streaming_cost(rounds: int = 3) -> float:
 
 def rows() -> list[Row]:
     """Rows of the benchmark table: name, value, unit, target."""
-    seconds = steps_per_second()
-
-    def ratio(name: str) -> float:
-        return statistics.median(a / b for a, b in zip(seconds["plain"], seconds[name], strict=True))
-
-    size = f"DCGAN {SHAPE[1]}×{SHAPE[2]}, width 64, batch {BATCH}, {THREADS} threads"
+    streaming = "streaming the images of a digits-diversity trial to disk: extra time"
     return [
-        (f"{size}: float32 against a plain PyTorch loop", ratio("float32"), "× steps/s", "≥ 0.98"),
-        (f"{size}: bfloat16 against a plain PyTorch loop", ratio("bfloat16"), "× steps/s", "≥ 1.5"),
-        ("streaming the images of a digits-diversity trial to disk: extra time", 100 * streaming_cost(), "%", "≤ 3"),
+        *(row for case in CASES for row in rows_of(case)),
+        (streaming, 100 * streaming_cost(), "%", "≤ 3"),
     ]
 
 

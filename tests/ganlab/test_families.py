@@ -29,6 +29,18 @@ def assert_resumes(name: str, items: np.ndarray, stop_at: int) -> None:
         assert (labels is not None) == FAMILIES[name].labelled
 
 
+@pytest.mark.parametrize("name", [name for name in TRAINED if issubclass(FAMILIES[name], TrainedFamily)])
+def test_counting_weights_makes_no_optimizer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its first optimizer torch loads its compiler, a second that a sweep's results need not wait for."""
+
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("an optimizer was made")
+
+    monkeypatch.setattr(torch.optim.Optimizer, "__init__", refuse)
+    networks = make(name, device="meta").networks
+    assert sum(weights.numel() for weights in networks.parameters()) > 0
+
+
 @pytest.mark.parametrize("stop_at", [3, 11])
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_resumed_run_equals_an_unbroken_one(name: str, stop_at: int) -> None:

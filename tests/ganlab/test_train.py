@@ -11,7 +11,7 @@ import torch
 
 from ganlab.models.families import FAMILIES
 from ganlab.models.families.dcgan import DCGANSettings
-from ganlab.models.train import Interrupted, NonFiniteError, Request, TrainSettings, train
+from ganlab.models.train import Interrupted, NonFiniteError, Request, TrainSettings, make_deterministic, train
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (96, 1, 8, 8), dtype=np.uint8)
 SETTINGS = TrainSettings(steps=24, batch_size=8, log_every=4, learning_rate=1e-3)
@@ -142,3 +142,12 @@ def test_images_of_one_batch_are_independent() -> None:
     together = family.averages["generator"].network(latent)
     alone = torch.cat([family.averages["generator"].network(row[None]) for row in latent])
     torch.testing.assert_close(together, alone)
+
+
+def test_new_memory_is_not_filled_and_no_bit_depends_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_deterministic(torch.get_num_threads())
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.utils.deterministic.fill_uninitialized_memory
+    plain = Run().live()
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    assert_equal(Run().live(), plain)

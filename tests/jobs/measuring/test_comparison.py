@@ -1,6 +1,7 @@
 """Comparing in parts: killed and begun again, grown, and with images that can't be read."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -205,3 +206,23 @@ def test_distinct_images_are_packed_in_tiles_that_memory_alone_limits(folder: Pa
     monkeypatch.setattr(comparison, "search_distinct_images", look)
     assert comparison.pair_record(wanted, answer(wanted), None, MEMORY).distinct == 1
     assert tiles == [700]
+
+
+@pytest.mark.parametrize(("names", "times"), [(("same", "same"), 1), (("one", "other"), 2), (("", ""), 2)])
+def test_what_is_learnt_of_a_reference_serves_every_comparison_with_it(
+    wanted, names: tuple[str, str], times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    comparison._neighbours_screen.cache_clear()
+    learnt = []
+    learn = comparison.learn_for_neighbours
+
+    def look(*arguments):
+        learnt.append(arguments)
+        return learn(*arguments)
+
+    monkeypatch.setattr(comparison, "learn_for_neighbours", look)
+    alone = answer(wanted)
+    learnt.clear()
+    for fingerprint, name in zip(("first", "second"), names, strict=True):
+        assert_same(answer(replace(wanted, fingerprint=fingerprint, reference_name=name)), alone)
+    assert len(learnt) == times

@@ -128,6 +128,19 @@ def test_measuring_again_compares_nothing_and_new_settings_everything(sampled) -
     assert len(measure(layout, spec, threshold_squared=33**2)) == 3
 
 
+def test_workers_learn_of_the_training_images_once_for_all_trials(prepared, monkeypatch) -> None:
+    layout, spec = prepared(**POOL, seeds=3, collisions={"sample_sizes": [10, 100], "threshold": 32})
+    for trial in spec.trials():
+        draw(layout, trial)
+    comparison._neighbours_screen.cache_clear()
+    searches = []
+    monkeypatch.setattr(comparison, "learn_for_neighbours", lambda read, *sizes: searches.append(sizes[1]))
+    measured = [key for key in measure(layout, spec) if key.trial != REFERENCE]
+    assert len(measured) == 6
+    assert sorted(searches)[-2:] == [300, 600], "of each number of samples once"
+    assert len(searches) <= 3, "and of the training images themselves"
+
+
 def test_a_damaged_record_is_made_again(sampled) -> None:
     layout, spec, trial = sampled
     measure(layout, spec)
