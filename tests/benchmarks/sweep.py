@@ -1,10 +1,10 @@
 """Seconds that a sweep takes beside its training: to the first step, between trials, from the last step to the report.
 
-``python -m tests.benchmarks.sweep [TRIALS …]`` runs sweeps of 6 and of 200 trials, or of so many, whose steps take one
-second in all, with the installed command in a process of its own, and prints a table. The trials are small DCGANs on digits
-that keep their processor busy for that second, so what the sweep does beside them competes for it as in earnest.
+``python -m tests.benchmarks.sweep [TRIALS …]`` runs sweeps of 6 and of 200 trials, or of so many, with the installed
+command in a process of its own, and prints a table. The steps of a trial take one second in all: it is a small DCGAN on
+digits that keeps a processor busy for that second, so that what the sweep does beside it competes for processors.
 
-Invariant: times are those of the trials' own processes, read from the histories that the sweep keeps.
+Invariant: times of steps are those that the trials' own processes read, from the histories that the sweep keeps.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -58,22 +59,20 @@ seeds: {seeds}
 
 
 class Overhead(NamedTuple):
-    """Seconds of a sweep in which no step was taken.
+    """Wall seconds of a sweep beside its trials' steps.
 
     Attributes
     ----------
     first_step
         From the start of the command to the first step of any trial.
     between_trials
-        Median, over all trials but the first of each process, from the last step of one to the first of the next.
-    trained
-        From the last step of any trial to the end of the training.
+        From the last step of a trial to the first step of the next one in its process: the median.
     report
         From the last step of any trial to the report's file.
     end
         From the report's file to the end of the command.
     total
-        Of the whole command.
+        Of the whole command, steps included.
     """
 
     first_step: float
@@ -83,44 +82,51 @@ class Overhead(NamedTuple):
     total: float
 
 
-def overhead(settings: int, seeds: int) -> Overhead:
-    """Run a sweep of so many settings and seeds."""
+NAMES = (
+    "from the command to the first step",
+    "between two trials of a process, median",
+    "from the last step to the report",
+    "from the report to the end of the command",
+    "the whole command, steps included",
+)
+
+
+def overhead(trials: int) -> Overhead:
+    """Run a sweep of so many trials."""
+    settings = next(count for count in range(len(WIDTHS), 0, -1) if trials % count == 0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "timed.py").write_text(FAMILY)
-        (folder / "timed.yaml").write_text(SWEEP.format(widths=list(WIDTHS[:settings]), seeds=seeds))
+        (folder / "timed.yaml").write_text(SWEEP.format(widths=list(WIDTHS[:settings]), seeds=trials // settings))
         started = time.time()
         subprocess.run([GANLAB, "run", "timed.yaml", "--out", "sweep"], cwd=folder, check=True, capture_output=True)
         ended = time.time()
         layout = SweepLayout(folder / "sweep")
-        trials = [read_history(layout.trial(trial).history) for trial in layout.trial_ids()]
-        report = layout.report.stat().st_mtime
-    times = sorted((each["process"][-1], each["began"][-1], each["ended"][-1]) for each in trials)
+        histories = [read_history(layout.trial(trial).history) for trial in layout.trial_ids()]
+        reported = layout.report.stat().st_mtime
+    times = sorted((each["process"][-1], each["began"][-1], each["ended"][-1]) for each in histories)
     gaps = [after[1] - before[2] for before, after in pairwise(times) if after[0] == before[0]]
-    last = max(each[2] for each in times)
     return Overhead(
-        first_step=min(each[1] for each in times) - started,
+        first_step=min(began for _, began, _ in times) - started,
         between_trials=statistics.median(gaps),
-        report=report - last,
-        end=ended - report,
+        report=reported - max(last for _, _, last in times),
+        end=ended - reported,
         total=ended - started,
     )
 
 
-def rows(counts=(6, 200)) -> list[Row]:
+def rows(counts: Sequence[int] = (6, 200)) -> list[Row]:
     """Rows of the benchmark table: name, value, unit, target."""
-    found = []
-    for trials in counts:
-        settings = next(count for count in (8, 5, 4, 3, 2, 1) if trials % count == 0)
-        seconds = overhead(settings, trials // settings)
-        for name, value in zip(Overhead._fields, seconds):
-            found.append((f"{trials} trials: {name}", value, "s", ""))
-    return found
+    return [
+        (f"{trials} trials: {name}", value, "s", "")
+        for trials in counts
+        for name, value in zip(NAMES, overhead(trials), strict=True)
+    ]
 
 
 if __name__ == "__main__":
     from tests.benchmarks.table import print_table
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trials", nargs="*", type=int)
+    parser.add_argument("trials", nargs="*", type=int, metavar="TRIALS")
     print_table(rows(parser.parse_args().trials or (6, 200)))
