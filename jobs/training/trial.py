@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from ganlab.models.families import Family, make_family
-from ganlab.models.train import Checkpoint, NonFiniteError, Request, make_deterministic, train
+from ganlab.models.train import Checkpoint, NonFiniteError, Request, keep_freed_memory, make_deterministic, train
 from ganlab.quality.fidelity import fidelity_probe
 from jobs.spec.checkpoints import check_checkpoint
 from jobs.spec.sweep import TrialSettings
@@ -135,6 +135,7 @@ def _train(layout: SweepLayout, own: TrialLayout, trial: TrialSettings, report: 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise RuntimeError(f"torch finds no GPU on {socket.gethostname()} (resources.device = cpu trains without one)")
     make_deterministic(trial.train.threads)
+    keep_freed_memory()
     use_code(layout.own_code)
     check_checkpoint(trial.model)
     reference = _reference(layout.root, layout.reference.stat().st_mtime_ns)

@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from ganlab.models.families import make_family
 from ganlab.models.families.dcgan import DCGAN, DCGANSettings
 from ganlab.models.networks import Discriminator, Generator, initialise
-from ganlab.models.train import Interrupted, Request, TrainSettings, make_deterministic, train
+from ganlab.models.train import Interrupted, Request, TrainSettings, keep_freed_memory, make_deterministic, train
 from jobs.spec.sweep import TrialSettings, load_spec
 from storage.layout import TrialLayout
 from storage.shards import BackgroundWriter, ShardPlan, ShardWriter, create_samples
@@ -143,6 +143,7 @@ def our_loop(connection: Connection, case: Case, precision: str) -> None:
     trial = middle_trial(case)
     settings = trial.train.model_copy(update={"precision": precision, "steps": STEPS_MAX})
     make_deterministic(settings.threads)
+    keep_freed_memory()
     with suppress(Interrupted):
         train(
             make_family(trial.model, case.shape, settings, trial.seed),

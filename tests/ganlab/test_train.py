@@ -1,6 +1,9 @@
 """The training loop: a function of settings and seed, whatever interrupts it."""
 
 import io
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -151,3 +154,35 @@ def test_new_memory_is_not_filled_and_no_bit_depends_on_it(monkeypatch: pytest.M
     plain = Run().live()
     monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
     assert_equal(Run().live(), plain)
+
+
+FAULTS = """
+import resource, sys, threading
+import numpy as np
+from ganlab.models.train import keep_freed_memory
+
+def work():
+    if sys.argv[1] == "keep":
+        keep_freed_memory()
+    for number in range(13):
+        if number == 3:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        arrays = [np.ones(2**20) for _ in range(6)]
+        del arrays
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+thread = threading.Thread(target=work)  # in a sweep, a trial runs in a thread
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.process
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_used_again() -> None:
+    def faults(how: str) -> int:
+        run = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, check=True)
+        return int(run.stdout)
+
+    assert faults("keep") < 20
+    assert faults("as it comes") > 200, "the C library has changed: this test looks at nothing"
