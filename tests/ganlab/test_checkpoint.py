@@ -6,7 +6,7 @@ import pickle
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ganlab.models import adapters
+from ganlab.models.adapter_base import Format
 from ganlab.models.confined import ConfinedError, ConfinedModel
 from ganlab.models.families import FAMILIES, make_family
 from ganlab.models.families.imported import ModelError
@@ -372,6 +373,8 @@ def test_images_that_do_not_depend_on_their_latent_vectors_are_refused(tmp_path:
     [
         ("onnx", "onnxruntime", 'pip install "ganlab[onnx]"'),
         ("diffusers", "diffusers", 'pip install "ganlab[diffusers]"'),
+        ("safetensors", "diffusers", 'pip install "ganlab[diffusers]"'),
+        ("safetensors", "safetensors", 'pip install "ganlab[diffusers]"'),
     ],
 )
 def test_a_missing_extra_is_named_with_its_command(
@@ -379,8 +382,9 @@ def test_a_missing_extra_is_named_with_its_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     (tmp_path / "g").mkdir()
+    weights = {"architecture": "diffusers/AutoencoderKL", "config": {}} if form == "safetensors" else {}
     with pytest.raises(ModelError) as raised:
-        opened(tmp_path / "g", form, latent_dim=None if form == "diffusers" else LATENT)
+        opened(tmp_path / "g", form, latent_dim=None if form == "diffusers" else LATENT, **weights)
     assert str(raised.value) == f"{module} is not installed; install it with: {command}"
 
 
@@ -389,4 +393,4 @@ def test_every_extra_is_in_the_project_file() -> None:
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
     assert {"onnx", "diffusers"} <= project["optional-dependencies"].keys()
-    assert set(adapters.FORMATS) == {"torchscript", "torch-export", "onnx", "diffusers", "pickle"}
+    assert adapters.OPENED_BY.keys() == set(get_args(Format))
