@@ -93,5 +93,5 @@ def reason(error: Exception) -> str:
 
 def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
     """Return "; did you mean …?", or nothing where no known word is near."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.4)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"; did you mean {prefix}{close[0]}?" if close else ""

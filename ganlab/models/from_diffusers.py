@@ -131,9 +131,9 @@ def _made(kind: Any, given: Mapping[str, Any], key: str) -> Any:
     """Make an object of a class of the library. Raises AdapterError for arguments that it does not know or allow."""
     known = inspect.signature(kind.__init__).parameters
     for name, value in given.items():
-        choices = known[name].annotation if name in known else None
-        if get_origin(choices) is Literal and value not in get_args(choices):
-            raise AdapterError(f"{key}.{name}: got {value}; allowed: {', '.join(map(str, get_args(choices)))}")
+        choices = _choices(known[name]) if name in known else ()
+        if choices and value not in choices:
+            raise AdapterError(f"{key}.{name}: got {value}; allowed: {', '.join(map(json.dumps, choices))}")
     try:
         made, failure = kind(**{name: value for name, value in given.items() if name in known}), None
     except Exception as error:  # whatever its code meets
@@ -150,15 +150,24 @@ def _made(kind: Any, given: Mapping[str, Any], key: str) -> Any:
     return made
 
 
+def _choices(parameter: inspect.Parameter) -> tuple[Any, ...]:
+    """All values that an argument may have, if they are few: those of a Literal, or true and false."""
+    if isinstance(parameter.default, bool):
+        return (True, False)
+    return get_args(parameter.annotation) if get_origin(parameter.annotation) is Literal else ()
+
+
 def _sampler(pipeline: Any, request: Request) -> Adapter:
     """Draw images by a pipeline of a U-Net and its sampler."""
     config = pipeline.unet.config
-    if config.sample_size is None:
-        raise AdapterError(f"{request.path}: the U-Net's config has no sample_size; allowed: the side of its images")
+    size = config.sample_size
+    sides = [size, size] if isinstance(size, int) else list(size) if isinstance(size, list | tuple) else []
+    if len(sides) != 2:
+        raise AdapterError(
+            f"{request.path}: sample_size of its config is {size}; allowed: the images' side, or height and width"
+        )
     if getattr(pipeline.unet, "class_embedding", None) is not None:
         raise AdapterError(f"{request.path}: got a U-Net that takes classes; allowed: one that takes noise alone")
-    size = config.sample_size
-    sides = (size, size) if isinstance(size, int) else tuple(size)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(request.device)
     options = {} if request.steps is None else {"num_inference_steps": request.steps}

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from jobs.spec.search_space import KINDS
-from jobs.spec.validation import KeyPath, SpecError, shown
+from jobs.spec.validation import KeyPath, SpecError, reason_of, shown
 
 PREFIX = "import:"  # as in ganlab.models.families.imported, which loads torch
 CHECKPOINT = "checkpoint"  # as in ganlab.models.families, likewise
@@ -103,9 +103,9 @@ def _settled(given: Any, place: KeyPath) -> Any:
     file = _absolute(given)
     try:
         return {"path": str(file), "sha256": content_hash(file)}
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null byte
         raise SpecError(
-            f"got {shown(given)}: {error.strerror}; allowed: a file, or a folder of files", place
+            f"got {shown(given)}: {reason_of(error)}; allowed: a file, or a folder of files", place
         ) from error
 
 

@@ -206,17 +206,22 @@ def test_a_decoder_draws_from_our_latent_noise(name: str, tmp_path: Path) -> Non
         ({"architecture": "UNet2DModel"}, r"did you mean diffusers/UNet2DModel\?"),
         (
             {"architecture": "timm/resnet18"},
-            r"got timm/resnet18, but timm has no generators; allowed: diffusers/UNet2DModel or",
+            r"got timm/resnet18, but timm has no generators; allowed: diffusers/UNet2DModel, ",
         ),
         (
             {"architecture": None},
-            r"got weights alone and no architecture; allowed: architecture: diffusers/UNet2DModel or",
+            r"got weights alone and no architecture; allowed: architecture: diffusers/UNet2DModel, ",
         ),
         ({"config": None}, r"got no config of diffusers/UNet2DModel, and no config\.json beside"),
         ({"config": {"_class_name": "VQModel"}}, r"got the config of diffusers/VQModel for diffusers/UNet2DModel"),
         (
             {"scheduler": None},
             r"got no scheduler for diffusers/UNet2DModel; allowed: scheduler: DDIMScheduler or DDPMScheduler",
+        ),
+        ({"scheduler": {**SAMPLER, "_class_name": ["DDIMScheduler"]}}, r"got _class_name \['DDIMScheduler'\]; allowed"),
+        (
+            {"scheduler": {**SAMPLER, "trained_betas": [0.1]}},
+            r"got 1 trained_betas and num_train_timesteps 100; allowed: as many",
         ),
         ({"scheduler": {}}, r"got _class_name None; allowed: DDIMScheduler or DDPMScheduler"),
         ({"scheduler": {**SAMPLER, "_class_name": "DDIMSchedular"}}, r"did you mean DDIMScheduler\?"),
@@ -341,7 +346,9 @@ def test_a_file_that_is_no_whole_safetensors_file(
             {"config": {**UNET, "down_block_types": ["X", "Y"]}},
             r"^config: no UNet2DModel can be made of it \(X does not exist",
         ),
-        ({"config": {**UNET, "sample_size": None}}, r"config has no sample_size"),
+        ({"config": {**UNET, "sample_size": None}}, r"sample_size of its config is None; allowed: the images' side"),
+        ({"scheduler": {**SAMPLER, "clip_sample": "no"}}, r"^scheduler\.clip_sample: got no; allowed: true, false$"),
+        ({"config": {**UNET, "sample_size": "8"}}, r"sample_size of its config is 8; allowed: the images' side"),
         ({"config": {**UNET, "sample_size": 16}}, r"draws images of shape \(1, 16, 16\), not \(1, 8, 8\); allowed"),
         ({"shape": (3, 8, 8)}, r"draws images of shape \(1, 8, 8\), not \(3, 8, 8\)"),
         (
@@ -350,7 +357,7 @@ def test_a_file_that_is_no_whole_safetensors_file(
         ),
         (
             {"scheduler": {**SAMPLER, "prediction_type": "noise"}},
-            r"^scheduler\.prediction_type: got noise; allowed: epsilon",
+            r"^scheduler\.prediction_type: got noise; allowed: \"epsilon\"",
         ),
         (
             {"scheduler": {**SAMPLER, "beta_schedule": "cosine"}},

@@ -82,7 +82,7 @@ class CheckpointSettings(BaseModel):
             return name
         why = ", but timm has no generators" if name.startswith("timm/") else ""
         hint = "" if why else nearest(name.rpartition("/")[2], (DENOISER, *DECODERS), PREFIX)
-        raise ValueError(f"got {name}{why}; allowed: {' or '.join(ARCHITECTURES)}{hint}")
+        raise ValueError(f"got {name}{why}; allowed: {', '.join(ARCHITECTURES)}{hint}")
 
     @field_validator("config")
     @classmethod
@@ -99,15 +99,18 @@ class CheckpointSettings(BaseModel):
     def _states_the_schedule(cls, scheduler: dict[str, Any] | None) -> dict[str, Any] | None:
         if scheduler is None:
             return None
-        name = scheduler.get("_class_name")
-        if name not in SAMPLERS:
+        name, betas = scheduler.get("_class_name"), scheduler.get("trained_betas")
+        if str(name) not in SAMPLERS:
             raise ValueError(f"got _class_name {name}; allowed: {' or '.join(SAMPLERS)}{nearest(str(name), SAMPLERS)}")
-        needed = SCHEDULE if scheduler.get("trained_betas") is None else SCHEDULE[:2]
+        needed = SCHEDULE if betas is None else SCHEDULE[:2]
         if missing := [key for key in needed if key not in scheduler]:
             raise ValueError(
                 f"got no {' and no '.join(missing)}; allowed: a sampler with the schedule that its network was trained "
                 f"with ({', '.join(SCHEDULE)})"
             )
+        if isinstance(betas, list) and len(betas) != scheduler["num_train_timesteps"]:
+            steps = scheduler["num_train_timesteps"]
+            raise ValueError(f"got {len(betas)} trained_betas and num_train_timesteps {steps}; allowed: as many")
         return {key: value for key, value in scheduler.items() if key == "_class_name" or not key.startswith("_")}
 
     @model_validator(mode="after")
@@ -137,7 +140,7 @@ class CheckpointSettings(BaseModel):
         weights = self.format == "safetensors"
         if weights and self.architecture is None:
             raise ValueError(
-                f"got weights alone and no architecture; allowed: architecture: {' or '.join(ARCHITECTURES)}"
+                f"got weights alone and no architecture; allowed: architecture: {', '.join(ARCHITECTURES)}"
             )
         for key in () if weights else ("architecture", "config", "scheduler"):
             if getattr(self, key) is not None:
@@ -243,7 +246,7 @@ class Checkpoint(Untrained):
         s = self.settings
         for first in range(0, count, s.batch_size):
             size = min(s.batch_size, count - first)
-            whole = s.batch_size if s.latent_shape else size
+            whole = size if s.is_sampler else s.batch_size
             seed = int(noise.integers(2**63))
             latent = None
             if s.latent_shape:
@@ -263,7 +266,7 @@ class Checkpoint(Untrained):
                 said = " ".join(f"{type(error).__name__}: {error}".removeprefix("AdapterError: ").split())
                 took = f"latent vectors of {_size(s.latent_shape)}" if s.latent_shape else "seeds"
                 took += "" if given is None else f" and {'one-hot ' if s.one_hot else ''}labels of {s.classes} classes"
-                keys = "latent_dim, classes and batch_size" if s.latent_shape else "sampling_steps and batch_size"
+                keys = "sampling_steps and batch_size" if s.is_sampler else "latent_dim, classes and batch_size"
                 raise ModelError(
                     f"{self.name} fails on {whole} {took}: {said[:300]}; allowed: {keys} as the model has them"
                 ) from error
