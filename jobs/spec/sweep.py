@@ -442,11 +442,23 @@ def _first(spec: Spec) -> dict[str, Any]:
 
 
 def _varying(word: Parameter) -> list[tuple[str, ...]]:
-    """Key paths that a word makes differ: its own; of whole models to choose from, each key that differs among them."""
-    if word.key != "model":
+    """Key paths that a word makes differ: its own; of mappings, such as whole models, each that differs among them."""
+    if not _is_mapping(word.values[0]):
         return [word.path]
-    keys = dict.fromkeys(key for model in word.values for key in model if key != "family")
-    return [("model", key) for key in keys if any(model.get(key) != word.values[0].get(key) for model in word.values)]
+    return [path for path in _differing(word.values, word.path) if path != ("model", "family")]
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and not is_hashed(value)
+
+
+def _differing(values: Sequence[Any], path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Key paths, as deep as the values are mappings, at which they differ; a value that is not there is None."""
+    mappings = [value for value in values if value is not None]
+    if not all(map(_is_mapping, mappings)):
+        return [path] if any(value != values[0] for value in values) else []
+    keys = dict.fromkeys(key for mapping in mappings for key in mapping)
+    return [deeper for key in keys for deeper in _differing([(value or {}).get(key) for value in values], (*path, key))]
 
 
 def _under(error: SpecError, word: Parameter) -> bool:
