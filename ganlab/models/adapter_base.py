@@ -62,12 +62,15 @@ class Adapter(NamedTuple):
         Range of the images' values that the format implies.
     image_shape : tuple of int, or None
         Channels, height and width of one image as the checkpoint itself states them; None where it does not.
+    classes : int, or None
+        Classes that the checkpoint itself states, 0 if it takes no labels; None where it does not.
     """
 
     draw: Callable[[int, int, NDArray[Any] | None, NDArray[Any] | None], NDArray[Any]]
     latent_shape: tuple[int, ...] | None = None
     value_range: tuple[float, float] = (-1.0, 1.0)
     image_shape: tuple[int, ...] | None = None
+    classes: int | None = None
 
 
 def extra_module(module: str, extra: str) -> Any:

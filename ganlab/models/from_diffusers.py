@@ -85,7 +85,7 @@ def open_weights(request: Request) -> Adapter:
             images = network.decode(torch.from_numpy(latent).to(request.device)).sample
         return images.cpu().numpy()  # type: ignore[no-any-return]
 
-    return Adapter(draw)
+    return Adapter(draw, classes=0)
 
 
 def _library() -> Any:
@@ -166,17 +166,32 @@ def _sampler(pipeline: Any, request: Request) -> Adapter:
         raise AdapterError(
             f"{request.path}: sample_size of its config is {size}; allowed: the images' side, or height and width"
         )
-    if getattr(pipeline.unet, "class_embedding", None) is not None:
-        raise AdapterError(f"{request.path}: got a U-Net that takes classes; allowed: one that takes noise alone")
+    embedding = getattr(pipeline.unet, "class_embedding", None)
+    if not isinstance(embedding, torch.nn.Embedding | None):
+        raise AdapterError(
+            f"{request.path}: class_embed_type of its config is {config.class_embed_type}; allowed: null, where "
+            "num_class_embeds is the number of classes, or nothing"
+        )
+
+    labels: list[torch.Tensor] = []
+    """Labels of the batch that is being drawn, which the pipelines do not pass on."""
+
+    def with_labels(network: Any, arguments: Any, more: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return arguments, more | {"class_labels": labels[0]}
+
+    if embedding is not None:
+        pipeline.unet.register_forward_pre_hook(with_labels, with_kwargs=True)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.to(request.device)
     options = {} if request.steps is None else {"num_inference_steps": request.steps}
 
     def draw(seed: int, count: int, latent: NDArray[Any] | None, label: NDArray[Any] | None) -> NDArray[Any]:
+        labels[:] = [] if label is None else [torch.from_numpy(label).to(request.device)]
         # A generator for each image, on the CPU: its noise is then the same on every device and in every batch.
         seeds = np.random.default_rng(seed).integers(2**63, size=count)
         generators = [torch.Generator().manual_seed(int(each)) for each in seeds]
         images = pipeline(batch_size=count, generator=generators, output_type="np", **options).images
         return np.ascontiguousarray(np.asarray(images).transpose(0, 3, 1, 2))
 
-    return Adapter(draw, (), (0.0, 1.0), (config.in_channels, *sides))
+    classes = 0 if embedding is None else embedding.num_embeddings
+    return Adapter(draw, (), (0.0, 1.0), (config.in_channels, *sides), classes)

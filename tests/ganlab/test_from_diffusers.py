@@ -93,6 +93,12 @@ def unet(tmp_path_factory: pytest.TempPathFactory) -> Saved:
     return saved("UNet2DModel", UNET, tmp_path_factory.mktemp("unet"))
 
 
+def sampler_of(scheduler: dict[str, Any]) -> Any:
+    """The library's own sampler of these settings."""
+    arguments = {key: value for key, value in scheduler.items() if key != "_class_name"}
+    return getattr(diffusers, scheduler["_class_name"])(**arguments)
+
+
 def of_unet(path: Path, shape: tuple[int, ...] = SHAPE, **more: Any) -> Any:
     """The family of a U-Net's weights, with the sampler above, in two steps and batches of 3."""
     given = {"config": UNET, "scheduler": SAMPLER, "sampling_steps": 2, "batch_size": 3, "latent_dim": None, **more}
@@ -122,8 +128,7 @@ def test_a_unet_from_weights_alone_draws_what_its_pipeline_draws(
 
     monkeypatch.setattr(socket.socket, "connect", no_network)
     scheduler = {**SAMPLER, "_class_name": f"{sampler}Scheduler"}
-    arguments = {key: value for key, value in scheduler.items() if key != "_class_name"}
-    own = getattr(diffusers, f"{sampler}Pipeline")(unet.network, getattr(diffusers, f"{sampler}Scheduler")(**arguments))
+    own = getattr(diffusers, f"{sampler}Pipeline")(unet.network, sampler_of(scheduler))
     family = of_unet(unet.weights, scheduler=scheduler)
     images = draw(family, 5, np.random.default_rng(7)).images
     np.testing.assert_array_equal(images, by_the_pipeline(own, 5, 7))
@@ -146,8 +151,7 @@ def test_another_schedule_draws_other_images(changed: dict[str, Any], unet: Save
 
 def test_config_and_sampler_as_save_pretrained_writes_them(unet: Saved, tmp_path: Path) -> None:
     """The files' own keys, such as the library's version, change neither images nor settings."""
-    arguments = {key: value for key, value in SAMPLER.items() if key != "_class_name"}
-    diffusers.DDIMScheduler(**arguments).save_pretrained(tmp_path)
+    sampler_of(SAMPLER).save_pretrained(tmp_path)
     written = json.loads((tmp_path / "scheduler_config.json").read_text())
     assert "_diffusers_version" in written
     ours, theirs = of_unet(unet.weights), of_unet(unet.weights, config=unet.config, scheduler=written)
@@ -226,7 +230,6 @@ def test_a_decoder_draws_from_our_latent_noise(name: str, tmp_path: Path) -> Non
         ({"scheduler": {}}, r"got _class_name None; allowed: DDIMScheduler or DDPMScheduler"),
         ({"scheduler": {**SAMPLER, "_class_name": "DDIMSchedular"}}, r"did you mean DDIMScheduler\?"),
         ({"latent_dim": 4}, r"got latent_dim 4 for diffusers/UNet2DModel; allowed: no latent_dim"),
-        ({"classes": 10}, r"got classes 10 for diffusers/UNet2DModel"),
         (
             {"architecture": "diffusers/AutoencoderKL", "latent_dim": (4, 4, 4), "sampling_steps": None},
             r"got a scheduler for diffusers/AutoencoderKL",
@@ -370,10 +373,47 @@ def test_a_config_or_sampler_that_is_none(changes: dict[str, Any], says: str, un
         of_unet(unet.weights, **changes)
 
 
-def test_a_unet_that_takes_classes_is_refused(tmp_path: Path) -> None:
-    config = {**UNET, "num_class_embeds": 10}
-    with pytest.raises(ModelError, match=r"got a U-Net that takes classes; allowed: one that takes noise alone"):
-        of_unet(saved("UNet2DModel", config, tmp_path).weights, config=config)
+def test_a_unet_with_classes_is_given_the_labels_that_are_stored(tmp_path: Path) -> None:
+    """Of weights alone and of a folder: each image is drawn by its own label, as by a loop over the sampler's steps."""
+    conditional = saved("UNet2DModel", {**UNET, "num_class_embeds": 10}, tmp_path / "unet")
+    torch.nn.init.normal_(conditional.network.class_embedding.weight, std=5)
+    diffusers.DDIMPipeline(conditional.network, sampler_of(SAMPLER)).save_pretrained(tmp_path / "folder")
+    given = {"latent_dim": None, "sampling_steps": 2, "batch_size": 5}
+    folder = opened(tmp_path / "folder", "diffusers", classes=10, **given)
+    drawn = draw(folder, 5, np.random.default_rng(1))
+    assert drawn.labels is not None
+    assert len(set(drawn.labels)) > 1
+    weights = tmp_path / "folder" / "unet" / conditional.weights.name
+    alone = draw(of_unet(weights, config=conditional.config, classes=10, batch_size=5), 5, np.random.default_rng(1))
+    np.testing.assert_array_equal(alone.images, drawn.images)
+    np.testing.assert_array_equal(alone.labels, drawn.labels)
+    sampler = sampler_of(SAMPLER)
+    sampler.set_timesteps(2)
+    seeds = np.random.default_rng(int(np.random.default_rng(1).integers(2**63))).integers(2**63, size=5)
+    images = torch.cat([torch.randn(1, *SHAPE, generator=torch.Generator().manual_seed(int(seed))) for seed in seeds])
+    with torch.no_grad():
+        for step in sampler.timesteps:
+            noise = conditional.network(images, step, class_labels=torch.from_numpy(drawn.labels)).sample
+            images = sampler.step(noise, step, images).prev_sample
+    wanted = (images / 2 + 0.5).clamp(0, 1).numpy() * 255
+    assert np.abs(wanted - drawn.images).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("config", "classes", "says"),
+    [
+        ({"num_class_embeds": 10}, None, r"got classes None, but .* has 10; allowed: classes: from 1 to 10"),
+        ({"num_class_embeds": 10}, 11, r"got classes 11, but .* has 10; allowed: classes: from 1 to 10"),
+        ({}, 10, r"got classes 10, but .* has 0; allowed: none"),
+        ({"class_embed_type": "timestep"}, 10, r"class_embed_type of its config is timestep; allowed: null"),
+    ],
+)
+def test_classes_that_a_unet_does_not_have(
+    config: dict[str, Any], classes: int | None, says: str, tmp_path: Path
+) -> None:
+    weights = saved("UNet2DModel", {**UNET, **config}, tmp_path).weights
+    with pytest.raises(ModelError, match=says):
+        of_unet(weights, config={**UNET, **config}, classes=classes)
 
 
 def test_more_steps_than_the_network_was_trained_with(unet: Saved) -> None:

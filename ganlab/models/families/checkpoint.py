@@ -131,8 +131,6 @@ class CheckpointSettings(BaseModel):
             )
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError(f"got range {list(self.range)}; allowed: the least value, then a larger one")
-        if self.classes is not None and self.format in ("diffusers", "safetensors"):
-            raise ValueError(f"got classes {self.classes} for {what}; allowed: models without classes")
         return self
 
     def _check_architecture(self) -> None:
@@ -210,6 +208,10 @@ class Checkpoint(Untrained):
                 f"got latent_dim {_size(settings.latent_shape)}, but {self.name} takes latent vectors of "
                 f"{_size(stated)}; allowed: latent_dim: {_size(stated)}"
             )
+        known, classes = self._adapter.classes, settings.classes or 0
+        if known is not None and (classes > known or (known > 0 and classes == 0)):
+            allowed = f"classes: from 1 to {known}" if known else "none"
+            raise ModelError(f"got classes {settings.classes}, but {self.name} has {known}; allowed: {allowed}")
         drawn = self._adapter.image_shape
         if drawn is not None and drawn != self.shape:
             raise ModelError(
