@@ -117,7 +117,8 @@ def _confined(request: Request) -> Adapter:
         except ConfinedError as error:
             raise AdapterError(str(error)) from error
 
-    return Adapter(draw, (model.facts["z_dim"],) if "z_dim" in model.facts else None)
+    latent_shape = (model.facts["z_dim"],) if "z_dim" in model.facts else None
+    return Adapter(draw, latent_shape, classes=model.facts.get("c_dim"))
 
 
 OPENED_BY: dict[Format, Callable[[Request], Adapter]] = {

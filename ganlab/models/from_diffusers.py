@@ -23,7 +23,7 @@ from ganlab.models.adapter_base import Adapter, AdapterError, Request, extra_mod
 PIPELINES = ("DDIMPipeline", "DDPMPipeline")
 """Pipelines that draw images from noise alone."""
 SAMPLERS = {"DDIMScheduler": "DDIMPipeline", "DDPMScheduler": "DDPMPipeline"}
-"""Samplers of a U-Net from weights alone, and the pipeline that runs each."""
+"""Samplers that these pipelines run, and the one that runs each for weights alone."""
 DENOISER = "UNet2DModel"
 DECODERS = ("AutoencoderDC", "AutoencoderKL", "AutoencoderTiny", "VQModel")
 """Networks whose `decode` makes images of latent noise."""
@@ -34,27 +34,19 @@ SCHEDULE = ("num_train_timesteps", "prediction_type", "beta_schedule", "beta_sta
 def open_folder(request: Request) -> Adapter:
     """Load a pipeline that `save_pretrained` has written. Raises AdapterError, see `open_checkpoint`."""
     library, path = _library(), request.path
-    try:
-        name = json.loads((path / "model_index.json").read_text("utf-8"))["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise AdapterError(
-            f"{path} is no diffusers folder: model_index.json with a _class_name can't be read there; "
-            "allowed: a folder that a pipeline's save_pretrained has written"
-        ) from error
+    name, kind = _class_in(path / "model_index.json"), _class_in(path / "scheduler" / "scheduler_config.json")
     if name not in PIPELINES:
         raise AdapterError(
             f"{path / 'model_index.json'}: unknown architecture {name}; allowed: {' or '.join(PIPELINES)}"
             f"{nearest(str(name), PIPELINES)}"
         )
-    network = _network(library, DENOISER, path / "unet", path)
+    if str(kind) not in SAMPLERS:  # others need noise or inputs at a scale that these pipelines do not give them
+        raise AdapterError(f"{path / 'scheduler'}: got {kind}; allowed: {' or '.join(SAMPLERS)}, which a {name} runs")
     try:
-        kind = json.loads((path / "scheduler" / "scheduler_config.json").read_text("utf-8"))["_class_name"]
-        if not issubclass(getattr(library, kind), library.SchedulerMixin):
-            raise TypeError(f"{kind} is no scheduler")
         scheduler = getattr(library, kind).from_pretrained(str(path / "scheduler"), local_files_only=True)
-    except Exception as error:
-        refuse_file(path / "scheduler", "a scheduler's save_pretrained", error)
-    return _sampler(getattr(library, name)(network, scheduler), request)
+    except Exception as error:  # whatever its code meets
+        refuse_file(path / "scheduler", "save_pretrained", error)
+    return _sampler(getattr(library, name)(_network(library, DENOISER, path / "unet", path), scheduler), request)
 
 
 def open_weights(request: Request) -> Adapter:
@@ -86,6 +78,17 @@ def open_weights(request: Request) -> Adapter:
         return images.cpu().numpy()  # type: ignore[no-any-return]
 
     return Adapter(draw, classes=0)
+
+
+def _class_in(file: Path) -> Any:
+    """Name of the class in a JSON file of `save_pretrained`. Raises AdapterError where it can't be read."""
+    try:
+        return json.loads(file.read_text("utf-8"))["_class_name"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AdapterError(
+            f"{file.parent} is no diffusers folder: {file.name} with a _class_name can't be read there; allowed: a folder "
+            "that a pipeline's save_pretrained has written"
+        ) from error
 
 
 def _library() -> Any:

@@ -232,6 +232,8 @@ def test_a_pickle_in_the_manner_of_stylegan(tmp_path: Path) -> None:
     family.prepare(np.empty((0, *SHAPE)))
     with pytest.raises(ModelError, match=r"got latent_dim 7, but .* allowed: latent_dim: 6"):
         opened(path, "pickle", **more, **{"latent_dim": 7})
+    with pytest.raises(ModelError, match=r"got classes 4, but .* has 3; allowed: classes: from 1 to 3"):
+        opened(path, "pickle", **more | {"classes": 4})
     with pytest.raises(ModelError, match=r"there is no g in it; allowed: entry: G or G_ema"):
         opened(path, "pickle", **more, entry="g")
     with pytest.raises(ModelError, match=r"No module named 'their_network'"):

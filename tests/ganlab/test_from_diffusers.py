@@ -445,8 +445,8 @@ def test_weights_that_are_not_numbers_are_refused(unet: Saved, tmp_path: Path) -
         of_unet(tmp_path / "w.safetensors").prepare(np.empty((0, *SHAPE)))
 
 
-def test_code_that_lies_in_a_folder_is_not_run(unet: Saved, tmp_path: Path) -> None:
-    """A folder may name a class in a module beside its files: classes are the library's own all the same."""
+def test_classes_and_code_that_a_folder_names(unet: Saved, tmp_path: Path) -> None:
+    """Code beside the files is not run, whatever they say; a sampler that the pipeline can't run is refused."""
     diffusers.DDPMPipeline(unet.network, diffusers.DDPMScheduler()).save_pretrained(tmp_path / "folder")
     index = tmp_path / "folder" / "model_index.json"
     index.write_text(
@@ -457,6 +457,17 @@ def test_code_that_lies_in_a_folder_is_not_run(unet: Saved, tmp_path: Path) -> N
     opened(tmp_path / "folder", "diffusers", latent_dim=None)
     assert not (tmp_path / "ran").exists()
     config = tmp_path / "folder" / "scheduler" / "scheduler_config.json"
-    config.write_text(json.dumps({"_class_name": "UNet2DModel"}))
-    with pytest.raises(ModelError, match=r"scheduler can't be read \(UNet2DModel is no scheduler\)"):
-        opened(tmp_path / "folder", "diffusers", latent_dim=None)
+    for content, says in (
+        (
+            '{"_class_name": "EulerDiscreteScheduler"}',
+            r"got EulerDiscreteScheduler; allowed: DDIMScheduler or DDPMScheduler",
+        ),
+        ('{"_class_name": ["own", "Own"]}', r"got \['own', 'Own'\]; allowed: DDIMScheduler or DDPMScheduler"),
+        ('{"_class_name": "DDIMScheduler", "trained_betas": "many"}', r"scheduler can't be read \("),
+        ("{", r"scheduler is no diffusers folder: scheduler_config\.json"),
+        ("[]", r"scheduler is no diffusers folder: scheduler_config\.json"),
+        ("[" * 100_000, r"scheduler is no diffusers folder: scheduler_config\.json"),
+    ):
+        config.write_text(content)
+        with pytest.raises(ModelError, match=says):
+            opened(tmp_path / "folder", "diffusers", latent_dim=None)
