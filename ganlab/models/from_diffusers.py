@@ -86,8 +86,8 @@ def _class_in(file: Path) -> Any:
         return json.loads(file.read_text("utf-8"))["_class_name"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AdapterError(
-            f"{file.parent} is no diffusers folder: {file.name} with a _class_name can't be read there; allowed: a folder "
-            "that a pipeline's save_pretrained has written"
+            f"{file.parent} is no diffusers folder: {file.name} with a _class_name can't be read there; allowed: a "
+            "folder that a pipeline's save_pretrained has written"
         ) from error
 
 
