@@ -49,10 +49,13 @@ def _torchscript(request: Request) -> Adapter:
             torch.manual_seed(seed)
             try:
                 images = module(*given)
-            except RuntimeError as error:  # the interpreter's own traceback comes before what went wrong
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except (RuntimeError, torch.jit.Error) as error:  # the interpreter's traceback comes before what went wrong
                 raise AdapterError(str(error).strip().splitlines()[-1]) from error
         if not isinstance(images, torch.Tensor):
             raise AdapterError(f"the checkpoint gave a {type(images).__name__}; allowed: one tensor of images")
+        images = images.float() if images.dtype == torch.bfloat16 else images  # which NumPy does not have
         return images.cpu().numpy()  # type: ignore[no-any-return]
 
     return Adapter(draw)

@@ -356,6 +356,34 @@ def test_what_was_said_and_what_was_seen(changes: dict[str, Any], says: str, mod
         family.prepare(np.empty((0, *SHAPE)))
 
 
+def test_images_in_bfloat16(tmp_path: Path) -> None:
+    class Half(nn.Module):
+        def forward(self, latent: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(latent[:, :1, None, None] * torch.ones(1, 1, 8, 8)).to(torch.bfloat16)
+
+    family = opened(traced(Half(), tmp_path / "g.pt"), "torchscript")
+    images = draw(family, 64, np.random.default_rng(0)).images
+    noise = np.random.default_rng(0)
+    noise.integers(2**63)
+    latent = torch.from_numpy(noise.standard_normal((64, LATENT), dtype=np.float32))
+    wanted = Half()(latent).float().numpy()
+    assert np.abs(images - (wanted + 1) * 127.5).max() <= 0.51
+
+
+def test_an_error_of_the_model_is_its_last_line(tmp_path: Path) -> None:
+    class Fails(nn.Module):
+        def forward(self, latent: torch.Tensor) -> torch.Tensor:
+            if latent.size(0) > 2:
+                raise ValueError("too many")
+            return latent
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(Fails()).save(str(tmp_path / "g.pt"))
+    with pytest.raises(ModelError, match=r"fails on 64 latent vectors of 6: [\w.]*Error: too many; allowed"):
+        draw(opened(tmp_path / "g.pt", "torchscript"), 16, np.random.default_rng(0))
+
+
 def test_images_that_do_not_depend_on_their_latent_vectors_are_refused(tmp_path: Path) -> None:
     class Deaf(nn.Module):
         def __init__(self) -> None:
