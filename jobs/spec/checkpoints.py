@@ -87,8 +87,8 @@ def _read(given: Any, place: KeyPath) -> Any:
     except (ValueError, RecursionError) as error:
         reason = f"holds no JSON ({error})"
     else:
-        if isinstance(held, dict):
-            return held
+        if isinstance(held, dict):  # without notes of the library, such as its version
+            return {key: value for key, value in held.items() if key == "_class_name" or not key.startswith("_")}
         reason = "holds no JSON object"
     raise SpecError(
         f"got {shown(given)}: {reason}; allowed: a mapping, or the path of a JSON file that holds one", place

@@ -443,7 +443,7 @@ def _first(spec: Spec) -> dict[str, Any]:
 
 def _varying(word: Parameter) -> list[tuple[str, ...]]:
     """Key paths that a word makes differ: its own; of mappings, such as whole models, each that differs among them."""
-    if not _is_mapping(word.values[0]):
+    if not all(map(_is_mapping, word.values)):
         return [word.path]
     return [path for path in _differing(word.values, word.path) if path != ("model", "family")]
 
@@ -453,12 +453,16 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _differing(values: Sequence[Any], path: tuple[str, ...]) -> list[tuple[str, ...]]:
-    """Key paths, as deep as the values are mappings, at which they differ; a value that is not there is None."""
-    mappings = [value for value in values if value is not None]
-    if not all(map(_is_mapping, mappings)):
-        return [path] if any(value != values[0] for value in values) else []
-    keys = dict.fromkeys(key for mapping in mappings for key in mapping)
-    return [deeper for key in keys for deeper in _differing([(value or {}).get(key) for value in values], (*path, key))]
+    """Key paths at which mappings differ; mappings in them are compared where all have them, of one architecture."""
+    comparable = len({value.get("architecture") for value in values}) == 1
+    paths: list[tuple[str, ...]] = []
+    for key in dict.fromkeys(key for value in values for key in value):
+        inner = [value.get(key) for value in values]
+        if not any(map(_is_mapping, inner)):
+            paths += [(*path, key)] if any(each != inner[0] for each in inner) else []
+        elif comparable and all(map(_is_mapping, inner)):
+            paths += _differing(inner, (*path, key))
+    return paths
 
 
 def _under(error: SpecError, word: Parameter) -> bool:

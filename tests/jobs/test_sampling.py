@@ -250,7 +250,29 @@ def test_models_whose_configs_differ_have_a_column_for_each_key_that_does(home: 
     }
     Path("theirs.yaml").write_text(yaml.safe_dump({**data, "model": {"grid_search": [models[0], other]}}))
     spec = load_spec("theirs.yaml")
-    assert list(spec.hyperparameters(spec.trials())["beta_end"].values()) == [0.03, None]
+    assert {*spec.hyperparameters(spec.trials())} == {"checkpoint", "format", "architecture", "latent_dim"}
+    samplers = [{**SAMPLER, "clip_sample": False}, {**SAMPLER, "beta_end": 0.02}, "sampler.json"]
+    model = {**models[0], "scheduler": {"grid_search": samplers}}
+    Path("theirs.yaml").write_text(yaml.safe_dump({**data, "model": model}))
+    spec = load_spec("theirs.yaml")
+    columns = spec.hyperparameters(spec.trials())
+    assert {name: list(column.values()) for name, column in columns.items()} == {
+        "clip_sample": [False, None, None],
+        "beta_end": [0.03, 0.02, 0.03],
+    }
+    planned = call("plan", "theirs.yaml", "--no-timing")
+    assert planned.exit_code == 0, planned.stderr
+
+
+def test_a_latent_vectors_shape_may_differ_over_a_sweep(home: Path) -> None:
+    """A hyperparameter that is a list, in the plan's table."""
+    model = {"family": "checkpoint", "checkpoint": "g.pt", "format": "torchscript"}
+    data = {"name": "theirs", "dataset": {"name": "digits", "resolution": 8}, "train": {"steps": 1}}
+    both = {**data, "model": {**model, "latent_dim": {"grid_search": [[4], [2, 2]]}}}
+    Path("theirs.yaml").write_text(yaml.safe_dump(both))
+    planned = call("plan", "theirs.yaml", "--no-timing")
+    assert planned.exit_code == 0, planned.stderr
+    assert "[2, 2]" in planned.stdout
 
 
 @pytest.mark.parametrize(

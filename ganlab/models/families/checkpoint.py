@@ -75,6 +75,10 @@ class CheckpointSettings(BaseModel):
     trust: bool = False
     """True if a file may run code, in a process that changes no file and sees no variable of yours."""
 
+    def __hash__(self) -> int:
+        """Hash of the file alone, since mappings have none."""
+        return hash(self.checkpoint)
+
     @field_validator("architecture")
     @classmethod
     def _is_known(cls, name: str | None) -> str | None:
