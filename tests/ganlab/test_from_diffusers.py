@@ -229,6 +229,7 @@ def test_a_decoder_draws_from_our_latent_noise(name: str, tmp_path: Path) -> Non
         ),
         ({"scheduler": {}}, r"got _class_name None; allowed: DDIMScheduler or DDPMScheduler"),
         ({"scheduler": {**SAMPLER, "_class_name": "DDIMSchedular"}}, r"did you mean DDIMScheduler\?"),
+        ({"latent": "uniform"}, r"got latent uniform for diffusers/UNet2DModel; allowed: normal"),
         ({"latent_dim": 4}, r"got latent_dim 4 for diffusers/UNet2DModel; allowed: no latent_dim"),
         (
             {"architecture": "diffusers/AutoencoderKL", "latent_dim": (4, 4, 4), "sampling_steps": None},

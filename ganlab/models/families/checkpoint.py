@@ -133,6 +133,10 @@ class CheckpointSettings(BaseModel):
             raise ValueError(
                 f"got sampling_steps {self.sampling_steps} for {what}; allowed: none, as it has no sampler"
             )
+        if self.latent != "normal" and self.is_sampler:
+            raise ValueError(
+                f"got latent {self.latent} for {what}; allowed: normal, the noise that samplers begin with"
+            )
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError(f"got range {list(self.range)}; allowed: the least value, then a larger one")
         return self
