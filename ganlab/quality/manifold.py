@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ganlab.pairs.closest import nearest
-from ganlab.pairs.exact import Array, Index, as_images, check_same_kind
+from ganlab.pairs.exact import Array, Images, Index, Read, as_images, check_same_kind
 from ganlab.pairs.filter_refine import search
 from ganlab.pairs.lower_bounds import Floats, learn
+from ganlab.pairs.neighbours import learn_for_neighbours, nearest_images
 
 NEIGHBOURS = 5  # Naeem et al. 2020, section 4
 
@@ -46,18 +46,21 @@ class ManifoldScores:
     generated_images: int
 
 
-def radii_squared(images: Array, neighbours: int = NEIGHBOURS, device: str = "cpu") -> Array:
+def radii_squared(images: Array | Images, neighbours: int = NEIGHBOURS, device: str = "cpu") -> Array:
     """(n,) squared distance of each image to its k-th nearest other one; ValueError for k or fewer images."""
     if len(images) <= neighbours:
         raise ValueError(
             f"neighbours: got {neighbours} of {len(images)} images; allowed is at most {len(images) - 1}; "
             "give more images"
         )
-    found = nearest(images, images, count=neighbours + 1, device=device)  # one of them is the image, or one equal to it
-    return found.squared_distance[neighbours :: neighbours + 1]
+    rows, count = as_images(images), neighbours + 1  # one of them is the image, or one equal to it
+    screen = learn_for_neighbours(_reader(rows), len(rows), len(rows), rows.features, count)
+    return nearest_images(rows, rows, screen, count, device=device).squared_distance[:, neighbours]
 
 
-def count_inside(centres: Array, squared_radii: Array, points: Array, device: str = "cpu") -> tuple[Index, Index]:
+def count_inside(
+    centres: Array | Images, squared_radii: Array, points: Array | Images, device: str = "cpu"
+) -> tuple[Index, Index]:
     """Count which points lie in which balls.
 
     Parameters
@@ -86,14 +89,14 @@ def count_inside(centres: Array, squared_radii: Array, points: Array, device: st
             f"{len(balls)} centres; see radii_squared"
         )
     counter = _Counter(radii, len(others))
-    screen = learn(lambda start, stop: others.values[start:stop], len(others), 1)
+    screen = learn(_reader(others), len(others), 1)
     search(balls, others, screen, counter, ordered=False, device=device)
     return counter.by_row, counter.by_column
 
 
 def manifold_scores(
-    real: Array,
-    generated: Array,
+    real: Array | Images,
+    generated: Array | Images,
     neighbours: int = NEIGHBOURS,
     real_radii_squared: Array | None = None,
     device: str = "cpu",
@@ -114,6 +117,7 @@ def manifold_scores(
     ValueError
         Too few images, or images that cannot be compared.
     """
+    real, generated = as_images(real, "real"), as_images(generated, "generated")
     of_real = radii_squared(real, neighbours, device) if real_radii_squared is None else real_radii_squared
     of_generated = radii_squared(generated, neighbours, device)
     inside_real, real_balls = count_inside(real, of_real, generated, device)
@@ -127,6 +131,10 @@ def manifold_scores(
         real_images=len(real),
         generated_images=len(generated),
     )
+
+
+def _reader(images: Images) -> Read:
+    return lambda start, stop: images.values[start:stop]
 
 
 class _Counter:

@@ -320,13 +320,19 @@ def _nearest_real(context: MeasureContext) -> NearestReal:
     return known
 
 
+def _reference_name(layout: SweepLayout, space: Space) -> str:
+    """Name of the training images in the space, for workers that compare several sets with them."""
+    return space.name_of([str(layout.reference.absolute()), read_reference(layout).fingerprint])
+
+
 def _nearest_of_held_out(context: MeasureContext, held_out: Source) -> NearestReal:
     """The nearest training image of every held-out image."""
     layout, space = context.layout, context.space
     name = space.name_of([HELD_OUT, read_reference(layout).fingerprint])
     known = read_nearest_real(layout.held_out_neighbours, name)
     if known is None:
-        wanted = Comparison(held_out, name, reference=reference_in(layout, space, context.map))
+        reference = reference_in(layout, space, context.map)
+        wanted = Comparison(held_out, name, reference=reference, reference_name=_reference_name(layout, space))
         known = _compared(context, wanted, HELD_OUT, layout.partial_held_out_neighbours)
         write_nearest_real(layout.held_out_neighbours, name, known)
     return known
@@ -413,7 +419,13 @@ def measure_snapshots(
         own = images[snapshot]
         assert not isinstance(own, DamagedShardError)
         wanted_pairs = Comparison(
-            own, each.complete_fingerprint, threshold_squared, settings.flagged, others, places=places
+            own,
+            each.complete_fingerprint,
+            threshold_squared,
+            settings.flagged,
+            others,
+            places=places,
+            reference_name=_reference_name(layout, space),
         )
         comparisons[snapshot] = wanted_pairs, keep
     for snapshot, found in compare(comparisons, context.memory_bytes, map, context.progress):

@@ -182,11 +182,16 @@ def test_rows_make_room_before_others_are_read(monkeypatch) -> None:
         return load(*arguments)
 
     monkeypatch.setattr(comparison, "load_rows", look)
-    named = comparison._Named("rows", Zeros())
-    for start in (0, 0, 2):
-        comparison._rows(named, start, start + 2)
-    assert held[1:] == [0]
-    assert len(comparison._KEPT) == 1
+    comparison.forget_images()
+    rows, columns = comparison._Named("rows", Zeros()), comparison._Named("columns", Zeros())
+    first = comparison._loaded(rows, 0, 2)
+    assert comparison._loaded(columns, 0, 2) is not first
+    assert comparison._loaded(rows, 0, 2) is first, "the other set left it in place"
+    comparison._loaded(columns, 2, 4)
+    assert comparison._loaded(rows, 0, 2) is first, "columns that were used less lately made room"
+    assert held == [0, 1, 1]
+    comparison.forget_images()
+    assert comparison._loaded(rows, 0, 2) is not first
 
 
 def test_distinct_images_are_packed_in_tiles_that_memory_alone_limits(folder: Path, monkeypatch) -> None:
