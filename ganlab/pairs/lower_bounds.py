@@ -37,6 +37,7 @@ _WHOLE = 124  # images so short are looked at whole
 _DEPTH = 32  # depths are multiples of what matrix units take at once
 _SAMPLE = 1536
 _RUN = 32  # images of the sample read in one piece
+_SCALED_BY = 256  # images of the sample by whose lengths the scale is chosen
 _PART_BYTES = 2**24  # of images projected at a time
 _DEVICE_PART_BYTES = 2**27  # and on an accelerator
 _CHUNK = 512  # terms added in float32 before float64 takes over
@@ -450,7 +451,7 @@ def _closest_squared(sample: Images, estimates: Singles, count: int) -> Floats:
 
 
 def _power_of_two(values: Array, centre: Array) -> float:
-    lengths = np.linalg.norm(values.astype(np.float64) - centre, axis=1)
+    lengths = np.linalg.norm(values[:: -(-len(values) // _SCALED_BY)].astype(np.float64) - centre, axis=1)
     if not lengths.any():
         return 1.0
     exponent = -np.round(np.log2(np.median(lengths[lengths > 0])))

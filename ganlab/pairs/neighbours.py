@@ -189,7 +189,9 @@ class _Nearest:
         if not near.any():
             return
         found, count = self.found, self.found.count
-        queries = np.unique(query[near])
+        have_more = np.zeros(len(found.index), bool)
+        have_more[query[near]] = True
+        queries = np.flatnonzero(have_more)
         query = np.concatenate([np.repeat(queries, count), query[near]])
         reference = np.concatenate([found.index[queries].ravel(), j[near]])
         distance = np.concatenate([found.squared_distance[queries].ravel(), squared[near]])

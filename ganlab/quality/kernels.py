@@ -93,7 +93,9 @@ def rke(images: Array, bandwidth: float, products: Floats | None = None) -> floa
     """Rényi kernel entropy score of order 2: n² over the sum of squared Gaussian kernels of all pairs.
 
     RKE-MC of Jalali et al. 2023, with the kernel exp(−|x − y|² / (2 bandwidth²)). Of the first
-    `KERNEL_IMAGES`, each paired with itself, too: at most as many. NaN for a bandwidth of 0. Products as for `vendi_score`.
+    `KERNEL_IMAGES`, each paired with itself, too: at most as many. NaN for a bandwidth of 0.
+
+    Products as for `vendi_score`.
     """
     if not bandwidth > 0:
         return math.nan

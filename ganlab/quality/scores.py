@@ -18,7 +18,7 @@ from ganlab.pairs.exact import Array, Images, Index, Read, as_images
 from ganlab.quality.detail import DetailBasis, is_picture
 from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_at_infinity, frechet_distance, moments_of
 from ganlab.quality.kernels import bandwidth_of, kid_blocks, products_of, rke, vendi_score
-from ganlab.quality.manifold import NEIGHBOURS, ManifoldScores, manifold_scores, radii_squared
+from ganlab.quality.manifold import NEIGHBOURS, Balls, ManifoldScores, balls_of, manifold_scores
 from ganlab.statistics.correlation import CorrelationCurve, choose_distances, correlation_curve, curve_and_degrees
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import DuplicateDistance
@@ -67,8 +67,8 @@ class RealSide:
         Real images, drawn without replacement, as many as samples are looked at.
     everyone : LookedAt
         All real images that are looked at, of which those are the first.
-    squared_radii : array (m,)
-        Of their balls; empty when there are too few images.
+    balls : Balls or None
+        Theirs; None when there are too few images.
     moments : Moments or None
         Of all real images; None when they have more than `MOST_FEATURES` values.
     distances : float64 (t,)
@@ -81,7 +81,7 @@ class RealSide:
 
     some: LookedAt
     everyone: LookedAt
-    squared_radii: Array
+    balls: Balls | None
     moments: Moments | None
     distances: npt.NDArray[np.float64]
     rate_distances: npt.NDArray[np.float64]
@@ -229,13 +229,13 @@ def real_side(
     order = content_order(read, count) if order is None else order
     everyone = LookedAt(take(read, order[: scored_images(count, count, read(0, 1).nbytes)]))
     some = everyone.first(images)
-    radii = radii_squared(some.rows) if len(some.images) > NEIGHBOURS else np.empty(0)
+    balls = balls_of(some.rows) if len(some.images) > NEIGHBOURS else None
     moments = moments_of(read, count) if some.rows.features <= MOST_FEATURES else None
     if distances is None:
         distances = choose_distances(everyone.images, threshold, needed_distances(threshold, rates))
     at_rates = np.array([each.distance for each in rates], np.float64)
     bandwidth = bandwidth_of(everyone.images, everyone.products)
-    return RealSide(some, everyone, radii, moments, distances, at_rates, bandwidth)
+    return RealSide(some, everyone, balls, moments, distances, at_rates, bandwidth)
 
 
 def needed_distances(threshold: float, rates: Sequence[DuplicateDistance]) -> list[float]:
@@ -256,10 +256,10 @@ def score(read: Read, count: int, real: RealSide, order: Index | None = None) ->
     """
     images = min(count, len(real.images))
     first = LookedAt(read(0, images) if order is None else take(read, order[:images]))
-    without_ball = int((np.asarray(real.squared_radii) == 0).sum())
+    without_ball = 0 if real.balls is None else int((real.balls.squared_radii == 0).sum())
     manifold = None
-    if len(real.squared_radii) and not without_ball and images > NEIGHBOURS:
-        manifold = manifold_scores(real.some.rows, first.rows, real_radii_squared=real.squared_radii)
+    if real.balls is not None and not without_ball and images > NEIGHBOURS:
+        manifold = manifold_scores(real.some.rows, first.rows, real_balls=real.balls)
     frechet = at_infinity = math.nan
     if real.moments is not None and min(count, real.moments.count) >= 2:
         frechet = frechet_distance(moments_of(read, count), real.moments)
