@@ -355,7 +355,8 @@ def _open(file: str, mode: str, frames: Frames | None, page: int) -> tuple[Image
             upright = upright.convert("RGBA")
             transparent = bool(np.asarray(upright.getchannel("A")).min() < 255)
             upright = Image.alpha_composite(Image.new("RGBA", upright.size, BACKGROUND), upright)
-        return upright.convert(mode), _Facts(stored, count, transparent, turned)
+        picture = upright if upright.mode == mode else upright.convert(mode)
+        return picture, _Facts(stored, count, transparent, turned)
 
 
 def _check_8_bit(picture: ImageFile.ImageFile) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ganlab.pairs.devices import sums_in_float32
-from ganlab.pairs.exact import Images, Index, block_distances, integer_product, squared_lengths
+from ganlab.pairs.exact import Images, Index, block_distances, integer_product
 from ganlab.pairs.threads import in_threads
 
 Floats = NDArray[np.float64]
@@ -143,7 +143,7 @@ def _encode(images: NDArray[np.float32]) -> Codes:
     """The codes of each image: its range has as many levels as steps of the least size seen in it."""
     n, features = images.shape
     values = np.empty((n, features), np.int8)
-    step, offset, error = np.empty(n), np.empty(n), np.empty(n)
+    step, offset, error, total, squared = (np.empty(n) for _ in range(5))
 
     def encode(part: slice) -> None:
         rows = torch.tensor(images[part])
@@ -163,6 +163,8 @@ def _encode(images: NDArray[np.float32]) -> Codes:
         origin = low - unit * first
         codes = level.add_(first)
         values[part] = codes.numpy()
+        total[part] = codes.sum(dim=1, dtype=torch.float64).numpy()
+        squared[part] = codes.square().sum(dim=1, dtype=torch.float64).numpy()
         step[part], offset[part] = unit[:, 0].numpy(), origin[:, 0].numpy()
         apart = torch.addcmul(origin, codes, unit).sub_(rows)
         wrong = 1.001 * torch.linalg.vector_norm(apart, dim=1, keepdim=True, dtype=torch.float64)
@@ -171,8 +173,7 @@ def _encode(images: NDArray[np.float32]) -> Codes:
 
     at_a_time = max(1, _ENCODED_BYTES // (4 * features))
     in_threads(encode, (slice(start, start + at_a_time) for start in range(0, n, at_a_time)))
-    total = values.sum(axis=1, dtype=np.int64).astype(np.float64)
-    return Codes(values, step, offset, error, total, squared_lengths(values).astype(np.float64))
+    return Codes(values, step, offset, error, total, squared)
 
 
 def as_limits(bounds: Floats, squared: torch.Tensor) -> torch.Tensor:
@@ -209,7 +210,7 @@ def bounded_distances(
     right -= centre
     a_length, b_length = np.einsum("nd,nd->n", left, left), np.einsum("nd,nd->n", right, right)
     wrong = 8 * (rows.features + 8) * 2.0**-53
-    low = left @ right.T
+    low = (torch.from_numpy(left) @ torch.from_numpy(right).T).numpy()  # on as many threads as torch has here
     low *= -2
     low += a_length[:, None] + b_length
     low -= wrong * a_length[:, None] + wrong * b_length
