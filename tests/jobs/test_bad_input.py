@@ -772,7 +772,7 @@ def test_images_that_the_disk_cannot_hold(command: str, place: Path, monkeypatch
 @pytest.mark.parametrize("command", [PLAN, RUN])
 def test_training_images_that_memory_cannot_hold(command: str, place: Path) -> None:
     dataset = "dataset={name: known-support, pool: 5, images: 100000000, base: {name: digits, resolution: 128}}"
-    says = ["dataset: got 100,000,000 images, which take 1.6 TB", "of memory; allowed: fewer, or smaller ones"]
+    says = ["dataset: got 100,000,000 images, which take 1.64 TB", "of memory; allowed: fewer, or smaller ones"]
     check_refused(f"{command} small.yaml --set {shlex.quote(dataset)}", 2, says, place)
 
 
