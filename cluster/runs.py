@@ -88,6 +88,11 @@ class Run:
         """True if SLURM did not take the job back into the queue."""
         return self.requeue.startswith("refused")
 
+    @property
+    def returns(self) -> bool:
+        """True if SLURM has taken the job back into the queue."""
+        return self.requeue == "asked" or self.cause == "requeued"
+
     @cached_property
     def cause(self) -> str:
         """Cause of the end: one of `DEATHS`, or "completed", "requeued", "cancelled"."""

@@ -189,6 +189,40 @@ def test_workers_of_the_kinds_that_are_preferred_stay(
     assert left_now == leaves
 
 
+def test_a_worker_says_at_once_that_it_is_idle(supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have seen it by the time that it has been idle for `idle_s`, and it leaves no later."""
+    write_demand(supervisors.folder, 1)
+    write_worker(supervisors.folder, WorkerState("5_0", 0, "n", "joined"))
+    idle_from = time.time()
+    monkeypatch.setattr(preemption, "idle_since", lambda folder: idle_from)
+    site = Site(nodes=2, time_min=1, idle_s=30)
+    one = worker._Worker(Job("5_1", 0, "n", supervisors.logs), supervisors.folder, site, TerminationSignal())
+    one.temporary, one.record = supervisors.root, WorkerState("5_1", 0, "n", "joined")
+    assert not one._is_spare(joined=0)
+    assert [each.idle for each in read_workers(supervisors.folder)] == [False, True]
+    idle_from -= 31
+    one.told_idle -= 31
+    assert one._is_spare(joined=0)
+
+
+def test_dask_does_not_hold_up_the_first_trial(supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts when a trial trains, or when none has come for a while; after that, whenever it is due."""
+
+    class Running:
+        code = None
+
+    started = []
+    for joined_ago, trains in ((1, False), (1, True), (worker.FIRST_TRIAL_S + 1, False)):
+        one = worker._Worker(
+            Job("5_1", 0, "n", supervisors.logs), supervisors.folder, Site(nodes=1, time_min=1), TerminationSignal()
+        )
+        one.temporary, one.start_dask = supervisors.root, Running
+        monkeypatch.setattr(preemption, "still_checkpointing", lambda folder, trains=trains: [1] if trains else [])
+        one._keep_dask(time.time() - joined_ago)
+        started.append(one.dask is not None)
+    assert started == [False, True, True]
+
+
 def test_a_busy_worker_stays(supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch) -> None:
     write_demand(supervisors.folder, 1)
     monkeypatch.setenv(preemption.NODE, str(supervisors.root))

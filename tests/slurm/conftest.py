@@ -24,6 +24,7 @@ def login(hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Login]:
     """A shell on the login host, in a folder of the shared file system whose name breaks careless quoting."""
     folder = hosts.shared / f"{request.node.name[:40]} it's ünïcode"
     folder.mkdir(exist_ok=True)
+    before = {host: hosts.temporary(host) for host in HOSTS}
     yield Login(hosts, folder)
     hosts.settle()
     time.sleep(1)  # the last step daemons leave
@@ -31,6 +32,7 @@ def login(hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Login]:
     for process in left:
         process.kill()
     assert not left, f"left behind: {left}"
+    assert {host: hosts.temporary(host) for host in HOSTS} == before, "temporary files or semaphores are left"
 
 
 @pytest.fixture(scope="session")
