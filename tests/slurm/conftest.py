@@ -32,7 +32,9 @@ def login(hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Login]:
     for process in left:
         process.kill()
     assert not left, f"left behind: {left}"
-    assert {host: hosts.temporary(host) for host in HOSTS} == before, "temporary files or semaphores are left"
+    hosts._wait(
+        lambda: {host: hosts.temporary(host) for host in HOSTS} == before, "temporary files and semaphores to go", 20
+    )
 
 
 @pytest.fixture(scope="session")
