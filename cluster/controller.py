@@ -31,7 +31,7 @@ from cluster.rendezvous import (
     write_head,
 )
 from cluster.replacement import Orders, Replacements
-from cluster.runs import read_run
+from cluster.runs import note_folders, read_run
 from cluster.scheduler import (
     RefusedError,
     SchedulerError,
@@ -131,6 +131,7 @@ class _Controller:
             self._take_over()
             with temporary_folders(self.site.temporary, self.job.id) as (own, short), guarded(own, short):
                 self.temporary, self.short = own, short
+                note_folders(self.folder, self.job, (own, short))
                 try:
                     while True:
                         self._run_generation()

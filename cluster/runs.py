@@ -7,11 +7,12 @@ import re
 import signal
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cluster.job import HANDED_OVER, REQUEUE
+from cluster.job import HANDED_OVER, REQUEUE, Job
 from cluster.rendezvous import ClusterFolder
 from cluster.script import CANCELLED_WORDS, MEMORY_WORDS
 
@@ -132,6 +133,13 @@ class Run:
             f"job {self.job_id} on {self.node} {WORDS.get(self.cause, self.cause)}{code}{lived}{says}{refused} "
             f"(log: {self.log})"
         )
+
+
+def note_folders(folder: Path, job: Job, folders: Iterable[Path]) -> None:
+    """Add a job's temporary folders to the record of its script, which removes them when all else was killed."""
+    record = ClusterFolder(folder).runs / f"{job.id}.{job.restart}"
+    with suppress(OSError), record.open("a") as lines:
+        lines.writelines(f"temporary={each}\n" for each in dict.fromkeys(folders))
 
 
 def read_runs(folder: Path, logs: Path, running: Collection[str] | None = None) -> list[Run]:

@@ -31,6 +31,7 @@ from cluster.rendezvous import (
     read_workers,
     write_worker,
 )
+from cluster.runs import note_folders
 from cluster.site import Site
 from cluster.supervise import LONGEST_DELAY_S, Failures, Process, TerminationSignal, notices, temporary_folders
 
@@ -83,6 +84,7 @@ class _Worker:
         try:
             with temporary_folders(self.site.temporary, self.job.id) as (own, short), guarded(own, short):
                 self.temporary, self.short = own, short
+                note_folders(self.folder, self.job, (own, short))
                 self._check_gpus()
                 while True:
                     self._serve(self._await_head())
