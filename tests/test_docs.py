@@ -1,5 +1,6 @@
 """The documentation: complete, linked, built without a warning; tests/integration/test_docs.py runs its blocks."""
 
+import json
 import os
 import re
 import runpy
@@ -11,10 +12,12 @@ import pytest
 from pydantic import BaseModel
 
 from cluster.site import Site
+from ganlab.models.from_diffusers import SCHEDULE
 from ganlab.quality.embeddings.files import FileSettings
 from jobs.cli.cluster_file import KINDS, read_kinds
 from jobs.spec.sweep import Spec, check_spec
 from jobs.spec.validation import parse_yaml
+from jobs.training.sampling import read_checkpoint_file
 from tests import blocks
 from tests.blocks import PAGES, ROOT, Block
 
@@ -73,6 +76,25 @@ def test_yaml_is_a_sweep_or_cluster_file_or_a_part_of_one(
     else:
         assert data.keys() <= {*Site.model_fields, KINDS}, f"{block.where}: {list(data)} are keys of no file"
         read_kinds(data if block.value("title") else {"nodes": 1, "time_min": 60, **data})
+
+
+@pytest.mark.parametrize(
+    "block",
+    [b for b in ALL if b.language == "text" and b.text.startswith("checkpoint:")],
+    ids=lambda block: block.where,
+)
+def test_checkpoint_files_are_read(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings alone: the checkpoints are empty files, their config empty, and a sampler's file has a schedule."""
+    monkeypatch.chdir(tmp_path)
+    data = parse_yaml(block.text, block.where)
+    for key in ("checkpoint", "code", "scheduler"):
+        if isinstance(path := data.get(key), str):
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_text(json.dumps(dict.fromkeys(SCHEDULE, 1) | {"_class_name": "DDPMScheduler"}))
+            Path(path).with_name("config.json").write_text("{}")
+    Path("checkpoint.yaml").write_text(block.text)
+    model, shape = read_checkpoint_file(Path("checkpoint.yaml"))
+    assert (model.format, list(shape)) == (data["format"], data["shape"])
 
 
 def test_shipped_sweeps_name_scripts_that_exist() -> None:

@@ -6,93 +6,42 @@ installs it.
 
 from __future__ import annotations
 
-import difflib
-import importlib
-import json
 import warnings
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Literal, NamedTuple, NoReturn, get_args
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ganlab.models.adapter_base import Adapter, AdapterError, Format, Request, extra_module, refuse_file
 from ganlab.models.confined import ConfinedError, ConfinedModel
+from ganlab.models.from_diffusers import open_folder, open_weights
 
-Format = Literal["torchscript", "torch-export", "onnx", "diffusers", "pickle"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 RUNS_CODE = ("torch-export", "pickle")
 """Formats whose files run code when they are loaded: `torch.export.load` falls back to unpickling."""
-PIPELINES = ("DDIMPipeline", "DDPMPipeline")
-"""Pipelines of diffusers that draw images from noise alone."""
 
 
-class AdapterError(ValueError):
-    """A checkpoint can't be loaded or run; one line: what was found, and what is allowed."""
-
-
-class Adapter(NamedTuple):
-    """A loaded checkpoint.
-
-    Attributes
-    ----------
-    draw : callable
-        From (seed, latent float32 (n, …) or None, label (n, …) or None) to images (n, C, H, W).
-    latent_shape : tuple of int, or None
-        Shape of one latent vector as the checkpoint itself states it; None where it does not, () where it takes none.
-    value_range : (float, float)
-        Range of the images' values that the format implies.
-    """
-
-    draw: Callable[[int, int, NDArray[Any] | None, NDArray[Any] | None], NDArray[Any]]
-    latent_shape: tuple[int, ...] | None = None
-    value_range: tuple[float, float] = (-1.0, 1.0)
-
-
-def open_checkpoint(path: Path, form: Format, device: str, entry: str, code: Path | None, steps: int | None) -> Adapter:
+def open_checkpoint(request: Request) -> Adapter:
     """Load a checkpoint.
-
-    Parameters
-    ----------
-    path, form
-        File, or for "diffusers" folder, and its format.
-    device
-        "cpu" or "cuda".
-    entry, code
-        Of pickles: the key of the network in a dictionary, and the folder that its code is imported from.
-    steps
-        Steps of a diffusers pipeline's sampler; None is the pipeline's default.
 
     Raises
     ------
     AdapterError
-        In one line: a missing library, a file that is no checkpoint of this format, an unknown architecture.
+        In one line: a missing library, a file that is no checkpoint of this format, an unknown architecture, weights
+        that are not those of the architecture.
     """
-    if form == "torchscript":
-        return _torchscript(path, device)
-    if form == "onnx":
-        return _onnx(path, device)
-    if form == "diffusers":
-        return _diffusers(path, device, steps)
-    return _confined(path, form, device, entry, code)
+    return OPENED_BY[request.format](request)
 
 
-def _extra(module: str, extra: str) -> Any:
-    """Import a library of an optional extra."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise AdapterError(f'{module} is not installed; install it with: pip install "ganlab[{extra}]"') from error
-
-
-def _torchscript(path: Path, device: str) -> Adapter:
+def _torchscript(request: Request) -> Adapter:
+    path, device = request.path, request.device
     try:
         with warnings.catch_warnings():  # that TorchScript is deprecated: of a file that is there already
             warnings.simplefilter("ignore", DeprecationWarning)
             module = torch.jit.load(str(path), map_location=device).eval()  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError) as error:
-        _unreadable(path, "torch.jit.save", error)
+        refuse_file(path, "torch.jit.save", error)
 
     def draw(seed: int, count: int, latent: NDArray[Any] | None, label: NDArray[Any] | None) -> NDArray[Any]:
         given = [torch.from_numpy(each).to(device) for each in (latent, label) if each is not None]
@@ -100,17 +49,21 @@ def _torchscript(path: Path, device: str) -> Adapter:
             torch.manual_seed(seed)
             try:
                 images = module(*given)
-            except RuntimeError as error:  # the interpreter's own traceback comes before what went wrong
+            except torch.cuda.OutOfMemoryError:
+                raise
+            except (RuntimeError, torch.jit.Error) as error:  # the interpreter's traceback comes before what went wrong
                 raise AdapterError(str(error).strip().splitlines()[-1]) from error
         if not isinstance(images, torch.Tensor):
             raise AdapterError(f"the checkpoint gave a {type(images).__name__}; allowed: one tensor of images")
+        images = images.float() if images.dtype == torch.bfloat16 else images  # which NumPy does not have
         return images.cpu().numpy()  # type: ignore[no-any-return]
 
     return Adapter(draw)
 
 
-def _onnx(path: Path, device: str) -> Adapter:
-    runtime = _extra("onnxruntime", "onnx")
+def _onnx(request: Request) -> Adapter:
+    path, device = request.path, request.device
+    runtime = extra_module("onnxruntime", "onnx")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
@@ -120,7 +73,7 @@ def _onnx(path: Path, device: str) -> Adapter:
     try:
         session = runtime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # of classes that onnxruntime keeps to itself
-        _unreadable(path, "an ONNX exporter", error)
+        refuse_file(path, "an ONNX exporter", error)
     kinds = {
         "tensor(float)": np.float32,
         "tensor(float16)": np.float16,
@@ -146,54 +99,19 @@ def _onnx(path: Path, device: str) -> Adapter:
     return Adapter(draw, stated)
 
 
-def _diffusers(path: Path, device: str, steps: int | None) -> Adapter:
-    library = _extra("diffusers", "diffusers")
-    _extra("safetensors", "diffusers")
-    try:
-        name = json.loads((path / "model_index.json").read_text("utf-8"))["_class_name"]
-    except (OSError, ValueError, KeyError) as error:
-        raise AdapterError(
-            f"{path} is no diffusers folder: model_index.json with a _class_name can't be read there; "
-            "allowed: a folder that a pipeline's save_pretrained has written"
-        ) from error
-    if name not in PIPELINES:
-        close = difflib.get_close_matches(str(name), PIPELINES, n=1, cutoff=0.4)
-        hint = f"; did you mean {close[0]}?" if close else ""
-        raise AdapterError(
-            f"{path / 'model_index.json'}: unknown architecture {name}; allowed: {' or '.join(PIPELINES)}{hint}"
-        )
-    library.utils.logging.disable_progress_bar()
-    try:
-        pipeline = getattr(library, name).from_pretrained(str(path), local_files_only=True, use_safetensors=True)
-    except Exception as error:  # of many libraries: OSError, ValueError, SafetensorError, …
-        _unreadable(path, "save_pretrained with safetensors", error)
-    pipeline.set_progress_bar_config(disable=True)
-    pipeline.to(device)
-    options = {} if steps is None else {"num_inference_steps": steps}
-
-    def draw(seed: int, count: int, latent: NDArray[Any] | None, label: NDArray[Any] | None) -> NDArray[Any]:
-        # A generator for each image, on the CPU: its noise is then the same on every device and in every batch.
-        seeds = np.random.default_rng(seed).integers(2**63, size=count)
-        generators = [torch.Generator().manual_seed(int(each)) for each in seeds]
-        images = pipeline(batch_size=count, generator=generators, output_type="np", **options).images
-        return np.ascontiguousarray(np.asarray(images).transpose(0, 3, 1, 2))
-
-    return Adapter(draw, (), (0.0, 1.0))
-
-
-def _confined(path: Path, form: str, device: str, entry: str, code: Path | None) -> Adapter:
-    request = {
-        "path": str(path),
-        "format": form,
-        "entry": entry,
-        "code": None if code is None else str(code.absolute()),
-        "device": device,
+def _confined(request: Request) -> Adapter:
+    plain = {
+        "path": str(request.path),
+        "format": request.format,
+        "entry": request.entry,
+        "code": None if request.code is None else str(request.code.absolute()),
+        "device": request.device,
         "threads": torch.get_num_threads(),
     }
     try:
-        model = ConfinedModel(request)
+        model = ConfinedModel(plain)
     except ConfinedError as error:
-        raise AdapterError(f"{path} can't be loaded as {form}: {error}") from error
+        raise AdapterError(f"{request.path} can't be loaded as {request.format}: {error}") from error
 
     def draw(seed: int, count: int, latent: NDArray[Any] | None, label: NDArray[Any] | None) -> NDArray[Any]:
         given = {"latent": latent, "label": label}
@@ -202,12 +120,15 @@ def _confined(path: Path, form: str, device: str, entry: str, code: Path | None)
         except ConfinedError as error:
             raise AdapterError(str(error)) from error
 
-    return Adapter(draw, (model.facts["z_dim"],) if "z_dim" in model.facts else None)
+    latent_shape = (model.facts["z_dim"],) if "z_dim" in model.facts else None
+    return Adapter(draw, latent_shape, classes=model.facts.get("c_dim"))
 
 
-def _unreadable(path: Path, writer: str, error: Exception) -> NoReturn:
-    said = " ".join(str(error).split())
-    raise AdapterError(
-        f"{path} can't be read ({said[:160]}); allowed: a whole file written by {writer} (was it cut short, or is it of "
-        "another format?)"
-    ) from error
+OPENED_BY: dict[Format, Callable[[Request], Adapter]] = {
+    "torchscript": _torchscript,
+    "torch-export": _confined,
+    "onnx": _onnx,
+    "diffusers": open_folder,
+    "safetensors": open_weights,
+    "pickle": _confined,
+}

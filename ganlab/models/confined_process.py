@@ -129,6 +129,7 @@ def main() -> None:
                 inputs.append(None)  # StyleGAN's second argument, of a model without classes
             with torch.no_grad():
                 images = model(*inputs)
+            images = images.float() if images.dtype == torch.bfloat16 else images  # which NumPy does not have
             buffer = io.BytesIO()
             np.save(buffer, images.cpu().numpy(), allow_pickle=False)
             answer(1, buffer.getvalue())

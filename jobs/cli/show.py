@@ -73,18 +73,18 @@ def show_plan(
         facts.append(("jobs hold", held.words))
     for name, value in facts:
         console.print(f"  {name:<18} {value}", soft_wrap=True)
-    groups: dict[tuple[Any, ...], list[int]] = {}
+    groups: dict[tuple[tuple[str, ...], tuple[tuple[str, int], ...]], list[int]] = {}
     names = list(varying(plan.trials[0]))
     for trial, weights in rows:
-        key = (*varying(trial).values(), *weights.items())
+        key = tuple(map(value_words, varying(trial).values())), tuple(weights.items())
         groups.setdefault(key, []).append(trial.seed)
     networks = list(dict.fromkeys(network for weights in plan.weights for network in weights))
     headings = [*(name.replace("_", " ") for name in names), *(f"{network} weights" for network in networks), "seeds"]
     cells = []
-    for key, seeds in groups.items():
-        weights_of = dict(key[len(names) :])
+    for (values, known), seeds in groups.items():
+        weights_of = dict(known)
         counts = (value_words(weights_of.get(network)) for network in networks)
-        cells.append([*map(value_words, key[: len(names)]), *counts, _seeds(seeds)])
+        cells.append([*values, *counts, _seeds(seeds)])
     print_table(console, headings, cells, len(names))
     for title, text in (scripts or {}).items():
         click.echo(f"\n# ---- {title}: sbatch\n{text.strip()}")

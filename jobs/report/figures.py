@@ -32,6 +32,7 @@ from jobs.report.svg import (
 from jobs.report.table import Interval, Results, Row, Table, setting_label, spaced
 
 CATEGORIES = 24  # more settings than this do not fit on an axis without numbers
+TICK_CHARACTERS = 30  # of a setting beside an axis without numbers
 PANELS = 6
 KEY_PX = 18  # height of a line of a legend
 KEY_CHARACTERS = 6  # of a line of a legend, before its words
@@ -212,13 +213,17 @@ def _against(name: str, series: Mapping[str, Sequence[Row]], joined: bool = True
 def _categories(table: Table) -> _Panel:
     settings = table.settings[:CATEGORIES]
     x = {row.trial: float(place) for place, setting in enumerate(settings) for row in setting.rows}
-    ticks = {
-        float(place): ", ".join(value_words(each.settings[name]) for name in each.rows[0].told_by)
-        for place, each in enumerate(settings)
-    }
+    ticks = {float(place): _tick_words(each.rows[0]) for place, each in enumerate(settings)}
     told_by = {name for setting in settings for name in setting.rows[0].told_by}
     label = ", ".join(spaced(name) for name in table.hyperparameters if name in told_by)
     return _Panel(label, {"": [row for each in settings for row in each.rows]}, x, ticks, log=False, joined=False)
+
+
+def _tick_words(row: Row) -> str:
+    """A setting beside the axis, each value cut to its share of the room; the point's title has the whole."""
+    room = TICK_CHARACTERS // max(1, len(row.told_by))
+    values = [value_words(row.settings[name]) for name in row.told_by]
+    return ", ".join(value if len(value) <= room else f"{value[: room - 1]}…" for value in values)
 
 
 def _support_panel(axes: Any, panel: _Panel, table: Table, width: float, font: int, pictured: Collection[str]) -> None:

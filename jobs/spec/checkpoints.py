@@ -4,19 +4,24 @@ Invariant: a trial takes a checkpoint only while its content has the hash that t
 """
 
 import hashlib
-from collections.abc import Mapping
+import json
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from jobs.spec.validation import KeyPath, SpecError, shown
+from jobs.spec.search_space import KINDS
+from jobs.spec.validation import KeyPath, SpecError, reason_of, shown
 
 PREFIX = "import:"  # as in ganlab.models.families.imported, which loads torch
 CHECKPOINT = "checkpoint"  # as in ganlab.models.families, likewise
 FORM = "import:package.module:factory"
 FILES = ("checkpoint", "code")
 """Keys of a model whose files' content is a part of its trial's id: of strangers' own families the first alone."""
+SETTINGS_FILES = ("config", "scheduler")
+"""Keys of the family ``checkpoint`` that hold a mapping, or the path of a JSON file that holds it."""
 
 
 def settle_checkpoints(model: Any, path: KeyPath = ("model",)) -> Any:
@@ -24,7 +29,8 @@ def settle_checkpoints(model: Any, path: KeyPath = ("model",)) -> Any:
 
     Those are ``checkpoint``, and of the family ``checkpoint`` the folder ``code``, too.
     ``checkpoint: weights.pt`` becomes ``{path: /here/weights.pt, sha256: …}``, also in a list of alternatives; so it
-    stands in the sweep's own copy, where nothing is read again.
+    stands in the sweep's own copy, where nothing is read again. A JSON file of ``config`` or ``scheduler`` becomes the
+    mapping that it holds; ``config`` of weights alone is by default config.json beside the checkpoint.
 
     Raises
     ------
@@ -37,20 +43,56 @@ def settle_checkpoints(model: Any, path: KeyPath = ("model",)) -> Any:
         settled = [settle_checkpoints(each, (*path, "grid_search", at)) for at, each in enumerate(alternatives)]
         return {**model, "grid_search": settled}
     family = model.get("family")
-    names = FILES if family == CHECKPOINT else FILES[:1] if families_named(family) else ()
-    return {name: _settled_words(each, (*path, name)) if name in names else each for name, each in model.items()}
-
-
-def _settled_words(given: Any, place: KeyPath) -> Any:
-    """A path, or search words for one, with the content's hash beside each path."""
-    if not isinstance(given, dict) or "path" in given:
-        return _settled(given, place)
+    settle: dict[str, Callable[[Any, KeyPath], Any]] = {}
+    if family == CHECKPOINT:
+        model = _with_config_beside(model)
+        settle = dict.fromkeys(FILES, _settled) | dict.fromkeys(SETTINGS_FILES, _read)
+    elif families_named(family):
+        settle = {CHECKPOINT: _settled}
     return {
-        kind: [_settled(each, (*place, kind, at)) for at, each in enumerate(values)]
+        name: _settled_words(each, (*path, name), settle[name]) if name in settle else each
+        for name, each in model.items()
+    }
+
+
+def _settled_words(given: Any, place: KeyPath, settle: Callable[[Any, KeyPath], Any]) -> Any:
+    """A value, or search words for one, with `settle` applied to each alternative."""
+    if not isinstance(given, dict) or not given.keys() & set(KINDS):
+        return settle(given, place)
+    return {
+        kind: [settle(each, (*place, kind, at)) for at, each in enumerate(values)]
         if isinstance(values, list)
         else values
         for kind, values in given.items()
     }
+
+
+def _with_config_beside(model: dict[str, Any]) -> dict[str, Any]:
+    """Return the model with the path of config.json beside its weights as `config`, if none is given and it exists."""
+    weights = model.get(CHECKPOINT)
+    if model.get("format") != "safetensors" or "config" in model or not isinstance(weights, str):
+        return model
+    beside = os.path.join(os.path.dirname(weights), "config.json")
+    return {**model, "config": beside} if os.path.isfile(_absolute(beside)) else model
+
+
+def _read(given: Any, place: KeyPath) -> Any:
+    """A mapping as it is given, or as the JSON file holds it whose path is given."""
+    if not isinstance(given, str):
+        return given
+    try:
+        held = json.loads(_absolute(given).read_text("utf-8"))
+    except OSError as error:
+        reason = str(error.strerror)
+    except (ValueError, RecursionError) as error:
+        reason = f"holds no JSON ({error})"
+    else:
+        if isinstance(held, dict):  # without notes of the library, such as its version
+            return {key: value for key, value in held.items() if key == "_class_name" or not key.startswith("_")}
+        reason = "holds no JSON object"
+    raise SpecError(
+        f"got {shown(given)}: {reason}; allowed: a mapping, or the path of a JSON file that holds one", place
+    )
 
 
 def _settled(given: Any, place: KeyPath) -> Any:
@@ -58,15 +100,19 @@ def _settled(given: Any, place: KeyPath) -> Any:
         return given
     if not isinstance(given, str):
         raise SpecError(f"got {shown(given)}; allowed: a path", place)
-    from ganlab.data.datasets import absolute
-
-    file = absolute(Path(given))
+    file = _absolute(given)
     try:
         return {"path": str(file), "sha256": content_hash(file)}
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a null byte
         raise SpecError(
-            f"got {shown(given)}: {error.strerror}; allowed: a file, or a folder of files", place
+            f"got {shown(given)}: {reason_of(error)}; allowed: a file, or a folder of files", place
         ) from error
+
+
+def _absolute(path: str) -> Path:
+    from ganlab.data.datasets import absolute
+
+    return absolute(Path(path))
 
 
 def content_hash(path: Path) -> str:

@@ -442,11 +442,27 @@ def _first(spec: Spec) -> dict[str, Any]:
 
 
 def _varying(word: Parameter) -> list[tuple[str, ...]]:
-    """Key paths that a word makes differ: its own; of whole models to choose from, each key that differs among them."""
-    if word.key != "model":
+    """Key paths that a word makes differ: its own; of mappings, such as whole models, each that differs among them."""
+    if not all(map(_is_mapping, word.values)):
         return [word.path]
-    keys = dict.fromkeys(key for model in word.values for key in model if key != "family")
-    return [("model", key) for key in keys if any(model.get(key) != word.values[0].get(key) for model in word.values)]
+    return [path for path in _differing(word.values, word.path) if path != ("model", "family")]
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and not is_hashed(value)
+
+
+def _differing(values: Sequence[Any], path: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """Key paths at which mappings differ; mappings in them are compared where all have them, of one architecture."""
+    comparable = len({value.get("architecture") for value in values}) == 1
+    paths: list[tuple[str, ...]] = []
+    for key in dict.fromkeys(key for value in values for key in value):
+        inner = [value.get(key) for value in values]
+        if not any(map(_is_mapping, inner)):
+            paths += [(*path, key)] if any(each != inner[0] for each in inner) else []
+        elif comparable and all(map(_is_mapping, inner)):
+            paths += _differing(inner, (*path, key))
+    return paths
 
 
 def _under(error: SpecError, word: Parameter) -> bool:

@@ -313,7 +313,9 @@ def _in_data(data: Any, location: tuple[int | str, ...], missing: bool) -> KeyPa
 
 
 def _holds(data: Any, part: str | int) -> bool:
-    return part in data if isinstance(data, dict) else isinstance(data, list) and isinstance(part, int)
+    if isinstance(data, list):
+        return isinstance(part, int) and part < len(data)
+    return isinstance(data, dict) and part in data
 
 
 def allowed(cls: type[BaseModel], key: str) -> str:
@@ -336,7 +338,7 @@ class _Schema:
             inner = [
                 described
                 for branch in branches
-                if (described := branch.get("items") if isinstance(part, int) else _entry(branch, part)) is not None
+                if (described := _item(branch, part) if isinstance(part, int) else _entry(branch, part)) is not None
             ]
             if not inner:
                 return {}
@@ -397,7 +399,9 @@ class _Schema:
             case "boolean":
                 return "true or false"
             case "array":
-                return f"a list, each entry {self._described(schema.get('items', {}))}"
+                fixed = schema.get("prefixItems", [])
+                entries = dict.fromkeys(map(self._described, fixed or [schema.get("items", {})]))
+                return f"a list{f' of {len(fixed)}' if fixed else ''}, each entry {_either(list(entries))}"
             case "object":
                 keys = schema.get("properties", {})
                 return f"a mapping with the keys {', '.join(keys)}" if keys else "a mapping"
@@ -406,6 +410,12 @@ class _Schema:
             case "string":
                 return "a path" if schema.get("format") == "path" else "text"
         return "something else"
+
+
+def _item(schema: Mapping[str, Any], index: int) -> Any:
+    """Schema of an entry of a list; None where a list has no such entry."""
+    fixed = schema.get("prefixItems", [])
+    return fixed[index] if index < len(fixed) else schema.get("items")
 
 
 def _entry(schema: Mapping[str, Any], key: str) -> Any:

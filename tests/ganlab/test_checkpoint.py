@@ -6,7 +6,7 @@ import pickle
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from ganlab.models import adapters
+from ganlab.models.adapter_base import Format
 from ganlab.models.confined import ConfinedError, ConfinedModel
 from ganlab.models.families import FAMILIES, make_family
 from ganlab.models.families.imported import ModelError
@@ -231,6 +232,8 @@ def test_a_pickle_in_the_manner_of_stylegan(tmp_path: Path) -> None:
     family.prepare(np.empty((0, *SHAPE)))
     with pytest.raises(ModelError, match=r"got latent_dim 7, but .* allowed: latent_dim: 6"):
         opened(path, "pickle", **more, **{"latent_dim": 7})
+    with pytest.raises(ModelError, match=r"got classes 4, but .* has 3; allowed: classes: from 1 to 3"):
+        opened(path, "pickle", **more | {"classes": 4})
     with pytest.raises(ModelError, match=r"there is no g in it; allowed: entry: G or G_ema"):
         opened(path, "pickle", **more, entry="g")
     with pytest.raises(ModelError, match=r"No module named 'their_network'"):
@@ -260,7 +263,7 @@ attempt('write', lambda: open(OUTSIDE + '/written', 'w'))
 attempt('truncate', lambda: os.truncate(OUTSIDE + '/precious', 0))
 attempt('append', lambda: open(OUTSIDE + '/precious', 'a'))
 attempt('remove', lambda: os.remove(OUTSIDE + '/precious'))
-attempt('rename', lambda: os.rename(OUTSIDE + '/precious', 'here'))
+attempt('rename', lambda: os.rename(OUTSIDE + '/precious', OUTSIDE + '/moved'))
 attempt('link', lambda: os.symlink('/etc', OUTSIDE + '/link'))
 attempt('folder', lambda: os.mkdir(OUTSIDE + '/folder'))
 attempt('shell', lambda: (os.system('echo x > ' + OUTSIDE + '/shell'), os.stat(OUTSIDE + '/shell')))
@@ -353,6 +356,34 @@ def test_what_was_said_and_what_was_seen(changes: dict[str, Any], says: str, mod
         family.prepare(np.empty((0, *SHAPE)))
 
 
+def test_images_in_bfloat16(tmp_path: Path) -> None:
+    class Half(nn.Module):
+        def forward(self, latent: torch.Tensor) -> torch.Tensor:
+            return torch.tanh(latent[:, :1, None, None] * torch.ones(1, 1, 8, 8)).to(torch.bfloat16)
+
+    family = opened(traced(Half(), tmp_path / "g.pt"), "torchscript")
+    images = draw(family, 64, np.random.default_rng(0)).images
+    noise = np.random.default_rng(0)
+    noise.integers(2**63)
+    latent = torch.from_numpy(noise.standard_normal((64, LATENT), dtype=np.float32))
+    wanted = Half()(latent).float().numpy()
+    assert np.abs(images - (wanted + 1) * 127.5).max() <= 0.51
+
+
+def test_an_error_of_the_model_is_its_last_line(tmp_path: Path) -> None:
+    class Fails(nn.Module):
+        def forward(self, latent: torch.Tensor) -> torch.Tensor:
+            if latent.size(0) > 2:
+                raise ValueError("too many")
+            return latent
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.script(Fails()).save(str(tmp_path / "g.pt"))
+    with pytest.raises(ModelError, match=r"fails on 64 latent vectors of 6: [\w.]*Error: too many; allowed"):
+        draw(opened(tmp_path / "g.pt", "torchscript"), 16, np.random.default_rng(0))
+
+
 def test_images_that_do_not_depend_on_their_latent_vectors_are_refused(tmp_path: Path) -> None:
     class Deaf(nn.Module):
         def __init__(self) -> None:
@@ -372,6 +403,8 @@ def test_images_that_do_not_depend_on_their_latent_vectors_are_refused(tmp_path:
     [
         ("onnx", "onnxruntime", 'pip install "ganlab[onnx]"'),
         ("diffusers", "diffusers", 'pip install "ganlab[diffusers]"'),
+        ("safetensors", "diffusers", 'pip install "ganlab[diffusers]"'),
+        ("safetensors", "safetensors", 'pip install "ganlab[diffusers]"'),
     ],
 )
 def test_a_missing_extra_is_named_with_its_command(
@@ -379,8 +412,9 @@ def test_a_missing_extra_is_named_with_its_command(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
     (tmp_path / "g").mkdir()
+    weights = {"architecture": "diffusers/AutoencoderKL", "config": {}} if form == "safetensors" else {}
     with pytest.raises(ModelError) as raised:
-        opened(tmp_path / "g", form, latent_dim=None if form == "diffusers" else LATENT)
+        opened(tmp_path / "g", form, latent_dim=None if form == "diffusers" else LATENT, **weights)
     assert str(raised.value) == f"{module} is not installed; install it with: {command}"
 
 
@@ -389,4 +423,4 @@ def test_every_extra_is_in_the_project_file() -> None:
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
     assert {"onnx", "diffusers"} <= project["optional-dependencies"].keys()
-    assert set(adapters.FORMATS) == {"torchscript", "torch-export", "onnx", "diffusers", "pickle"}
+    assert adapters.OPENED_BY.keys() == set(get_args(Format))

@@ -228,6 +228,18 @@ def checkpoints() -> Iterator[Case]:
     yield case("got format pickle", "run code", "trust: true", format="pickle")
     yield case("got format torch-export", "trust: true", format="torch-export")
     yield case("got range [1.0, -1.0]", "allowed: the least value", range=[1, -1])
+    yield case("range[1]: is missing; allowed: a number", range=[1])
+    yield case("range: got [0, 1, 2]; allowed: a list of 2, each entry a number or null", range=[0, 1, 2])
+    yield case("shape[2]: is missing; allowed: a whole number from 1 to 65536", shape=[8, 8])
+    yield case("got sampling_steps 50 for torchscript", "allowed: none", sampling_steps=50)
+    yield case('checkpoint: got "a\\u0000b"', "null byte", "allowed: a file", checkpoint="a\0b")
+    weights = {"format": "safetensors", "latent_dim": None}
+    yield case("got weights alone and no architecture", "diffusers/UNet2DModel", **weights)
+    yield case("architecture: got timm/vgg11, but timm has no generators", architecture="timm/vgg11", **weights)
+    unet = {"architecture": "diffusers/UNet2DModel", **weights}
+    yield case("got no config of diffusers/UNet2DModel", "allowed: config: ", **unet)
+    yield case("got no scheduler for diffusers/UNet2DModel", "allowed: scheduler: ", config={}, **unet)
+    yield case("scheduler: got _class_name None", "DDIMScheduler", config={}, scheduler={"beta_end": 0.02}, **unet)
     yield case("small.yaml can't be read", "allowed: a whole file written by torch.jit.save")
     yield case("is no diffusers folder", format="diffusers", latent_dim=None, checkpoint="full")
 
@@ -772,7 +784,7 @@ def test_images_that_the_disk_cannot_hold(command: str, place: Path, monkeypatch
 @pytest.mark.parametrize("command", [PLAN, RUN])
 def test_training_images_that_memory_cannot_hold(command: str, place: Path) -> None:
     dataset = "dataset={name: known-support, pool: 5, images: 100000000, base: {name: digits, resolution: 128}}"
-    says = ["dataset: got 100,000,000 images, which take 1.6 TB", "of memory; allowed: fewer, or smaller ones"]
+    says = ["dataset: got 100,000,000 images, which take 1.64 TB", "of memory; allowed: fewer, or smaller ones"]
     check_refused(f"{command} small.yaml --set {shlex.quote(dataset)}", 2, says, place)
 
 

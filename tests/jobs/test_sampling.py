@@ -21,8 +21,9 @@ from ganlab.models.families import make_family
 from ganlab.models.train import draw
 from ganlab.randomness import generator_for
 from jobs.spec.checkpoints import check_checkpoint
-from jobs.spec.sweep import load_spec
+from jobs.spec.sweep import check_spec, load_spec
 from jobs.spec.validation import SpecError
+from jobs.training.sampling import read_checkpoint_file
 from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
 from tests.command_line import call
@@ -196,6 +197,127 @@ def test_a_sweep_of_checkpoints_goes_on_after_a_kill(home: Path) -> None:
         for shard in (0, 1):
             drawn = draw(family, 4096, generator_for(trial.seed, "sample", 1, shard)).images
             np.testing.assert_array_equal(stored.read(shard * 4096, (shard + 1) * 4096), drawn)
+
+
+UNET = {"_class_name": "UNet2DModel", "_diffusers_version": "0.42.1", "sample_size": 8, "act_fn": "silu"}
+SCHEDULE = {"num_train_timesteps": 100, "beta_schedule": "linear", "beta_start": 0.001, "beta_end": 0.03}
+SAMPLER = {"_class_name": "DDIMScheduler", "prediction_type": "epsilon", **SCHEDULE}
+
+
+def weights_alone(folder: str, config: dict[str, Any]) -> dict[str, Any]:
+    """A model section of weights beside their config.json, with the sampler in a file; the weights are never loaded."""
+    Path(folder).mkdir()
+    Path(folder, "w.safetensors").write_bytes(b"weights")
+    Path(folder, "config.json").write_text(json.dumps(config))
+    Path("sampler.json").write_text(json.dumps(SAMPLER))
+    section = {"checkpoint": f"{folder}/w.safetensors", "format": "safetensors", "scheduler": "sampler.json"}
+    return {"family": "checkpoint", "architecture": "diffusers/UNet2DModel", **section}
+
+
+def test_what_json_files_hold_is_a_part_of_a_trials_id(home: Path) -> None:
+    """The config beside weights, and the sampler: their content counts, not where they lie; a sweep keeps its copy."""
+
+    def trial(**changes: Any) -> Any:
+        data = {"name": "theirs", "dataset": {"name": "digits", "resolution": 8}, "train": {"steps": 1}}
+        Path("theirs.yaml").write_text(yaml.safe_dump({**data, "model": {**model, **changes}}))
+        return load_spec("theirs.yaml").trials()[0]
+
+    model = weights_alone("unet", UNET)
+    first = trial()
+    assert first.model.config == {"sample_size": 8, "act_fn": "silu"}
+    assert trial(config={"act_fn": "silu", "sample_size": 8}, scheduler=SAMPLER).id == first.id
+    assert trial(scheduler={**SAMPLER, "beta_end": 0.02}).id != first.id
+    spec = load_spec("theirs.yaml")
+    Path("unet/config.json").write_text(json.dumps({**UNET, "act_fn": "relu"}))
+    assert trial().id != first.id
+    assert trial(config={**UNET, "act_fn": "silu"}).id == first.id
+    Path("unet").rename("moved")
+    assert [each.id for each in check_spec(spec.resolved({"version": "x"})).trials()] == [
+        each.id for each in spec.trials()
+    ]
+
+
+def test_models_whose_configs_differ_have_a_column_for_each_key_that_does(home: Path) -> None:
+    models = [weights_alone("a", UNET), weights_alone("b", {**UNET, "act_fn": "relu"})]
+    other = {"family": "checkpoint", "checkpoint": "g.pt", "format": "torchscript", "latent_dim": 4}
+    data = {"name": "theirs", "dataset": {"name": "digits", "resolution": 8}, "train": {"steps": 1}}
+    Path("theirs.yaml").write_text(yaml.safe_dump({**data, "model": {"grid_search": models}}))
+    spec = load_spec("theirs.yaml")
+    columns = spec.hyperparameters(spec.trials())
+    assert {name: list(column.values()) for name, column in columns.items()} == {
+        "checkpoint": ["a/w.safetensors", "b/w.safetensors"],
+        "act_fn": ["silu", "relu"],
+    }
+    Path("theirs.yaml").write_text(yaml.safe_dump({**data, "model": {"grid_search": [models[0], other]}}))
+    spec = load_spec("theirs.yaml")
+    assert {*spec.hyperparameters(spec.trials())} == {"checkpoint", "format", "architecture", "latent_dim"}
+    samplers = [{**SAMPLER, "clip_sample": False}, {**SAMPLER, "beta_end": 0.02}, "sampler.json"]
+    model = {**models[0], "scheduler": {"grid_search": samplers}}
+    Path("theirs.yaml").write_text(yaml.safe_dump({**data, "model": model}))
+    spec = load_spec("theirs.yaml")
+    columns = spec.hyperparameters(spec.trials())
+    assert {name: list(column.values()) for name, column in columns.items()} == {
+        "clip_sample": [False, None, None],
+        "beta_end": [0.03, 0.02, 0.03],
+    }
+    planned = call("plan", "theirs.yaml", "--no-timing")
+    assert planned.exit_code == 0, planned.stderr
+
+
+def test_a_latent_vectors_shape_may_differ_over_a_sweep(home: Path) -> None:
+    """A hyperparameter that is a list, in the plan's table."""
+    model = {"family": "checkpoint", "checkpoint": "g.pt", "format": "torchscript"}
+    data = {"name": "theirs", "dataset": {"name": "digits", "resolution": 8}, "train": {"steps": 1}}
+    both = {**data, "model": {**model, "latent_dim": {"grid_search": [[4], [2, 2]]}}}
+    Path("theirs.yaml").write_text(yaml.safe_dump(both))
+    planned = call("plan", "theirs.yaml", "--no-timing")
+    assert planned.exit_code == 0, planned.stderr
+    assert "[2, 2]" in planned.stdout
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (None, r'config: got "c\.json": No such file or directory; allowed: a mapping, or the path of a JSON file'),
+        ("{", r'config: got "c\.json": holds no JSON \(.*\); allowed'),
+        ("[" * 100_000, r'config: got "c\.json": holds no JSON \(maximum recursion'),
+        ("[1]", r'config: got "c\.json": holds no JSON object; allowed'),
+        ('{"sample_size": NaN}', r"config\.sample_size: got nan; allowed: a finite number"),
+    ],
+)
+def test_a_json_file_that_holds_no_settings(content: str | None, says: str, home: Path) -> None:
+    if content is not None:
+        Path("c.json").write_text(content)
+    model = {key: value for key, value in weights_alone("unet", UNET).items() if key != "family"}
+    Path("w.yaml").write_text(yaml.safe_dump({**model, "shape": [1, 8, 8], "config": "c.json"}))
+    with pytest.raises(SpecError, match=says):
+        read_checkpoint_file(Path("w.yaml"))
+
+
+def test_weights_alone_are_sampled_and_measured(home: Path) -> None:
+    """Two commands, with the config beside the weights; another config there is another model."""
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(0)
+    tiny = {"encoder_block_out_channels": [4, 4], "decoder_block_out_channels": [4, 4]}
+    config = {**tiny, "num_encoder_blocks": [1, 1], "num_decoder_blocks": [1, 1], "in_channels": 1, "out_channels": 1}
+    diffusers.AutoencoderTiny(**config).save_pretrained("decoder")
+    weights = "decoder/diffusion_pytorch_model.safetensors"
+    write(
+        checkpoint=weights,
+        format="safetensors",
+        architecture="diffusers/AutoencoderTiny",
+        latent_dim=[4, 4, 4],
+        range=[-1.3, -0.4],
+    )
+    result = call("sample", "g.yaml", "--images", "600", "--out", "out")
+    assert result.exit_code == 0, result.stderr
+    answer = json.loads(call("measure", "out", "--threshold", "3", "--json").stdout)
+    assert answer["read"]["shape"] == [600, 1, 8, 8]
+    file = Path("decoder/config.json")
+    file.write_text(file.read_text().replace('"act_fn": "relu"', '"act_fn": "silu"'))
+    refused = call("sample", "g.yaml", "--images", "600", "--out", "out")
+    assert refused.exit_code == 2
+    assert "holds samples of other settings: model was" in refused.stderr
 
 
 def test_the_code_of_a_pickle_is_found_from_a_worker_and_hashed(home: Path) -> None:

@@ -430,7 +430,9 @@ def test_the_chart_calls_a_lower_bound_of_the_real_images_one(table: Table) -> N
     assert "at least" not in support_chart(table)
 
 
-@pytest.mark.parametrize("kind", ["one trial", "words", "two numbers", "drawn at random", "nothing passes the gate"])
+@pytest.mark.parametrize(
+    "kind", ["one trial", "words", "paths", "two numbers", "drawn at random", "nothing passes the gate"]
+)
 def test_any_sweep_gets_a_report(tmp_path: Path, kind: str) -> None:
     sweep = Sweep(tmp_path / "sweep", shape=(3, 8, 8), samples=100, real=50)
     if kind == "one trial":
@@ -440,6 +442,13 @@ def test_any_sweep_gets_a_report(tmp_path: Path, kind: str) -> None:
         for loss in ("log", "wasserstein-gp"):
             sweep.trial(loss, 60, seed=0, loss=loss)
         expected = ["at loss log and about", "Effective number of images against loss"]
+    elif kind == "paths":
+        for number in range(3):
+            checkpoint = f"model-{number}/unet/diffusion_pytorch_model.safetensors"
+            sweep.trial(
+                f"t{number}", 60, seed=0, checkpoint=checkpoint, architecture="diffusers/UNet2DModel" * (number + 1)
+            )
+        expected = ["checkpoint model-0/unet/diffusion_pytorch_model.safetensors"]
     elif kind == "two numbers":
         for place in range(4):
             sweep.trial(f"t{place}", 60, seed=0, discriminator_width=[8, 16][place % 2], latent_dim=[2, 4][place // 2])
