@@ -90,6 +90,11 @@ class Run:
         return self.requeue.startswith("refused")
 
     @property
+    def given_up(self) -> bool:
+        """True if the script has ended without success and has not asked SLURM to run the job again."""
+        return self.code not in (None, 0, HANDED_OVER) and not self.requeue
+
+    @property
     def returns(self) -> bool:
         """True if SLURM has taken the job back into the queue."""
         return self.requeue == "asked" or self.cause == "requeued"
@@ -181,6 +186,13 @@ def bad_nodes(runs: Iterable[Run], controllers: Collection[str]) -> dict[str, Ru
         Ids of controller jobs, which are passed over.
     """
     return {run.node: run for run in runs if run.cause in OF_THE_NODE and run.job_id not in controllers}
+
+
+def newest_run(folder: Path, logs: Path, job_id: str) -> Run | None:
+    """Return the newest run of a job, ended or not; None before the first."""
+    names = [path.name.rpartition(".")[2] for path in ClusterFolder(folder).runs.glob(f"{job_id}.*")]
+    restarts = [int(restart) for restart in names if restart.isdigit()]
+    return read_run(folder, logs, job_id, max(restarts)) if restarts else None
 
 
 def read_run(folder: Path, logs: Path, job_id: str, restart: int) -> Run | None:

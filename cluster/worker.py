@@ -31,7 +31,8 @@ from cluster.rendezvous import (
     read_workers,
     write_worker,
 )
-from cluster.runs import note_folders
+from cluster.runs import newest_run, note_folders
+from cluster.scheduler import read_submission
 from cluster.site import Site
 from cluster.supervise import LONGEST_DELAY_S, Failures, Process, TerminationSignal, notices, temporary_folders
 
@@ -153,9 +154,19 @@ class _Worker:
                     f"; its record says that it runs on {head.host}, but {head.ray_address} does not answer from "
                     f"{self.job.node}: was it killed, or is there a firewall between the nodes?"
                 )
+            self._check_controller()
             if time.monotonic() - self.last_seen > self.site.patience_s:
                 raise JobEnd(DONE, f"no controller for {self.site.patience_s:.0f} s (patience_s){unreachable}")
             self._sleep(STARTING_POLL_S if head is not None and head.state == "starting" else POLL_S)
+
+    def _check_controller(self) -> None:
+        """Raise JobEnd when the controller has died for good, by its script's record, and no other will come."""
+        submission = read_submission(self.folder)
+        if submission is None or submission.successor:
+            return
+        run = newest_run(self.folder, self.job.logs, submission.controller)
+        if run is not None and run.given_up:
+            raise JobEnd(DONE, f"the controller is gone: {run.words}")
 
     def _join(self, head: Head, ports: list[int]) -> None:
         self.starts += 1

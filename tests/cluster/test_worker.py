@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from cluster import preemption, worker
-from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job
+from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job, JobEnd
 from cluster.rendezvous import Head, WorkerState, read_workers, write_demand, write_head, write_worker
+from cluster.scheduler import Submission, write_submission
 from cluster.site import Site
 from cluster.supervise import TerminationSignal
 from tests.cluster.conftest import JOB, Supervisors
@@ -35,6 +37,30 @@ def test_without_a_controller_it_ends_after_its_patience(supervisors: Supervisor
     assert said.step == "waiting for the controller"
     assert said.reason in Path(said.log).read_text()
     assert folders_left() == []
+
+
+@pytest.mark.parametrize(
+    ("successor", "newest", "gone"),
+    [
+        ("", "ended=110\ncode=137\n", True),
+        ("", "ended=110\ncode=127\n", True),
+        ("", "ended=110\ncode=137\nrequeue=asked\n", False),
+        ("", "ended=110\ncode=143\nrequeue=refused: SLURM has done so already\n", False),
+        ("", "", False),
+        ("8", "ended=110\ncode=137\n", False),
+    ],
+)
+def test_a_controller_that_has_died_for_good_is_not_waited_for(
+    supervisors: Supervisors, successor: str, newest: str, gone: bool
+) -> None:
+    write_submission(supervisors.folder, Submission("x", "7", ("9",), 1, "h", "u", "t", successor=successor))
+    for restart, end in enumerate(("ended=100\ncode=137\nrequeue=asked\n", newest)):
+        (supervisors.files.runs / f"7.{restart}").write_text(f"node=n3\nbegan=90\nfrom=0\n{end}")
+    one = worker._Worker(
+        Job("9", 0, "n", supervisors.logs), supervisors.folder, Site(nodes=1, time_min=1), TerminationSignal()
+    )
+    with pytest.raises(JobEnd, match="the controller is gone: job 7 on n3 ") if gone else nullcontext():
+        one._check_controller()
 
 
 def test_a_head_that_does_not_answer_is_named(supervisors: Supervisors) -> None:
