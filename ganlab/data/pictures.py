@@ -234,7 +234,7 @@ def read_pictures(
     """
     listing = list_pictures(folder)
     files = [listing.files[number] for number in some_of(len(listing.files), limit)]
-    paths = [folder / file for file in files]
+    paths = [os.path.join(folder, file) for file in files]
     passes = 1
 
     def report(done: float, finished_passes: int) -> None:
@@ -263,7 +263,7 @@ def read_pictures(
             if heads and isinstance(fault := heads[number], Exception):
                 return fault
 
-            def read(path: Path) -> _Facts:
+            def read(path: str) -> _Facts:
                 picture, facts = _open(path, "L" if channels == 1 else "RGB", frames, page)
                 images[index] = _pixels(picture, size, resolution, crop_pixels)
                 return facts
@@ -325,7 +325,7 @@ def resized(images: UInt8, resolution: int, progress: Progress = lambda done, to
     return result
 
 
-def _head(file: Path, frames: Frames | None) -> _Facts:
+def _head(file: str, frames: Frames | None) -> _Facts:
     """Facts of a file without its pixels; the mode is that of the first frame that is read and has colour, if any."""
     with Image.open(file) as opened:
         count = getattr(opened, "n_frames", 1)
@@ -337,7 +337,7 @@ def _head(file: Path, frames: Frames | None) -> _Facts:
         return _Facts(next((mode for mode in modes if mode not in GREY), modes[0]), count)
 
 
-def _open(file: Path, mode: str, frames: Frames | None, page: int) -> tuple[Image.Image, _Facts]:
+def _open(file: str, mode: str, frames: Frames | None, page: int) -> tuple[Image.Image, _Facts]:
     """Decode one frame of a file as a picture of mode L or RGB that stands upright."""
     with Image.open(file) as opened:
         count = getattr(opened, "n_frames", 1)
@@ -347,14 +347,16 @@ def _open(file: Path, mode: str, frames: Frames | None, page: int) -> tuple[Imag
             opened.seek(page)
         _check_8_bit(opened)
         stored = opened.mode
-        upright = ImageOps.exif_transpose(opened)
+        opened.load()  # EXIF data may stand behind the pixels
         turned = opened.getexif().get(0x0112, 1) != 1
-    transparent = False
-    if upright.has_transparency_data:
-        upright = upright.convert("RGBA")
-        transparent = bool(np.asarray(upright.getchannel("A")).min() < 255)
-        upright = Image.alpha_composite(Image.new("RGBA", upright.size, BACKGROUND), upright)
-    return upright.convert(mode), _Facts(stored, count, transparent, turned)
+        upright = ImageOps.exif_transpose(opened) if turned else opened
+        transparent = False
+        if upright.has_transparency_data:
+            upright = upright.convert("RGBA")
+            transparent = bool(np.asarray(upright.getchannel("A")).min() < 255)
+            upright = Image.alpha_composite(Image.new("RGBA", upright.size, BACKGROUND), upright)
+        picture = upright if upright.mode == mode else upright.convert(mode)
+        return picture, _Facts(stored, count, transparent, turned)
 
 
 def _check_8_bit(picture: ImageFile.ImageFile) -> None:
@@ -380,7 +382,7 @@ def _pixels(picture: Image.Image, size: tuple[int, int], resolution: int | None,
     return np.asarray(picture).reshape(*size, -1).transpose(2, 0, 1)
 
 
-def _first_picture(files: Sequence[Path], frames: Frames | None) -> tuple[str, tuple[int, int]]:
+def _first_picture(files: Sequence[str], frames: Frames | None) -> tuple[str, tuple[int, int]]:
     """Stored mode, and height and width, of the first picture that can be read; of no consequence if none can."""
     for file in files:
         opened = _attempt(lambda path: _open(path, "L", frames, 0), file)
@@ -390,7 +392,7 @@ def _first_picture(files: Sequence[Path], frames: Frames | None) -> tuple[str, t
     return "L", (1, 1)
 
 
-def _attempt(function: Callable[[Path], T], file: Path) -> T | Exception:
+def _attempt(function: Callable[[str], T], file: str) -> T | Exception:
     try:
         return function(file)
     except Exception as error:  # decoders raise nearly anything on a damaged file

@@ -16,6 +16,7 @@ from ganlab.pairs.exact import Array, Images, Index, as_images, squared_distance
 from ganlab.pairs.filter_refine import search
 from ganlab.pairs.lower_bounds import Floats, learn
 from ganlab.pairs.neighbours import learn_for_neighbours, nearest_images
+from ganlab.pairs.threads import in_threads
 
 _ROWS, _COLUMNS = 512, 4096
 
@@ -184,17 +185,19 @@ def candidates_within(images: Array, threshold: float) -> Candidates:
         pairs = pairs_within(images, threshold)
         return Candidates(rows, pairs.index, pairs.squared_distance, pairs.squared_distance)
     limit = squared_limit([threshold])
-    index, low, high = [np.empty((0, 2), np.int64)], [np.empty(0)], [np.empty(0)]
-    for start in range(0, len(rows), _ROWS):
-        row = slice(start, min(start + _ROWS, len(rows)))
-        for first in range(start, len(rows), _COLUMNS):
-            bounds = bounded_distances(rows, rows, row, slice(first, min(first + _COLUMNS, len(rows))))
-            near = bounds.low <= as_limits(limit, bounds.low)
-            i, j = torch.nonzero(near.triu_(start - first + 1), as_tuple=True)
-            index.append(torch.stack([i + start, j + first], dim=1).numpy())
-            low.append(bounds.low[i, j].double().numpy())
-            high.append(bounds.high_of(i, j))
-    return Candidates(rows, np.concatenate(index), np.concatenate(low), np.concatenate(high))
+
+    def found(block: tuple[int, int]) -> tuple[Index, Floats, Floats]:
+        start, first = block
+        row, column = (slice(at, min(at + size, len(rows))) for at, size in ((start, _ROWS), (first, _COLUMNS)))
+        bounds = bounded_distances(rows, rows, row, column)
+        near = bounds.low <= as_limits(limit, bounds.low)
+        i, j = torch.nonzero(near.triu_(start - first + 1), as_tuple=True)
+        index = torch.stack([i + start, j + first], dim=1).numpy()
+        return index, bounds.low[i, j].double().numpy(), bounds.high_of(i, j)
+
+    starts = range(0, len(rows), _ROWS)
+    blocks = ((start, first) for start in starts for first in range(start, len(rows), _COLUMNS))
+    return Candidates(rows, *map(np.concatenate, zip(*in_threads(found, blocks), strict=True)))
 
 
 def nearest(queries: Array, references: Array, count: int = 1, device: str = "cpu") -> Pairs:

@@ -168,6 +168,7 @@ def compare_tile(
     device: str = "cpu",
     bound_squared: float = np.inf,
     rows: Images | None = None,
+    columns: Images | None = None,
     places: tuple[Index, Index] | None = None,
 ) -> Collisions:
     """Compare all pairs of a tile: one task of a measurement.
@@ -188,8 +189,8 @@ def compare_tile(
         "cpu" or "cuda": where matrix products run. The result is the same.
     bound_squared
         A squared distance that `count` pairs of the sample are known not to exceed: those above it are not kept.
-    rows
-        What `load_rows` gave for the rows, when they are at hand.
+    rows, columns
+        What `load_rows` gave for the rows and the columns, when they are at hand.
     places
         (rows,) and (columns,) int64: where each image stands in the order in which duplicates are listed when there are
         more than `limit`; by default their indices, which is right for images that are independent as they are stored.
@@ -207,8 +208,10 @@ def compare_tile(
     check_threshold("threshold_squared", threshold_squared)
     if rows is None:
         rows = load_rows(read, tile.row_start, tile.row_stop)
-    same = (tile.row_start, tile.row_stop) == (tile.column_start, tile.column_stop)
-    columns = rows if same else load_rows(read, tile.column_start, tile.column_stop)
+    if tile[:2] == tile[2:]:
+        columns = rows
+    elif columns is None:
+        columns = load_rows(read, tile.column_start, tile.column_stop)
     check_same_kind(rows, columns, f"tile {tuple(tile)}")
     bound = min(bound_squared, np.inf if screen is None else screen.bound_squared(count))
     if places is None:

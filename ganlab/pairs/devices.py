@@ -6,8 +6,9 @@ Invariant: every choice made here changes time and memory, never an answer.
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from time import perf_counter, thread_time
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -84,20 +85,43 @@ def on_best_device(compute: Callable[[str], Result]) -> Result:
     return compute("cpu")
 
 
+class _Sums:
+    """Settings of torch for matrix products, which all threads share."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.users = 0
+        self.before: tuple[Any, ...] = ()
+
+    def set(self, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Set them, and return what they were."""
+        cuda, mkldnn = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+        before = cuda.allow_bf16_reduced_precision_reduction, cuda.fp32_precision, mkldnn.fp32_precision
+        cuda.allow_bf16_reduced_precision_reduction, cuda.fp32_precision, mkldnn.fp32_precision = values
+        return before
+
+
+_sums = _Sums()
+
+
 @contextmanager
 def sums_in_float32() -> Iterator[None]:
     """Matrix products that are as exact as bounds say: of float32 numbers as they are, and added in float32.
 
     By default, cuBLAS may add parts of a sum of bfloat16 products in bfloat16; a program may have asked for float32
-    products of TF32 or bfloat16 numbers.
+    products of TF32 or bfloat16 numbers. The program's settings come back when the last thread is done.
     """
-    cuda, mkldnn = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = cuda.allow_bf16_reduced_precision_reduction, cuda.fp32_precision, mkldnn.fp32_precision
-    cuda.allow_bf16_reduced_precision_reduction, cuda.fp32_precision, mkldnn.fp32_precision = False, "ieee", "ieee"
+    with _sums.lock:
+        if not _sums.users:
+            _sums.before = _sums.set((False, "ieee", "ieee"))
+        _sums.users += 1
     try:
         yield
     finally:
-        cuda.allow_bf16_reduced_precision_reduction, cuda.fp32_precision, mkldnn.fp32_precision = before
+        with _sums.lock:
+            _sums.users -= 1
+            if not _sums.users:
+                _sums.set(_sums.before)
 
 
 def least_seconds(calls: Sequence[Callable[[], object]], device: str = "cpu") -> list[float]:

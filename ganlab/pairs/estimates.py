@@ -5,7 +5,7 @@ is in docs/pairs.md.
 """
 
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from ganlab.pairs.devices import sums_in_float32
-from ganlab.pairs.exact import Images, Index, block_distances, integer_product, squared_lengths
+from ganlab.pairs.exact import Images, Index, block_distances, integer_product
+from ganlab.pairs.threads import in_threads
 
 Floats = NDArray[np.float64]
 
@@ -109,15 +110,14 @@ class Codes:
         return np.asarray((self.error <= least) | (self.error == 0))
 
 
-@dataclass(eq=False)
-class _Coding:
-    """Codes of some images, as far as they are known: whether there are any, and all once they were needed."""
+@dataclass(frozen=True)
+class _Judgement:
+    """Whether images have codes, judged by some of them; what is judged of all is said of any of them."""
 
     fits: bool
-    codes: Codes | None = None
 
-    def take(self, which: Index) -> "_Coding":
-        return _Coding(self.fits, None if self.codes is None else self.codes.take(which))
+    def take(self, which: Index) -> "_Judgement":
+        return self
 
 
 def have_codes(*sets: Images) -> bool:
@@ -125,33 +125,27 @@ def have_codes(*sets: Images) -> bool:
 
     Judged by some images of each set: bounds hold whatever the others are.
     """
-    return all(not images.integer and _coding(images).fits for images in sets)
+    return all(not images.integer and images.derived("judgement", partial(_judge, images)).fits for images in sets)
 
 
-def _coding(images: Images) -> _Coding:
-    if "coding" not in images.kept:
-        some = images.values[:: -(-len(images) // _LOOKED_AT)]
-        images.kept["coding"] = _Coding(bool(np.mean(~_encode(some).fit) <= _WITHOUT))
-    coding: _Coding = images.kept["coding"]
-    return coding
+def _judge(images: Images) -> _Judgement:
+    some = images.values[:: -(-len(images) // _LOOKED_AT)]
+    return _Judgement(bool(np.mean(~_encode(some).fit) <= _WITHOUT))
 
 
 def codes_of(images: Images) -> Codes:
     """The codes of float32 images; they are kept with the images."""
-    coding = _coding(images)
-    if coding.codes is None:
-        coding.codes = _encode(images.values)
-    return coding.codes
+    codes: Codes = images.derived("codes", partial(_encode, images.values))
+    return codes
 
 
 def _encode(images: NDArray[np.float32]) -> Codes:
     """The codes of each image: its range has as many levels as steps of the least size seen in it."""
     n, features = images.shape
     values = np.empty((n, features), np.int8)
-    step, offset, error = np.empty(n), np.empty(n), np.empty(n)
-    at_a_time = max(1, _ENCODED_BYTES // (4 * features))
-    for start in range(0, n, at_a_time):
-        part = slice(start, start + at_a_time)
+    step, offset, error, total, squared = (np.empty(n) for _ in range(5))
+
+    def encode(part: slice) -> None:
         rows = torch.tensor(images[part])
         low, high = rows.amin(dim=1, keepdim=True), rows.amax(dim=1, keepdim=True)
         most = torch.maximum(high, -low)
@@ -169,13 +163,17 @@ def _encode(images: NDArray[np.float32]) -> Codes:
         origin = low - unit * first
         codes = level.add_(first)
         values[part] = codes.numpy()
+        total[part] = codes.sum(dim=1, dtype=torch.float64).numpy()
+        squared[part] = codes.square().sum(dim=1, dtype=torch.float64).numpy()
         step[part], offset[part] = unit[:, 0].numpy(), origin[:, 0].numpy()
         apart = torch.addcmul(origin, codes, unit).sub_(rows)
         wrong = 1.001 * torch.linalg.vector_norm(apart, dim=1, keepdim=True, dtype=torch.float64)
         wrong += (2.0**-23 * np.sqrt(features)) * (width + most)
         error[part] = torch.where(sized, wrong, torch.inf)[:, 0].numpy()
-    total = values.sum(axis=1, dtype=np.int64).astype(np.float64)
-    return Codes(values, step, offset, error, total, squared_lengths(values).astype(np.float64))
+
+    at_a_time = max(1, _ENCODED_BYTES // (4 * features))
+    in_threads(encode, (slice(start, start + at_a_time) for start in range(0, n, at_a_time)))
+    return Codes(values, step, offset, error, total, squared)
 
 
 def as_limits(bounds: Floats, squared: torch.Tensor) -> torch.Tensor:
@@ -212,7 +210,7 @@ def bounded_distances(
     right -= centre
     a_length, b_length = np.einsum("nd,nd->n", left, left), np.einsum("nd,nd->n", right, right)
     wrong = 8 * (rows.features + 8) * 2.0**-53
-    low = left @ right.T
+    low = (torch.from_numpy(left) @ torch.from_numpy(right).T).numpy()  # on as many threads as torch has here
     low *= -2
     low += a_length[:, None] + b_length
     low -= wrong * a_length[:, None] + wrong * b_length

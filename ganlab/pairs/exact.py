@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, cached_property
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from ganlab.pairs.devices import accelerated, keep, least_seconds
+from ganlab.pairs.threads import in_threads
 
 Array = NDArray[Any]
 Index = NDArray[np.int64]
@@ -64,14 +66,34 @@ class Images:
         return float(self.features) * (255**2 if self.integer else 2.0**258)  # differences of float32 stay below 2**129
 
     @cached_property
-    def kept(self) -> dict[Any, Any]:
-        """Cache of values derived from these images."""
-        return {}
+    def _kept(self) -> tuple[Any, dict[Any, tuple[object, Any]]]:
+        return RLock(), {}
+
+    def derived(self, name: Any, make: Callable[[], Any], by: object = None) -> Any:
+        """Return what is derived from each of these images; made by the first thread that needs it, then kept.
+
+        Parameters
+        ----------
+        name
+            Under which it is kept.
+        make
+            Called when nothing is kept under the name, or what something else than `by` made. Its result has a method
+            ``take(which)``, which gives that of some of the images.
+        by
+            What makes it; one result is kept for each name, so that images that many look at grow no further.
+        """
+        lock, kept = self._kept
+        with lock:
+            if name not in kept or kept[name][0] is not by:
+                kept[name] = by, make()
+            return kept[name][1]
 
     def take(self, which: Index) -> "Images":
         """Some of the images, in this order, with what is derived from each of them."""
         some = Images(self.values[which])
-        some.kept.update({name: derived.take(which) for name, derived in self.kept.items()})
+        lock, kept = self._kept
+        with lock:
+            some._kept[1].update({name: (by, derived.take(which)) for name, (by, derived) in kept.items()})
         return some
 
     @cached_property
@@ -120,8 +142,8 @@ class Images:
         return values, sum(parts, torch.zeros(len(values), dtype=kind, device=values.device))
 
 
-def as_images(images: Array, what: str = "images", at_least: int = 1) -> Images:
-    """Anyone's array as checked rows.
+def as_images(images: Array | Images, what: str = "images", at_least: int = 1) -> Images:
+    """Anyone's array as checked rows; checked rows as they are, with what was derived from them.
 
     Raises
     ------
@@ -129,6 +151,9 @@ def as_images(images: Array, what: str = "images", at_least: int = 1) -> Images:
         Not an array of uint8 or float32 with one image per row, fewer images than `at_least`, images of no size, or
         NaN or infinite values.
     """
+    if isinstance(images, Images):
+        _check_number(len(images), what, at_least)
+        return images
     if not isinstance(images, np.ndarray) or images.dtype == np.object_:
         raise ValueError(
             f"{what}: got {type(images).__name__} of several shapes or kinds; allowed is one numpy array "
@@ -144,11 +169,15 @@ def as_images(images: Array, what: str = "images", at_least: int = 1) -> Images:
             f"{what}: got shape {images.shape}; allowed is (n, ...) with at least one value per image; "
             "put one image in each row"
         )
-    if len(images) < at_least:
-        raise ValueError(f"{what}: got {len(images)} image(s); allowed are {at_least} or more; give a larger sample")
+    _check_number(len(images), what, at_least)
     rows = np.ascontiguousarray(images.reshape(len(images), -1))
     _check_finite(rows, what)
     return Images(rows)
+
+
+def _check_number(images: int, what: str, at_least: int) -> None:
+    if images < at_least:
+        raise ValueError(f"{what}: got {images} image(s); allowed are {at_least} or more; give a larger sample")
 
 
 def read_rows(read: Read, start: int, stop: int, like: Array | None = None) -> Array:
@@ -287,7 +316,7 @@ def _gathered_distances(rows: Images, columns: Images, i: Index, j: Index, devic
 
 def _in_batches(rows: int, features: int, function: Callable[[slice], Array]) -> Array:
     step = max(1, _BATCH_BYTES // (4 * features))
-    parts = [function(slice(start, start + step)) for start in range(0, rows, step)]
+    parts = in_threads(function, (slice(start, start + step) for start in range(0, rows, step)))
     return np.concatenate(parts) if parts else function(slice(0, 0))
 
 

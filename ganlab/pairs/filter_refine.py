@@ -6,6 +6,7 @@ for no more, with the certainty that the pair is within `sure_squared`.
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,7 @@ from ganlab.pairs.devices import accelerated, block_scale, sums_in_float32
 from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
 from ganlab.pairs.exact import Array, Images, Index, squared_distances
 from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, below
+from ganlab.pairs.threads import in_threads
 
 Mask = NDArray[np.bool_]
 Some = slice | Index
@@ -36,7 +38,10 @@ _OVERHEAD = 100  # of looking at one pair at any depth, in products of two int8 
 
 
 class Collector(Protocol):
-    """Receiver of the pairs that a search finds. Indices count from the first image of the whole set."""
+    """Receiver of the pairs that a search finds, by one call at a time, in an order that may vary.
+
+    Indices count from the first image of the whole set.
+    """
 
     sure_squared: float  # pairs surely within this squared distance are offered to `needs`
 
@@ -201,13 +206,63 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
         squared = squared_distances(rows, columns, np.repeat(full, count), places[full].ravel())
         bounds[full] = squared.reshape(-1, count).max(axis=1)
     left = np.flatnonzero(np.isinf(bounds))
-    # As many that comparing more would cost what it saves: of m columns they leave about count * len(columns) / m pairs.
-    pair_cost = PAIR_COST if have_codes(rows, columns) else _FLOAT64_PAIR_COST
-    some = slice(0, max(count, int(np.sqrt(pair_cost * count * len(columns)))))
-    for part in _slices(0, len(left), _ROWS):
+    some = slice(0, _first_columns(rows, columns, count))
+
+    def of_first(part: slice) -> None:
         row = left[part]
         bounds[row] = _least(bounded_distances(rows, columns, row, some, device).high, count)
+
+    in_threads(of_first, _slices(0, len(left), _ROWS), device)
     return bounds
+
+
+def _first_columns(rows: Images, columns: Images, count: int) -> int:
+    """Number of columns to compare for a first bound.
+
+    So many that comparing more would cost what it saves: of m columns they leave about count * len(columns) / m pairs.
+    """
+    pair_cost = PAIR_COST if have_codes(rows, columns) else _FLOAT64_PAIR_COST
+    return max(count, int(np.sqrt(pair_cost * count * len(columns))))
+
+
+def are_few(rows: Images, columns: Images, count: int) -> bool:
+    """True if a first bound on the nearest `count` columns of a row would be that of all columns: see `search_few`."""
+    return count <= len(columns) <= _first_columns(rows, columns, count)
+
+
+@np.errstate(over="raise", divide="raise", invalid="raise")
+def search_few(
+    rows: Images,
+    columns: Images,
+    collector: Collector,
+    count: int,
+    *,
+    row_start: int = 0,
+    column_start: int = 0,
+    device: str = "cpu",
+) -> None:
+    """Give the collector the pairs of each row that may be among its nearest `count`, by one look at all pairs.
+
+    Parameters
+    ----------
+    rows, columns
+        The images; of the columns there are at least `count`. Their first ones have the indices `row_start` and
+        `column_start`.
+    device
+        Where matrix products run.
+    """
+    collecting = Lock()
+
+    def look(row: slice) -> None:
+        bounds = bounded_distances(rows, columns, row, slice(0, len(columns)), device)
+        limits = as_limits(_least(bounds.high, count), bounds.low)
+        i, j = (each.cpu().numpy() for each in torch.nonzero(bounds.low <= limits[:, None], as_tuple=True))
+        i += row.start
+        squared = squared_distances(rows, columns, i, j, device)
+        with collecting:
+            collector.add(i + row_start, j + column_start, squared)
+
+    in_threads(look, _slices(0, len(rows), _ROWS), device)
 
 
 def _least(values: torch.Tensor, count: int) -> Array:
@@ -235,7 +290,9 @@ def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) 
     probe_ends = np.searchsorted(probes[by_probe], np.arange(pivots + 1))
     value = np.full((images, probes_of_row, count), np.inf, np.float32)
     place = np.full(value.shape, -1)
-    for number in range(pivots):
+
+    def look(number: int) -> None:
+        """Find the likeliest images of one pivot for the rows near it."""
         members = by_pivot[ends[number] : min(ends[number + 1], ends[number] + _PIVOT_IMAGES)]
         best = min(count, len(members))
         for part in _slices(probe_ends[number], probe_ends[number + 1], _ROWS) if best else ():
@@ -244,6 +301,8 @@ def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) 
             least = half.topk(best, dim=1, largest=False)
             value[row, probe, :best] = least.values.cpu().numpy()
             place[row, probe, :best] = members[least.indices.cpu().numpy()]
+
+    in_threads(look, range(pivots), rows.device)
     order = np.argpartition(value.reshape(images, -1), count - 1, axis=1)[:, :count]
     likeliest: Index = np.take_along_axis(place.reshape(images, -1), order, axis=1)
     return likeliest
@@ -251,12 +310,13 @@ def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) 
 
 def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, count: int, scale: float) -> Index:
     """(r, count) numbers of the pivots nearest to each row."""
-    parts = []
-    for row in _slices(0, len(rows.squared), _COLUMNS):
-        zero = np.zeros(row.stop - row.start)
-        half = below(rows, row, columns, pivot, zero, scale).float()
-        parts.append(half.topk(count, dim=1, largest=False).indices.cpu().numpy())
-    return np.concatenate(parts)
+
+    def nearest_of(row: slice) -> Index:
+        half = below(rows, row, columns, pivot, np.zeros(row.stop - row.start), scale).float()
+        numbers: Index = half.topk(count, dim=1, largest=False).indices.cpu().numpy()
+        return numbers
+
+    return np.concatenate(in_threads(nearest_of, _slices(0, len(rows.squared), _COLUMNS), rows.device))
 
 
 def _by_first_coordinate(projected: Projection) -> tuple[Index, Projection]:
@@ -293,6 +353,7 @@ class _Search:
         mutual: bool = False,
     ) -> None:
         self._rows, self._columns, self._screen, self._collector = rows, columns, screen, collector
+        self._collecting = Lock()  # held by the thread whose call the collector answers
         self._device = device
         self._scale = block_scale(device, _ROWS * _COLUMNS)
         self._pair_cost = _ACCELERATED_PAIR_COST if accelerated(device) else PAIR_COST
@@ -332,13 +393,21 @@ class _Search:
 
     def run(self) -> None:
         """Settle all pairs."""
+        in_threads(self._settle_rows, self._row_blocks(), self._device)
+
+    def _row_blocks(self) -> Iterator[slice]:
+        """Blocks of rows; an accelerator's become smaller where it has no room."""
         start = 0
         while start < len(self._rows):
             row = slice(start, min(start + _ROWS * self._scale, len(self._rows)))
-            first, last = self._window(row)
-            for column in _slices(first, last, _COLUMNS * self._scale):
-                self._settle(0, row, column)
+            yield row
             start = row.stop
+
+    def _settle_rows(self, row: slice) -> None:
+        """Settle the pairs of a block of rows."""
+        first, last = self._window(row)
+        for column in _slices(first, last, _COLUMNS * self._scale):
+            self._settle(0, row, column)
 
     def _window(self, row: slice) -> tuple[int, int]:
         """The places of the columns that may pair with a block of rows: no distance is below that of a coordinate."""
@@ -425,9 +494,11 @@ class _Search:
             squared = squared_distances(self._rows, self._columns, _indices(row), _indices(column), self._device)
         i, j = self._numbers(a, b)
         if self._mutual:
-            self._collector.add(np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([squared, squared]))
+            i, j, squared = np.concatenate([i, j]), np.concatenate([j, i]), np.concatenate([squared, squared])
         else:
-            self._collector.add(*self._oriented(i, j), squared)
+            i, j = self._oriented(i, j)
+        with self._collecting:
+            self._collector.add(i, j, squared)
 
     def _fall(self, a: Index, b: Index, bounds: Floats) -> Floats:
         """By how much the values of pairs must be below zero, now that bounds have fallen since they were computed."""
@@ -482,8 +553,9 @@ class _Search:
             i, j = self._numbers(row, column)
             sure = near & (high <= self._collector.sure_squared)
             if sure.any():
-                sure &= ~self._collector.needs(*self._oriented(i[:, None], j), low)
-                self._collector.count(i, j, sure)
+                with self._collecting:  # what it needs depends on what it has: no other thread may add in between
+                    sure &= ~self._collector.needs(*self._oriented(i[:, None], j), low)
+                    self._collector.count(i, j, sure)
                 near ^= sure
         hit = np.flatnonzero(near.any(axis=1))
         a, b = np.nonzero(near[hit])
@@ -493,7 +565,9 @@ class _Search:
 
     def _bounds(self, i: Index) -> Floats:
         """The collector's bounds, none above what a pair can reach, so that arithmetic with them is finite."""
-        return np.minimum(self._collector.bounds(i), self._most_squared)
+        with self._collecting:
+            bounds = self._collector.bounds(i)
+        return np.minimum(bounds, self._most_squared)
 
     def _numbers(self, row: Some, column: Some) -> tuple[Index, Index]:
         """Numbers of the images at some places."""

@@ -25,6 +25,7 @@ from ganlab.pairs.exact import (
     squared_distances,
     squared_lengths,
 )
+from ganlab.pairs.threads import in_threads
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -36,6 +37,7 @@ _WHOLE = 124  # images so short are looked at whole
 _DEPTH = 32  # depths are multiples of what matrix units take at once
 _SAMPLE = 1536
 _RUN = 32  # images of the sample read in one piece
+_SCALED_BY = 256  # images of the sample by whose lengths the scale is chosen
 _PART_BYTES = 2**24  # of images projected at a time
 _DEVICE_PART_BYTES = 2**27  # and on an accelerator
 _CHUNK = 512  # terms added in float32 before float64 takes over
@@ -132,7 +134,7 @@ class Screen:
         return _reach(row_error, column_error, bounds, self.scale)
 
     def project(self, images: Images, level: int, device: str = "cpu") -> Projection:
-        """The vectors of images for one of the levels; they are kept with the images.
+        """The vectors of images for one of the levels; they are kept with the images until another screen projects them.
 
         Raises
         ------
@@ -144,10 +146,7 @@ class Screen:
                 f"images: got {images.features} {images.values.dtype} values per image; allowed are "
                 f"{len(self.centre)} like those the screen was learnt from; learn it from this sample"
             )
-        name = (self, level, device)
-        if name not in images.kept:
-            images.kept[name] = self._project(images, level, device)
-        projected: Projection = images.kept[name]
+        projected: Projection = images.derived((level, device), lambda: self._project(images, level, device), self)
         return projected
 
     def _project(self, images: Images, level: int, device: str) -> Projection:
@@ -161,8 +160,8 @@ class Screen:
         vectors = torch.zeros(len(images), depth, dtype=kind)
         squared, error = np.empty(len(images)), np.empty(len(images))
         step = max(1, _PART_BYTES // (4 * images.features))
-        for start in range(0, len(images), step):
-            part = slice(start, start + step)
+
+        def project(part: slice) -> None:
             exact, wrong = vectors_of(part)
             rounded = torch.from_numpy(exact).to(torch.bfloat16)
             vectors[part, :width] = rounded
@@ -172,6 +171,8 @@ class Screen:
             far = np.isinf(wrong)  # its vector is zero
             error[part] = np.where(far, 0, wrong + 1.01 * np.sqrt(_squared(z)) + 2.0**-20 * np.sqrt(length))
             squared[part] = np.where(far, -np.inf, length)
+
+        in_threads(project, (slice(start, start + step) for start in range(0, len(images), step)), device)
         vectors[:, width : width + 2] = 1
         vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth))
         return Projection(keep(vectors, device), squared, error, width, device)
@@ -450,7 +451,7 @@ def _closest_squared(sample: Images, estimates: Singles, count: int) -> Floats:
 
 
 def _power_of_two(values: Array, centre: Array) -> float:
-    lengths = np.linalg.norm(values.astype(np.float64) - centre, axis=1)
+    lengths = np.linalg.norm(values[:: -(-len(values) // _SCALED_BY)].astype(np.float64) - centre, axis=1)
     if not lengths.any():
         return 1.0
     exponent = -np.round(np.log2(np.median(lengths[lengths > 0])))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganlab.pairs.exact import Array, Images, Index, Read, check_same_kind, load_rows
-from ganlab.pairs.filter_refine import nearest_bounds, search_nearest
+from ganlab.pairs.filter_refine import are_few, nearest_bounds, search_few, search_nearest
 from ganlab.pairs.lower_bounds import Floats, Screen, learn
 from ganlab.pairs.tiles import Tile
 
@@ -111,6 +111,7 @@ def nearest_in_tile(
     itself: bool = False,
     device: str = "cpu",
     rows: Images | None = None,
+    columns: Images | None = None,
 ) -> Neighbours:
     """Find the nearest of a tile's columns (references) for each of its rows (queries): one task of a measurement.
 
@@ -128,8 +129,8 @@ def nearest_in_tile(
         Both are one set, and an image is no neighbour of itself.
     device
         "cpu" or "cuda": where matrix products run. The result is the same.
-    rows
-        What `load_rows` gave for the queries, when they are at hand.
+    rows, columns
+        What `load_rows` gave for the queries and the references, when they are at hand.
 
     Raises
     ------
@@ -138,8 +139,10 @@ def nearest_in_tile(
     """
     if rows is None:
         rows = load_rows(queries, tile.row_start, tile.row_stop)
-    same = itself and tile[:2] == tile[2:]
-    columns = rows if same else load_rows(references, tile.column_start, tile.column_stop)
+    if itself and tile[:2] == tile[2:]:
+        columns = rows
+    elif columns is None:
+        columns = load_rows(references, tile.column_start, tile.column_stop)
     check_same_kind(rows, columns, f"tile {tuple(tile)}")
     return nearest_images(rows, columns, screen, count, itself, tile.row_start, tile.column_start, device)
 
@@ -155,10 +158,14 @@ def nearest_images(
     device: str = "cpu",
 ) -> Neighbours:
     """The same for images in memory, whose first ones have the numbers `row_start` and `column_start`."""
-    bounds = nearest_bounds(rows, columns, screen, count + itself, device)
-    collector = _Nearest(Neighbours.create(row_start, len(rows), count), bounds, itself)
+    wanted, found = count + itself, Neighbours.create(row_start, len(rows), count)
+    if screen is None and are_few(rows, columns, wanted):
+        collector = _Nearest(found, np.full(len(rows), np.inf), itself)
+        search_few(rows, columns, collector, wanted, row_start=row_start, column_start=column_start, device=device)
+        return found
+    collector = _Nearest(found, nearest_bounds(rows, columns, screen, wanted, device), itself)
     search_nearest(rows, columns, screen, collector, row_start=row_start, column_start=column_start, device=device)
-    return collector.found
+    return found
 
 
 class _Nearest:
@@ -182,7 +189,9 @@ class _Nearest:
         if not near.any():
             return
         found, count = self.found, self.found.count
-        queries = np.unique(query[near])
+        have_more = np.zeros(len(found.index), bool)
+        have_more[query[near]] = True
+        queries = np.flatnonzero(have_more)
         query = np.concatenate([np.repeat(queries, count), query[near]])
         reference = np.concatenate([found.index[queries].ravel(), j[near]])
         distance = np.concatenate([found.squared_distance[queries].ravel(), squared[near]])

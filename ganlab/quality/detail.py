@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ganlab.pairs.exact import Array
+from ganlab.pairs.threads import in_threads
 
 PATCH = 8  # pixels along each side of a patch
 BANDS = (0.95, 0.99)
@@ -47,10 +49,13 @@ class DetailBasis:
 
         Sums of products of grey levels are integers, so neither blocks nor threads change them.
         """
-        count, total, products = 0, np.zeros(()), np.zeros(())
-        for patches in _patches(pictures):
+
+        def sums_of(block: slice) -> tuple[int, Floats, Floats]:
+            patches = _patches(pictures[block])
             rows = patches.reshape(-1, patches.shape[-1])
-            count, total, products = count + len(rows), total + rows.sum(axis=0), products + rows.T @ rows
+            return len(rows), rows.sum(axis=0), _product(rows.T, rows)
+
+        count, total, products = (sum(parts) for parts in zip(*in_threads(sums_of, _blocks(pictures)), strict=True))
         mean = total / count
         variance, directions = np.linalg.eigh(products / count - np.outer(mean, mean))
         held = np.cumsum(np.maximum(variance, 0))  # eigenvalues ascend: the first directions hold the least variance
@@ -67,22 +72,35 @@ class DetailBasis:
         pictures : uint8 (n, C, H, W)
             Of the size of the real ones.
         """
-        parts = [np.empty((len(self.directions), 0))]
         along_mean = [self.mean @ each for each in self.directions]
-        for patches in _patches(pictures):
-            rows = patches.reshape(
-                -1, patches.shape[-1]
-            )  # one product, exact whatever pictures stand beside each other
+
+        def detail_of(block: slice) -> Floats:
+            patches = _patches(pictures[block])
+            rows = patches.reshape(-1, patches.shape[-1])
             part = np.zeros((len(self.directions), len(patches)))
             for number, (each, mean) in enumerate(zip(self.directions, along_mean, strict=True)):
                 if each.size:
-                    part[number] = np.square(rows @ each - mean).reshape(len(patches), -1).mean(axis=1)
-            parts.append(part)
-        return np.concatenate(parts, axis=1)
+                    part[number] = np.square(_product(rows, each) - mean).reshape(len(patches), -1).mean(axis=1)
+            return part
+
+        nothing = np.empty((len(self.directions), 0))
+        return np.concatenate([nothing, *in_threads(detail_of, _blocks(pictures))], axis=1)
 
 
-def _patches(pictures: Array) -> Iterator[Floats]:
-    """Patches side by side that cover each picture, (n, patches, d), of a block of pictures at a time.
+def _product(a: Floats, b: Floats) -> Floats:
+    """Matrix product on as many threads as torch has here; exact here, whatever pictures stand beside each other."""
+    product: Floats = (torch.from_numpy(a) @ torch.from_numpy(b)).numpy()
+    return product
+
+
+def _blocks(pictures: Array) -> Iterator[slice]:
+    """Blocks of pictures whose patches fit in the memory for them."""
+    rows = max(1, _BLOCK_BYTES // (8 * math.prod(pictures.shape[1:])))
+    return (slice(start, start + rows) for start in range(0, len(pictures), rows))
+
+
+def _patches(pictures: Array) -> Floats:
+    """Patches side by side that cover each picture, (n, patches, d).
 
     The last ones overlap where a side is no multiple of `PATCH`.
     """
@@ -90,9 +108,7 @@ def _patches(pictures: Array) -> Iterator[Floats]:
     down, across = (
         np.append(np.arange(0, side - own, own), side - own) for side, own in zip(pictures.shape[2:], size, strict=True)
     )
-    rows = max(1, _BLOCK_BYTES // (8 * math.prod(pictures.shape[1:])))
-    for start in range(0, len(pictures), rows):
-        block = pictures[start : start + rows]
-        windows = np.lib.stride_tricks.sliding_window_view(block, size, axis=(2, 3))[:, :, down][:, :, :, across]
-        of_picture = windows.transpose(0, 2, 3, 1, 4, 5).reshape(len(block), len(down) * len(across), -1)
-        yield of_picture.astype(np.float64)
+    windows = np.lib.stride_tricks.sliding_window_view(pictures, size, axis=(2, 3))[:, :, down][:, :, :, across]
+    of_picture = windows.transpose(0, 2, 3, 1, 4, 5).reshape(len(pictures), len(down) * len(across), -1)
+    patches: Floats = of_picture.astype(np.float64)
+    return patches

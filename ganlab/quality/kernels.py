@@ -58,11 +58,22 @@ def squared_mmd(a: Array, b: Array) -> float:
     return float(_mean_off_diagonal(within_a) + _mean_off_diagonal(within_b) - 2 * between.mean())
 
 
-def vendi_score(images: Array) -> float:
+def products_of(images: Array) -> Floats:
+    """Inner products of the first `KERNEL_IMAGES` with one another, which several scores are made of: float64 (m, m)."""
+    some = images[:KERNEL_IMAGES]
+    return _products(some, some)
+
+
+def vendi_score(images: Array, products: Floats | None = None) -> float:
     """Vendi score: exponential of the entropy of the eigenvalues of the images' cosine similarities, over their number.
 
     1 for equal images, n for n orthogonal ones (Friedman and Dieng 2023, definition 3.1; there of features). Images of
     zeros are like one another, and orthogonal to others. Of the first `KERNEL_IMAGES`; grows with their number.
+
+    Parameters
+    ----------
+    products
+        What `products_of` gave for the images, where it is known.
     """
     rows = images[:KERNEL_IMAGES].reshape(len(images[:KERNEL_IMAGES]), -1)
     lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
@@ -72,29 +83,34 @@ def vendi_score(images: Array) -> float:
         unit = rows * scale[:, None]
         similarity = unit.T @ unit
     else:
-        similarity = _products(rows, rows) * scale * scale[:, None]
+        similarity = (products_of(images) if products is None else products) * scale * scale[:, None]
     values = np.append(linalg.eigvalsh(similarity / len(rows)), zero.mean())
     values = values[values > 0]
     return float(np.exp(-(values * np.log(values)).sum()))
 
 
-def rke(images: Array, bandwidth: float) -> float:
+def rke(images: Array, bandwidth: float, products: Floats | None = None) -> float:
     """Rényi kernel entropy score of order 2: n² over the sum of squared Gaussian kernels of all pairs.
 
     RKE-MC of Jalali et al. 2023, with the kernel exp(−|x − y|² / (2 bandwidth²)). Of the first
     `KERNEL_IMAGES`, each paired with itself, too: at most as many. NaN for a bandwidth of 0.
+
+    Products as for `vendi_score`.
     """
     if not bandwidth > 0:
         return math.nan
-    squared = _squared_distances(images[:KERNEL_IMAGES])
+    squared = _squared_distances(products_of(images) if products is None else products)
     return float(squared.size / np.exp(-squared / bandwidth**2).sum())
 
 
-def bandwidth_of(real: Array) -> float:
-    """Distance within which a share `BANDWIDTH_RATE` of the pairs of the first real images lie; NaN of a single image."""
+def bandwidth_of(real: Array, products: Floats | None = None) -> float:
+    """Distance within which a share `BANDWIDTH_RATE` of the pairs of the first real images lie; NaN of a single image.
+
+    Products as for `vendi_score`.
+    """
     if len(real) < 2:
         return math.nan
-    squared = _squared_distances(real[:KERNEL_IMAGES])
+    squared = _squared_distances(products_of(real) if products is None else products)
     return math.sqrt(np.quantile(squared[np.triu_indices(len(squared), 1)], BANDWIDTH_RATE))
 
 
@@ -110,8 +126,7 @@ def _products(a: Array, b: Array) -> Floats:
     return total
 
 
-def _squared_distances(images: Array) -> Floats:
-    products = _products(images, images)
+def _squared_distances(products: Floats) -> Floats:
     lengths = products.diagonal()
     return np.maximum(lengths[:, None] + lengths - 2 * products, 0)
 

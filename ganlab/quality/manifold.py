@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ganlab.pairs.closest import nearest
-from ganlab.pairs.exact import Array, Index, as_images, check_same_kind
+from ganlab.pairs.exact import Array, Images, Index, Read, as_images, check_same_kind
 from ganlab.pairs.filter_refine import search
-from ganlab.pairs.lower_bounds import Floats, learn
+from ganlab.pairs.lower_bounds import Floats, Screen, learn
+from ganlab.pairs.neighbours import learn_for_neighbours, nearest_images
 
 NEIGHBOURS = 5  # Naeem et al. 2020, section 4
 
@@ -46,18 +46,49 @@ class ManifoldScores:
     generated_images: int
 
 
-def radii_squared(images: Array, neighbours: int = NEIGHBOURS, device: str = "cpu") -> Array:
+def radii_squared(images: Array | Images, neighbours: int = NEIGHBOURS, device: str = "cpu") -> Array:
     """(n,) squared distance of each image to its k-th nearest other one; ValueError for k or fewer images."""
+    return balls_of(images, neighbours, device).squared_radii
+
+
+@dataclass(frozen=True, eq=False)
+class Balls:
+    """Balls around the images of a set.
+
+    Attributes
+    ----------
+    centres : Images
+    squared_radii : array (n,)
+        Squared distance of each image to its k-th nearest other one.
+    screen : Screen or None
+        What was learnt from the images to find these, for other searches among them.
+    """
+
+    centres: Images
+    squared_radii: Array
+    screen: Screen | None
+
+
+def balls_of(images: Array | Images, neighbours: int = NEIGHBOURS, device: str = "cpu") -> Balls:
+    """Find the ball of each image, which reaches to its k-th nearest other one; ValueError for k or fewer images."""
     if len(images) <= neighbours:
         raise ValueError(
             f"neighbours: got {neighbours} of {len(images)} images; allowed is at most {len(images) - 1}; "
             "give more images"
         )
-    found = nearest(images, images, count=neighbours + 1, device=device)  # one of them is the image, or one equal to it
-    return found.squared_distance[neighbours :: neighbours + 1]
+    rows, count = as_images(images), neighbours + 1  # one of them is the image, or one equal to it
+    screen = learn_for_neighbours(_reader(rows), len(rows), len(rows), rows.features, count)
+    found = nearest_images(rows, rows, screen, count, device=device)
+    return Balls(rows, found.squared_distance[:, neighbours], screen)
 
 
-def count_inside(centres: Array, squared_radii: Array, points: Array, device: str = "cpu") -> tuple[Index, Index]:
+def count_inside(
+    centres: Array | Images,
+    squared_radii: Array,
+    points: Array | Images,
+    device: str = "cpu",
+    screen: Screen | None = None,
+) -> tuple[Index, Index]:
     """Count which points lie in which balls.
 
     Parameters
@@ -66,6 +97,8 @@ def count_inside(centres: Array, squared_radii: Array, points: Array, device: st
         (c, ...) and (p, ...) uint8 or float32, of one image shape.
     squared_radii
         (c,) of the balls around the centres, 0 or more.
+    screen
+        What was learnt from either set; by default it is learnt from the points.
 
     Returns
     -------
@@ -86,16 +119,17 @@ def count_inside(centres: Array, squared_radii: Array, points: Array, device: st
             f"{len(balls)} centres; see radii_squared"
         )
     counter = _Counter(radii, len(others))
-    screen = learn(lambda start, stop: others.values[start:stop], len(others), 1)
+    if screen is None:
+        screen = learn(_reader(others), len(others), 1)
     search(balls, others, screen, counter, ordered=False, device=device)
     return counter.by_row, counter.by_column
 
 
 def manifold_scores(
-    real: Array,
-    generated: Array,
+    real: Array | Images,
+    generated: Array | Images,
     neighbours: int = NEIGHBOURS,
-    real_radii_squared: Array | None = None,
+    real_balls: Balls | None = None,
     device: str = "cpu",
 ) -> ManifoldScores:
     """Compare generated with real images.
@@ -106,27 +140,32 @@ def manifold_scores(
         (n, ...) and (m, ...) uint8 images or float32 features, of one shape; more than `neighbours` of each.
     neighbours
         k.
-    real_radii_squared
-        What `radii_squared` gave for the real images, where it is known.
+    real_balls
+        What `balls_of` gave for the real images, where it is known.
 
     Raises
     ------
     ValueError
         Too few images, or images that cannot be compared.
     """
-    of_real = radii_squared(real, neighbours, device) if real_radii_squared is None else real_radii_squared
-    of_generated = radii_squared(generated, neighbours, device)
-    inside_real, real_balls = count_inside(real, of_real, generated, device)
-    _, generated_balls = count_inside(generated, of_generated, real, device)
+    of_real = balls_of(real, neighbours, device) if real_balls is None else real_balls
+    of_generated = radii_squared(generated := as_images(generated, "generated"), neighbours, device)
+    centres, screen = of_real.centres, of_real.screen  # one screen: each set is projected once
+    inside_real, around_generated = count_inside(centres, of_real.squared_radii, generated, device, screen)
+    _, around_real = count_inside(generated, of_generated, centres, device, screen)
     return ManifoldScores(
-        precision=float((real_balls > 0).mean()),
-        recall=float((generated_balls > 0).mean()),
-        density=float(real_balls.mean() / neighbours),
+        precision=float((around_generated > 0).mean()),
+        recall=float((around_real > 0).mean()),
+        density=float(around_generated.mean() / neighbours),
         coverage=float((inside_real > 0).mean()),
         neighbours=neighbours,
         real_images=len(real),
         generated_images=len(generated),
     )
+
+
+def _reader(images: Images) -> Read:
+    return lambda start, stop: images.values[start:stop]
 
 
 class _Counter:

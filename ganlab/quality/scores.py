@@ -7,18 +7,19 @@ which they are stored changes nothing.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ganlab.pairs.content import content_order, take
-from ganlab.pairs.exact import Array, Index, Read
+from ganlab.pairs.exact import Array, Images, Index, Read, as_images
 from ganlab.quality.detail import DetailBasis, is_picture
 from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_at_infinity, frechet_distance, moments_of
-from ganlab.quality.kernels import bandwidth_of, kid_blocks, rke, vendi_score
-from ganlab.quality.manifold import NEIGHBOURS, ManifoldScores, manifold_scores, radii_squared
-from ganlab.statistics.correlation import CorrelationCurve, choose_distances, correlation_curve, degrees_within
+from ganlab.quality.kernels import bandwidth_of, kid_blocks, products_of, rke, vendi_score
+from ganlab.quality.manifold import NEIGHBOURS, Balls, ManifoldScores, balls_of, manifold_scores
+from ganlab.statistics.correlation import CorrelationCurve, choose_distances, correlation_curve, curve_and_degrees
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import DuplicateDistance
 
@@ -30,15 +31,44 @@ _PLAIN = ("frechet", "frechet_at_infinity", "vendi", "rke", "kid_blocks", "witho
 
 
 @dataclass(frozen=True, eq=False)
+class LookedAt:
+    """Images that are looked at, with what several scores are made of.
+
+    Attributes
+    ----------
+    images : array (m, ...)
+        uint8 or float32.
+    """
+
+    images: Array
+
+    @cached_property
+    def rows(self) -> Images:
+        """The images, ready for comparison."""
+        return as_images(self.images)
+
+    @cached_property
+    def products(self) -> npt.NDArray[np.float64]:
+        """See `ganlab.quality.kernels.products_of`."""
+        return products_of(self.images)
+
+    def first(self, images: int) -> "LookedAt":
+        """The first of the images; these themselves where that is all."""
+        return self if images >= len(self.images) else LookedAt(self.images[:images])
+
+
+@dataclass(frozen=True, eq=False)
 class RealSide:
     """Prepared real images that samples of one size are compared with.
 
     Attributes
     ----------
-    images : array (m, ...)
-        Real images, drawn without replacement.
-    squared_radii : array (m,)
-        Of their balls; empty when there are too few images.
+    some : LookedAt
+        Real images, drawn without replacement, as many as samples are looked at.
+    everyone : LookedAt
+        All real images that are looked at, of which those are the first.
+    balls : Balls or None
+        Theirs; None when there are too few images.
     moments : Moments or None
         Of all real images; None when they have more than `MOST_FEATURES` values.
     distances : float64 (t,)
@@ -49,12 +79,18 @@ class RealSide:
         Of RKE.
     """
 
-    images: Array
-    squared_radii: Array
+    some: LookedAt
+    everyone: LookedAt
+    balls: Balls | None
     moments: Moments | None
     distances: npt.NDArray[np.float64]
     rate_distances: npt.NDArray[np.float64]
     bandwidth: float
+
+    @property
+    def images(self) -> Array:
+        """The real images of `some`."""
+        return self.some.images
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,14 +227,15 @@ def real_side(
         Distances of the curves, if they are decided already.
     """
     order = content_order(read, count) if order is None else order
-    some = take(read, order[:images])
-    radii = radii_squared(some) if len(some) > NEIGHBOURS else np.empty(0)
-    moments = moments_of(read, count) if math.prod(some.shape[1:]) <= MOST_FEATURES else None
-    everyone = take(read, order[: scored_images(count, count, some[:1].nbytes)])
+    everyone = LookedAt(take(read, order[: scored_images(count, count, read(0, 1).nbytes)]))
+    some = everyone.first(images)
+    balls = balls_of(some.rows) if len(some.images) > NEIGHBOURS else None
+    moments = moments_of(read, count) if some.rows.features <= MOST_FEATURES else None
     if distances is None:
-        distances = choose_distances(everyone, threshold, needed_distances(threshold, rates))
+        distances = choose_distances(everyone.images, threshold, needed_distances(threshold, rates))
     at_rates = np.array([each.distance for each in rates], np.float64)
-    return RealSide(some, radii, moments, distances, at_rates, bandwidth_of(everyone))
+    bandwidth = bandwidth_of(everyone.images, everyone.products)
+    return RealSide(some, everyone, balls, moments, distances, at_rates, bandwidth)
 
 
 def needed_distances(threshold: float, rates: Sequence[DuplicateDistance]) -> list[float]:
@@ -218,25 +255,26 @@ def score(read: Read, count: int, real: RealSide, order: Index | None = None) ->
         Numbers of the images in random order; by default as they are stored, for images that are independent so.
     """
     images = min(count, len(real.images))
-    first = read(0, images) if order is None else take(read, order[:images])
-    without_ball = int((np.asarray(real.squared_radii) == 0).sum())
+    first = LookedAt(read(0, images) if order is None else take(read, order[:images]))
+    without_ball = 0 if real.balls is None else int((real.balls.squared_radii == 0).sum())
     manifold = None
-    if len(real.squared_radii) and not without_ball and len(first) > NEIGHBOURS:
-        manifold = manifold_scores(real.images, first, real_radii_squared=real.squared_radii)
+    if real.balls is not None and not without_ball and images > NEIGHBOURS:
+        manifold = manifold_scores(real.some.rows, first.rows, real_balls=real.balls)
     frechet = at_infinity = math.nan
     if real.moments is not None and min(count, real.moments.count) >= 2:
         frechet = frechet_distance(moments_of(read, count), real.moments)
-        at_infinity = frechet_at_infinity(first, real.moments)
+        at_infinity = frechet_at_infinity(first.images, real.moments)
+    curve, rate_degrees = curve_and_degrees(first.rows, real.distances, real.rate_distances)
     return Scores(
         manifold,
         frechet,
-        correlation_curve(first, real.distances),
+        curve,
         without_ball,
-        degrees_within(first, real.rate_distances),
+        rate_degrees,
         frechet_at_infinity=at_infinity,
-        vendi=vendi_score(first),
-        rke=rke(first, real.bandwidth),
-        kid_blocks=kid_blocks(real.images, first),
+        vendi=vendi_score(first.images, first.products),
+        rke=rke(first.images, real.bandwidth, first.products),
+        kid_blocks=kid_blocks(real.images, first.images),
     )
 
 
@@ -246,6 +284,7 @@ def score_real(
     distances: npt.NDArray[np.float64],
     order: Index | None = None,
     bandwidth: float = math.nan,
+    everyone: LookedAt | None = None,
 ) -> Scores:
     """Score the real images themselves: their curve, and the Fréchet distance between random halves of them.
 
@@ -257,16 +296,26 @@ def score_real(
         Where the curve is drawn.
     bandwidth
         Of RKE.
+    everyone
+        Those of `real_side`, where they are at hand.
     """
     order = content_order(read, count) if order is None else order
-    some = take(read, order[: scored_images(count, count, read(0, 1).nbytes)])
-    frechet = math.nan
-    if math.prod(some.shape[1:]) <= MOST_FEATURES and count >= 4:
+    if everyone is None:
+        everyone = LookedAt(take(read, order[: scored_images(count, count, read(0, 1).nbytes)]))
+    features, frechet = everyone.rows.features, math.nan
+    if features <= MOST_FEATURES and count >= 4:
         half = np.zeros(count, dtype=bool)
         half[order[: count // 2]] = True
-        halves = [Moments.create(math.prod(some.shape[1:]))] * 2
+        halves = [Moments.create(features)] * 2
         for start in range(0, count, _BLOCK):
             images, own = read(start, min(start + _BLOCK, count)), half[start : start + _BLOCK]
             halves = [halves[0].add(images[own]), halves[1].add(images[~own])]
         frechet = frechet_distance(*halves)
-    return Scores(None, frechet, correlation_curve(some, distances), vendi=vendi_score(some), rke=rke(some, bandwidth))
+    images, products = everyone.images, everyone.products
+    return Scores(
+        None,
+        frechet,
+        correlation_curve(everyone.rows, distances),
+        vendi=vendi_score(images, products),
+        rke=rke(images, bandwidth, products),
+    )

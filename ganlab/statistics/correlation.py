@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 
 from ganlab.pairs.closest import candidates_within
-from ganlab.pairs.estimates import as_limits, bounded_distances
+from ganlab.pairs.estimates import Bounds, as_limits, bounded_distances
 from ganlab.pairs.exact import Array, Images, as_images, squared_distances, squared_limit
+from ganlab.pairs.threads import in_threads
 
 POINTS = 100
 _ROWS, _COLUMNS = 512, 4096
@@ -84,7 +85,23 @@ def choose_distances(images: Array, threshold: float, others: npt.ArrayLike = ()
 
 
 @np.errstate(over="raise", divide="raise", invalid="raise")
-def correlation_curve(images: Array, distances: npt.ArrayLike) -> CorrelationCurve:
+def curve_and_degrees(
+    images: Array | Images, distances: npt.ArrayLike, rate_distances: npt.ArrayLike
+) -> tuple[CorrelationCurve, Counts]:
+    """Count pairs as `correlation_curve` and `degrees_within` do, looking once at each pair.
+
+    Parameters
+    ----------
+    distances : array (t,)
+        Of the curve.
+    rate_distances : array (r,)
+        At which the duplicates of each image are counted.
+    """
+    return _counted(as_images(images, at_least=2), _checked(distances), np.asarray(rate_distances, dtype=np.float64))
+
+
+@np.errstate(over="raise", divide="raise", invalid="raise")
+def correlation_curve(images: Array | Images, distances: npt.ArrayLike) -> CorrelationCurve:
     """Count the pairs of a set within each distance, by looking at all of them.
 
     Parameters
@@ -99,20 +116,11 @@ def correlation_curve(images: Array, distances: npt.ArrayLike) -> CorrelationCur
     ValueError
         Images that cannot be compared, or distances that are not rising, negative or not finite.
     """
-    rows = as_images(images, at_least=2)
-    at = np.asarray(distances, dtype=np.float64)
-    if at.ndim != 1 or not np.isfinite(at).all() or (at < 0).any() or (np.diff(at) <= 0).any():
-        raise ValueError(f"distances: got {at}; allowed are finite numbers of at least 0, rising")
-    limits = squared_limit(at)
-    histogram = np.zeros(len(at) + 1, np.int64)
-    for row, column in _blocks(len(rows)):
-        histogram += _histogram(rows, row, column, limits)
-    pairs = len(rows) * (len(rows) - 1) // 2
-    return CorrelationCurve(at, np.cumsum(histogram[:-1]), np.full(len(at), pairs))
+    return _counted(as_images(images, at_least=2), _checked(distances), np.empty(0))[0]
 
 
 @np.errstate(over="raise", divide="raise", invalid="raise")
-def degrees_within(images: Array, distances: npt.ArrayLike) -> Counts:
+def degrees_within(images: Array | Images, distances: npt.ArrayLike) -> Counts:
     """Count the duplicates of each image of a set at several distances, by looking at all pairs.
 
     Parameters
@@ -132,15 +140,7 @@ def degrees_within(images: Array, distances: npt.ArrayLike) -> Counts:
         As `correlation_curve`.
     """
     rows = as_images(images, at_least=2)
-    limits = squared_limit(np.asarray(distances, dtype=np.float64))
-    degrees = np.zeros((len(limits), len(rows)), np.int64)
-    for row, column in _blocks(len(rows)):
-        for degree, near in zip(degrees, _within(rows, row, column, limits), strict=True):
-            if row == column:
-                near = np.triu(near, 1)
-            degree[row] += near.sum(axis=1)
-            degree[column] += near.sum(axis=0)
-    return degrees
+    return _counted(rows, np.empty(0), np.asarray(distances, dtype=np.float64))[1]
 
 
 def pairs_curve(squared: npt.ArrayLike, samples: int, distances: npt.ArrayLike) -> CorrelationCurve:
@@ -173,6 +173,37 @@ def diversity_ratio(generated: CorrelationCurve, real: CorrelationCurve) -> Floa
     return ratio
 
 
+def _checked(distances: npt.ArrayLike) -> Floats:
+    at = np.asarray(distances, dtype=np.float64)
+    if at.ndim != 1 or not np.isfinite(at).all() or (at < 0).any() or (np.diff(at) <= 0).any():
+        raise ValueError(f"distances: got {at}; allowed are finite numbers of at least 0, rising")
+    return at
+
+
+def _counted(rows: Images, distances: Floats, rate_distances: Floats) -> tuple[CorrelationCurve, Counts]:
+    """The curve, and the duplicates of each image at the other distances, (r, n), of one look at all pairs."""
+    limits, rate_limits = squared_limit(distances), squared_limit(rate_distances)
+
+    def count(block: tuple[slice, slice]) -> tuple[Counts, list[tuple[Counts, Counts]]]:
+        row, column = block
+        bounds = bounded_distances(rows, rows, row, column)
+        histogram = _histogram(rows, row, column, bounds, limits) if len(limits) else np.zeros(1, np.int64)
+        return histogram, [
+            (near.sum(axis=1), near.sum(axis=0)) for near in _within(rows, row, column, bounds, rate_limits)
+        ]
+
+    histogram = np.zeros(len(limits) + 1, np.int64)
+    degrees = np.zeros((len(rate_limits), len(rows)), np.int64)
+    blocks = list(_blocks(len(rows)))
+    for (row, column), (part, degrees_of_part) in zip(blocks, in_threads(count, blocks), strict=True):
+        histogram += part
+        for degree, (by_row, by_column) in zip(degrees, degrees_of_part, strict=True):
+            degree[row] += by_row
+            degree[column] += by_column
+    pairs = len(rows) * (len(rows) - 1) // 2
+    return CorrelationCurve(distances, np.cumsum(histogram[:-1]), np.full(len(distances), pairs)), degrees
+
+
 def _blocks(images: int) -> Iterator[tuple[slice, slice]]:
     """Blocks of all pairs i < j: rows with themselves, then with later columns."""
     for start in range(0, images, _ROWS):
@@ -182,24 +213,22 @@ def _blocks(images: int) -> Iterator[tuple[slice, slice]]:
             yield row, slice(first, min(first + _COLUMNS, images))
 
 
-def _within(rows: Images, row: slice, column: slice, limits: Floats) -> Iterator[npt.NDArray[np.bool_]]:
-    """Masks of the pairs of a block within each of several squared distances."""
-    bounds = bounded_distances(rows, rows, row, column)
-    high = bounds.high
+def _within(rows: Images, row: slice, column: slice, bounds: Bounds, limits: Floats) -> Iterator[npt.NDArray[np.bool_]]:
+    """Masks of the pairs of a block within each of several squared distances; of a row with itself those with i < j."""
+    high = bounds.high if len(limits) else bounds.low
     for limit in limits:
         near = high <= as_limits(limit, high)
         if bounds.slack is not None:
             i, j = torch.nonzero(~near & (bounds.low <= as_limits(limit, bounds.low)), as_tuple=True)
             near[i, j] = torch.from_numpy(_squared(rows, row, column, i, j) <= limit)
-        yield near.numpy()
+        yield (near.triu_(1) if row == column else near).numpy()
 
 
-def _histogram(rows: Images, row: slice, column: slice, limits: Floats) -> Counts:
+def _histogram(rows: Images, row: slice, column: slice, bounds: Bounds, limits: Floats) -> Counts:
     """(t + 1,) pairs of a block by the first limit that they do not exceed; of a row with itself only those with i < j.
 
     Most are counted by cells of equal width; only pairs of a cell that may hold a limit are looked at.
     """
-    bounds = bounded_distances(rows, rows, row, column)
     values, pairs = bounds.low.flatten(), None
     if row == column:
         pairs = torch.nonzero(torch.ones_like(bounds.low, dtype=torch.bool).triu_(1).flatten())[:, 0]

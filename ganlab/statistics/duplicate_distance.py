@@ -204,7 +204,7 @@ def _distances(
     rows = as_images(images, at_least=2).values
     if order is None:
         order = generator_for(0, "duplicate distance").permutation(len(rows))
-    looked = rows[order[:MOST_IMAGES]]
+    looked = _picked(rows, order[:MOST_IMAGES])
     share = _MARGIN * max(rates)
     while True:
         close = _close_pairs(looked, share)
@@ -217,7 +217,7 @@ def _distances(
 def _close_pairs(rows: Array, share: float) -> _ClosePairs:
     """List the closest pairs of different images, about this share of all, at least."""
     first = _first_of_equal(rows)
-    distinct = rows[first]
+    distinct = _picked(rows, first)
     if len(distinct) < 2:
         none = Candidates(Images(distinct), np.empty((0, 2), np.int64), np.empty(0), np.empty(0))
         return _ClosePairs(none, math.inf, np.ones(len(distinct), bool), len(rows))
@@ -236,6 +236,12 @@ def _close_pairs(rows: Array, share: float) -> _ClosePairs:
     kept = _one_of_each(close, len(distinct), copy_distance)
     both_kept = kept[close.index[:, 0]] & kept[close.index[:, 1]]
     return _ClosePairs(close.take(both_kept), float(squared_limit(reach)), kept, len(rows))
+
+
+def _picked(rows: Array, numbers: npt.NDArray[np.int64]) -> Array:
+    """The images of these numbers; no copy of all where they are all in their order."""
+    picked: Array = rows if np.array_equal(numbers, np.arange(len(rows))) else rows[numbers]
+    return picked
 
 
 def _first_of_equal(rows: Array) -> npt.NDArray[np.int64]:

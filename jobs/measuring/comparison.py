@@ -61,13 +61,14 @@ class Comparison:
     images
         The set.
     fingerprint
-        Names the images, the reference and the settings: workers keep what they learnt under this name.
+        Names the images, the reference and the settings: workers keep what they read and learnt under this name.
     threshold_squared
         Squared distance within which a pair is a duplicate; None to compare no pairs of the set.
     closest
         Closest pairs to keep.
-    reference
-        Where to look for the nearest neighbours of each image; None for none.
+    reference, reference_name
+        Where to look for the nearest neighbours of each image, None for none; and what names it alone, so that workers
+        keep it for other comparisons with it, which have another fingerprint.
     neighbours
         How many to keep.
     itself
@@ -85,6 +86,7 @@ class Comparison:
     neighbours: int = 1
     itself: bool = False
     places: Index | None = field(default=None, compare=False)
+    reference_name: str = ""
 
     @property
     def samples(self) -> int:
@@ -142,10 +144,11 @@ class Comparison:
             What `places_in` gave.
         """
         tile = part.tile
-        rows = _rows(_Named(self.fingerprint, self.images), tile.row_start, tile.row_stop)
+        images = _Named(self.fingerprint, self.images)
+        rows = _loaded(images, tile.row_start, tile.row_stop)
         if part.among:
             assert self.threshold_squared is not None
-            screen = _screen(_Named(self.fingerprint, self.images), self.closest, self.threshold_squared)
+            screen = _screen(images, self.closest, self.threshold_squared)
             among = partial(
                 compare_tile,
                 self.images.read,
@@ -156,11 +159,14 @@ class Comparison:
                 LISTED,
                 bound_squared=bound_squared,
                 rows=rows,
+                columns=_loaded(images, tile.column_start, tile.column_stop),
                 places=places,
             )
             return PartialResult(on_best_device(lambda device: among(device=device)), None)
         assert self.reference is not None
-        reference = _Named(f"reference of {self.fingerprint}", self.reference)
+        reference = _Named(self.reference_name or f"reference of {self.fingerprint}", self.reference)
+        if self.itself:
+            reference = images
         screen = _neighbours_screen(reference, self.samples, self.neighbours)
         nearest = partial(
             nearest_in_tile,
@@ -171,6 +177,7 @@ class Comparison:
             self.neighbours,
             self.itself,
             rows=rows,
+            columns=_loaded(reference, tile.column_start, tile.column_stop),
         )
         return PartialResult(None, on_best_device(lambda device: nearest(device=device)))
 
@@ -467,13 +474,25 @@ def _neighbours_screen(reference: _Named, queries: int, count: int) -> Screen | 
     return learn_for_neighbours(reference.source.read, references, queries, math.prod(shape), count)
 
 
-def _rows(images: _Named, start: int, stop: int) -> Images:
-    """The rows of one tile are mostly those of the next; others make room before theirs are read."""
+def _loaded(images: _Named, start: int, stop: int) -> Images:
+    """Images [start, stop), ready to be compared.
+
+    Two sets are kept, the rows and the columns of a tile, since those of one tile are mostly among those of the next;
+    the one not used for longest makes room before another is read.
+    """
     key = images, start, stop
-    if key not in _KEPT:
-        _KEPT.clear()
-        _KEPT[key] = load_rows(images.source.read, start, stop)
-    return _KEPT[key]
+    kept = _KEPT.pop(key, None)
+    if kept is None:
+        while len(_KEPT) > 1:
+            del _KEPT[next(iter(_KEPT))]
+        kept = load_rows(images.source.read, start, stop)
+    _KEPT[key] = kept
+    return kept
+
+
+def forget_images() -> None:
+    """Free the images that this process keeps between tiles, for work that needs others."""
+    _KEPT.clear()
 
 
 _KEPT: dict[tuple[_Named, int, int], Images] = {}

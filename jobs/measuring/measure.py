@@ -287,7 +287,8 @@ def search_over_moves(
             continue
         name = moved_name(names[snapshot])
         keep = PartialPairs(layout.partial_moved_neighbours(*snapshot), partial(_named, name))
-        comparisons[snapshot] = moved_comparison(source, name, reference, itself=snapshot.trial == REFERENCE), keep
+        itself = snapshot.trial == REFERENCE
+        comparisons[snapshot] = moved_comparison(source, _kept_as(layout, name), reference, itself=itself), keep
     for snapshot, found in compare(comparisons, context.memory_bytes, map, context.progress):
         if isinstance(found, DamagedShardError):
             damaged[snapshot] = found
@@ -314,10 +315,20 @@ def _nearest_real(context: MeasureContext) -> NearestReal:
     known = read_nearest_real(layout.real_neighbours, name)
     if known is None:
         images = reference_in(layout, space, context.map)
-        wanted = Comparison(images, name, reference=images, itself=True)
-        known = _compared(context, wanted, REFERENCE, layout.partial_real_neighbours)
+        wanted = Comparison(images, _reference_name(layout, space), reference=images, itself=True)
+        known = _compared(context, wanted, name, REFERENCE, layout.partial_real_neighbours)
         write_nearest_real(layout.real_neighbours, name, known)
     return known
+
+
+def _kept_as(layout: SweepLayout, name: str) -> str:
+    """Name under which workers keep images of a sweep, from their name in it, which two sweeps may share."""
+    return f"{layout.root.absolute()} {name}"
+
+
+def _reference_name(layout: SweepLayout, space: Space) -> str:
+    """Name under which workers keep the training images in the space, for several sets."""
+    return _kept_as(layout, space.name_of(read_reference(layout).fingerprint))
 
 
 def _nearest_of_held_out(context: MeasureContext, held_out: Source) -> NearestReal:
@@ -326,15 +337,18 @@ def _nearest_of_held_out(context: MeasureContext, held_out: Source) -> NearestRe
     name = space.name_of([HELD_OUT, read_reference(layout).fingerprint])
     known = read_nearest_real(layout.held_out_neighbours, name)
     if known is None:
-        wanted = Comparison(held_out, name, reference=reference_in(layout, space, context.map))
-        known = _compared(context, wanted, HELD_OUT, layout.partial_held_out_neighbours)
+        reference = reference_in(layout, space, context.map)
+        wanted = Comparison(
+            held_out, _kept_as(layout, name), reference=reference, reference_name=_reference_name(layout, space)
+        )
+        known = _compared(context, wanted, name, HELD_OUT, layout.partial_held_out_neighbours)
         write_nearest_real(layout.held_out_neighbours, name, known)
     return known
 
 
-def _compared(context: MeasureContext, wanted: Comparison, key: str, partial_file: Path) -> NearestReal:
+def _compared(context: MeasureContext, wanted: Comparison, name: str, key: str, partial_file: Path) -> NearestReal:
     """Compare real images with the training images; raises DamagedShardError if some can't be read."""
-    keep = PartialPairs(partial_file, lambda count: wanted.fingerprint)
+    keep = PartialPairs(partial_file, partial(_named, name))
     ((_, found),) = compare({key: (wanted, keep)}, context.memory_bytes, context.map, context.progress)
     if isinstance(found, DamagedShardError):
         raise found
@@ -413,7 +427,13 @@ def measure_snapshots(
         own = images[snapshot]
         assert not isinstance(own, DamagedShardError)
         wanted_pairs = Comparison(
-            own, each.complete_fingerprint, threshold_squared, settings.flagged, others, places=places
+            own,
+            _kept_as(layout, each.complete_fingerprint),
+            threshold_squared,
+            settings.flagged,
+            others,
+            places=places,
+            reference_name=_reference_name(layout, space),
         )
         comparisons[snapshot] = wanted_pairs, keep
     for snapshot, found in compare(comparisons, context.memory_bytes, map, context.progress):

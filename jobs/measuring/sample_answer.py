@@ -23,7 +23,17 @@ from ganlab.statistics.correlation import choose_distances, correlation_curve
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance
 from jobs.measuring.cells import Axes, rate_values, real_values, sample_values, stacked
-from jobs.measuring.comparison import Comparison, Map, PartialResult, Progress, Source, StateStore, compare, pair_record
+from jobs.measuring.comparison import (
+    Comparison,
+    Map,
+    PartialResult,
+    Progress,
+    Source,
+    StateStore,
+    compare,
+    forget_images,
+    pair_record,
+)
 from jobs.measuring.distance import ChosenDistance, Joined, RealImages, choose_distance, real_rates, wanted_rates
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.moved import moved_comparison, moved_neighbours, nearest_over_moves
@@ -153,11 +163,11 @@ def measure_samples(
         return answers
 
     near: PartialResult | None = None
-    neighbours = None
+    neighbours, real_name = None, _run()
     if others is not None:
-        wanted = {NEAREST_OTHER: Comparison(others, _run(), reference=others, itself=True)}
+        wanted = {NEAREST_OTHER: Comparison(others, real_name, reference=others, itself=True)}
         if test is not None:
-            wanted[NEAREST_OF_HELD_OUT] = Comparison(test, _run(), reference=others)
+            wanted[NEAREST_OF_HELD_OUT] = Comparison(test, _run(), reference=others, reference_name=real_name)
         real_near = found(wanted)
         near = real_near[NEAREST_OTHER]
         beside = real_near.get(NEAREST_OF_HELD_OUT, near)
@@ -178,9 +188,13 @@ def measure_samples(
     stage("Real pairs", 1, 1)
     chosen = choose_distance(threshold, rates, neighbours, source.dtype == np.uint8)
     squared = chosen.squared
-    comparisons = {"samples": Comparison(source, _run(), squared, CLOSEST, others, places=places[samples])}
+    comparisons = {
+        "samples": Comparison(
+            source, _run(), squared, CLOSEST, others, places=places[samples], reference_name=real_name
+        )
+    }
     if others is not None and reference is not None:
-        comparisons["real"] = Comparison(others, _run(), squared, CLOSEST, places=places[reference])
+        comparisons["real"] = Comparison(others, real_name, squared, CLOSEST, places=places[reference])
     answers = found(comparisons)
     records = {
         name: pair_record(each, answers[name], _nearest(near if name == "real" else answers[name]), memory_bytes)
@@ -230,6 +244,7 @@ def _scores(
 ) -> tuple[Scores, Scores | None]:
     """Score the samples, and the real images; both are drawn in the order given."""
     count, image_bytes = source.shape[0], source.read(0, 1).nbytes
+    forget_images()
     stage("Scoring", 0, 2)
     if others is None:
         some = take(source.read, order[: scored_images(count, count, image_bytes)])
@@ -237,7 +252,9 @@ def _scores(
         return Scores(None, math.nan, curve, vendi=vendi_score(some)), None
     images = scored_images(count, others.shape[0], image_bytes)
     against = real_side(others.read, others.shape[0], images, threshold, real_order, rates)
-    of_real = score_real(others.read, others.shape[0], against.distances, real_order, against.bandwidth)
+    of_real = score_real(
+        others.read, others.shape[0], against.distances, real_order, against.bandwidth, against.everyone
+    )
     stage("Scoring", 1, 2)
     own = score(source.read, count, against, order)
     stage("Scoring", 2, 2)

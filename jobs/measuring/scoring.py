@@ -36,7 +36,7 @@ from ganlab.quality.scores import (
 from ganlab.statistics.correlation import POINTS
 from ganlab.statistics.diversity import FACTORS
 from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance
-from jobs.measuring.comparison import Map, Source
+from jobs.measuring.comparison import Map, Source, forget_images
 from storage.features import read_record, write_record
 from storage.samples import DamagedShardError
 
@@ -192,11 +192,12 @@ class _Task(NamedTuple):
 def _run(task: _Task) -> tuple[Any, int, Scores | DamagedShardError]:
     """Score one set, on whatever worker it lands."""
     found: Scores | DamagedShardError
+    forget_images()
     try:
         real, count = _prepared(task.real), task.images.shape[0]
         order = real.order if task.is_real else None
         found = (
-            score_real(task.images.read, count, real.side.distances, order, real.side.bandwidth)
+            score_real(task.images.read, count, real.side.distances, order, real.side.bandwidth, real.side.everyone)
             if task.is_real
             else score(task.images.read, count, real.side)
         )

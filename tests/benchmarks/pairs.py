@@ -19,7 +19,7 @@ from sklearn.metrics import pairwise_distances_chunked
 from sklearn.neighbors import NearestNeighbors
 
 from ganlab.pairs.closest import closest_pairs
-from tests.benchmarks.real_pairs import print_real
+from tests.benchmarks.real_pairs import GROWTH_PLOT, print_growth, print_real
 from tests.benchmarks.table import Target, print_table
 
 Array = NDArray[Any]
@@ -203,8 +203,14 @@ if __name__ == "__main__":
     parser.add_argument("--sets", nargs="+", default=[], help="names of the real sets to measure; by default all")
     parser.add_argument("--queries", type=int, default=1000, help="images that a peer searches for in a real set")
     parser.add_argument("--rounds", type=int, default=3, help="repetitions with real sets; the median is printed")
+    parser.add_argument("--growth", action="store_true", help="CPU time per pair of 5,000 to 50,000 of CIFAR-10, drawn")
+    parser.add_argument("--plot", type=Path, default=GROWTH_PLOT, help="file of the plot of --growth")
     arguments = parser.parse_args()
-    if arguments.real:
+    if arguments.growth:
+        if arguments.real is None:
+            parser.error("--growth needs --real FOLDER, which holds CIFAR-10")
+        print_growth(arguments.real, arguments.rounds, arguments.plot)
+    elif arguments.real:
         print_real(arguments.real, arguments.sets, arguments.images, arguments.queries, arguments.rounds)
     else:
         print_table(rows(arguments.images or 10_000, arguments.large))

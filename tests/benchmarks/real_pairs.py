@@ -1,6 +1,7 @@
 """Speed of the pair engine on real pictures against exact peers and a floor; results are compared in the same run.
 
-Run with ``python -m tests.benchmarks.pairs --real FOLDER``. FOLDER holds CIFAR-10 in a published layout
+Run with ``python -m tests.benchmarks.pairs --real FOLDER``; ``--growth`` draws the time per pair of more and more images
+of CIFAR-10 instead (docs/pairs.md). FOLDER holds CIFAR-10 in a published layout
 (cifar-10-batches-bin/) and pictures of faces (faces/); Fashion-MNIST is read from its Debian package.
 
 - Every round runs ganlab and all peers once, one after the other; a time is the median of the rounds.
@@ -39,6 +40,8 @@ COUNT = 2  # nearest images of each: of one set in itself, the image and its nea
 CLOSEST = 20
 EXACT_QUERIES = 200
 BLOCK = 512, 4096
+GROWTH = 5_000, 10_000, 20_000, 30_000, 40_000, 50_000
+GROWTH_PLOT = Path(__file__).parents[2] / "docs" / "pairs-growth-real.png"
 
 
 class Seconds(NamedTuple):
@@ -83,6 +86,59 @@ def print_real(folder: Path, names: list[str], images: int | None, queries: int,
             continue
         some = np.random.default_rng().permutation(len(values))[:images]
         Console(width=150).print(_measure(name, values[some].reshape(len(some), -1), queries, rounds))
+
+
+def print_growth(folder: Path, rounds: int, plot: Path) -> None:
+    """Print, and draw, CPU time per pair of more and more random images of CIFAR-10.
+
+    Parameters
+    ----------
+    folder
+        Folder of the real data.
+    rounds
+        Repetitions; each round runs all sizes, one after the other, and a time is the median of the rounds.
+    plot
+        Where to draw.
+    """
+    images = real_sets(folder)["CIFAR-10"]().reshape(-1, 3072)
+    images = images[np.random.default_rng().permutation(len(images))]
+    nearest(images[:2000], images[:2000], COUNT)  # the libraries load
+    times: dict[int, dict[str, list[Seconds]]] = {size: {} for size in GROWTH}
+    for _ in range(rounds):
+        for size, each in times.items():
+            some = images[:size]
+            _timed(each, f"{CLOSEST} closest pairs", partial(closest_pairs, some, CLOSEST))
+            _timed(each, f"nearest {COUNT} of each in the set", partial(nearest, some, some, COUNT))
+            _timed(each, "floor: int8 products of half of all pairs", _block_products(some)["int8"])
+    seconds = {
+        size: {what: median(one.cpu for one in each) for what, each in by_name.items()}
+        for size, by_name in times.items()
+    }
+    lines: dict[str, list[float]] = {}
+    table = Table("CIFAR-10, 3,072 values", *(f"{size:,}" for size in GROWTH))
+    for what in seconds[GROWTH[0]]:
+        pairs = {size: BLOCK[0] * BLOCK[1] if what.startswith("floor") else size * (size - 1) / 2 for size in GROWTH}
+        lines[what] = [1e9 * seconds[size][what] / pairs[size] for size in GROWTH]
+        table.add_row(f"{what}: CPU ns per pair", *(f"{value:.3g}" for value in lines[what]))
+        if not what.startswith("floor"):
+            table.add_row(f"{what}: CPU s", *(f"{seconds[size][what]:.3g}" for size in GROWTH))
+    Console(width=150).print(table)
+    _draw_growth(lines, plot)
+
+
+def _draw_growth(lines: Mapping[str, list[float]], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes: Any = figure.subplots()
+    for what, values in lines.items():
+        axes.loglog(GROWTH, values, "--" if what.startswith("floor") else "o-", label=what)
+    axes.set_xticks(GROWTH, [f"{size:,}" if size != 40_000 else "" for size in GROWTH])  # no room for all
+    axes.minorticks_off()
+    axes.set(xlabel="random images of CIFAR-10", ylabel="CPU nanoseconds per pair of images", ylim=(0.1, None))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=150)
 
 
 def faiss_exact(x: Array, queries: Array) -> Found:

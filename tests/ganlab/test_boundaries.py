@@ -385,7 +385,7 @@ def test_errors_hold_where_squares_underflow() -> None:
 # Thresholds.
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(distance=st.floats(0, allow_nan=False), ulps=st.integers(-6, 6))
 @example(math.inf, 0)
 @example(1e200, 0)
@@ -401,7 +401,7 @@ def test_squared_limit_is_the_last_number_with_such_a_root(distance: float, ulps
     assert (math.sqrt(value) <= distance) == (value <= limit)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(squared=st.integers(1, 255**2 * 2**17))
 @example(30_000_003)
 def test_a_threshold_holds_the_pairs_that_it_was_taken_from(squared: int) -> None:
@@ -464,7 +464,7 @@ class Constants:
         self._patch.undo()
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(data=st.data())
 def test_any_set_with_any_constants(data: st.DataObject) -> None:
     def draw(*values: int) -> int:

@@ -65,7 +65,7 @@ def images_of(rng: np.random.Generator, samples: int, kind: str) -> Array:
     return images.astype(kind)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.usefixtures("small_levels")
 def test_any_tiling_gives_the_same_result(data: st.DataObject) -> None:
@@ -98,7 +98,7 @@ def test_any_tiling_gives_the_same_result(data: st.DataObject) -> None:
     np.testing.assert_array_equal(found.listed.squared_distance, listed.squared_distance[order])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), limit=st.integers(0, 500), count=st.integers(1, 30))
 @pytest.mark.usefixtures("small_levels")
 def test_merge_is_associative_and_commutative(seed: int, limit: int, count: int) -> None:
@@ -188,7 +188,7 @@ def test_bad_input() -> None:
         Collisions.create(5, count=3).merge(Collisions.create(5, count=4))
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32), limit=st.integers(0, 300), size=st.integers(20, 200))
 @pytest.mark.usefixtures("small_levels")
 def test_duplicates_are_listed_in_the_order_of_given_places(seed: int, limit: int, size: int) -> None:

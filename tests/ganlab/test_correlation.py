@@ -16,7 +16,7 @@ def all_squared(images: np.ndarray) -> np.ndarray:
     return ((flat[i] - flat[j]) ** 2).sum(1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), count=st.integers(2, 80), kind=st.sampled_from(["uint8", "float32"]))
 def test_counts_are_those_of_brute_force(seed: int, count: int, kind: str) -> None:
     rng = np.random.default_rng(seed)

@@ -37,7 +37,7 @@ def pictures(rng: np.random.Generator, count: int, kind: str, spread: int) -> np
     return (centres[rng.integers(0, 6, count)] + rng.integers(0, spread + 1, (count, 2, 4, 4))).astype(kind)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**32),
     real=st.integers(8, 70),

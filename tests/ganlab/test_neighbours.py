@@ -41,7 +41,7 @@ def brute(queries: Array, references: Array, count: int, itself: bool) -> tuple[
     return order, np.take_along_axis(squared, order, axis=1)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.usefixtures("small_levels")
 def test_any_tiles_in_any_order_give_brute_force(data: st.DataObject) -> None:

@@ -51,7 +51,7 @@ def kinds_of(rng: np.random.Generator, samples: int, kinds: int, spread: int, ki
     return (centres[drawn] + rng.integers(0, spread + 1, (samples, 3, 4, 4))).astype(kind), drawn
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.usefixtures("small_levels")
 def test_both_ways_are_brute_force_in_any_order_and_tiles(data: st.DataObject) -> None:

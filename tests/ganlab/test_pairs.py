@@ -167,7 +167,7 @@ def test_equals_brute_force_where_the_screen_is_learnt_from_a_part(kind: str, fe
     assert_same(pairs_within(images, threshold), expected[np.sqrt(expected.squared_distance) <= threshold])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 @pytest.mark.usefixtures("levels")
 def test_any_images(data: st.DataObject) -> None:

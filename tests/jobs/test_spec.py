@@ -188,7 +188,7 @@ def shuffled(data: Any, order: random.Random) -> Any:
     return {key: shuffled(value, order) for key, value in items}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.data())
 def test_ids_do_not_depend_on_the_order_of_keys_or_on_defaults_written_out(order: int, data: st.DataObject) -> None:
     plain = yaml.safe_load(PLAIN) | {"samples": {"snapshots": [10, 20]}, "seeds": 2}
@@ -554,7 +554,7 @@ def test_a_file_that_is_no_sweep(tmp_path: Path, content: bytes, words: list[str
     assert all(word in line for word in words), line
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.one_of(st.binary(max_size=40), st.text("abc:{}[]&*!?-,'\"#|>%@ \t\n019.e~", max_size=40).map(str.encode)))
 def test_any_file_is_read_or_refused_in_one_line(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ganlab.pairs.threads import in_threads
 from ganlab.quality.embeddings.base import Features
+
+_BLOCK_BYTES = 2**20  # of images in float64 at a time: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,17 @@ class Normalised:
 
     def features(self, images: NDArray[np.uint8]) -> Features:
         """See `Embedding.features`: d is C·H·W."""
-        pixels = images.reshape(len(images), -1).astype(np.float32)
-        pixels -= pixels.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
-        deviation = np.sqrt(np.square(pixels, dtype=np.float64).mean(axis=1, keepdims=True))
-        constant = images.reshape(len(images), -1).min(axis=1) == images.reshape(len(images), -1).max(axis=1)
-        pixels[constant] = 0
-        return np.asarray(pixels / np.where(deviation > 0, deviation, 1), dtype=np.float32)
+        values = images.reshape(len(images), -1)
+        features = np.empty(values.shape, np.float32)
+
+        def normalise(part: slice) -> None:
+            some = values[part]
+            pixels = some.astype(np.float32)
+            pixels -= pixels.mean(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)
+            deviation = np.sqrt(np.square(pixels, dtype=np.float64).mean(axis=1, keepdims=True))
+            pixels[some.min(axis=1) == some.max(axis=1)] = 0
+            features[part] = pixels / np.where(deviation > 0, deviation, 1)
+
+        step = max(1, _BLOCK_BYTES // (8 * values.shape[1]))
+        in_threads(normalise, (slice(start, start + step) for start in range(0, len(values), step)))
+        return features

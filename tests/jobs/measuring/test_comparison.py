@@ -182,11 +182,48 @@ def test_rows_make_room_before_others_are_read(monkeypatch) -> None:
         return load(*arguments)
 
     monkeypatch.setattr(comparison, "load_rows", look)
-    named = comparison._Named("rows", Zeros())
-    for start in (0, 0, 2):
-        comparison._rows(named, start, start + 2)
-    assert held[1:] == [0]
-    assert len(comparison._KEPT) == 1
+    comparison.forget_images()
+    rows, columns = comparison._Named("rows", Zeros()), comparison._Named("columns", Zeros())
+    first = comparison._loaded(rows, 0, 2)
+    assert comparison._loaded(columns, 0, 2) is not first
+    assert comparison._loaded(rows, 0, 2) is first, "the other set left it in place"
+    comparison._loaded(columns, 2, 4)
+    assert comparison._loaded(rows, 0, 2) is first, "columns that were used less lately made room"
+    assert held == [0, 1, 1]
+    comparison.forget_images()
+    assert comparison._loaded(rows, 0, 2) is not first
+
+
+class _Counted:
+    """Images that count how many of them are read."""
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, images: np.ndarray) -> None:
+        self.images, self.shape, self.read_images = images, images.shape, 0
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        self.read_images += stop - start
+        return self.images[start:stop]
+
+
+@pytest.mark.parametrize(("names", "times"), [(("training", "training"), 1), (("", ""), 2), (("training", "test"), 2)])
+def test_a_reference_that_has_a_name_is_read_once_for_several_sets(names: tuple[str, str], times: int) -> None:
+    comparison.forget_images()
+    rng = np.random.default_rng(0)
+    first, second, reference = (rng.integers(0, 256, (count, 1, 4, 4), dtype=np.uint8) for count in (40, 50, 60))
+    counted = _Counted(reference)
+    others = [counted, counted] if names[0] == names[1] else [counted, _Counted(reference[::-1].copy())]
+    wanted = {
+        name: (Comparison(_Counted(images), name, reference=other, reference_name=named), None)
+        for name, images, other, named in zip(("first", "second"), (first, second), others, names, strict=True)
+    }
+    found = dict(compare(wanted, MEMORY, map, silent))
+    for name, images, other in zip(("first", "second"), (first, second), others, strict=True):
+        flat, of_others = (each.reshape(len(each), -1).astype(np.int64) for each in (images, other.images))
+        squared = np.square(flat[:, None] - of_others).sum(axis=2)
+        np.testing.assert_array_equal(found[name].neighbours.index[:, 0], squared.argmin(axis=1))
+    assert sum(each.read_images for each in set(others)) == times * 61  # and one to know what they are
 
 
 def test_distinct_images_are_packed_in_tiles_that_memory_alone_limits(folder: Path, monkeypatch) -> None:
