@@ -31,7 +31,7 @@ from cluster.rendezvous import (
     write_head,
 )
 from cluster.replacement import Orders, Replacements
-from cluster.runs import read_run
+from cluster.runs import note_folders, read_run
 from cluster.scheduler import (
     RefusedError,
     SchedulerError,
@@ -131,6 +131,7 @@ class _Controller:
             self._take_over()
             with temporary_folders(self.site.temporary, self.job.id) as (own, short), guarded(own, short):
                 self.temporary, self.short = own, short
+                note_folders(self.folder, self.job, (own, short))
                 try:
                     while True:
                         self._run_generation()
@@ -300,8 +301,13 @@ class _Controller:
         except (SchedulerError, RefusedError) as error:
             log.info("no successor: %s", error)
 
-    def _hand_over(self, asked: bool) -> bool:
-        """Submit a successor unless one waits; False when this job must requeue itself, or was cancelled.
+    def _is_cancelled(self) -> bool:
+        """Return True if somebody has cancelled this job by hand: SLURM says so in the job's log."""
+        run = read_run(self.folder, self.job.logs, self.job.id, self.job.restart)
+        return run is not None and run.cause == "cancelled"
+
+    def _hand_over(self) -> bool:
+        """Submit a successor unless one waits; False when this job must requeue itself, or the sweep was cancelled.
 
         A requeued job may not start before its credential has expired, two minutes by default; a new one may at once.
         """
@@ -309,9 +315,6 @@ class _Controller:
         if self.orders is None or submission is None or ClusterFolder(self.folder).cancelled.exists():
             return False
         try:
-            run = read_run(self.folder, self.job.logs, self.job.id, self.job.restart)
-            if not asked and run is not None and run.cause == "cancelled":  # by hand: SLURM says so in the job's log
-                return False
             if not submission.successor:
                 successor = self.orders.successor(submission.name)
                 controllers = (*submission.controllers, successor)
@@ -325,13 +328,18 @@ class _Controller:
         """Sleep; when SLURM asks for the node, leave it instead."""
         if not self.notice.wait(seconds):
             return
+        submission = read_submission(self.folder)
+        if submission is not None and submission.controller != self.job.id:
+            raise _Superseded
         again = self.notice.received == signal.SIGUSR2
         reason = (
             "its time ends, or it is preempted" if again else "SLURM ends the job: requeued, preempted or cancelled"
         )
         self._publish("leaving", reason)
         self._end_processes()
-        if self._hand_over(asked=again):
+        if not again and self._is_cancelled():
+            fail("its job was cancelled (scancel)")
+        if self._hand_over():
             raise JobEnd(HANDED_OVER, reason)
         raise JobEnd(REQUEUE if again else TERMINATED, reason)
 

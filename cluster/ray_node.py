@@ -33,6 +33,7 @@ def ray_environment(folder: Path) -> dict[str, str]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of its own default
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+        "RAY_worker_niceness": "0",  # by default 15, behind the comparison of images, at 10 (`cluster.dask_node`)
         "RAY_agent_register_timeout_ms": "300000",  # Python may have to be loaded from a slow file system
         # A node that vanished is noticed in seconds; one that is only slow to answer is not given up.
         "RAY_health_check_initial_delay_ms": "5000",

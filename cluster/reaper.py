@@ -116,22 +116,25 @@ def sweep(mark: str, name: str = MARK, quiet_s: float = QUIET_S, sessions: Colle
 def remove_semaphores(folder: Path = Path("/dev/shm")) -> None:
     """Remove this user's semaphores of Python's multiprocessing that no living process has open.
 
-    Python's own helper does so at the end of a process, unless it is killed together with it.
+    Python's own helper does so at the end of a process, unless it is killed together with it. They are known by their
+    inodes: the process that has made one maps it under the name that it had first.
     """
-    left = []
+    left: dict[str, Path] = {}
     with suppress(OSError):
-        left = [path for path in folder.glob("sem.mp-*") if path.stat().st_uid == os.getuid()]
+        for path in folder.glob("sem.mp-*"):
+            found = path.stat()
+            if found.st_uid == os.getuid():
+                left[str(found.st_ino)] = path
     if not left:
         return
-    opened = set()
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with suppress(OSError):
-                maps = (process / "maps").read_text(errors="replace")
-                opened |= {path for path in left if str(path) in maps}
-    for path in left:
-        if path not in opened:
-            path.unlink(missing_ok=True)
+                for line in (process / "maps").read_text(errors="replace").splitlines():
+                    if "/sem." in line:
+                        left.pop(line.split()[4], None)
+    for path in left.values():
+        path.unlink(missing_ok=True)
 
 
 def _tidies(pid: int) -> bool:

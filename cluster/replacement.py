@@ -6,6 +6,7 @@ refused, and never for more than were asked for at submission.
 
 import logging
 import math
+import shutil
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cluster.job import fail
-from cluster.rendezvous import PASSING, ClusterFolder, Demand, read_demand, read_workers, write_json
+from cluster.rendezvous import PASSING, ClusterFolder, Demand, read_demand, write_json
 from cluster.runs import OF_THE_NODE, Run, bad_nodes, read_runs
 from cluster.scheduler import (
     QueuedJob,
@@ -104,6 +105,7 @@ class Replacements:
     paces: dict[str, _Pace] = field(default_factory=dict)  # by kind of worker
     tried: list[float] = field(default_factory=list)  # times of the submissions of the last hour
     looked: float = field(default_factory=time.monotonic)
+    answered: float = field(default_factory=time.monotonic)  # when the scheduler last did
     records: int = 0  # what the runs' records looked like
 
     def look(self) -> None:
@@ -135,6 +137,7 @@ class Replacements:
             log.info("%s", error)
             self._fail_by_records(submission)
             return
+        self.answered = self.looked
         runs = [
             run
             for run in read_runs(self.folder, self.logs, {job.id for job in jobs})
@@ -226,10 +229,14 @@ class Replacements:
                 log.info("%s", error)
 
     def _fail_by_records(self, submission: Submission) -> None:
-        ended = [record for record in read_workers(self.folder) if record.state in ("failed", "ended")]
-        if len(ended) >= submission.tasks:
-            reasons = dict.fromkeys(record.reason for record in ended)
-            fail(f"none of the {submission.tasks} worker jobs is left: {'; '.join(reasons)}")
+        """Fail if all workers have ended for good, by their scripts, and SLURM is missing or has long been silent."""
+        if shutil.which("squeue") is not None and self.looked - self.answered < LONGEST_PAUSE_S:
+            return
+        runs = [run for run in read_runs(self.folder, self.logs, ()) if run.job_id not in submission.controllers]
+        newest = {run.job_id: run for run in runs}
+        gone = [run for run in newest.values() if run.ended is not None and not run.returns]
+        if len(gone) == len(newest) >= submission.tasks:
+            fail(_none_left(submission, gone))
 
     def _none_left(self, submission: Submission, runs: Sequence[Run]) -> str:
         refusal = self._refusal()

@@ -7,11 +7,12 @@ import re
 import signal
 import time
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from cluster.job import HANDED_OVER, REQUEUE
+from cluster.job import HANDED_OVER, REQUEUE, Job
 from cluster.rendezvous import ClusterFolder
 from cluster.script import CANCELLED_WORDS, MEMORY_WORDS
 
@@ -88,6 +89,16 @@ class Run:
         """True if SLURM did not take the job back into the queue."""
         return self.requeue.startswith("refused")
 
+    @property
+    def given_up(self) -> bool:
+        """True if the script has ended without success and has not asked SLURM to run the job again."""
+        return self.code not in (None, 0, HANDED_OVER) and not self.requeue
+
+    @property
+    def returns(self) -> bool:
+        """True if SLURM has taken the job back into the queue."""
+        return self.requeue == "asked" or self.cause == "requeued"
+
     @cached_property
     def cause(self) -> str:
         """Cause of the end: one of `DEATHS`, or "completed", "requeued", "cancelled"."""
@@ -129,6 +140,13 @@ class Run:
         )
 
 
+def note_folders(folder: Path, job: Job, folders: Iterable[Path]) -> None:
+    """Add a job's temporary folders to the record of its script, which removes them when all else was killed."""
+    record = ClusterFolder(folder).runs / f"{job.id}.{job.restart}"
+    with suppress(OSError), record.open("a") as lines:
+        lines.writelines(f"temporary={each}\n" for each in dict.fromkeys(folders))
+
+
 def read_runs(folder: Path, logs: Path, running: Collection[str] | None = None) -> list[Run]:
     """Return the runs that have ended, the oldest first.
 
@@ -168,6 +186,13 @@ def bad_nodes(runs: Iterable[Run], controllers: Collection[str]) -> dict[str, Ru
         Ids of controller jobs, which are passed over.
     """
     return {run.node: run for run in runs if run.cause in OF_THE_NODE and run.job_id not in controllers}
+
+
+def newest_run(folder: Path, logs: Path, job_id: str) -> Run | None:
+    """Return the newest run of a job, ended or not; None before the first."""
+    names = [path.name.rpartition(".")[2] for path in ClusterFolder(folder).runs.glob(f"{job_id}.*")]
+    restarts = [int(restart) for restart in names if restart.isdigit()]
+    return read_run(folder, logs, job_id, max(restarts)) if restarts else None
 
 
 def read_run(folder: Path, logs: Path, job_id: str, restart: int) -> Run | None:

@@ -15,6 +15,13 @@ RESTARTS_AFTER_MEMORY = 3  # the same for one that is killed for memory
 MEMORY_WORDS = r"oom.?kill|exceed.*memory|out.of.memory"  # as SLURM writes them into a job's log; in any case
 CANCELLED_WORDS = r"JOB [^ ]+ ON [^ ]+ CANCELLED AT [^ ]+ \*\*\*"  # the same of a job that somebody cancels
 PREEMPTED = "PreemptTime=[0-9]"  # in `scontrol show job`: it has some time to leave, and no line in its log says why
+LEFTOVERS = (  # of processes that were killed together with the reaper
+    """sed -n 's/^temporary=//p' "$ganlab_run" 2>/dev/null | while IFS= read -r left; do rm -rf "$left"; done""",
+    "for left in /dev/shm/sem.mp-*; do",
+    """  if [ -O "$left" ] && ! grep -qsE " $(stat -c %i "$left") +[^ ]*/sem[.]" /proc/[0-9]*/maps""",
+    """  then rm -f "$left"; fi""",
+    "done",
+)
 REQUEUE_PAUSES_S = (0, 2, 5, 15)  # before each try: slurmctld may be away for a moment
 
 
@@ -40,6 +47,7 @@ def first_lines(folder: Path, logs: Path, name: str, controller: bool) -> list[s
         f"  [ $code = {HANDED_OVER} ] && exit {DONE}",
         f"  [ $code = {REQUEUE} ] && again=1",
         "  if [ $code -gt 128 ]; then",
+        *(f"    {line}" for line in LEFTOVERS),
         f"    most={RESTARTS_AFTER_A_KILL}",
         f"    if {memory}; then most={RESTARTS_AFTER_MEMORY}; fi",
         "    [ ${SLURM_RESTART_COUNT:-0} -lt $most ] && again=1",

@@ -4,6 +4,7 @@ Invariant: at most one generation of children lives on the node, and they are to
 """
 
 import logging
+import math
 import os
 import signal
 import time
@@ -30,12 +31,16 @@ from cluster.rendezvous import (
     read_workers,
     write_worker,
 )
+from cluster.runs import newest_run, note_folders
+from cluster.scheduler import read_submission
 from cluster.site import Site
 from cluster.supervise import LONGEST_DELAY_S, Failures, Process, TerminationSignal, notices, temporary_folders
 
 POLL_S = 2.0
+STARTING_POLL_S = 0.5  # the same while the head starts
 SETTLE_S = 10.0  # until every worker has seen what the others say of themselves
 BEAT_S = 30.0  # between two writings of an unchanged record
+FIRST_TRIAL_S = 20.0  # for a first trial to begin on this node before images are compared on it
 HEAD_LOST_S = 20.0  # a head that can't be reached for so long counts as gone
 URGENT_S = 2.0  # for trials to save their work after SIGTERM: SIGKILL may follow after 5 s
 UNHURRIED_S = 30.0  # for the same when there is time
@@ -68,7 +73,7 @@ class _Worker:
     ray: Process | None = None
     dask: Process | None = None
     dask_failures: Failures = field(default_factory=Failures)
-    dask_due: float = 0.0
+    dask_due: float = math.inf  # when Dask may be started; not before the first trial
     node: str | None = None  # Ray's id of this node
     node_manager: str = ""  # Ray's address on this node
     step: str = "making its temporary folder"
@@ -80,6 +85,7 @@ class _Worker:
         try:
             with temporary_folders(self.site.temporary, self.job.id) as (own, short), guarded(own, short):
                 self.temporary, self.short = own, short
+                note_folders(self.folder, self.job, (own, short))
                 self._check_gpus()
                 while True:
                     self._serve(self._await_head())
@@ -148,9 +154,19 @@ class _Worker:
                     f"; its record says that it runs on {head.host}, but {head.ray_address} does not answer from "
                     f"{self.job.node}: was it killed, or is there a firewall between the nodes?"
                 )
+            self._check_controller()
             if time.monotonic() - self.last_seen > self.site.patience_s:
                 raise JobEnd(DONE, f"no controller for {self.site.patience_s:.0f} s (patience_s){unreachable}")
-            self._sleep(POLL_S)
+            self._sleep(STARTING_POLL_S if head is not None and head.state == "starting" else POLL_S)
+
+    def _check_controller(self) -> None:
+        """Raise JobEnd when the controller has died for good, by its script's record, and no other will come."""
+        submission = read_submission(self.folder)
+        if submission is None or submission.successor:
+            return
+        run = newest_run(self.folder, self.job.logs, submission.controller)
+        if run is not None and run.given_up:
+            raise JobEnd(DONE, f"the controller is gone: {run.words}")
 
     def _join(self, head: Head, ports: list[int]) -> None:
         self.starts += 1
@@ -175,8 +191,7 @@ class _Worker:
             )
             return Process("Dask worker", command, self.job.log_of("Dask worker"), environment)
 
-        self.start_dask = start_dask
-        self._keep_dask()
+        self.start_dask, self.dask_due = start_dask, math.inf
 
         def joined() -> bool:
             check_start()
@@ -203,7 +218,7 @@ class _Worker:
             if time.monotonic() - written > BEAT_S:
                 written = time.monotonic()
                 self._write(gpu_use=self._gpu_use())
-            self._keep_dask()
+            self._keep_dask(joined)
             if not listening(self.node_manager):
                 raise NodeDiedError(f"Ray's node manager on {self.job.node} has ended; see {self.job.log_of('Ray')}")
             if listening(head.ray_address):
@@ -216,13 +231,14 @@ class _Worker:
         """Return True if this worker has been idle for long and enough others stay: busy ones first, then by kind."""
         assert self.record is not None
         since = preemption.idle_since(self.temporary)
-        idle = since is not None and time.time() - max(since, joined) > self.site.idle_s
-        if idle != self.record.idle:
+        if (since is not None) != self.record.idle:
             self.told_idle = time.monotonic()
-            self.record = replace(self.record, idle=idle)
+            self.record = replace(self.record, idle=since is not None)
             self._write(gpu_use=self._gpu_use())
+        if since is None or time.time() - max(since, joined) <= self.site.idle_s:
+            return False
         # Others that have become idle just now must have said so, or all would leave at once.
-        if not idle or time.monotonic() - self.told_idle < SETTLE_S or (demand := read_demand(self.folder)) is None:
+        if time.monotonic() - self.told_idle < SETTLE_S or (demand := read_demand(self.folder)) is None:
             return False
         joined_ones = [worker for worker in read_workers(self.folder) if worker.state == "joined"]
         order = sorted(joined_ones, key=lambda worker: (worker.idle, demand.preference(worker.kind)))
@@ -234,8 +250,15 @@ class _Worker:
         assert self.record is not None
         return tuple(gpu_use()) if self.record.gpus else ()
 
-    def _keep_dask(self) -> None:
-        """Start a Dask worker if one is requested; it ends with its scheduler, and training does not depend on it."""
+    def _keep_dask(self, joined: float) -> None:
+        """Start a Dask worker if one is requested; it ends with its scheduler, and training does not depend on it.
+
+        The first trial on this node is not held up by its start: it comes when a trial trains, or none has come for long.
+        """
+        if self.dask_due == math.inf and (
+            preemption.still_checkpointing(self.temporary) or time.time() - joined > FIRST_TRIAL_S
+        ):
+            self.dask_due = 0.0
         if self.dask is not None and self.dask.code is not None:
             delay = self.dask_failures.delay_s(self.dask.lived_s)
             log.info("%s", self.dask.ending())

@@ -9,6 +9,7 @@ import os
 import pickle
 import socket
 import tempfile
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -39,6 +40,7 @@ from storage.lease import Lease, LeaseLostError, hold_lease
 from storage.outcome import Failure, Outcome, write_outcome
 from storage.trial_state import read_end
 
+LOOK_S = 0.2  # between looks at the node's notice, while a report is waited for
 MOST_TROUBLES = 100  # failures of Ray in a row, without a word of any trial between them
 
 
@@ -73,8 +75,6 @@ class _Work:
 
     def run(self, config: Mapping[str, Any]) -> None:
         """Run one trial on a Ray worker."""
-        from ray import tune
-
         layout = SweepLayout(self.sweep)
         config = config.get("group") or config
         trial = config.get("trial") or self._suggested(layout, config)
@@ -83,7 +83,7 @@ class _Work:
 
         def report(row: Mapping[str, Any]) -> None:
             latest.update(row)
-            tune.report(dict(latest))
+            report_row(dict(latest))
 
         with hold_lease(own) as lease:
             self._run(layout, trial, config.get("others", ()), report, latest, lease)
@@ -160,6 +160,29 @@ class _Work:
         trial = self.spec.trial(config, seed)
         register(layout, trial, {"values": dict(config), "seed": seed})
         return trial
+
+
+def report_row(row: dict[str, Any]) -> None:
+    """Report progress to Tune, and wait until its driver has seen it; on a node that leaves, do not wait.
+
+    The driver may have gone, and would be waited for until the process is killed, its work unsaved.
+    """
+    from ray import tune
+
+    raised: list[BaseException] = []
+
+    def report() -> None:
+        try:
+            tune.report(row)
+        except BaseException as error:  # SystemExit: Tune's scheduler has stopped the trial
+            raised.append(error)
+
+    waiting = threading.Thread(target=report, name="report", daemon=True)
+    waiting.start()
+    while waiting.is_alive() and not leaving():
+        waiting.join(LOOK_S)
+    if raised:
+        raise raised[0]
 
 
 def register(layout: SweepLayout, trial: TrialSettings, content: Mapping[str, Any]) -> None:

@@ -2,13 +2,15 @@
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 
-from cluster.job import DONE, FAILED, TERMINATED
+from cluster.job import DONE, FAILED, HANDED_OVER, TERMINATED
 from cluster.rendezvous import read_head, read_workers
+from cluster.scheduler import Submission, write_submission
 from tests.cluster.conftest import JOB, Supervisors
 
 CONTROLLER, WORKER = str(JOB + 2), f"{JOB + 3}_0"
@@ -19,7 +21,7 @@ import json, os, sys, time
 from pathlib import Path
 import ray
 from cluster.dask_node import cluster_map
-from cluster.preemption import leaving
+from cluster.preemption import busy, leaving
 from cluster.ray_driver import cluster_ray
 
 def square(number):
@@ -27,14 +29,21 @@ def square(number):
 
 def where():
     assert not leaving()
-    return os.environ["GANLAB_NODE"], os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ["TMPDIR"]
+    with busy():
+        time.sleep(5)  # seen by the worker, which then starts Dask
+    return os.environ["GANLAB_NODE"], os.environ.get("CUDA_VISIBLE_DEVICES"), os.environ["TMPDIR"], os.nice(0)
+
+def niceness(number):
+    return os.nice(0)
 
 generation = int(os.environ["GANLAB_GENERATION"])
 with cluster_ray():
-    node, gpu, temporary = ray.get(ray.remote(num_gpus=1)(where).remote())
+    node, gpu, temporary, nice = ray.get(ray.remote(num_gpus=1)(where).remote())
 with cluster_map(Path(os.environ["GANLAB_CLUSTER"])) as map:
     squares = sorted(map(square, range(20)))
+    (nice_of_measuring,) = map(niceness, [0])
 found = {"node": node, "gpu": gpu, "temporary": temporary, "squares": squares, "own": os.environ["TMPDIR"]}
+found["nice"] = nice, nice_of_measuring
 (Path(sys.argv[1]) / f"made-{generation}").write_text(json.dumps(found))
 time.sleep(600 if generation == 1 else 0)
 """
@@ -91,6 +100,8 @@ def test_ray_s_head_is_killed_and_everything_begins_again(supervisors: Superviso
         found = json.loads((supervisors.root / f"made-{generation}").read_text())
         assert found["squares"] == [number * number for number in range(20)]
         assert found["gpu"] == "0"
+        training, measuring = found["nice"]
+        assert measuring == training + 10
         assert found["node"] == found["temporary"]
         assert f"-{WORKER}-" in found["node"]
         assert f"-{CONTROLLER}-" in found["own"]
@@ -123,3 +134,33 @@ def test_a_controller_that_is_told_to_go_says_that_it_will_be_back(supervisors: 
     assert head is not None
     assert head.state == "leaving"
     assert of_jobs(CONTROLLER) == []
+
+
+def started(supervisors: Supervisors, named: str) -> "subprocess.Popen[bytes]":
+    """A controller at its start, in a folder whose submission names this job as the controller."""
+    write_submission(supervisors.folder, Submission("x", named, ("9",), 1, "h", "u", "t"))
+    (supervisors.files.runs / f"{CONTROLLER}.0").write_text("node=here\nbegan=1\nfrom=0\n")
+    controller = supervisors.start("controller", CONTROLLER, [("training", ("sleep", "600"), True)])
+    supervisors.until(lambda: read_head(supervisors.folder) is not None)
+    return controller
+
+
+def test_a_controller_that_is_cancelled_by_hand_ends_the_sweep(supervisors: Supervisors) -> None:
+    """Workers leave at once when its record says so."""
+    controller = started(supervisors, CONTROLLER)
+    with (supervisors.logs / f"{CONTROLLER}_0_log.out").open("a") as log:
+        log.write("slurmstepd: error: *** JOB 5 ON n1 CANCELLED AT 2026-01-02T03:04:05 ***\n")
+    controller.terminate()
+    assert controller.wait(30) == FAILED
+    head = read_head(supervisors.folder)
+    assert head is not None
+    assert (head.state, head.reason) == ("failed", "its job was cancelled (scancel)")
+
+
+def test_a_controller_that_has_a_successor_leaves_the_record_alone(supervisors: Supervisors) -> None:
+    """The successor has cancelled it."""
+    controller = started(supervisors, "77")
+    before = read_head(supervisors.folder)
+    controller.terminate()
+    assert controller.wait(30) == HANDED_OVER
+    assert read_head(supervisors.folder) == before

@@ -1,5 +1,6 @@
 """Nothing that a command started outlives it, however it ends."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.reaper import MARK, guarded, marked
+from cluster.reaper import MARK, guarded, marked, remove_semaphores
 
 pytestmark = pytest.mark.process
 
@@ -106,6 +107,19 @@ def test_semaphores_of_killed_processes_are_removed(folder: Path) -> None:
         assert semaphore.exists()
     child.communicate()
     assert not semaphore.exists()
+
+
+def test_semaphores_of_living_processes_stay() -> None:
+    """Of their makers, which map them under another name, and of those that have opened them."""
+    context = multiprocessing.get_context("spawn")
+    made = context.Semaphore()
+    path = Path("/dev/shm", f"sem.{made._semlock.name.removeprefix('/')}")
+    remove_semaphores()
+    assert path.exists()
+    left = Path(f"/dev/shm/sem.mp-of-a-test-{os.getpid()}")
+    left.touch()
+    remove_semaphores()
+    assert (path.exists(), left.exists()) == (True, False)
 
 
 def test_what_killed_processes_leave_is_removed_in_silence(folder: Path) -> None:

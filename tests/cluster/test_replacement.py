@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from cluster import replacement
-from cluster.job import JobEnd
+from cluster.job import REQUEUE, JobEnd
 from cluster.rendezvous import ClusterFolder, read_json, write_demand
-from cluster.replacement import NEWS_S, PER_HOUR, QUEUE_S, Replacements
+from cluster.replacement import LONGEST_PAUSE_S, NEWS_S, PER_HOUR, QUEUE_S, Replacements
 from cluster.scheduler import QueuedJob, RefusedError, SchedulerError, Submission, read_submission, write_submission
 
 
@@ -150,13 +150,56 @@ def test_it_ends_when_none_is_left_and_none_is_taken(site: Site) -> None:
         site.let_pass(4 * 3600)
 
 
-def test_where_the_scheduler_does_not_answer_nothing_is_submitted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    def silent(submission: Submission) -> list[QueuedJob]:
-        raise SchedulerError("no answer")
+def silent(submission: Submission) -> list[QueuedJob]:
+    raise SchedulerError("no answer")
 
+
+def test_where_the_scheduler_does_not_answer_nothing_is_submitted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replacement, "queue", silent)
     site.let_pass(3600)
     assert site.submitted == []
+
+
+def test_workers_that_end_while_slurm_is_away_are_replaced_when_it_answers(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None could requeue itself; an absence of some minutes does not end the sweep, a long one does."""
+    monkeypatch.setattr(replacement.shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(replacement, "queue", silent)
+    for task in range(3):
+        site.end(f"2_{task}", REQUEUE, lived_s=600)
+        with (site.files.runs / f"2_{task}.0").open("a") as run:
+            run.write("requeue=refused: Unable to contact slurm controller\n")
+    site.let_pass(LONGEST_PAUSE_S - QUEUE_S)
+    assert site.submitted == []
+    monkeypatch.setattr(replacement, "queue", site.queue)
+    site.let_pass(QUEUE_S)
+    assert [count for _, count, _ in site.submitted] == [3]
+    monkeypatch.setattr(replacement, "queue", silent)
+    for job in sorted(site.living):
+        site.end(job, 9)
+    with pytest.raises(JobEnd, match=r"none of the 3 worker jobs is left: .* 3 failed, 3 requeue_refused"):
+        site.let_pass(LONGEST_PAUSE_S + QUEUE_S)
+
+
+def test_workers_that_requeued_themselves_are_not_gone_where_slurm_is_not_installed(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a container, the records of the jobs' scripts alone tell which workers are left."""
+    monkeypatch.setattr(replacement.shutil, "which", lambda name: None)
+    monkeypatch.setattr(replacement, "queue", silent)
+    for task in range(3):
+        site.end(f"2_{task}", REQUEUE)
+        with (site.files.runs / f"2_{task}.0").open("a") as run:
+            run.write("requeue=asked\n")
+    site.let_pass(3600)  # they wait in the queue
+    for task in range(3):
+        (site.files.runs / f"2_{task}.1").write_text("node=n1\nbegan=4000\nfrom=0\n")
+    site.let_pass(2 * QUEUE_S)
+    for task in range(3):
+        (site.files.runs / f"2_{task}.1").write_text("node=n1\nbegan=4000\nfrom=0\nended=4100\ncode=0\n")
+    with pytest.raises(JobEnd, match="none of the 3 worker jobs is left"):
+        site.let_pass(2 * QUEUE_S)
 
 
 def test_what_the_rest_of_the_work_cannot_use_is_not_replaced(site: Site) -> None:

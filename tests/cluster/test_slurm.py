@@ -1,6 +1,8 @@
 """Scripts say what CLUSTER.yaml says; their last lines put a job back into the queue when, and only when, they should."""
 
+import multiprocessing
 import os
+import shlex
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,9 @@ from hypothesis import strategies as st
 
 from cluster import slurm
 from cluster.controller import Child
-from cluster.job import HANDED_OVER
+from cluster.job import HANDED_OVER, Job
 from cluster.rendezvous import ClusterFolder
-from cluster.runs import DEATHS, WORDS, Run, bad_nodes, deaths, read_runs
+from cluster.runs import DEATHS, WORDS, Run, bad_nodes, deaths, note_folders, read_runs
 from cluster.script import RESTARTS_AFTER_MEMORY, first_lines, last_lines
 from cluster.site import Site, shipped_sites
 from cluster.slurm import Jobs, Orders, _shares, job_scripts
@@ -286,3 +288,30 @@ def test_a_job_that_is_killed_for_memory_again_and_again_is_given_up_sooner(fold
     said = "echo 'slurmstepd: error: Job 70 exceeded memory limit (9 > 1), being killed'; (exit 137)"
     _, asked, run = run_script(folder, said, restarts=RESTARTS_AFTER_MEMORY, controller=False)
     assert (asked, run.cause) == ([], "memory")
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("code", "stays"), [(137, False), (1, True)])
+def test_the_script_removes_what_killed_processes_leave(folder: Path, code: int, stays: bool) -> None:
+    """Its supervisor's folders and semaphores that no process has open; a supervisor that ends removes them itself."""
+    left = folder / "ganlab0-70_7-a b"
+    left.mkdir()
+    (left / "file").touch()
+    semaphore = Path(f"/dev/shm/sem.mp-of-a-test-{os.getpid()}")
+    semaphore.touch()
+    opened = multiprocessing.get_context("spawn").Semaphore()
+    try:
+        run_script(folder, f'echo {shlex.quote(f"temporary={left}")} >> "$ganlab_run"; (exit {code})')
+        assert (left.exists(), semaphore.exists()) == (stays, stays)
+        assert Path(f"/dev/shm/sem.{opened._semlock.name.strip('/')}").exists()
+    finally:
+        semaphore.unlink(missing_ok=True)
+
+
+def test_a_supervisor_names_its_folders_once(folder: Path) -> None:
+    made = jobs(folder)
+    record = ClusterFolder(made.folder).runs / "7.0"
+    record.parent.mkdir(parents=True)
+    record.write_text("node=n1\nbegan=100\nfrom=0\n")
+    note_folders(made.folder, Job("7", 0, "n1", made.logs), (Path("/tmp/a b"), Path("/tmp/a b")))
+    assert record.read_text() == "node=n1\nbegan=100\nfrom=0\ntemporary=/tmp/a b\n"

@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from cluster import preemption, worker
-from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job
+from cluster.job import DONE, FAILED, REQUEUE, TERMINATED, Job, JobEnd
 from cluster.rendezvous import Head, WorkerState, read_workers, write_demand, write_head, write_worker
+from cluster.scheduler import Submission, write_submission
 from cluster.site import Site
 from cluster.supervise import TerminationSignal
 from tests.cluster.conftest import JOB, Supervisors
@@ -35,6 +37,30 @@ def test_without_a_controller_it_ends_after_its_patience(supervisors: Supervisor
     assert said.step == "waiting for the controller"
     assert said.reason in Path(said.log).read_text()
     assert folders_left() == []
+
+
+@pytest.mark.parametrize(
+    ("successor", "newest", "gone"),
+    [
+        ("", "ended=110\ncode=137\n", True),
+        ("", "ended=110\ncode=127\n", True),
+        ("", "ended=110\ncode=137\nrequeue=asked\n", False),
+        ("", "ended=110\ncode=143\nrequeue=refused: SLURM has done so already\n", False),
+        ("", "", False),
+        ("8", "ended=110\ncode=137\n", False),
+    ],
+)
+def test_a_controller_that_has_died_for_good_is_not_waited_for(
+    supervisors: Supervisors, successor: str, newest: str, gone: bool
+) -> None:
+    write_submission(supervisors.folder, Submission("x", "7", ("9",), 1, "h", "u", "t", successor=successor))
+    for restart, end in enumerate(("ended=100\ncode=137\nrequeue=asked\n", newest)):
+        (supervisors.files.runs / f"7.{restart}").write_text(f"node=n3\nbegan=90\nfrom=0\n{end}")
+    one = worker._Worker(
+        Job("9", 0, "n", supervisors.logs), supervisors.folder, Site(nodes=1, time_min=1), TerminationSignal()
+    )
+    with pytest.raises(JobEnd, match="the controller is gone: job 7 on n3 ") if gone else nullcontext():
+        one._check_controller()
 
 
 def test_a_head_that_does_not_answer_is_named(supervisors: Supervisors) -> None:
@@ -187,6 +213,40 @@ def test_workers_of_the_kinds_that_are_preferred_stay(
         if one._is_spare(joined=0):
             left_now.add(kind)
     assert left_now == leaves
+
+
+def test_a_worker_says_at_once_that_it_is_idle(supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others have seen it by the time that it has been idle for `idle_s`, and it leaves no later."""
+    write_demand(supervisors.folder, 1)
+    write_worker(supervisors.folder, WorkerState("5_0", 0, "n", "joined"))
+    idle_from = time.time()
+    monkeypatch.setattr(preemption, "idle_since", lambda folder: idle_from)
+    site = Site(nodes=2, time_min=1, idle_s=30)
+    one = worker._Worker(Job("5_1", 0, "n", supervisors.logs), supervisors.folder, site, TerminationSignal())
+    one.temporary, one.record = supervisors.root, WorkerState("5_1", 0, "n", "joined")
+    assert not one._is_spare(joined=0)
+    assert [each.idle for each in read_workers(supervisors.folder)] == [False, True]
+    idle_from -= 31
+    one.told_idle -= 31
+    assert one._is_spare(joined=0)
+
+
+def test_dask_does_not_hold_up_the_first_trial(supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts when a trial trains, or when none has come for a while; after that, whenever it is due."""
+
+    class Running:
+        code = None
+
+    started = []
+    for joined_ago, trains in ((1, False), (1, True), (worker.FIRST_TRIAL_S + 1, False)):
+        one = worker._Worker(
+            Job("5_1", 0, "n", supervisors.logs), supervisors.folder, Site(nodes=1, time_min=1), TerminationSignal()
+        )
+        one.temporary, one.start_dask = supervisors.root, Running
+        monkeypatch.setattr(preemption, "still_checkpointing", lambda folder, trains=trains: [1] if trains else [])
+        one._keep_dask(time.time() - joined_ago)
+        started.append(one.dask is not None)
+    assert started == [False, True, True]
 
 
 def test_a_busy_worker_stays(supervisors: Supervisors, monkeypatch: pytest.MonkeyPatch) -> None:

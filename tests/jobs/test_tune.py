@@ -1,13 +1,17 @@
 """Ends of attempts that a trial's process could not record: whose fault they are, and why."""
 
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ray import tune as ray_tune
 from ray.exceptions import ActorDiedError, ActorPlacementGroupRemoved, RayTaskError
 
-from jobs.training.tune import MOST_TROUBLES, _recorder, register
+from cluster import preemption
+from jobs.training.tune import MOST_TROUBLES, _recorder, register, report_row
 from storage.attempts import Cause, begin_attempt, read_attempts
 from storage.trial_state import read_end
 
@@ -90,3 +94,28 @@ def test_a_ray_that_fails_for_ever_ends_the_command(tuned: Any) -> None:
         fail(ActorPlacementGroupRemoved())
     with pytest.raises(RuntimeError, match=r"Ray failed 101 times in a row .*placement group"):
         fail(ActorPlacementGroupRemoved())
+
+
+def test_a_report_is_not_waited_for_on_a_node_that_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver has gone, so that Tune would wait for it until the process is killed, its work unsaved."""
+    over = threading.Event()
+    monkeypatch.setattr(ray_tune, "report", lambda row: over.wait(60))
+    monkeypatch.setenv(preemption.NODE, str(tmp_path))
+    threading.Timer(0.5, preemption.request_stop, [tmp_path]).start()
+    began = time.monotonic()
+    report_row({"step": 1})
+    assert 0.4 < time.monotonic() - began < 20
+    over.set()
+
+
+@pytest.mark.parametrize("error", [SystemExit(0), RuntimeError("of Tune")])
+def test_what_a_report_raises_ends_the_trial(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tune stops a trial in a report."""
+
+    def report(row: dict[str, Any]) -> None:
+        assert row == {"step": 1}
+        raise error
+
+    monkeypatch.setattr(ray_tune, "report", report)
+    with pytest.raises(type(error)):
+        report_row({"step": 1})

@@ -1,5 +1,6 @@
 """One SLURM of three hosts and one undisturbed sweep for all tests here; every test begins and ends with idle hosts."""
 
+import contextlib
 import random
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ def login(hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Login]:
     """A shell on the login host, in a folder of the shared file system whose name breaks careless quoting."""
     folder = hosts.shared / f"{request.node.name[:40]} it's ünïcode"
     folder.mkdir(exist_ok=True)
+    before = {host: set(hosts.temporary(host).split()) for host in HOSTS}
     yield Login(hosts, folder)
     hosts.settle()
     time.sleep(1)  # the last step daemons leave
@@ -31,6 +33,10 @@ def login(hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Login]:
     for process in left:
         process.kill()
     assert not left, f"left behind: {left}"
+    news = lambda: {host: set(hosts.temporary(host).split()) - before[host] for host in HOSTS}  # noqa: E731
+    with contextlib.suppress(RuntimeError):
+        hosts._wait(lambda: not any(news().values()), "temporary files and semaphores to go", 20)
+    assert not any(news().values()), f"left behind: {news()}"
 
 
 @pytest.fixture(scope="session")

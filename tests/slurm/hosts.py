@@ -207,6 +207,24 @@ class Hosts:
         self.slurm("scontrol", "update", f"NodeName={','.join(HOSTS)}", "State=resume", check=False)
         self._wait(lambda: not self.jobs() and self._ready(), "the hosts to be idle", timeout_s)
 
+    def temporary(self, host: str) -> str:
+        """What lies in the host's folders for temporary files; its /tmp also leads to a checkout under /tmp."""
+        return self.on(host, "ls", "-A", "/tmp", "/dev/shm").stdout
+
+    @contextlib.contextmanager
+    def scheduler_away(self) -> Iterator[None]:
+        """End slurmctld for the length of the context; jobs go on without it."""
+        space = os.readlink(f"/proc/{self._pid(CONTROL)}/ns/pid")
+        daemons = [process for process in psutil.process_iter(["name"]) if process.info["name"] == "slurmctld"]
+        (daemon,) = [each for each in daemons if os.readlink(f"/proc/{each.pid}/ns/pid") == space]
+        daemon.terminate()
+        self._wait(lambda: not daemon.is_running() or daemon.status() == psutil.STATUS_ZOMBIE, "slurmctld to end")
+        try:
+            yield
+        finally:
+            self.on(CONTROL, "sh", "-c", f"setsid {_quote(which('slurmctld'))} -D </dev/null >/dev/null 2>&1 &")
+            self._wait(lambda: "UP" in self.slurm("scontrol", "ping", check=False), "slurmctld to answer")
+
     def power_off(self, host: str) -> None:
         """A host dies without a word: every process at once, its /tmp and its network with it."""
         pid = self._pid(host)

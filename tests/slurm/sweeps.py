@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class Submitted:
         deadline = time.monotonic() + timeout_s
         while not condition():
             head = self.read("controller.json")
-            assert head.get("state") != "failed" or head["reason"] == "cancelled", self.story(
+            assert head.get("state") != "failed" or "cancelled" in head["reason"], self.story(
                 f"the controller gave up while this waited for {what}"
             )
             assert time.monotonic() < deadline, self.story(f"waited {timeout_s} s for {what}")
@@ -119,11 +119,15 @@ class Submitted:
     def wait_until_done(self, timeout_s: float = 900) -> None:
         """Done, and nothing left on any host soon afterwards."""
         self.wait(lambda: self.state == "done", "the sweep to be done", timeout_s)
-        self.wait_until_gone(30)
+        self.wait_until_gone(20)
 
     def wait_until_gone(self, timeout_s: float) -> None:
-        """No job of the sweep in the queue, no process on any host."""
-        self.wait(lambda: not self.jobs() and not self.processes(), "its jobs and processes to end", timeout_s)
+        """No job of the sweep in the queue, no process and no temporary folder on any host."""
+        self.wait(
+            lambda: not self.jobs() and not self.processes() and not self.folders(),
+            "its jobs, processes and temporary folders to go",
+            timeout_s,
+        )
 
     def ids(self) -> set[str]:
         """Every job that was submitted for the sweep so far; of an array, the array's."""
@@ -137,6 +141,18 @@ class Submitted:
     def processes(self) -> list[psutil.Process]:
         """Processes of this sweep's jobs on all hosts."""
         return [process for host in HOSTS for process in self.hosts.processes(host) if self._owns(process)]
+
+    def folders(self) -> list[str]:
+        """Temporary folders of this sweep's jobs on all hosts: ``ganlab<user>-<job>-<random>``."""
+        mine, names = self.ids(), [name for host in HOSTS for name in self.hosts.temporary(host).split()]
+        return [name for name in names if name.startswith("ganlab") and name.split("-")[1].split("_")[0] in mine]
+
+    def end_of_time(self, jobs: Collection[str]) -> None:
+        """Send the supervisors of worker jobs what SLURM sends them before the end of their time."""
+        for host in HOSTS:
+            for process in self.find(host, "submitit.core._submit"):
+                if process.environ().get("SLURM_JOB_ID") in jobs:
+                    process.send_signal(signal.SIGUSR2)
 
     def _owns(self, process: psutil.Process) -> bool:
         mine = self.ids()
@@ -160,6 +176,7 @@ class Submitted:
         ]
         parts += [f"controller.json: {self.read('controller.json')}", f"outcomes: {self.states()}"]
         parts += [f"{path.name}: {path.read_text()}" for path in sorted(self.out.glob("cluster/workers/*.json"))]
+        parts.append(f"temporary folders: {self.folders()}")
         for host in HOSTS:
             parts += [f"{host}: {process.pid} {_line(process)[:160]}" for process in self.hosts.processes(host)]
         for log in sorted((self.out / "logs").glob("*[tg]"), key=lambda path: path.stat().st_mtime)[-8:]:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from cluster.worker import UNHURRIED_S
+from storage.attempts import Cause, read_attempts
+from storage.layout import SweepLayout
 from tests.slurm.disturbances import DISTURBANCES
 from tests.slurm.hosts import CHECKOUT
 from tests.slurm.sweeps import SITE, STEADY, Login, Submitted, assert_same
-from tests.slurm.test_submit import ENDLESS
 
 pytestmark = pytest.mark.timeout(1800)
 long = pytest.mark.slurm_full
@@ -82,12 +82,22 @@ def test_time_limits_of_workers(login: Login, undisturbed: Path) -> None:
 
 
 @long
-def test_a_cancelled_controller_takes_its_workers_along(login: Login) -> None:
-    patience_s = 10
-    sweep = login.submit("endless", ENDLESS, patience_s=patience_s)
+def test_a_cancelled_controller_takes_its_workers_along(login: Login, undisturbed: Path) -> None:
+    """Trials save their work first; submitted again at once, the sweep goes on from there."""
+    sweep = login.submit("steady", STEADY, **NOTICE)
     sweep.wait_until_training()
     login.hosts.slurm("scancel", sweep.controller)
-    sweep.wait_until_gone(UNHURRIED_S + patience_s + 10)  # trials are given time to save their work
+    sweep.wait_until_gone(20)
+    layout = SweepLayout(sweep.out)
+    attempts = [read_attempts(layout.trial(trial)) for trial in layout.trial_ids()]
+    assert [each for each in attempts if each and each[-1].ended is None] == [], "an attempt without an end"
+    assert Cause.PREEMPTED in {each[-1].cause for each in attempts if each}
+    said = login.ganlab("status", sweep.out).stdout
+    assert f"controller: job {sweep.controller}, failed: its job was cancelled (scancel)" in said
+    assert "to go on: ganlab submit" in said
+    again = login.submit("steady", STEADY, **NOTICE)
+    again.wait_until_done()
+    assert_same(sweep.out, undisturbed)
 
 
 @long

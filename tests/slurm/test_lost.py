@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.script import RESTARTS_AFTER_MEMORY
+from cluster.rendezvous import ClusterFolder
+from cluster.script import REQUEUE_PAUSES_S, RESTARTS_AFTER_MEMORY
 from tests.slurm.hosts import missing_packages, running
 from tests.slurm.sweeps import SITE, STEADY, Login, Submitted, assert_same, client_calls
 
@@ -23,6 +24,13 @@ def status(login: Login, sweep: Submitted) -> str:
     done = login.ganlab("status", sweep.out)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def assert_dead(login: Login, sweep: Submitted) -> None:
+    """What is watched is shown as ended, whatever its last records say."""
+    watched = login.ganlab("status", sweep.out, "--watch").stdout
+    assert "nobody works on it" in watched
+    assert "due in" not in watched
 
 
 def preempt_worker(sweep: Submitted, draw: random.Random) -> None:
@@ -42,13 +50,17 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
         yield Login(hosts, hosts.shared)
 
 
+@pytest.mark.parametrize("partition", ["once", "fickle"])
 def test_workers_that_are_preempted_again_and_again_without_a_word(
-    silent: Login, undisturbed: Path, moments: random.Random
+    silent: Login, undisturbed: Path, moments: random.Random, partition: str
 ) -> None:
-    """Nothing may requeue them: SLURM never brings them back, and the sweep finishes by itself all the same."""
+    """Every 40 s, where nothing may requeue them or preemption cancels them; the sweep finishes by itself."""
     login = silent
     login.hosts.slurm("sdiag", "-r")
-    sweep = login.submit("again", STEADY, partition="once", controller={**SITE["controller"], "partition": "gpu"})
+    slow = {**STEADY, "resources": {**STEADY["resources"], "max_concurrent": 1}}  # to be preempted several times
+    sweep = login.submit(
+        f"again {partition}", slow, partition=partition, controller={**SITE["controller"], "partition": "gpu"}
+    )
     sweep.wait_until_training()
     first = sweep.read("submission.json")["workers"]
     struck = 0
@@ -63,8 +75,10 @@ def test_workers_that_are_preempted_again_and_again_without_a_word(
     sweep.wait_until_done()
     calls, hours = client_calls(login.hosts), (time.time() - sweep.submitted) / 3600
     print(f"{struck} preemptions; {calls.total() / hours:.0f} calls of the scheduler per hour: {dict(calls)}")
-    assert struck >= 1
-    assert len(sweep.read("submission.json")["workers"]) > len(first)
+    assert struck >= 2
+    requeued = [path for path in (sweep.out / "cluster" / "runs").iterdir() if path.suffix != ".0"]
+    assert requeued or len(sweep.read("submission.json")["workers"]) > len(first)
+    assert partition == "fickle" or not requeued
     assert re.search(r"job \d+\S* on n\d preempted", status(login, sweep))
     assert_same(sweep.out, undisturbed)
 
@@ -84,10 +98,11 @@ def test_a_controller_that_is_preempted_without_a_word_has_a_successor(silent: L
 
 
 def test_jobs_that_may_never_be_requeued(login: Login, undisturbed: Path) -> None:
-    """The controller's host loses power, then a worker meets its time limit: both have others in their place."""
+    """The time of a worker ends, then the controller's host loses power: both have others in their place."""
     sweep = login.submit("once", STEADY, partition="once", **NOTICE)
     sweep.wait_until_training()
     first, host = sweep.controller, sweep.controller_host()
+    sweep.end_of_time([next(worker["job"] for worker in sweep.workers() if worker["host"] != host)])
     assert sweep.read("submission.json")["successor"], "SLURM would not requeue it"
     assert "successor of the controller" in status(login, sweep)
     login.hosts.power_off(host)
@@ -95,6 +110,28 @@ def test_jobs_that_may_never_be_requeued(login: Login, undisturbed: Path) -> Non
     sweep.wait(lambda: sweep.controller != first, "the successor", 120)
     sweep.wait(lambda: sweep.state in ("running", "done"), "the successor to serve", 120)
     sweep.wait_until_done()
+    assert re.search(r"job \d+_\d on n\d could not requeue itself .*disabled", status(login, sweep))
+    assert_same(sweep.out, undisturbed)
+
+
+def test_workers_whose_time_ends_while_slurm_is_away(login: Login, undisturbed: Path) -> None:
+    """None of them can requeue itself; all are replaced when slurmctld answers again."""
+    sweep = login.submit("away", STEADY, **NOTICE)
+    sweep.wait_until_training()
+    first = sweep.read("submission.json")["workers"]
+    jobs = {job["job"] for job in sweep.workers()}
+    with login.hosts.scheduler_away():
+        sweep.end_of_time(jobs)
+        refused = len(jobs) * len(REQUEUE_PAUSES_S)
+        runs = ClusterFolder(sweep.out / "cluster").runs
+        sweep.wait(
+            lambda: sum(path.read_text().count("requeue=refused") for path in runs.iterdir()) == refused,
+            "every worker to give up",
+            180,
+        )
+    sweep.wait_until_done()
+    assert len(sweep.read("submission.json")["workers"]) > len(first)
+    assert f"{len(jobs)} could not requeue itself" in status(login, sweep)
     assert_same(sweep.out, undisturbed)
 
 
@@ -111,7 +148,7 @@ def test_a_host_without_the_environment_is_left_out_and_named(login: Login, undi
     assert_same(sweep.out, undisturbed)
 
 
-def test_an_environment_that_is_nowhere_is_named_with_the_command_that_goes_on(login: Login) -> None:
+def test_an_environment_that_is_nowhere_is_named_with_the_command_that_goes_on(login: Login, undisturbed: Path) -> None:
     """No Python of ours ever runs: the script alone can say so."""
     sweep = login.submit("nowhere", STEADY, python="/no/such/python")
     sweep.wait(lambda: not login.hosts.jobs() or not sweep.jobs(), "every job to end", 120)
@@ -120,6 +157,10 @@ def test_an_environment_that_is_nowhere_is_named_with_the_command_that_goes_on(l
     assert "/no/such/python" in said
     words = ("ganlab", "submit", sweep.out / "sweep.yaml", "--cluster", sweep.out / "cluster" / "cluster.yaml")
     assert f"to go on: {shlex.join(map(str, words))} --out" in said
+    assert_dead(login, sweep)
+    mended = login.submit("nowhere", STEADY)
+    mended.wait_until_done()
+    assert_same(sweep.out, undisturbed)
 
 
 def test_workers_that_fail_everywhere_end_the_sweep_with_their_reason(login: Login) -> None:
@@ -138,13 +179,15 @@ def test_workers_that_fail_everywhere_end_the_sweep_with_their_reason(login: Log
     assert "to go on: ganlab submit" in said
 
 
-def test_a_requeued_controller_does_not_wait_for_its_credential(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_requeued_controller_does_not_wait_for_its_credential(
+    tmp_path_factory: pytest.TempPathFactory, undisturbed: Path
+) -> None:
     """On a SLURM as it comes, a requeued job waits for two minutes: a new one takes its place."""
     if obstacle := missing_packages():
         pytest.skip(obstacle)
     with running(tmp_path_factory.mktemp("default"), cred_expire=120) as hosts:
         login = Login(hosts, hosts.shared)
-        sweep = login.submit("steady", {**STEADY, "train": {**STEADY["train"], "steps": 1000}})
+        sweep = login.submit("steady", STEADY)
         sweep.wait_until_training()
         first = sweep.controller
         hosts.slurm("scontrol", "requeue", first)
@@ -156,11 +199,11 @@ def test_a_requeued_controller_does_not_wait_for_its_credential(tmp_path_factory
         assert sweep.controller != first
         assert waited < 100
         sweep.wait_until_done()
-        assert sweep.states() == ["completed"] * 12
+        assert_same(sweep.out, undisturbed)
 
 
-def test_jobs_that_are_killed_for_memory_are_named(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A worker with far too little memory, and then the controller."""
+def test_jobs_that_are_killed_for_memory_are_named(tmp_path_factory: pytest.TempPathFactory, undisturbed: Path) -> None:
+    """A worker with far too little memory, and then the controller; with enough, the sweep goes on."""
     if obstacle := missing_packages():
         pytest.skip(obstacle)
     with running(tmp_path_factory.mktemp("tight"), memory_limits=True) as hosts:
@@ -177,6 +220,11 @@ def test_jobs_that_are_killed_for_memory_are_named(tmp_path_factory: pytest.Temp
         assert re.search(rf"controller: job {sweep.controller}, gone: job .* on n\d killed for memory", said), said
         runs = [path.name for path in (sweep.out / "cluster" / "runs").glob(f"{sweep.controller}.*")]
         assert len(runs) == 1 + RESTARTS_AFTER_MEMORY
+        assert_dead(login, sweep)
+        sweep.wait_until_gone(60)
+        enough = login.submit("tight controller", STEADY, nodes=2, mem_gb=6, controller={"cpus": 1, "mem_gb": 4})
+        enough.wait_until_done()
+        assert_same(sweep.out, undisturbed)
 
 
 def wait_for_words(login: Login, sweep: Submitted, words: str, timeout_s: float = 600) -> str:

@@ -80,7 +80,7 @@ def test_a_sweep_after_another_job_that_is_waited_for(login: Login) -> None:
 
 def test_early_answers_and_a_cancel_that_leaves_nothing(login: Login) -> None:
     """Trials that never end, two at a time: their first snapshots are measured on the same workers while they train."""
-    before = {host: temporary(login, host) for host in HOSTS}
+    before = {host: login.hosts.temporary(host) for host in HOSTS}
     sweep = login.submit("endless", {**ENDLESS, "resources": {**ENDLESS["resources"], "max_concurrent": 2}})
     sweep.wait(lambda: measured(sweep.out) > 0, "collisions of a trial that still trains")
     assert sweep.training()
@@ -93,17 +93,12 @@ def test_early_answers_and_a_cancel_that_leaves_nothing(login: Login) -> None:
     cancelled = login.ganlab("cancel", sweep.out)
     assert cancelled.returncode == 0, cancelled.stderr
     sweep.wait_until_gone(15 - (time.monotonic() - began))
-    assert {host: temporary(login, host) for host in HOSTS} == before
+    assert {host: login.hosts.temporary(host) for host in HOSTS} == before
     again = login.ganlab("cancel", sweep.out)
     assert again.returncode == 0, again.stderr
     status = login.ganlab("status", sweep.out)
     assert status.returncode == 0, status.stderr
     assert "cancel" in (status.stdout + status.stderr).lower()
-
-
-def temporary(login: Login, host: str) -> str:
-    """What lies in the host's folders for temporary files; its /tmp also leads to a checkout under /tmp."""
-    return login.hosts.on(host, "ls", "-A", "/tmp", "/dev/shm").stdout
 
 
 def measured(out: Path) -> int:
@@ -115,6 +110,23 @@ def measured(out: Path) -> int:
         return 0
 
 
+@pytest.mark.slurm_full
+def test_a_cancel_while_slurm_is_away(login: Login) -> None:
+    """What runs ends within a minute by a note in the folder; the command takes the rest out of the queue later."""
+    sweep = login.submit("endless", ENDLESS, nodes=4)
+    sweep.wait_until_training()
+    assert any(job["state"] == "PENDING" for job in sweep.jobs())
+    with login.hosts.scheduler_away():
+        cancelled = login.ganlab("cancel", sweep.out)
+        assert cancelled.returncode == 0, cancelled.stderr
+        assert "jobs that run end by themselves within a minute" in cancelled.stderr
+        sweep.wait(lambda: not sweep.processes() and not sweep.folders(), "what runs to end", 60)
+    again = login.ganlab("cancel", sweep.out)
+    assert again.returncode == 0, again.stderr
+    sweep.wait_until_gone(20)
+    assert "cancelled" in login.ganlab("status", sweep.out).stdout
+
+
 @pytest.mark.parametrize(
     ("site", "words"),
     [
@@ -124,6 +136,11 @@ def measured(out: Path) -> int:
         pytest.param({"partition": "brief", "time_min": 60}, ["time_min", "60", "10"], marks=pytest.mark.slurm_full),
         pytest.param({"cpus_per_node": 64}, ["64", "4"], marks=pytest.mark.slurm_full),
         pytest.param({"mem_gb": 4000}, ["4000", "7.8"], marks=pytest.mark.slurm_full),
+        pytest.param(
+            {"controller": {"cpus": 1, "mem_gb": 4000}},
+            ["controller.mem_gb", "4000", "7.8"],
+            marks=pytest.mark.slurm_full,
+        ),
         pytest.param({"nodes": "three"}, ["nodes", "three"], marks=pytest.mark.slurm_full),
         pytest.param({"gpus_per_nodes": 1}, ["gpus_per_nodes", "gpus_per_node"], marks=pytest.mark.slurm_full),
     ],
