@@ -3,8 +3,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 DEVELOPERS := .venv/installed-for-developers
-# What the tests run for real, by its Debian packages; the last two for `make test-slurm` alone.
-SYSTEM_PACKAGES := slurm-wlm munge iproute2 prometheus chromium
+# What the tests run for real, by its Debian packages, and a library of Playwright; the last two for `make test-slurm` alone.
+SYSTEM_PACKAGES := slurm-wlm munge iproute2 prometheus chromium libatomic1
 FASHION := /usr/share/datasets/fashion-mnist
 SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
 # All tests on SLURM go to one process, and the longest tests go first (tests/conftest.py). Three processes for two cores:

@@ -23,5 +23,7 @@ _others = sys.path if _started_by_python or sys.flags.safe_path else sys.path[1:
 _ours = [folder for folder in _others if folder != _here and os.path.abspath(folder) not in _users]
 sys.path[:] = [*([] if _root in _ours else [_root]), *_ours, *_users]
 
-if _started_by_python and (_spec := PathFinder.find_spec("sitecustomize")) is not None and _spec.loader is not None:
-    _spec.loader.exec_module(module_from_spec(_spec))  # the machine's own, which this one stands before
+# The one that this one stands before: Python would have found the user's first, then the machine's own.
+_spec = PathFinder.find_spec("sitecustomize", [*_users, *sys.path]) if _started_by_python else None
+if _spec is not None and _spec.loader is not None:
+    _spec.loader.exec_module(module_from_spec(_spec))

@@ -73,7 +73,7 @@ def test_a_safe_environment_stays_as_it_is_and_relative_folders_stay_the_same(
 
 
 @pytest.mark.process
-def test_the_machines_own_sitecustomize_runs_too(users: Path) -> None:
+def test_the_sitecustomize_that_python_would_have_run_runs_too(users: Path) -> None:
     (users / "sitecustomize.py").write_text("import sys\nsys.customized = True\n")
     safe = safe_environment(environment(PYTHONPATH=str(users)))
     assert run(python("-c", "import sys; print(sys.customized)"), users, **safe) == "True\n"

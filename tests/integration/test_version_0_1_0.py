@@ -21,7 +21,8 @@ POOL = 20
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     with tarfile.open(Path(__file__).parent / "sweep-0.1.0.tar.xz") as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # which Python 3.11.2 of Debian lacks
+        archive.extractall(tmp_path)
     return tmp_path / "sweep"
 
 
