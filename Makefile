@@ -7,9 +7,10 @@ DEVELOPERS := .venv/installed-for-developers
 SYSTEM_PACKAGES := slurm-wlm munge iproute2 prometheus chromium libatomic1
 FASHION := /usr/share/datasets/fashion-mnist
 SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
-# All tests on SLURM go to one process, and the longest tests go first (tests/conftest.py). Three processes for two cores:
-# half of the time goes by waiting for SLURM, Ray and what was killed. Units wait for nothing.
-POOL := --dist loadfile --no-loadscope-reorder --numprocesses
+# All tests on SLURM go to one process, and the longest tests go first (tests/conftest.py). Half of the time of two
+# processes goes by waiting; `make test PROCESSES=3` is faster where nothing else runs.
+PROCESSES ?= 2
+POOL := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo test test-fast test-exports test-slurm test-kill image-test coverage lint audit bench docs clean
 
@@ -24,10 +25,10 @@ demo: $(INSTALLED) ## the published finding in minutes, on Fashion-MNIST's pictu
 
 test: $(DEVELOPERS)
 	@$(call install,$(SYSTEM_PACKAGES))
-	$(BIN)/python -m pytest $(POOL) 3
+	$(BIN)/python -m pytest $(POOL)
 
 test-fast: $(DEVELOPERS) ## unit tests alone: they start no process
-	$(BIN)/python -m pytest -m unit $(POOL) 2
+	$(BIN)/python -m pytest -m unit $(POOL)
 
 test-slurm: $(DEVELOPERS) ## all tests on a real SLURM of three hosts: whatever can go wrong, and the accounting database
 	@$(call install,$(SLURM_PACKAGES))
@@ -44,7 +45,7 @@ image-test: ## the container image, built for real, with a sweep and the exporte
 	$(PYTHON) tests/image.py
 
 coverage: $(DEVELOPERS) ## lines that the unit tests run, in this process and in those they start
-	$(BIN)/python -m pytest $(POOL) 2 --ignore tests/integration --ignore tests/slurm --cov --cov-report term:skip-covered
+	$(BIN)/python -m pytest $(POOL) --ignore tests/integration --ignore tests/slurm --cov --cov-report term:skip-covered
 
 lint: $(DEVELOPERS)
 	$(BIN)/ruff check .

@@ -46,15 +46,20 @@ class Exporter:
         self.newest = self.watch.look()
         self._layout, self._say, self._every_s = layout, say, every_s
         self._said = ""
+        self._took = 0.0  # seconds of the look before
 
     def look(self) -> float:
-        """Look once; returns the seconds until the next look."""
+        """Look once; returns the seconds until the next look.
+
+        One slow look, such as one that loads libraries, makes the next no rarer; two in a row do.
+        """
         started = time.monotonic()
         try:
             self.newest = self.watch.look()
         except Exception as error:  # the figures grow old, which `ganlab_exporter_looked_timestamp_seconds` shows
             self._complain(f"a look at {self._layout.root} failed: {type(error).__name__}: {error}")
-        return max(self._every_s, (time.monotonic() - started) / SHARE)
+        before, self._took = self._took, time.monotonic() - started
+        return max(self._every_s, min(before, self._took) / SHARE)
 
     def target(self, host: str, port: int) -> Target:
         """This exporter, listening at `host`, as Prometheus reaches it."""

@@ -27,6 +27,7 @@ class Screen:
 
     def __init__(self, browser: Any, served: Served, reviewer: str, context: Any = None, **options: Any) -> None:
         self.context = context or browser.new_context(**options)
+        self.context.set_default_timeout(120_000)  # ms: beside other tests a page may be slow
         self.page = self.context.new_page()
         self.problems: list[str] = []
         self.asked: list[str] = []

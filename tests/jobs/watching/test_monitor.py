@@ -293,6 +293,16 @@ def test_copies_over_moves_are_counted_once_they_are_searched(sweep: SweepLayout
     assert watch.look().get("ganlab_trials_copying", "dcgan") == 1
 
 
+def test_one_slow_look_makes_the_next_no_rarer(sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    exporter = Exporter(sweep, print, every_s=1.0)
+    times = iter([0.0, 4.0, 10.0, 16.0, 20.0, 20.1])  # two slow looks, a quick one
+    monkeypatch.setattr(exporter.watch, "look", lambda: exporter.newest)
+    monkeypatch.setattr(time, "monotonic", lambda: next(times))
+    waits = [exporter.look() for _ in range(3)]
+    monkeypatch.undo()
+    assert waits == [1.0, 80.0, pytest.approx(2.0)]
+
+
 def test_a_look_that_fails_leaves_the_old_figures(sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     exporter = Exporter(sweep, said.append)
