@@ -16,7 +16,10 @@ MEMORY_WORDS = r"oom.?kill|exceed.*memory|out.of.memory"  # as SLURM writes them
 CANCELLED_WORDS = r"JOB [^ ]+ ON [^ ]+ CANCELLED AT [^ ]+ \*\*\*"  # the same of a job that somebody cancels
 PREEMPTED = "PreemptTime=[0-9]"  # in `scontrol show job`: it has some time to leave, and no line in its log says why
 LEFTOVERS = (  # of processes that were killed together with the reaper
-    """sed -n 's/^temporary=//p' "$ganlab_run" 2>/dev/null | while IFS= read -r left; do rm -rf "$left"; done""",
+    """sed -n 's/^temporary=//p' "$ganlab_run" 2>/dev/null | while IFS= read -r left; do""",
+    # By their names alone: a record that a full disk has cut short must not name a folder of others.
+    """  case "$left" in */ganlab"$(id -u)"-?*) rm -rf -- "$left";; esac""",
+    "done",
     "for left in /dev/shm/sem.mp-*; do",
     """  if [ -O "$left" ] && ! grep -qsE " $(stat -c %i "$left") +[^ ]*/sem[.]" /proc/[0-9]*/maps""",
     """  then rm -f "$left"; fi""",

@@ -21,7 +21,7 @@ class AdapterError(ValueError):
 
 
 class Request(NamedTuple):
-    """What to load, and where to run it.
+    """Request to load a checkpoint on a device.
 
     Attributes
     ----------

@@ -112,7 +112,7 @@ class Codes:
 
 @dataclass(frozen=True)
 class _Judgement:
-    """Whether images have codes, judged by some of them; what is judged of all is said of any of them."""
+    """Judgement from some images of a set whether its images have codes; it holds for every part of the set."""
 
     fits: bool
 

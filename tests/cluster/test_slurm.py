@@ -294,15 +294,18 @@ def test_a_job_that_is_killed_for_memory_again_and_again_is_given_up_sooner(fold
 @pytest.mark.parametrize(("code", "stays"), [(137, False), (1, True)])
 def test_the_script_removes_what_killed_processes_leave(folder: Path, code: int, stays: bool) -> None:
     """Its supervisor's folders and semaphores that no process has open; a supervisor that ends removes them itself."""
-    left = folder / "ganlab0-70_7-a b"
+    left, others = folder / f"ganlab{os.getuid()}-70_7-a b", folder / f"ganlab{os.getuid()}-"
     left.mkdir()
+    others.mkdir()
     (left / "file").touch()
     semaphore = Path(f"/dev/shm/sem.mp-of-a-test-{os.getpid()}")
     semaphore.touch()
     opened = multiprocessing.get_context("spawn").Semaphore()
     try:
-        run_script(folder, f'echo {shlex.quote(f"temporary={left}")} >> "$ganlab_run"; (exit {code})')
+        record = f"temporary={left}\ntemporary={others}\ntemporary={folder}"  # the last two as cut short
+        run_script(folder, f'echo {shlex.quote(record)} >> "$ganlab_run"; (exit {code})')
         assert (left.exists(), semaphore.exists()) == (stays, stays)
+        assert others.exists()
         assert Path(f"/dev/shm/sem.{opened._semlock.name.strip('/')}").exists()
     finally:
         semaphore.unlink(missing_ok=True)
