@@ -7,9 +7,9 @@ DEVELOPERS := .venv/installed-for-developers
 SYSTEM_PACKAGES := slurm-wlm munge iproute2 prometheus chromium libatomic1
 FASHION := /usr/share/datasets/fashion-mnist
 SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
-# All tests on SLURM go to one process, and the longest tests go first (tests/conftest.py). Half of the time of two
-# processes goes by waiting; `make test PROCESSES=3` is faster where nothing else runs.
-PROCESSES ?= 2
+# All tests on SLURM go to one process, and the longest tests go first (tests/conftest.py). Three processes on two cores:
+# half of the time of two goes by waiting. `make test PROCESSES=2` where memory is short.
+PROCESSES ?= 3
 POOL := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo test test-fast test-exports test-slurm test-kill image-test coverage lint audit bench docs clean

@@ -15,6 +15,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -75,11 +76,13 @@ class Block:
         return next((word.split("=", 1)[1] for word in self.words if word.startswith(f"{name}=")), None)
 
 
+@cache
 def tokens(page: Path) -> list[Token]:
     """The page as Markdown."""
     return MarkdownIt("commonmark").enable("table").parse(page.read_text("utf-8"))
 
 
+@cache
 def blocks(page: Path) -> list[Block]:
     """Every fenced block of a page. AssertionError for an indented one, which could not say what it is."""
     found = []

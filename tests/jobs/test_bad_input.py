@@ -708,11 +708,17 @@ def damaged(folder: Path, shared: Path, guarded: None, monkeypatch: pytest.Monke
 
 def tree(root: Path) -> dict[str, tuple[int, int, int]]:
     """Kind, size and time of change of everything in a folder; of folders the kind alone."""
-    found = {str(path): path.lstat() for path in root.rglob("*")}
-    return {
-        path: (state.st_mode, 0, 0) if os.path.isdir(path) else (state.st_mode, state.st_size, state.st_mtime_ns)
-        for path, state in found.items()
-    }
+    found: dict[str, tuple[int, int, int]] = {}
+    folders = [str(root)]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                state = entry.stat(follow_symlinks=False)
+                found[entry.path] = (state.st_mode, state.st_size, state.st_mtime_ns)
+                if entry.is_dir(follow_symlinks=False):
+                    found[entry.path] = (state.st_mode, 0, 0)
+                    folders.append(entry.path)
+    return found
 
 
 def check_refused(command: str, code: int, says: list[str], place: Path) -> None:
