@@ -10,7 +10,7 @@ SLURM_PACKAGES := $(SYSTEM_PACKAGES) slurmdbd mariadb-server
 # All tests on SLURM go to one process, and the longest tests go first (tests/conftest.py). Three processes on two cores:
 # half of the time of two goes by waiting. `make test PROCESSES=2` where memory is short.
 PROCESSES ?= 3
-POOL := --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
+POOL = --numprocesses $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .PHONY: install demo test test-fast test-exports test-slurm test-kill image-test coverage lint audit bench docs clean
 
@@ -27,6 +27,7 @@ test: $(DEVELOPERS)
 	@$(call install,$(SYSTEM_PACKAGES))
 	$(BIN)/python -m pytest $(POOL)
 
+test-fast: PROCESSES = 2  # which wait for nothing
 test-fast: $(DEVELOPERS) ## unit tests alone: they start no process
 	$(BIN)/python -m pytest -m unit $(POOL)
 
