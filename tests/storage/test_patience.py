@@ -23,7 +23,7 @@ from storage.outcome import Outcome, read_outcome, write_outcome
 from storage.shards import BackgroundWriter, ShardPlan, ShardWriter, Samples, create_samples
 
 patience.PAUSE_S = 0.2
-REMOUNT = ["mount", "--options-mode", "ignore", "-o"]  # without the numbers of users that /proc names, which mean nothing inside
+REMOUNT = ["mount", "--options-mode", "ignore", "-o"]  # not the numbers of users that /proc names: wrong inside
 disk, kind, trial = Path(sys.argv[1]), sys.argv[2], TrialLayout(Path(sys.argv[1]) / "t")
 plan = ShardPlan(((1, 4), (2, 8)), (3, 64, 64), 4, 2)
 create_samples(trial, plan)
