@@ -1,4 +1,4 @@
-"""Table of docs/experiments/cifar10.md, beside the published one, from a finished sweep.
+"""Table and samples of docs/experiments/cifar10.md, beside the published table, from a finished sweep.
 
 `ganlab run cifar10-classes --set dataset.path=/data/cifar-10-batches-bin` first, then
 `python docs/experiments/cifar10_classes.py sweeps/cifar10-classes`.
@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from faces import mosaic
 from finished import finished_sweep
 from scipy.stats import spearmanr
+
+from storage.layout import SweepLayout
+from storage.samples import Samples
 
 PUBLISHED = {
     "airplane": 500,
@@ -32,7 +36,10 @@ def half_point(effective_number: float) -> float:
 
 
 def main(folder: Path, results: xr.Dataset) -> None:
-    """Print a row for each class and trial's last snapshot, and whether the samples are good enough for a verdict."""
+    """Print a row for each class and trial's last snapshot, and whether the samples are good enough for a verdict.
+
+    Writes the first samples of the first trial beside this file.
+    """
     last = results.isel(snapshot=-1)
     print(f"distances in: {results.attrs['embedding']}; a duplicate is a pair within {float(last.threshold):,.4g}")
     for trial in range(last.sizes["trial"]):
@@ -56,8 +63,18 @@ def main(folder: Path, results: xr.Dataset) -> None:
                 f"{float(here.class_support_size):,.0f} | {float(here.class_nonuniformity):.1f} | "
                 f"{half_point(float(here.real_class_support_size)):,.0f} |"
             )
-        order = spearmanr(found, list(PUBLISHED.values()))
-        print(f"\nrank correlation with the published half points: {order.statistic:.2f} (p {order.pvalue:.3f})")
+        real = row.real_class_support_size.values
+        for what, a, b in [
+            ("the published half points", found, list(PUBLISHED.values())),
+            ("those of the real images", found, real),
+            ("the published half points, of the real images", real, list(PUBLISHED.values())),
+        ]:
+            order = spearmanr(a, b)
+            print(f"\nrank correlation with {what}: {order.statistic:.2f} (p {order.pvalue:.3f})")
+    stored = Samples(SweepLayout(folder).trial(str(last.trial.values[0])))
+    start = stored.steps[int(last.step.values.ravel()[0])].start
+    rows = [stored.read(first, first + 16) for first in range(start, start + 64, 16)]
+    mosaic(rows, Path(__file__).with_name(f"{folder.name}-samples.png"))
 
 
 if __name__ == "__main__":
