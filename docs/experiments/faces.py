@@ -107,6 +107,7 @@ def mosaic(rows: list[np.ndarray], path: Path, gap: int = 2) -> None:
 def main(folder: Path, results: xr.Dataset) -> None:
     """Print the table; write curves, samples, and duplicates beside their nearest training images, beside this file."""
     last = results.isel(snapshot=-1)
+    last = last.isel(trial=np.flatnonzero(last.support_size.notnull()))  # trials that go on have no row yet
     names = labels(last)
     table(last, names)
     here = Path(__file__).with_name(folder.name)
