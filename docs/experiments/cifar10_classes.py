@@ -6,12 +6,12 @@
 
 from pathlib import Path
 
-import numpy as np
 import xarray as xr
 from faces import mosaic
-from finished import finished_sweep
+from finished import finished_sweep, history
 from scipy.stats import spearmanr
 
+from ganlab.statistics.birthday import sample_size_at_half
 from storage.layout import SweepLayout
 from storage.samples import Samples
 
@@ -30,11 +30,6 @@ PUBLISHED = {
 """Sample size at ½ of a Stacked GAN, by class in the order of the labels (Arora and Zhang 2017)."""
 
 
-def half_point(effective_number: float) -> float:
-    """Sample size at which a duplicate is as likely as not, of so many equally likely images."""
-    return 0.5 + np.sqrt(0.25 + 2 * np.log(2) * effective_number)
-
-
 def main(folder: Path, results: xr.Dataset) -> None:
     """Print a row for each class and trial's last snapshot, and whether the samples are good enough for a verdict.
 
@@ -49,19 +44,28 @@ def main(folder: Path, results: xr.Dataset) -> None:
         print(
             f"\nseed {int(row.seed)}, step {int(row.step):,}: quality gate {said} (fidelity ratio "
             f"{float(row.fidelity_ratio):.2f}, precision {float(row.precision):.2f}, recall {float(row.recall):.2f}); "
-            f"effective number {float(row.support_size):,.0f}\n"
+            f"effective number {float(row.support_size):,.0f} ({float(row.support_size_low):,.0f} – "
+            f"{float(row.support_size_high):,.0f}), of the real images {float(row.real_support_size):,.0f}; copying: "
+            f"{row.copying.values!s}; the classifier names {float(row.embedding_accuracy):.0%} of held-out images\n"
         )
+        steps = results.isel(trial=trial)
+        for step, size, word in zip(
+            steps.step.values, steps.support_size.values, steps.quality_reason.values, strict=True
+        ):
+            print(f"at step {int(step):,}: effective number {size:,.0f}, quality gate: {word}")
+        print()
         print("| class | published s at ½ | s at ½ (95 %) | effective number | nonuniformity | real images: s at ½ |")
         print("|---|---|---|---|---|---|")
         found = []
         for label, (name, published) in enumerate(PUBLISHED.items()):
             here = row.sel({"class": label})
-            sizes = [half_point(float(here[f"class_support_size{end}"])) for end in ("", "_low", "_high")]
+            ends = ("", "_low", "_high")
+            sizes = [sample_size_at_half(float(here[f"class_support_size{end}"])) for end in ends]
             found.append(sizes[0])
             print(
                 f"| {name} | {published} | {sizes[0]:,.0f} ({sizes[1]:,.0f} – {sizes[2]:,.0f}) | "
                 f"{float(here.class_support_size):,.0f} | {float(here.class_nonuniformity):.1f} | "
-                f"{half_point(float(here.real_class_support_size)):,.0f} |"
+                f"{sample_size_at_half(float(here.real_class_support_size)):,.0f} |"
             )
         real = row.real_class_support_size.values
         for what, a, b in [
@@ -74,6 +78,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     stored = Samples(SweepLayout(folder).trial(str(last.trial.values[0])))
     start = stored.steps[int(last.step.values.ravel()[0])].start
     rows = [stored.read(first, first + 16) for first in range(start, start + 64, 16)]
+    print(f"\n{history(folder)}")
     mosaic(rows, Path(__file__).with_name(f"{folder.name}-samples.png"))
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from finished import finished_sweep
+from finished import finished_sweep, history
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import spearmanr
+
+from ganlab.statistics.birthday import sample_size_at_half
 
 
 def main(folder: Path, results: xr.Dataset) -> None:
@@ -18,8 +20,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     every = results.isel(snapshot=-1)
     last = every.isel(trial=every.passes_quality_gate.values)
     print(
-        "| class | seeds | support, geometric mean (least – most) | half point √(2 N ln 2) | largest mode | nonuniform"
-        " | real images |"
+        "| class | seeds | support, geometric mean (least – most) | s at ½ | largest mode | nonuniform | real images |"
     )
     print("|---|---|---|---|---|---|---|")
     figure = Figure(figsize=(8, 4), dpi=110, layout="constrained")
@@ -32,7 +33,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
         nonuniform = int(here.class_nonuniform.values.astype(bool).sum())
         print(
             f"| {label} | {len(sizes)} | {mean:,.0f} ({sizes.min():,.0f} – {sizes.max():,.0f}) | "
-            f"{np.sqrt(2 * mean * np.log(2)):,.0f} | {float(here.class_largest_mode_mass.max()):.1%} | "
+            f"{sample_size_at_half(mean):,.0f} | {float(here.class_largest_mode_mass.max()):.1%} | "
             f"{nonuniform} of {len(sizes)} | {float(here.real_class_support_size):,.0f} |"
         )
         x = place + np.linspace(-0.15, 0.15, len(sizes))
@@ -53,6 +54,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
         f"{last.sizes['trial']} of {every.sizes['trial']} trials pass the gate, and are shown; "
         f"fidelity {float(last.fidelity_ratio.mean()):.2f}"
     )
+    print(history(folder))
     axes.set_xticks(range(last.sizes["class"]), [str(label) for label in last["class"].values])
     axes.set(yscale="log", xlabel="class", ylabel="effective number (red: real images, 95 % interval)")
     axes.spines[["top", "right"]].set_visible(False)

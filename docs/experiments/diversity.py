@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from finished import finished_sweep
+from finished import finished_sweep, history
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import linregress, t
@@ -80,6 +80,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     space = "" if results.attrs["embedding"] == "pixels" else f"-{results.attrs['embedding']}"
+    print(f"\n{history(folder)}")
     figure.savefig(Path(__file__).with_name(f"{folder.name}{space}.png"))
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from finished import finished_sweep
+from finished import finished_sweep, history
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 from scipy.stats import spearmanr
 
+from ganlab.statistics.birthday import sample_size_at_half
 from ganlab.statistics.support import collision_probability
 from storage.layout import SweepLayout
 from storage.reference import read_reference
@@ -41,7 +42,7 @@ def labels(last: xr.Dataset) -> list[str]:
 def table(last: xr.Dataset, names: list[str]) -> None:
     """Print, for each trial, the sample size at ½, duplicates and quality, and how training oscillated."""
     print(
-        "| model | seed | s at ½ (95 %) | effective number | duplicates | fidelity, gate | recall | coverage "
+        "| model | seed | s at ½ (95 %) | effective number (95 %) | duplicates | fidelity, gate | recall | coverage "
         "| loss of G − loss of D | their spread, second half |"
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
@@ -51,20 +52,35 @@ def table(last: xr.Dataset, names: list[str]) -> None:
     for trial, name in enumerate(names):
         row = last.isel(trial=trial)
         half = [float(row[f"sample_size_at_half{end}"]) for end in ("", "_low", "_high")]
-        gate = "passed" if bool(row.passes_quality_gate) else "not passed"
+        sizes = [float(row[f"support_size{end}"]) for end in ("", "_low", "_high")]
         print(
             f"| {name} | {int(row.seed)} | {half[0]:,.0f} ({half[1]:,.0f} – {half[2]:,.0f}) | "
-            f"{float(row.support_size):,.0f} | {float(row.duplicates):,.0f} "
-            f"| {float(row.fidelity_ratio):.2f}, {gate} | {float(row.recall):.2f} | {float(row.coverage):.2f} "
+            f"{sizes[0]:,.0f} ({sizes[1]:,.0f} – {sizes[2]:,.0f}) | {float(row.duplicates):,.0f} "
+            f"| {float(row.fidelity_ratio):.2f}, {row.quality_reason.values!s} "
+            f"| {float(row.recall):.2f} | {float(row.coverage):.2f} "
             f"| {apart[trial]:.2f} | {spread[trial]:.2f} |"
         )
     for what, values in (("loss of G − loss of D", apart), ("spread of the loss of D", spread)):
         known = np.isfinite(values)
+        if known.sum() < 3:
+            continue
         found = spearmanr(values[known], last.support_size.values[known])
         print(
             f"rank correlation of the effective number with {what}: {found.statistic:.2f} (p {found.pvalue:.3f}, "
             f"{known.sum()} trials)"
         )
+
+
+def apart(last: xr.Dataset) -> None:
+    """Print how far the images of the closest pairs are apart, and their nearest training images from them."""
+    pairs = last.flagged_distance.where(np.isfinite(last.flagged_distance)).mean("flagged").values
+    nearest = last.reference_distance.where(np.isfinite(last.reference_distance)).mean("flagged").values
+    print(
+        f"\nthe closest pairs are {pairs.min():,.0f} to {pairs.max():,.0f} apart (means of the trainings), "
+        f"their nearest training images {nearest.min():,.0f} to {nearest.max():,.0f} from them; a duplicate is a pair "
+        f"within {float(last.threshold):,.0f}; real images reach ½ at "
+        f"{sample_size_at_half(float(last.real_support_size)):,.0f}"
+    )
 
 
 def curves(last: xr.Dataset, names: list[str], path: Path) -> None:
@@ -110,6 +126,8 @@ def main(folder: Path, results: xr.Dataset) -> None:
     last = last.isel(trial=np.flatnonzero(last.support_size.notnull()))  # trials that go on have no row yet
     names = labels(last)
     table(last, names)
+    apart(last)
+    print(history(folder))
     here = Path(__file__).with_name(folder.name)
     curves(last, names, here.with_name(f"{folder.name}-curves.png"))
     layout = SweepLayout(folder)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from finished import by_model, finished_sweep
+from finished import by_model, finished_sweep, history
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
+from ganlab.statistics.birthday import sample_size_at_half
 
 
 def geometric(values: np.ndarray) -> str:
@@ -41,7 +43,9 @@ def main(folder: Path, results: xr.Dataset) -> None:
             f"{'–' if np.isnan(code) else f'{code:.2f}'} | {'–' if np.isnan(back) else f'{back:.0f}'} |"
         )
     low, high = float(last.real_support_size_low), float(last.real_support_size_high)
-    print(f"| real images | | | {float(last.real_support_size):,.0f} ({low:,.0f} – {high:,.0f}, 95 %) | | | 1 | | |")
+    real = float(last.real_support_size)
+    half = f"{sample_size_at_half(real):,.0f}"
+    print(f"| real images | | | {real:,.0f} ({low:,.0f} – {high:,.0f}, 95 %) | {half} | | 1 | | |")
 
     figure = Figure(figsize=(8, 0.5 * len(groups) + 1.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
@@ -63,6 +67,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     axes.invert_yaxis()
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
+    print(f"\n{history(folder)}")
     figure.savefig(Path(__file__).with_name(f"{folder.name}.png"))
 
 

@@ -1,9 +1,13 @@
 """The finished sweep that an experiment's script is given, and its trials by kind of model."""
 
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import xarray as xr
+
+from storage.attempts import read_attempts
+from storage.layout import SweepLayout
 
 
 def finished_sweep(arguments: list[str] | None = None) -> tuple[Path, xr.Dataset]:
@@ -20,6 +24,26 @@ def read_sweep(folder: Path) -> xr.Dataset:
     if not (folder / "results.zarr").exists():
         sys.exit(f"{folder}: no results here yet; run the sweep to its end first")
     return xr.open_zarr(folder / "results.zarr").load()
+
+
+def history(folder: Path) -> str:
+    """How the trials of a sweep were trained: starts, time, machines and what interrupted them, from their records.
+
+    The time of an attempt whose process was killed is not known, and not counted: the next command wrote its end.
+    """
+    layout = SweepLayout(folder)
+    attempts = [each for trial in layout.trial_ids() for each in read_attempts(layout.trial(trial))]
+    ended = [each for each in attempts if each.ended is not None]
+    causes = [str(each.cause) for each in ended if each.cause != "completed"]
+    known = [each for each in ended if each.cause != "interrupted"]
+    hours = timedelta(seconds=round(sum((each.ended or 0) - each.started for each in known)))
+    interruptions = ", ".join(f"{causes.count(cause)} {cause}" for cause in dict.fromkeys(causes)) or "none"
+    hosts = len({each.host for each in attempts})
+    return (
+        f"trained: {len(layout.trial_ids())} trials by {len(attempts)} starts on {hosts} machine{'s' * (hosts != 1)} "
+        f"in {hours} h:min:s, summed over trials{' without interrupted starts' * ('interrupted' in causes)}; "
+        f"interruptions: {interruptions}"
+    )
 
 
 def by_model(results: xr.Dataset) -> dict[str, xr.Dataset]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from finished import by_model, finished_sweep
+from finished import by_model, finished_sweep, history
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy.stats import t
@@ -50,6 +50,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     axes.invert_yaxis()
     axes.set(xlabel="modes found, one point for each seed, their mean in red")
     axes.spines[["top", "right"]].set_visible(False)
+    print(f"\n{history(folder)}")
     figure.savefig(Path(__file__).with_name(f"{folder.name}-found.png"))
 
 

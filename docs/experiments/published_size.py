@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from finished import finished_sweep
+from finished import finished_sweep, history
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 from scipy.stats import linregress, t
 
+from ganlab.statistics.birthday import sample_size_at_half
 from ganlab.statistics.matching import at_fidelity, matched_fidelity
 
 DISTINCT_AMONG = 10_000  # samples
@@ -110,6 +111,25 @@ def copies(last: xr.Dataset) -> str:
     )
 
 
+def at_the_end(last: xr.Dataset) -> None:
+    """Print, for each width, the last samples: size at ½, how often they repeat, the gate's word, copies."""
+    print(
+        "| width | s at ½, last snapshot | diversity ratio | fine detail | gate | copying | copied, upper end "
+        "| would be seen |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for width in np.unique(last.discriminator_width):
+        own = last.isel(trial=last.discriminator_width.values == width)
+        ratios = own.diversity_ratio.values
+        words = [", ".join(sorted(set(own[name].values.astype(str)))) for name in ("quality_reason", "copying")]
+        cells = [geometric(own.sample_size_at_half.values), f"{ratios.min():.2f} – {ratios.max():.2f}"]
+        cells += [f"{own.detail_ratio.values.min():.2f} – {own.detail_ratio.values.max():.2f}", *words]
+        cells += [f"{own.copied_share.values.max():.2%}, {own.copied_share_high.values.max():.2%}"]
+        print(f"| {width} | {' | '.join(cells)} | {own.copied_share_seen.values.max():.2%} |")
+    real = float(last.real_support_size)
+    print(f"| real images | {sample_size_at_half(real):,.0f} | 1 | 1 | | | | |")
+
+
 def main(folder: Path, results: xr.Dataset, suffix: str) -> None:
     """Print the tables, fits and verdict; write the figure beside this file."""
     if "matched_fidelity" not in results:
@@ -148,7 +168,9 @@ def main(folder: Path, results: xr.Dataset, suffix: str) -> None:
         print(f"| {name} | {words(by_seed)} | {words(of_all)} |")
     print(f"\nverdict: {verdict(results, support)}")
     if "copied_share" in results:
-        print(f"copies: {copies(results.isel(snapshot=-1))}")
+        print(f"copies: {copies(results.isel(snapshot=-1))}\n")
+        at_the_end(results.isel(snapshot=-1))
+    print(f"\n{history(folder)}")
 
     figure = Figure(figsize=(11, 3.6), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from finished import finished_sweep
+from finished import finished_sweep, history
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -56,6 +56,7 @@ def main(folder: Path, results: xr.Dataset) -> None:
     below.axhline(results.attrs["fidelity_gate"], color="#888888", ls=":", lw=1)
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
+    print(f"\n{history(folder)}")
     figure.savefig(Path(__file__).with_name(f"{folder.name}.png"))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from finished import finished_sweep, read_sweep
+from finished import finished_sweep, history, read_sweep
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, NullLocator, ScalarFormatter
@@ -162,6 +162,7 @@ def main(folder: Path, results: xr.Dataset, snapshots: xr.Dataset | None) -> Non
     table(groups)
     if snapshots is not None:
         matched(groups, snapshots)
+    print(f"\n{history(folder)}")
     here = Path(__file__).parent
     plot(groups, here / f"{folder.name}.png")
     picture(folder, groups, here / f"{folder.name}-samples.png")

@@ -3,13 +3,14 @@
 import contextlib
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.slurm.hosts import HOSTS, Hosts, missing_packages, running
-from tests.slurm.sweeps import STEADY, Login
+from tests.slurm.sweeps import LONG, STEADY, Login
 
 
 @pytest.fixture(scope="session")
@@ -47,13 +48,23 @@ def login(hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Login]:
 @pytest.fixture(scope="session")
 def undisturbed(hosts: Hosts) -> Path:
     """The steady sweep as `ganlab run` makes it on this machine alone."""
-    folder = hosts.shared / "one machine"
+    return on_one_machine(hosts, STEADY)
+
+
+@pytest.fixture(scope="session")
+def undisturbed_long(hosts: Hosts) -> Path:
+    """The same of the long sweep."""
+    return on_one_machine(hosts, LONG, "--set", "resources.max_concurrent=2")
+
+
+def on_one_machine(hosts: Hosts, sweep: Mapping[str, Any], *options: str) -> Path:
+    folder = hosts.shared / f"one machine, {sweep['name']}"
     folder.mkdir()
     here = Login(hosts, folder)
-    spec = here.write("steady", STEADY)
-    done = here.ganlab("run", spec, "--set", "resources.gpus_per_trial=0", "--out", folder / "steady")
+    spec = here.write(sweep["name"], sweep)
+    done = here.ganlab("run", spec, "--set", "resources.gpus_per_trial=0", *options, "--out", folder / sweep["name"])
     assert done.returncode == 0, done.stderr
-    return folder / "steady"
+    return folder / sweep["name"]
 
 
 @pytest.fixture

@@ -51,6 +51,12 @@ STEADY: Mapping[str, Any] = {
     "seeds": 4,
     "resources": {"checkpoint_every_s": 0.5, "gpus_per_trial": 1, "device": "cpu"},
 }
+LONG: Mapping[str, Any] = {  # two minutes or more, whatever the machine: trials go one after another
+    **STEADY,
+    "name": "long",
+    "train": {**STEADY["train"], "steps": 2000},
+    "resources": {**STEADY["resources"], "max_concurrent": 1},
+}
 
 
 @dataclass

@@ -14,7 +14,7 @@ from storage.attempts import Cause, read_attempts
 from storage.layout import SweepLayout
 from tests.slurm.disturbances import DISTURBANCES
 from tests.slurm.hosts import CHECKOUT
-from tests.slurm.sweeps import SITE, STEADY, Login, Submitted, assert_same
+from tests.slurm.sweeps import LONG, SITE, STEADY, Login, Submitted, assert_same
 
 pytestmark = pytest.mark.timeout(1800)
 long = pytest.mark.slurm_full
@@ -70,15 +70,13 @@ def test_one_disturbance(login: Login, undisturbed: Path, moments: random.Random
 
 
 @long
-def test_time_limits_of_workers(login: Login, undisturbed: Path) -> None:
+def test_time_limits_of_workers(login: Login, undisturbed_long: Path) -> None:
     """Workers are told that their two minutes are over, again and again, until the sweep is done."""
-    sweep = login.submit(
-        "steady", {**STEADY, "resources": {**STEADY["resources"], "max_concurrent": 2}}, time_min=2, **NOTICE
-    )
+    sweep = login.submit("long", LONG, time_min=2, **NOTICE)
     sweep.wait_until_done(900)
     requeued = [path for path in sweep.out.glob("cluster/workers/*.json") if '"restart": 0' not in path.read_text()]
     assert requeued, sweep.story("no worker met its time limit")
-    assert_same(sweep.out, undisturbed)
+    assert_same(sweep.out, undisturbed_long)
 
 
 @long

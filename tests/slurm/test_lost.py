@@ -14,7 +14,7 @@ import pytest
 from cluster.rendezvous import ClusterFolder
 from cluster.script import REQUEUE_PAUSES_S, RESTARTS_AFTER_MEMORY
 from tests.slurm.hosts import missing_packages, running
-from tests.slurm.sweeps import SITE, STEADY, Login, Submitted, assert_same, client_calls
+from tests.slurm.sweeps import LONG, SITE, STEADY, Login, Submitted, assert_same, client_calls
 
 pytestmark = [pytest.mark.timeout(1800), pytest.mark.slurm_full]
 NOTICE = {"notice_s": 15}
@@ -52,14 +52,13 @@ def silent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
 
 @pytest.mark.parametrize("partition", ["once", "fickle"])
 def test_workers_that_are_preempted_again_and_again_without_a_word(
-    silent: Login, undisturbed: Path, moments: random.Random, partition: str
+    silent: Login, undisturbed_long: Path, moments: random.Random, partition: str
 ) -> None:
     """Every 40 s, where nothing may requeue them or preemption cancels them; the sweep finishes by itself."""
     login = silent
     login.hosts.slurm("sdiag", "-r")
-    slow = {**STEADY, "resources": {**STEADY["resources"], "max_concurrent": 1}}  # to be preempted several times
     sweep = login.submit(
-        f"again {partition}", slow, partition=partition, controller={**SITE["controller"], "partition": "gpu"}
+        f"again {partition}", LONG, partition=partition, controller={**SITE["controller"], "partition": "gpu"}
     )
     sweep.wait_until_training()
     first = sweep.read("submission.json")["workers"]
@@ -80,7 +79,7 @@ def test_workers_that_are_preempted_again_and_again_without_a_word(
     assert requeued or len(sweep.read("submission.json")["workers"]) > len(first)
     assert partition == "fickle" or not requeued
     assert re.search(r"job \d+\S* on n\d preempted", status(login, sweep))
-    assert_same(sweep.out, undisturbed)
+    assert_same(sweep.out, undisturbed_long)
 
 
 def test_a_controller_that_is_preempted_without_a_word_has_a_successor(silent: Login, undisturbed: Path) -> None:
