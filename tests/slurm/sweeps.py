@@ -54,7 +54,7 @@ STEADY: Mapping[str, Any] = {
 LONG: Mapping[str, Any] = {  # two minutes or more, whatever the machine: trials go one after another
     **STEADY,
     "name": "long",
-    "train": {**STEADY["train"], "steps": 2000},
+    "train": {**STEADY["train"], "steps": 3000},
     "resources": {**STEADY["resources"], "max_concurrent": 1},
 }
 
