@@ -202,9 +202,12 @@ def read_rows(read: Read, start: int, stop: int, like: Array | None = None) -> A
 def load_rows(read: Read, start: int, stop: int) -> Images:
     """Images [start, stop) as checked rows, read in parts so that no second copy of all of them is ever held.
 
-    uint8 images are shifted to int8, so that integer products need no copy. Raises as `read_rows` does.
+    uint8 images are shifted to int8, so that integer products need no copy; float32 rows of an array in memory are
+    those of the array itself. Raises as `read_rows` does.
     """
     first = read_rows(read, start, min(start + 1, stop))
+    if first.dtype == np.float32 and np.may_share_memory(first, read(start, min(start + 1, stop))):
+        return Images(read_rows(read, start, stop, first))
     step = max(1, _READ_BYTES // first.nbytes)
     values = np.empty((stop - start, first.shape[1]), np.int8 if first.dtype == np.uint8 else np.float32)
     for place in range(start, stop, step):

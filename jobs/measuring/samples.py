@@ -25,7 +25,6 @@ from jobs.measuring.space import PIXELS, FeatureRequest, Progress, Space, embed,
 from jobs.spec.inputs import conversion, describe_array, with_value_range
 from jobs.spec.validation import SpecError
 from storage.arrays import MissingItemsError, open_array, open_labels
-from storage.features import CHUNK_ROWS
 from storage.layout import TrialLayout
 from storage.partial_pairs import PartialPairs, cache_folder
 from storage.samples import DamagedShardError
@@ -345,15 +344,10 @@ def _features_fit(sets: Sequence[Source]) -> bool:
 
 
 def _features_in_memory(embedding: Embedding, images: Source, progress: Progress) -> InMemory:
-    """The features of all images, by the blocks in which `embed` computes them."""
+    """The features of all images at once: an immediate embedding works through them in blocks of its own."""
     count = images.shape[0]
-    features = np.empty((0, 0), np.float32)
-    for start in range(0, count, CHUNK_ROWS):
-        part = embedding.features(images.read(start, min(start + CHUNK_ROWS, count)))
-        if not start:
-            features = np.empty((count, part.shape[1]), np.float32)
-        features[start : start + len(part)] = part
-        progress(start + len(part), count)
+    features = embedding.features(images.read(0, count))
+    progress(count, count)
     return InMemory(features)
 
 

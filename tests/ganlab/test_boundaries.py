@@ -216,6 +216,19 @@ def test_rows_read_and_projected_in_parts(rows: int, kind: str, monkeypatch: pyt
     assert np.all(apart <= (0 if kind == "uint8" else parts.error + whole.error))  # float32 sums depend on the part
 
 
+def test_float32_rows_in_memory_are_not_copied() -> None:
+    """Rows that are read anew each time are; so are values in another order in memory, and those of uint8."""
+    images = planted(5, 130).astype(np.float32)
+    assert np.shares_memory(load_rows(read(images), 1, 4).values, images)
+    np.testing.assert_array_equal(load_rows(read(images), 1, 4).values, images[1:4])
+    assert not np.shares_memory(load_rows(lambda start, stop: images[start:stop].copy(), 1, 4).values, images)
+    turned = np.asfortranarray(images)
+    np.testing.assert_array_equal(load_rows(read(turned), 1, 4).values, images[1:4])
+    images[2, 7] = np.nan
+    with pytest.raises(ValueError, match="image 1 holds NaN"):
+        load_rows(read(images), 1, 4)
+
+
 @pytest.mark.parametrize("some", [1, 2, 3])
 def test_shifted_images_are_the_same_whether_all_are_kept(some: int) -> None:
     """Of eight images, three are more than a quarter."""
