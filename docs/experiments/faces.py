@@ -42,10 +42,10 @@ def labels(last: xr.Dataset) -> list[str]:
 def table(last: xr.Dataset, names: list[str]) -> None:
     """Print, for each trial, the sample size at ½, duplicates and quality, and how training oscillated."""
     print(
-        "| model | seed | s at ½ (95 %) | effective number (95 %) | duplicates | fidelity, gate | recall | coverage "
-        "| loss of G − loss of D | their spread, second half |"
+        "| model | seed | s at ½ (95 %) | effective number (95 %) | duplicates | fidelity, gate | fine detail "
+        "| recall | coverage | loss of G − loss of D | their spread, second half |"
     )
-    print("|---|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     late = last.isel(logged=slice(last.sizes["logged"] // 2, None))
     apart = (late.generator_loss - late.discriminator_loss).mean("logged").values
     spread = late.discriminator_loss.std("logged").values
@@ -57,7 +57,7 @@ def table(last: xr.Dataset, names: list[str]) -> None:
             f"| {name} | {int(row.seed)} | {half[0]:,.0f} ({half[1]:,.0f} – {half[2]:,.0f}) | "
             f"{sizes[0]:,.0f} ({sizes[1]:,.0f} – {sizes[2]:,.0f}) | {float(row.duplicates):,.0f} "
             f"| {float(row.fidelity_ratio):.2f}, {row.quality_reason.values!s} "
-            f"| {float(row.recall):.2f} | {float(row.coverage):.2f} "
+            f"| {float(row.detail_ratio):.2f} | {float(row.recall):.2f} | {float(row.coverage):.2f} "
             f"| {apart[trial]:.2f} | {spread[trial]:.2f} |"
         )
     for what, values in (("loss of G − loss of D", apart), ("spread of the loss of D", spread)):

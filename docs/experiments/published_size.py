@@ -133,7 +133,10 @@ def at_the_end(last: xr.Dataset) -> None:
 def main(folder: Path, results: xr.Dataset, suffix: str) -> None:
     """Print the tables, fits and verdict; write the figure beside this file."""
     if "matched_fidelity" not in results:
-        sys.exit(f"{folder}: no two trials reach one fidelity ratio")
+        print("no two trials have snapshots that count at one fidelity ratio\n")
+        at_the_end(results.isel(snapshot=-1))
+        print(f"\n{history(folder)}")
+        return
     found = columns(results)
     ratio = float(results.matched_fidelity)
     support, unmatched = found["support_size"]
@@ -194,7 +197,8 @@ def main(folder: Path, results: xr.Dataset, suffix: str) -> None:
     panels[0].axhline(real[0], color="#c8553d", ls="--", label="real images")
     panels[0].set(yscale="log")
     panels[0].yaxis.set_major_formatter(EngFormatter(sep=""))
-    panels[0].legend(frameon=False, fontsize=8)
+    handles, words = panels[0].get_legend_handles_labels()
+    figure.legend(handles, words, loc="outside upper left", ncols=3, frameon=False, fontsize=8)
     figure.savefig(Path(__file__).with_name(f"published-size-{folder.name}{suffix}.png"))
 
 
