@@ -197,8 +197,8 @@ def main(folder: Path, results: xr.Dataset, suffix: str) -> None:
     panels[0].axhline(real[0], color="#c8553d", ls="--", label="real images")
     panels[0].set(yscale="log")
     panels[0].yaxis.set_major_formatter(EngFormatter(sep=""))
-    handles, words = panels[0].get_legend_handles_labels()
-    figure.legend(handles, words, loc="outside upper left", ncols=3, frameon=False, fontsize=8)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=3, frameon=False, fontsize=8)
     figure.savefig(Path(__file__).with_name(f"published-size-{folder.name}{suffix}.png"))
 
 

@@ -597,7 +597,7 @@ def test_shipped_sweeps_expand_to_the_published_experiments() -> None:
         "digits-demo": 6,
         "fashion-demo": 4,
         "digits-diversity": 40,
-        "digits-families": 21,
+        "digits-families": 27,
         "digits-snapshots": 6,
         "digits-today": 18,
         "digits-vae": 12,
