@@ -107,10 +107,11 @@ class Submitted:
     # Waiting ---------------------------------------------------------------------------------------------------------
 
     def wait(self, condition: Callable[[], object], what: str, timeout_s: float = 600) -> None:
-        deadline = time.monotonic() + timeout_s
+        """Wait for a condition, as long as the controller does not give up meanwhile."""
+        deadline, gave_up = time.monotonic() + timeout_s, self.state == "failed"
         while not condition():
             head = self.read("controller.json")
-            assert head.get("state") != "failed" or "cancelled" in head["reason"], self.story(
+            assert gave_up or head.get("state") != "failed" or "cancelled" in head["reason"], self.story(
                 f"the controller gave up while this waited for {what}"
             )
             assert time.monotonic() < deadline, self.story(f"waited {timeout_s} s for {what}")
