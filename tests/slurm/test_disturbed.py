@@ -63,8 +63,8 @@ def test_one_disturbance(login: Login, undisturbed: Path, moments: random.Random
     sweep = login.submit("steady", STEADY, **NOTICE)
     sweep.wait_until_training()
     time.sleep(moments.uniform(0, 5))
+    assert len(sweep.states()) < 12, "it would strike too late to mean anything"
     disturb(sweep, name, moments)
-    assert len(sweep.states()) < 12, "it struck too late to mean anything"
     sweep.wait_until_done()
     assert_same(sweep.out, undisturbed)
 
