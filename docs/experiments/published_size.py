@@ -164,6 +164,8 @@ def main(folder: Path, results: xr.Dataset, suffix: str) -> None:
     print("|---|---|---|")
     at = "at matched fidelity"
     rows = {f"effective number, {at}": support, "effective number, unmatched": unmatched}
+    smallest = int(widths.min())
+    rows |= {f"effective number, unmatched, without width {smallest}": np.where(widths > smallest, unmatched, np.nan)}
     rows |= {f"distinct among 10,000, {at}": found["distinct"][0]}
     rows |= {f"recall, {at}": found["recall"][0], "recall, unmatched": found["recall"][1]}
     for name, values in rows.items():
