@@ -6,11 +6,12 @@ picture is read whole or counted among those left out.
 
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from ganlab.randomness import some_of
 UInt8 = npt.NDArray[np.uint8]
 Frames = Literal["first", "all"]
 Progress = Callable[[int, int], None]
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
 SUFFIXES = (
     ".apng",
     ".avif",
@@ -46,7 +48,8 @@ SUFFIXES = (
 GREY = ("1", "L", "LA", "La")  # Pillow's modes without colour
 BACKGROUND = "white"  # of a page, on which viewers show transparent pictures
 RESAMPLING = Image.Resampling.BICUBIC  # Pillow widens the kernel when it shrinks a picture, so nothing is aliased
-BATCH = 64  # pictures per task of the reading threads
+BATCH, BATCH_BYTES = 64, 2**22  # pictures of a task, and their pixels
+SHARED_FROM = 10_000  # files; as long as processes take to start and to end, threads read thousands of small pictures
 LISTED = 10  # files named in an error
 T = TypeVar("T")
 
@@ -106,12 +109,29 @@ class _Facts(NamedTuple):
     turned: bool = False
 
 
-class _SizeError(ValueError):
-    """A picture of another size than the first one."""
+class _Fault(NamedTuple):
+    """Why a picture was not read, in words; kind "size": it has another size than the first, "frames": it has several."""
+
+    reason: str
+    kind: Literal["", "size", "frames"] = ""
 
 
-class _FramesError(ValueError):
-    """A file of several frames or pages, where `frames` does not say which to read."""
+class _Wanted(NamedTuple):
+    """How pictures are read: mode, size (H, W), and what `read_pictures` was asked for."""
+
+    mode: Literal["L", "RGB"]
+    size: tuple[int, int]
+    resolution: int | None
+    crop_pixels: int | None
+    frames: Frames | None
+
+
+class _FaultError(ValueError):
+    """A picture that is not read."""
+
+    def __init__(self, fault: _Fault) -> None:
+        super().__init__(fault.reason)
+        self.fault = fault
 
 
 def picture_files(folder: Path) -> list[str]:
@@ -201,6 +221,7 @@ def read_pictures(
     skip_unreadable: bool = False,
     frames: Frames | None = None,
     progress: Progress = lambda done, total: None,
+    map: Map | None = None,
 ) -> ReadPictures:
     """Read the pictures of a folder.
 
@@ -225,6 +246,9 @@ def read_pictures(
         What to read of files with several frames or pages: the first one or all; by default they are refused.
     progress
         Called with (units done, units).
+    map
+        `map(function, items)` in processes, its results in the order of the items. Decoding a small picture holds
+        Python's lock for most of the time, so that threads, which read otherwise, read many of them on one core.
 
     Raises
     ------
@@ -235,42 +259,40 @@ def read_pictures(
     listing = list_pictures(folder)
     files = [listing.files[number] for number in some_of(len(listing.files), limit)]
     paths = [os.path.join(folder, file) for file in files]
+    apply = map if map is not None and len(files) >= SHARED_FROM else _in_threads
     passes = 1
 
     def report(done: float, finished_passes: int) -> None:
         progress(round(len(files) * (finished_passes + done)), len(files) * passes)
 
     pages = [(number, 0) for number in range(len(files))]
-    heads: list[_Facts | Exception] = []
+    heads: list[_Facts | _Fault] = []
     if frames == "all":
         passes = 2
-        heads = _in_threads(
-            lambda number: _attempt(lambda path: _head(path, frames), paths[number]),
-            len(files),
-            lambda done: report(done, 0),
-        )
-        counts = [head.frames if isinstance(head, _Facts) else 1 for head in heads]
-        pages = [(number, page) for number, count in enumerate(counts) for page in range(count)]
-    sound = [path for path, head in zip(paths, heads or paths, strict=True) if not isinstance(head, Exception)]
-    mode, size = _first_picture(sound, frames)
+        for batch in apply(partial(_read_heads, frames), _batches(paths, BATCH)):
+            heads += batch
+            report(len(heads) / len(files), 0)
+        pages = [
+            (number, page)
+            for number, head in enumerate(heads)
+            if isinstance(head, _Facts)
+            for page in range(head.frames)
+        ]
+    faults = {number: head for number, head in enumerate(heads) if isinstance(head, _Fault)}
+    mode, size = _first_picture([path for number, path in enumerate(paths) if number not in faults], frames)
     size = (resolution, resolution) if resolution else size
 
-    def read_as(channels: int, finished_passes: int) -> tuple[UInt8, list[_Facts | Exception]]:
+    def read_as(channels: int, finished_passes: int) -> tuple[UInt8, list[_Facts | _Fault]]:
         images = np.empty((len(pages), channels, *size), np.uint8)
-
-        def fill(index: int) -> _Facts | Exception:
-            number, page = pages[index]
-            if heads and isinstance(fault := heads[number], Exception):
-                return fault
-
-            def read(path: str) -> _Facts:
-                picture, facts = _open(path, "L" if channels == 1 else "RGB", frames, page)
-                images[index] = _pixels(picture, size, resolution, crop_pixels)
-                return facts
-
-            return _attempt(read, paths[number])
-
-        return images, _in_threads(fill, len(pages), lambda done: report(done, finished_passes))
+        wanted = _Wanted("L" if channels == 1 else "RGB", size, resolution, crop_pixels, frames)
+        at_once = max(1, min(BATCH, BATCH_BYTES // (channels * size[0] * size[1])))
+        found: list[_Facts | _Fault] = []
+        batches = _batches([(paths[number], page) for number, page in pages], at_once)
+        for read, facts in apply(partial(_read_pages, wanted), batches):
+            images[len(found) : len(found) + len(read)] = read
+            found += facts
+            report(len(found) / len(pages), finished_passes)
+        return images, found
 
     # Mostly all pictures are of the first one's kind, and one pass is enough.
     expected = channels or (1 if mode in GREY else 3)
@@ -284,9 +306,10 @@ def read_pictures(
         elif channels < expected:  # grey values are the same in all three
             images = np.ascontiguousarray(images[:, :1])
     channels = images.shape[1]
-    faults = {files[pages[index][0]]: fault for index, fault in enumerate(found) if isinstance(fault, Exception)}
-    _refuse(folder, faults, len(files), skip_unreadable)
-    kept = [files[number] not in faults for number, _ in pages]  # a file with a bad page is left out whole
+    faults |= {number: fault for (number, _), fault in zip(pages, found, strict=True) if isinstance(fault, _Fault)}
+    refused = {files[number]: fault for number, fault in sorted(faults.items())}
+    _refuse(folder, refused, len(files), skip_unreadable)
+    kept = [number not in faults for number, _ in pages]  # a file with a bad page is left out whole
     images = images if all(kept) else images[kept]
     facts = [each for each, keep in zip(found, kept, strict=True) if keep and isinstance(each, _Facts)]
     left_out = dict(listing.left_out)
@@ -307,9 +330,9 @@ def read_pictures(
         turned=sum(each.turned for each in facts),
         resized_to=resolution,
         left_out={reason: count for reason, count in left_out.items() if count},
-        unreadable=tuple(faults),
+        unreadable=tuple(refused),
     )
-    return ReadPictures(images, tuple(faults), read)
+    return ReadPictures(images, tuple(refused), read)
 
 
 def resized(images: UInt8, resolution: int, progress: Progress = lambda done, total: None) -> UInt8:
@@ -342,7 +365,7 @@ def _open(file: str, mode: str, frames: Frames | None, page: int) -> tuple[Image
     with Image.open(file) as opened:
         count = getattr(opened, "n_frames", 1)
         if count > 1 and frames is None:
-            raise _FramesError(f"{count} frames")
+            raise _FaultError(_Fault(f"{count} frames", "frames"))
         if page:
             opened.seek(page)
         _check_8_bit(opened)
@@ -378,7 +401,8 @@ def _pixels(picture: Image.Image, size: tuple[int, int], resolution: int | None,
         square = picture.crop((left, top, left + side, top + side))
         picture = square.resize((resolution, resolution), RESAMPLING)
     if picture.size[::-1] != size:
-        raise _SizeError(f"it is {picture.width}×{picture.height}, the first is {size[1]}×{size[0]}")
+        found = f"it is {picture.width}×{picture.height}, the first is {size[1]}×{size[0]}"
+        raise _FaultError(_Fault(found, "size"))
     return np.asarray(picture).reshape(*size, -1).transpose(2, 0, 1)
 
 
@@ -386,40 +410,53 @@ def _first_picture(files: Sequence[str], frames: Frames | None) -> tuple[str, tu
     """Stored mode, and height and width, of the first picture that can be read; of no consequence if none can."""
     for file in files:
         opened = _attempt(lambda path: _open(path, "L", frames, 0), file)
-        if not isinstance(opened, Exception):
+        if not isinstance(opened, _Fault):
             picture, facts = opened
             return facts.mode, (picture.height, picture.width)
     return "L", (1, 1)
 
 
-def _attempt(function: Callable[[str], T], file: str) -> T | Exception:
+def _read_heads(frames: Frames | None, files: Sequence[str]) -> list[_Facts | _Fault]:
+    return [_attempt(lambda path: _head(path, frames), file) for file in files]
+
+
+def _read_pages(wanted: _Wanted, pages: Sequence[tuple[str, int]]) -> tuple[UInt8, list[_Facts | _Fault]]:
+    """Read (file, frame) by (file, frame): uint8 (N, C, H, W), any values for those that can't be read, and facts."""
+    images = np.empty((len(pages), 1 if wanted.mode == "L" else 3, *wanted.size), np.uint8)
+
+    def read(index: int, page: int, file: str) -> _Facts:
+        picture, facts = _open(file, wanted.mode, wanted.frames, page)
+        images[index] = _pixels(picture, wanted.size, wanted.resolution, wanted.crop_pixels)
+        return facts
+
+    return images, [_attempt(partial(read, index, page), file) for index, (file, page) in enumerate(pages)]
+
+
+def _attempt(function: Callable[[str], T], file: str) -> T | _Fault:
     try:
         return function(file)
+    except _FaultError as error:
+        return error.fault
     except Exception as error:  # decoders raise nearly anything on a damaged file
-        return error
+        return _Fault(" ".join(str(error).split()) or type(error).__name__)
 
 
-def _in_threads(function: Callable[[int], T], count: int, report: Callable[[float], None]) -> list[T]:
-    """Call a function with the numbers from 0 to count − 1 and return what it returns; reports the share done."""
+def _batches(items: Sequence[T], count: int) -> list[Sequence[T]]:
+    return [items[start : start + count] for start in range(0, len(items), count)]
 
-    def batch(start: int) -> list[T]:
-        return [function(number) for number in range(start, min(start + BATCH, count))]
 
-    results: list[T] = []
+def _in_threads(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:
-        for part in threads.map(batch, range(0, count, BATCH)):
-            results += part
-            report(len(results) / count)
-    return results
+        yield from threads.map(function, items)
 
 
-def _refuse(folder: Path, faults: dict[str, Exception], files: int, skip_unreadable: bool) -> None:
+def _refuse(folder: Path, faults: Mapping[str, _Fault], files: int, skip_unreadable: bool) -> None:
     """Raise PictureError for faults that are not to be skipped, and if no picture is left."""
-    several = {file: fault for file, fault in faults.items() if isinstance(fault, _FramesError)}
+    several = {file: fault for file, fault in faults.items() if fault.kind == "frames"}
     if several:
         found = _listed(folder, several, files, "has several frames", "have several frames")
         raise PictureError(found, "one picture a file", "frames", "first or all")
-    sizes = {file: fault for file, fault in faults.items() if isinstance(fault, _SizeError)}
+    sizes = {file: fault for file, fault in faults.items() if fault.kind == "size"}
     if sizes:
         found = _listed(folder, sizes, files, "has another size", "have another size")
         raise PictureError(found, "pictures of one size", "resolution", "PIXELS")
@@ -432,18 +469,14 @@ def _refuse(folder: Path, faults: dict[str, Exception], files: int, skip_unreada
         )
 
 
-def _listed(folder: Path, faults: Mapping[str, Exception], files: int, one: str, several: str) -> str:
+def _listed(folder: Path, faults: Mapping[str, _Fault], files: int, one: str, several: str) -> str:
     """Faulty files and what is wrong with them: the only one, or the first ten and their number."""
     if len(faults) == 1:
         ((file, fault),) = faults.items()
-        return f"picture '{folder / file}' {one} ({_reason(fault)})"
-    shown = ", ".join(f"'{file}' ({_reason(fault)})" for file, fault in list(faults.items())[:LISTED])
+        return f"picture '{folder / file}' {one} ({fault.reason})"
+    shown = ", ".join(f"'{file}' ({fault.reason})" for file, fault in list(faults.items())[:LISTED])
     more = f" and {len(faults) - LISTED:,} more" if len(faults) > LISTED else ""
     return f"{len(faults):,} of {files:,} pictures in '{folder}' {several}: {shown}{more}"
-
-
-def _reason(fault: Exception) -> str:
-    return " ".join(str(fault).split()) or type(fault).__name__
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:

@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 from rich.console import Console
 
-from cluster.local import local_dask, local_memory_bytes, local_ray, local_resources
+from cluster.local import local_dask, local_memory_bytes, local_processes, local_ray, local_resources
 from ganlab.data.datasets import Dataset
 from ganlab.data.pictures import Frames
 from ganlab.quality.embedding import check_labelled
@@ -270,10 +270,12 @@ def measure_path(
 ) -> SampleAnswer:
     """Measure anyone's samples; when it is long and they lie in a file, workers share the work, and it can be resumed."""
     reading = Reading(resize, skip_unreadable, frames, allow_missing)
-    with reading_bar(console, "Reading pictures") as progress:
-        samples = open_samples(path, reading, progress)
-        real = None if reference is None else open_samples(reference, reading, progress)
-        held_out = None if test is None else open_samples(test, reading, progress)
+    workers = local_resources()["CPU"]
+    with reading_bar(console, "Reading pictures") as progress, local_processes(workers) as map_files:
+        read = partial(open_samples, reading=reading, progress=progress, map=map_files)
+        samples = read(path)
+        real = None if reference is None else read(reference)
+        held_out = None if test is None else read(test)
     sets = [each for each in (samples, real, held_out) if each is not None]
     reading.check(*sets)
     if held_out is not None:
@@ -289,7 +291,6 @@ def measure_path(
             "what is a duplicate? give --threshold DISTANCE (Euclidean, over all values of an image), or "
             "--reference PATH with real images to take it from"
         )
-    workers = local_resources()["CPU"]
     memory = int(MEMORY_SHARE * local_memory_bytes() / workers)
     in_files = not any(isinstance(each.source, InMemory) for each in sets)
     with ExitStack() as stack:

@@ -161,7 +161,10 @@ AS_IT_IS = Reading()
 
 
 def open_samples(
-    path: Path, reading: Reading = AS_IT_IS, progress: Callable[[int, int], None] = lambda done, total: None
+    path: Path,
+    reading: Reading = AS_IT_IS,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    map: Map | None = None,
 ) -> Opened:
     """Open an array file (.npy, .npz, Zarr) or read a folder of pictures.
 
@@ -172,6 +175,8 @@ def open_samples(
         Zarr group. A folder that `ganlab sample` has filled stands for the samples in it.
     reading
         How files are read that can be read in several ways.
+    map
+        `map(function, items)` in processes, for folders of many pictures.
 
     Raises
     ------
@@ -188,6 +193,7 @@ def open_samples(
                 skip_unreadable=reading.skip_unreadable,
                 frames=reading.frames,
                 progress=progress,
+                map=map,
             )
             opened = Opened(path, InMemory(images), None, read)
         else:

@@ -11,7 +11,7 @@ import pytest
 
 from cluster.dask_node import worker_command
 from cluster.gpus import VISIBLE, dask_setup, visible_gpus
-from cluster.local import local_dask, local_memory_bytes, local_ray, local_resources
+from cluster.local import local_dask, local_memory_bytes, local_processes, local_ray, local_resources
 from cluster.memory import MemoryKills
 from cluster.ray_node import usable_resources
 
@@ -48,6 +48,57 @@ def test_dask_maps_survives_a_killed_worker_and_leaves_nothing(folder: Path) -> 
     ]:
         assert time.monotonic() < deadline, left
         time.sleep(0.1)
+
+
+def be_killed(number: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def sleep(seconds: float) -> float:
+    time.sleep(seconds)
+    return seconds
+
+
+def children() -> set[psutil.Process]:
+    found = psutil.Process().children(recursive=True)
+    return {each for each in found if "resource_tracker" not in str(each.cmdline())}
+
+
+@pytest.mark.process
+def test_processes_keep_the_order_and_leave_nothing() -> None:
+    before = children()
+    with local_processes(2) as map:
+        assert children() == before
+        assert list(map(square, range(50))) == [number * number for number in range(50)]
+        assert list(map(square, [])) == []
+        started = children() - before
+        assert list(map(square, [3])) == [9]
+        assert len(started) >= 2
+        assert children() - before <= started  # the same for every call
+        with pytest.raises(ValueError, match="task 3"):
+            list(map(fail, [3]))
+    assert children() == before
+
+
+@pytest.mark.process
+def test_a_killed_process_ends_the_reading_with_its_likely_cause() -> None:
+    before = children()
+    with pytest.raises(OSError, match="was killed; if memory was short"), local_processes(2) as map:
+        list(map(be_killed, range(4)))
+    assert children() == before
+
+
+@pytest.mark.process
+def test_an_interrupt_does_not_wait_for_what_was_not_begun() -> None:
+    def interrupted() -> None:
+        with local_processes(2) as map:
+            next(map(sleep, [0.1] * 400))
+            raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - began < 10
 
 
 def first_gpu(number: int) -> tuple[str, str]:

@@ -1,12 +1,15 @@
 """Folders of pictures: every picture read as it looks, and everything else counted."""
 
 import os
+import pickle
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, features
 
+from cluster.local import local_processes
 from ganlab.data.pictures import SUFFIXES, PictureError, list_pictures, read_pictures
 
 RANDOM = np.random.default_rng(7)
@@ -296,3 +299,48 @@ def test_pictures_of_another_size_are_not_unreadable(folder: Path) -> None:
             PictureError, match=r"2 of 5 pictures .* another size: '3\.png' \(it is 8×6, the first is 6×8"
         ):
             read_pictures(folder, skip_unreadable=skip)
+
+
+# --- reading by processes ---
+
+
+def test_processes_are_asked_from_as_many_files_as_pay_for_their_start(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ganlab.data.pictures.SHARED_FROM", 3)
+    asked = []
+
+    def map_of_processes(function: Callable[[object], object], items: Iterable[object]) -> Iterator[object]:
+        asked.append(pickle.dumps(function))
+        return map(function, items)
+
+    for place in range(2):
+        save(folder / f"{place}.png", GREY)
+    read_pictures(folder, map=map_of_processes)
+    assert not asked
+    save(folder / "2.png", GREY)
+    read_pictures(folder, map=map_of_processes)
+    assert len(asked) == 1
+
+
+@pytest.mark.process
+def test_processes_read_what_threads_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(folder / "0.png", GREY)
+    for place in range(1, 5):
+        save(folder / f"{place}.png", RANDOM.integers(0, 256, (8, 6, 3), np.uint8))
+    (folder / "1.png").write_bytes(b"no picture")
+    pages = [Image.fromarray(RANDOM.integers(0, 256, (8, 6, 3), np.uint8)) for _ in range(3)]
+    pages[0].save(folder / "5.tiff", save_all=True, append_images=pages[1:])
+    monkeypatch.setattr("ganlab.data.pictures.BATCH", 2)
+    read = [read_pictures(folder, frames="all", skip_unreadable=True)]
+    monkeypatch.setattr("ganlab.data.pictures.SHARED_FROM", 1)
+    with local_processes(2) as map_of_processes:
+        read.append(read_pictures(folder, frames="all", skip_unreadable=True, map=map_of_processes))
+        with pytest.raises(PictureError, match="several frames"):
+            read_pictures(folder, skip_unreadable=True, map=map_of_processes)
+        save(folder / "6.png", GREY[:4])
+        with pytest.raises(PictureError, match="6×4, the first is 6×8"):
+            read_pictures(folder, frames="all", skip_unreadable=True, map=map_of_processes)
+    assert np.array_equal(read[0].images, read[1].images)
+    assert read[0][1:] == read[1][1:]
+    assert (read[0].skipped, len(read[0].images)) == (("1.png",), 7)
