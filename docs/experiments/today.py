@@ -156,18 +156,21 @@ def picture(folder: Path, groups: dict[str, xr.Dataset], path: Path) -> None:
     print(f"\nrows of {path.name}: {'; '.join(groups)}; real images")
 
 
-def main(folder: Path, results: xr.Dataset, snapshots: xr.Dataset | None) -> None:
-    """Print the tables; write the figure and the picture of samples beside this file."""
+def main(folders: list[Path], results: xr.Dataset, snapshots: xr.Dataset | None) -> None:
+    """Print the tables; write the figure and the picture of samples beside this file, by the name of the first folder."""
     groups = by_name(results.isel(snapshot=-1))
     table(groups)
     if snapshots is not None:
         matched(groups, snapshots)
-    print(f"\n{history(folder)}")
+    for each in folders:
+        print(f"\n{each.name}: {history(each)}")
+    folder = folders[0]
     here = Path(__file__).parent
     plot(groups, here / f"{folder.name}.png")
     picture(folder, groups, here / f"{folder.name}-samples.png")
 
 
 if __name__ == "__main__":
-    second = read_sweep(Path(sys.argv[2])) if len(sys.argv) == 3 else None
-    main(*finished_sweep(sys.argv[1:2] if second is not None else None), second)
+    second = [Path(each) for each in sys.argv[2:3]]
+    folder, results = finished_sweep(sys.argv[1:2] if second else None)
+    main([folder, *second], results, read_sweep(second[0]) if second else None)

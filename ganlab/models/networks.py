@@ -84,7 +84,7 @@ class Discriminator(nn.Module):
     """Images (n, channels, resolution, resolution) in [-1, 1] to one logit each, (n,), or several, (n, outputs).
 
     Convolutions of stride 2 with width, 2·width, 4·width, … maps down to 4×4, then one linear unit: at 64×64 the 5-layer
-    network whose size Arora & Zhang vary (1706.08224, section 3.3: 1, 2, 4, 8 × dim maps). `normalise` is "batch", or
+    network whose size Arora & Zhang vary (1706.08224, section 3: 1, 2, 4, 8 × dim maps). `normalise` is "batch", or
     "layer" where a gradient penalty needs images to be independent of one another (Gulrajani et al. 2017, section 4).
     """
 

@@ -50,7 +50,7 @@ class ClassifierSettings(BaseModel):
 
 
 class Network(nn.Module):
-    """Three convolutions, two fully connected layers, softmax (Arora & Zhang 2017, section 3.2), for any image shape.
+    """Three convolutions, two fully connected layers, softmax (Arora & Zhang 2017, section 3), for any image shape.
 
     A 5×5 convolution of 32 maps at every other pixel; 3×3 convolutions of 64 and 128 maps, each followed by 2×2 max
     pooling; fully connected layers of 256 and `FEATURES` units; each but the last with batch normalisation, all with
