@@ -211,7 +211,7 @@ def plan(
     with loading():
         from jobs.cli.show import show_plan
         from jobs.training.plan import plan_sweep
-        from jobs.training.preflight import check_here, check_place, disk_fault
+        from jobs.training.preflight import check_here, check_place, disk_fault, slow_precision
 
     spec, layout = _opened(sweep, overrides, out)
     if out is not None:
@@ -232,6 +232,8 @@ def plan(
     with spinner(stderr_console(), "Planning"):
         planned = plan_sweep(spec, timed=not no_timing, slots=slots)
     _note(disk_fault(layout, planned.sample_bytes))
+    if cluster is None:
+        _note(slow_precision(spec))
     show_plan(spec, planned, as_json, texts, costs)
 
 
@@ -248,8 +250,11 @@ def run(sweep: str, overrides: tuple[str, ...], out: Path | None, as_json: bool)
     with loading():
         from jobs.cli.pipeline import run_sweep
         from jobs.cli.show import show_results
+        from jobs.training.preflight import slow_precision
 
     spec, layout = _opened(sweep, overrides, out)
+    if not layout.spec.is_file():
+        _note(slow_precision(spec))
     failed = run_sweep(spec, layout, stderr_console())
     show_results(layout, as_json)
     if failed:

@@ -76,6 +76,20 @@ def disk_fault(layout: SweepLayout, needed: int) -> str | None:
     )
 
 
+def slow_precision(spec: Spec) -> str | None:
+    """What to say of trials in bfloat16 on a processor without it; None where there are none or it has."""
+    if spec.resources.torch_device != "cpu" or all(trial.train.precision == "float32" for trial in spec.trials()):
+        return None
+    from ganlab.models.precision import has_bfloat16  # late: torch
+
+    if has_bfloat16():
+        return None
+    return (
+        "train.precision is bfloat16, for which this processor has no instructions: trials in float32, which are other "
+        "trials, take about half the time (--set train.precision=float32)"
+    )
+
+
 def check_resources(spec: Spec) -> None:
     """Refuse, by SpecError, trials that this machine can't hold."""
     available = local_resources()
