@@ -4,6 +4,7 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from storage.attempts import read_attempts
@@ -52,13 +53,8 @@ def by_model(results: xr.Dataset) -> dict[str, xr.Dataset]:
 
     def label(trial: int) -> str:
         row = results.isel(trial=trial)
-        differing = [(key, row[key].item()) for key in keys]
-        return ", ".join(
-            [
-                str(row.family.item()),
-                *(f"{key.replace('_', ' ')} {value}" for key, value in differing if value not in ("None", "nan")),
-            ]
-        )
+        given = {key.replace("_", " "): float(row[key]) for key in keys if not np.isnan(row[key])}
+        return ", ".join([str(row.family.item()), *(f"{name} {value:g}" for name, value in given.items())])
 
     labels = [label(trial) for trial in range(results.sizes["trial"])]
     return {

@@ -58,11 +58,14 @@ def student(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def exponents(results: xr.Dataset, values: np.ndarray) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Exponent of a figure ∝ weights^exponent: one fit for each seed and their mean, and over all trials."""
+    """Exponent of a figure ∝ weights^exponent: a fit for each seed of two trials or more and its mean, and of all."""
     known = np.isfinite(values) & (values > 0)
     x, y = np.log(results.discriminator_weights.values[known]), np.log(values[known])
     seeds = results.seed.values[known]
-    each = [linregress(x[seeds == seed], y[seeds == seed]).slope for seed in np.unique(seeds)]
+    fitted = [seed for seed in np.unique(seeds) if (seeds == seed).sum() > 1]
+    if not fitted:
+        return (np.nan,) * 3, (np.nan,) * 3
+    each = [linregress(x[seeds == seed], y[seeds == seed]).slope for seed in fitted]
     fit = linregress(x, y)
     half = t.ppf(0.975, len(x) - 2) * fit.stderr
     return student(np.array(each)), (fit.slope, fit.slope - half, fit.slope + half)

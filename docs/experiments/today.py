@@ -26,8 +26,13 @@ MATCHED = "support_size", "distinct_at_common_size", "recall", "copied_share"
 
 def name_of(trial: xr.Dataset) -> str:
     """Family of a trial, with the steps of its sampler."""
-    steps = str(trial.sampling_steps.item()) if "sampling_steps" in trial.coords else "None"
-    return str(trial.family.item()) + ("" if steps in ("None", "nan") else f", {steps} steps")
+    steps = steps_of(trial)
+    return str(trial.family.item()) + ("" if np.isnan(steps) else f", {steps:g} steps")
+
+
+def steps_of(trial: xr.Dataset) -> float:
+    """Steps of a trial's sampler; NaN where it has none."""
+    return float(trial.sampling_steps) if "sampling_steps" in trial.coords else np.nan
 
 
 def by_name(results: xr.Dataset) -> dict[str, xr.Dataset]:
@@ -103,10 +108,10 @@ def plot(groups: dict[str, xr.Dataset], path: Path) -> None:
     panels = drawing.subplots(1, 3)
     first = next(iter(groups.values()))
     for name, group in groups.items():
-        steps = group.sampling_steps.values.astype(str)[0] if "sampling_steps" in group.coords else "None"
+        steps = steps_of(group.isel(trial=0))
         diffusion = name.startswith("diffusion")
         colour = {"dcgan": "#888888", "r3gan": "#b8860b", "flow": "#2e8b57"}.get(name.split(",")[0], "#1f5fa8")
-        place = float(steps) if steps not in ("None", "nan") else {"dcgan": 4.0, "r3gan": 5.5}[name]
+        place = {"dcgan": 4.0, "r3gan": 5.5}[name] if np.isnan(steps) else steps
         x = place * 1.06 ** (group.seed.values - 1) * (1.0 if diffusion or place < 10 else 1.25)
         passed = group.passes_quality_gate.values.astype(bool)
         for chosen, fill in ((passed, colour), (~passed, "none")):
@@ -115,7 +120,7 @@ def plot(groups: dict[str, xr.Dataset], path: Path) -> None:
                 continue
             style = {"fmt": "o", "ms": 4.5, "lw": 1, "color": colour, "mfc": fill}
             y, low, high = (some[f"support_size{end}"].values for end in ("", "_low", "_high"))
-            label = None if diffusion and steps != "50" else ("diffusion" if diffusion else name)
+            label = None if diffusion and steps != 50 else ("diffusion" if diffusion else name)
             panels[0].errorbar(at, y, yerr=[y - low, high - y], label=label, **style)
             panels[1].plot(at, some.authenticity, "o", ms=4.5, color=colour, mfc=fill)
             share, high = some.copied_share.values, some.copied_share_high.values
