@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from ganlab.statistics.birthday import sample_size_at_half
+from ganlab.statistics.matching import at_fidelity
 
 
 def geometric(values: np.ndarray) -> str:
@@ -27,25 +28,36 @@ def main(folder: Path, results: xr.Dataset) -> None:
     last = results.isel(snapshot=-1)
     print(
         "| model | discriminator's weights | passed the gate | support | sample size at ½ | realistic only | fidelity "
-        "| E(G(z)) − z | G(E(x)) − x |"
+        "| the first model's support at this fidelity | recall | E(G(z)) − z | G(E(x)) − x |"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
     groups = by_model(last)
+    first = next(iter(by_model(results).values()))
     for name, group in groups.items():
         passed = group.isel(trial=group.passes_quality_gate.values)
         weights = int(group.discriminator_weights[0]) if "discriminator_weights" in group.coords else 0
         said = f"{weights:,}" if weights else "–"
+        ratio = float(group.fidelity_ratio.mean())
+        matched = at_fidelity(
+            np.where(first.passes_quality_gate, first.fidelity_ratio, np.nan),
+            first.support_size.values,
+            ratio,
+            geometric=True,
+        )
+        matched = matched[np.isfinite(matched)]
+        reached = f"{geometric(matched)}, {len(matched)} of {first.sizes['trial']}" if len(matched) else "not reached"
         code, back = float(group.latent_reconstruction_error.mean()), float(group.reconstruction_error.mean())
         print(
             f"| {name} | {said} | {passed.sizes['trial']} of {group.sizes['trial']} | "
             f"{geometric(passed.support_size.values)} | {geometric(passed.sample_size_at_half.values)} | "
-            f"{geometric(passed.support_size_realistic.values)} | {float(group.fidelity_ratio.mean()):.2f} | "
+            f"{geometric(passed.support_size_realistic.values)} | {ratio:.2f} | {reached} | "
+            f"{float(group.recall.mean()):.2f} | "
             f"{'–' if np.isnan(code) else f'{code:.2f}'} | {'–' if np.isnan(back) else f'{back:.0f}'} |"
         )
     low, high = float(last.real_support_size_low), float(last.real_support_size_high)
     real = float(last.real_support_size)
     half = f"{sample_size_at_half(real):,.0f}"
-    print(f"| real images | | | {real:,.0f} ({low:,.0f} – {high:,.0f}, 95 %) | {half} | | 1 | | |")
+    print(f"| real images | | | {real:,.0f} ({low:,.0f} – {high:,.0f}, 95 %) | {half} | | 1 | | | | |")
 
     figure = Figure(figsize=(8, 0.5 * len(groups) + 1.4), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
