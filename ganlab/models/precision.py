@@ -1,4 +1,7 @@
-"""What this processor can compute in hardware."""
+"""What this processor computes by instructions of its own.
+
+Invariant: what is said here changes times and never a number.
+"""
 
 import torch
 
