@@ -54,6 +54,13 @@ def main(folder: Path, results: xr.Dataset) -> None:
         f"{last.sizes['trial']} of {every.sizes['trial']} trials pass the gate, and are shown; "
         f"fidelity {float(last.fidelity_ratio.mean()):.2f}"
     )
+    words = ", ".join(sorted(set(last.copying.values.astype(str))))
+    print(
+        f"copying: {words}, {float(last.copied_share.min()):.1%} to {float(last.copied_share.max()):.1%} of the samples; "
+        f"a duplicate is a pair within {float(last.threshold):.3g}"
+    )
+    if "embedding_accuracy" in last:
+        print(f"the classifier of the distances names {float(last.embedding_accuracy):.1%} of held-out images")
     print(history(folder))
     axes.set_xticks(range(last.sizes["class"]), [str(label) for label in last["class"].values])
     axes.set(yscale="log", xlabel="class", ylabel="effective number (red: real images, 95 % interval)")
