@@ -127,11 +127,7 @@ class _Wanted(NamedTuple):
 
 
 class _FaultError(ValueError):
-    """A picture that is not read."""
-
-    def __init__(self, fault: _Fault) -> None:
-        super().__init__(fault.reason)
-        self.fault = fault
+    """A picture that is not read; its only argument is the `_Fault`."""
 
 
 def picture_files(folder: Path) -> list[str]:
@@ -436,7 +432,8 @@ def _attempt(function: Callable[[str], T], file: str) -> T | _Fault:
     try:
         return function(file)
     except _FaultError as error:
-        return error.fault
+        fault: _Fault = error.args[0]
+        return fault
     except Exception as error:  # decoders raise nearly anything on a damaged file
         return _Fault(" ".join(str(error).split()) or type(error).__name__)
 

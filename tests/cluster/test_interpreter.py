@@ -119,7 +119,7 @@ NOT_PYTHON = {"jobs/cli/pipeline.py": 1, "cluster/scheduler.py": 1, "cluster/che
 SAFE_STARTS = {  # file: (calls that start Python, what makes them safe)
     "cluster/reaper.py": (2, "safe_python"),
     "cluster/supervise.py": (1, "safe_environment"),
-    "cluster/local.py": (2, "guarded"),
+    "cluster/local.py": (3, "guarded"),
     "cluster/ray_driver.py": (1, "in_empty_folder"),
     "ganlab/models/confined.py": (1, '"-I", "-B", str'),  # isolated, with an environment of its own
 }
