@@ -244,9 +244,9 @@ def test_a_server_killed_at_any_moment_loses_nothing_it_called_saved(chromium: A
 
     again = Served(sweep, "--port", str(served.port))
     try:
-        screen.saved()  # before another tab asks which pair is next
         other = Screen(chromium, again, "Ada", context=screen.context)
         other.shows(4)
+        screen.saved()
         given = ["duplicate", "distinct", "undecided", "duplicate"]
         assert lines_of(sweep, "Ada") == list(zip(order_of(sweep, "Ada"), given, strict=False))
         bob = judging(again, 1, acknowledged)
