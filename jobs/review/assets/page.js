@@ -125,11 +125,16 @@ function tell() {
 // ---- verdicts ----
 
 const prefix = `ganlab ${choice} ${reviewer} `;
-const outbox = [];  // {id, verdict, number} or {id}, in the order of the key presses
-for (const key of Object.keys(localStorage)) {
-  if (key.startsWith(prefix)) outbox.push(JSON.parse(localStorage.getItem(key)));
+// Saved verdicts are kept for a minute: this page may have left the server before another tab had its own ones saved.
+const KEPT_MS = 60000;
+const kept = [];  // {id, verdict, number} or {id}, in the order of the key presses; `saved` says when the server had it
+for (const key of Object.keys(localStorage).filter((key) => key.startsWith(prefix))) {
+  const entry = JSON.parse(localStorage.getItem(key));
+  if (entry.saved < Date.now() - KEPT_MS) localStorage.removeItem(key);
+  else kept.push(entry);
 }
-outbox.sort((one, other) => one.order - other.order);
+kept.sort((one, other) => one.order - other.order);
+const outbox = kept.filter((entry) => !entry.saved);
 let sending = false, saved = 0;
 
 function name() {
@@ -152,14 +157,16 @@ async function send() {
   sending = true;
   let wait = 250;
   while (outbox.length) {
-    const {id, verdict, number, done} = outbox[0];
+    const {done, ...entry} = outbox[0], {id, verdict, number} = entry;
     const fields = new URLSearchParams({id, choice, reviewer});
     if (verdict) fields.set("verdict", verdict), fields.set("number", number);
     try {
       const answer = await fetch(verdict ? "/verdict" : "/undo", {method: "POST", body: fields, keepalive: true});
       if (!answer.ok) throw new Error((await answer.text()).trim() + (answer.status === 401 ? ". Your verdicts wait here." : ""));
       const told = await answer.json();
-      localStorage.removeItem(prefix + id);
+      const place = verdict ? number : told.number;  // of an undone verdict the server says it
+      localStorage.setItem(prefix + id, JSON.stringify({...entry, number: place, saved: Date.now()}));
+      setTimeout(() => localStorage.removeItem(prefix + id), KEPT_MS);
       outbox.shift();
       saved += 1;
       status();
@@ -236,7 +243,7 @@ addEventListener("beforeunload", (event) => { if (outbox.length) event.preventDe
 
 // ---- begin ----
 
-for (const {verdict, number} of outbox) if (verdict) verdicts[number] = verdict;
+for (const {verdict, number} of kept) if (number !== null && number !== undefined) verdicts[number] = verdict ?? "";
 send();
 if (at < total && !verdicts[at]) {
   const first = stage.firstElementChild;

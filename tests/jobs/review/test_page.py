@@ -229,6 +229,34 @@ def judging(served: Served, life: int, acknowledged: list[str]) -> threading.Thr
     return thread
 
 
+def test_a_tab_that_was_on_its_way_knows_what_another_has_saved_meanwhile(chromium: Any, sweep: SweepLayout) -> None:
+    served = Served(sweep)
+    try:
+        screen = Screen(chromium, served, "Ada")
+        screen.press("y")
+        screen.saved()
+        other = screen.context.new_page()
+
+        def late(route: Any) -> None:
+            answer = route.fetch()  # the server knows of one verdict
+            screen.press("n", "u")
+            screen.saved()
+            route.fulfill(response=answer)
+
+        other.route(f"{served.address}/", late, times=1)
+        other.goto(f"{served.address}/")
+        other.wait_for_selector('#stage article[data-number="3"][data-ready]')
+        assert other.inner_text("#done").startswith("3 of ")
+        screen.page.keyboard.press("z")
+        screen.shows(2)
+        screen.saved()
+        other.reload()
+        other.wait_for_selector('#stage article[data-number="2"][data-ready]')
+        screen.context.close()
+    finally:
+        served.kill()
+
+
 def test_a_server_killed_at_any_moment_loses_nothing_it_called_saved(chromium: Any, sweep: SweepLayout) -> None:
     served, acknowledged = Served(sweep), list[str]()
     screen = Screen(chromium, served, "Ada")
