@@ -23,7 +23,8 @@ demo: $(INSTALLED) ## the published finding in minutes, on Fashion-MNIST's pictu
 	     && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends dataset-fashion-mnist; } \
 	|| echo "make: Fashion-MNIST is missing, which root installs (on Debian: apt-get install dataset-fashion-mnist); digits take its place"
 	if [ -d $(FASHION) ]; then sweep=fashion-demo; else sweep=digits-demo; fi; \
-	$(BIN)/ganlab run $$sweep --out sweeps/demo $$(grep -qsw -e avx512_bf16 -e amx_bf16 -e bf16 /proc/cpuinfo || echo --set train.precision=float32)
+	float32=; $(BIN)/python -c 'import sys; from ganlab.models.precision import has_bfloat16; sys.exit(not has_bfloat16())' || float32='--set train.precision=float32'; \
+	$(BIN)/ganlab run $$sweep --out sweeps/demo $$float32
 
 test: $(DEVELOPERS)
 	@$(call install,$(SYSTEM_PACKAGES))

@@ -106,7 +106,11 @@ def local_processes(workers: int) -> Iterator[Map[Any, Any]]:
     """Processes for work that holds Python's lock; yields `map(function, items)`, whose first use starts them.
 
     Results come in the order of the items. A process is ready in some 0.2 s, a worker of `local_dask` after seconds.
-    The map raises OSError if a process dies.
+
+    Raises
+    ------
+    OSError
+        By the map, if a process dies.
     """
     with ExitStack() as stack:
         pool: ProcessPoolExecutor | None = None

@@ -1,6 +1,6 @@
-"""What this processor computes by instructions of its own.
+"""Number formats that this processor has instructions for.
 
-Invariant: what is said here changes times and never a number.
+Invariant: a format without instructions costs time and changes no result.
 """
 
 import torch

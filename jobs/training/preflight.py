@@ -77,7 +77,7 @@ def disk_fault(layout: SweepLayout, needed: int) -> str | None:
 
 
 def slow_precision(spec: Spec) -> str | None:
-    """What to say of trials in bfloat16 on a processor without it; None where there are none or it has."""
+    """Warning of trials in bfloat16 on a processor without bfloat16 instructions; None where it does not apply."""
     if spec.resources.torch_device != "cpu" or all(trial.train.precision == "float32" for trial in spec.trials()):
         return None
     from ganlab.models.precision import has_bfloat16  # late: torch
