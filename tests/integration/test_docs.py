@@ -110,7 +110,7 @@ def test_the_notebook_runs(finished: Path, tmp_path: Path) -> None:
             ),
         )
     notebook = nbformat.read(ROOT / "docs" / "results.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     text = "".join(output.get("text", output.get("data", {}).get("text/plain", "")) for output in outputs)
     assert "3 of 3 trials passed" in text
@@ -151,7 +151,7 @@ def in_shell(text: str, folder: Path) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
         env={**os.environ, "PATH": path, "COLUMNS": "100"},
     )
     return done.returncode, done.stderr if done.returncode else done.stdout

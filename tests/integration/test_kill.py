@@ -14,7 +14,6 @@ import uuid
 from pathlib import Path
 
 import psutil
-import pytest
 
 SPEC = {
     "model": {
@@ -71,7 +70,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-@pytest.mark.timeout(1500)
 def test_a_sweep_that_is_killed_ends_like_an_undisturbed_one(folder, sweep_file, pytestconfig) -> None:
     spec = sweep_file("killed", **SPEC)
     seed = pytestconfig.getoption("--kill-seed") or random.SystemRandom().randrange(10**6)

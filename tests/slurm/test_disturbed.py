@@ -16,7 +16,6 @@ from tests.slurm.disturbances import DISTURBANCES
 from tests.slurm.hosts import CHECKOUT
 from tests.slurm.sweeps import LONG, SITE, STEADY, Login, Submitted, assert_same
 
-pytestmark = pytest.mark.timeout(1800)
 long = pytest.mark.slurm_full
 SHORT = "a worker requeued"
 NOTICE = {"notice_s": 15}  # what is said before a time limit: short, as these sweeps are

@@ -16,7 +16,7 @@ from cluster.script import REQUEUE_PAUSES_S, RESTARTS_AFTER_MEMORY
 from tests.slurm.hosts import missing_packages, running
 from tests.slurm.sweeps import LONG, SITE, STEADY, Login, Submitted, assert_same, client_calls
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.slurm_full]
+pytestmark = pytest.mark.slurm_full
 NOTICE = {"notice_s": 15}
 
 

@@ -12,7 +12,7 @@ from tests.slurm.hosts import HOSTS, missing_packages, running
 from tests.slurm.sweeps import SITE, STEADY, Login, Submitted, assert_same
 from tests.slurm.test_submit import TINY
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.slurm_full]
+pytestmark = pytest.mark.slurm_full
 HALF = {"gpus_per_node": 1, "cpus_per_node": 1, "mem_gb": 2}
 
 

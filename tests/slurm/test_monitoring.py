@@ -8,7 +8,7 @@ from tests.monitoring.prometheus import running_prometheus, until
 from tests.slurm.hosts import HOSTS
 from tests.slurm.sweeps import STEADY, Login
 
-pytestmark = [pytest.mark.timeout(1800), pytest.mark.slurm_full]
+pytestmark = pytest.mark.slurm_full
 
 ENDLESS = {**STEADY, "name": "watched", "train": {**STEADY["train"], "steps": 10_000_000}, "seeds": 2}
 

@@ -10,8 +10,6 @@ import xarray as xr
 from tests.slurm.hosts import HOSTS
 from tests.slurm.sweeps import SITE, STEADY, Login, assert_same, client_calls
 
-pytestmark = pytest.mark.timeout(1800)
-
 TINY = {
     "name": "tiny",
     "dataset": {"name": "digits"},
