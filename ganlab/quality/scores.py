@@ -240,7 +240,7 @@ def real_side(
 
 def needed_distances(threshold: float, rates: Sequence[DuplicateDistance]) -> list[float]:
     """Distances that the curves have beside those that are evenly spaced: see `real_side`."""
-    ends = (end for each in rates for end in (each.low, each.distance, each.high))
+    ends = (end for each in rates for end in each.distances)
     return [threshold, *np.multiply(FACTORS, threshold).tolist(), *ends]
 
 

@@ -69,7 +69,8 @@ def diversity(
 
     The distance that has the rate in the source of the real images lies between `real.low` and `real.high`. The number
     of generated pairs within these says how far p2 is off with the distance; this and the error of the sample are
-    independent, so their effects on log p2 are added in quadrature.
+    independent, so their effects on log p2 are added in quadrature, as far as they come from a variance. What the
+    largest mode of one set alone may be is the other way to an end: two rare things are not expected at once.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def diversity(
     ValueError
         As `ganlab.statistics.support.estimate`.
     """
-    curve = pairs_curve(squared, samples, [real.low, real.distance, real.high])
+    curve = pairs_curve(squared, samples, real.distances)
     duplicates = np.asarray(index)[np.asarray(squared) <= real.distance**2]
     return diversity_of(estimate(duplicates, samples, confidence), curve, real)
 
@@ -106,21 +107,23 @@ def diversity_of(generated: Estimate, curve: CorrelationCurve, real: DuplicateDi
     generated : Estimate
         Of the generated images, at `real.distance`.
     curve : CorrelationCurve
-        Pairs of these images, or of some of them drawn at random, within distances that hold `real.low`,
-        `real.distance` and `real.high`; the same pairs at all three.
+        Pairs of these images, or of some of them drawn at random, within distances that hold `real.distances`; the same
+        pairs at all of them.
     real : DuplicateDistance
         Distance of the rate, of the same level as the estimate.
     """
-    places = np.searchsorted(curve.distances, [real.low, real.distance, real.high])
+    places = np.searchsorted(curve.distances, real.distances)
     assert len(set(curve.pairs[places].tolist())) == 1, "counts of different pairs do not compare"
-    nearer, here, farther = curve.within[places] + _HALF
+    nearest, nearer, here, farther = curve.within[places] + _HALF
     pairs = math.comb(generated.samples, 2)
     centre = max(generated.duplicates, _HALF) / pairs
-    above = math.hypot(math.log(generated.p2_high / centre), math.log(farther / here))
+    above = math.hypot(math.log(generated.p2_high_by_variance / centre), math.log(farther / here))
+    above = max(above, math.log(generated.p2_high / centre))
     low = 1 / min(centre * math.exp(above), 1.0)
     if generated.one_sided:
         return Diversity(real, generated, low, math.inf)
     below = math.hypot(math.log(centre / generated.p2_low), math.log(here / nearer))
+    below = max(below, math.log(here / nearest))
     return Diversity(real, generated, low, math.exp(below) / centre)
 
 

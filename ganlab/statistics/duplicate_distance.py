@@ -49,6 +49,8 @@ class DuplicateDistance:
         Euclidean, in units of the images' values.
     low, high : float
         Interval of the distance that the rate has among all pairs of the source of the real images.
+    low_by_variance : float
+        Where it would begin without the bound by the largest mode of the real images: at least `low`.
     rate : float
         Share of the pairs of different real images that was asked for.
     images, copies : int
@@ -60,12 +62,18 @@ class DuplicateDistance:
 
     distance: float
     low: float
+    low_by_variance: float
     high: float
     rate: float
     images: int
     copies: int
     pairs: int
     within: int
+
+    @property
+    def distances(self) -> tuple[float, float, float, float]:
+        """Ends of the interval and the distance between them, in ascending order."""
+        return self.low, self.low_by_variance, self.distance, self.high
 
     @property
     def probability(self) -> float:
@@ -296,10 +304,10 @@ def _distance(close: _ClosePairs, rate: float, confidence: float) -> DuplicateDi
     p2 = estimate_from_degrees(degrees, confidence)
     # Were p2 at this distance larger than the count says, by a factor, so would it be at those a little nearer: the
     # distance of the rate would be that of fewer pairs, by the factor.
-    low = close.kth(within * p2.p2 / p2.p2_high)
+    low, by_variance = (close.kth(within * p2.p2 / high) for high in (p2.p2_high, p2.p2_high_by_variance))
     high = close.kth(min(within * p2.p2 / p2.p2_low, close.total))
     copies = close.images - close.different
-    return DuplicateDistance(distance, low, high, rate, close.images, copies, close.total, within)
+    return DuplicateDistance(distance, low, by_variance, high, rate, close.images, copies, close.total, within)
 
 
 def _expected(rate: float, images: int) -> float:

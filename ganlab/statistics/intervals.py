@@ -85,6 +85,26 @@ def pair_probability_interval(
         seen at most once with probability ``1 - confidence``, the least favourable of all supports whose duplication is
         transitive.
     """
+    low, _, high = pair_probability_ends(samples, ordered_pairs, ordered_triples, mode_size, confidence)
+    return low, high
+
+
+def pair_probability_ends(
+    samples: npt.ArrayLike,
+    ordered_pairs: npt.ArrayLike,
+    ordered_triples: npt.ArrayLike,
+    mode_size: npt.ArrayLike,
+    confidence: float = 0.95,
+) -> tuple[Float, Float, Float]:
+    """Compute the interval of `pair_probability_interval`, and where it would end by the variance alone.
+
+    Returns
+    -------
+    low, high_by_variance, high : float64 arrays
+        ``high`` is the larger of ``high_by_variance`` and what the mass of the largest mode may be. An interval that has
+        another uncertainty besides takes them one by one (`ganlab.statistics.diversity`). Without a duplicate the two are
+        the one-sided bound.
+    """
     n, pairs, triples, size = np.broadcast_arrays(
         *(np.asarray(each, dtype=np.float64) for each in (samples, ordered_pairs, ordered_triples, mode_size))
     )
@@ -94,10 +114,13 @@ def pair_probability_interval(
     part = pairs < 2
     pairs, triples, size = np.where(part, 2, pairs), np.where(part, 0, triples), np.where(part, 2, size)
     error = 1 - confidence
-    low, high = _two_sided(n, pairs, triples, error)
-    high = np.maximum(high, _mode_bound(n, pairs, size, error))
+    low, by_variance = _two_sided(n, pairs, triples, error)
     one_sided = special.betaincinv(2, n - 1, confidence) ** 2
-    return np.where(none_seen, 0.0, low * fraction), np.where(none_seen, one_sided, np.minimum(high, 1.0))
+    by_variance, by_mode = (
+        np.where(none_seen, one_sided, np.minimum(high, 1.0))
+        for high in (by_variance, _mode_bound(n, pairs, size, error))
+    )
+    return np.where(none_seen, 0.0, low * fraction), by_variance, np.maximum(by_variance, by_mode)
 
 
 def _two_sided(n: Float, pairs: Float, triples: Float, error: float) -> tuple[Float, Float]:

@@ -18,7 +18,7 @@ from ganlab.statistics.birthday import (
     sample_size_at_half,
     theorem_bound,
 )
-from ganlab.statistics.intervals import largest_mode_size, pair_probability_interval, wilson_interval
+from ganlab.statistics.intervals import largest_mode_size, pair_probability_ends, wilson_interval
 
 __all__ = [
     "Estimate",
@@ -63,6 +63,8 @@ class Estimate:
     p2_low, p2_high : float
         Interval of p2, if every image near so many others that it matters for p2 was drawn. With no duplicate it is
         one-sided, for transitive duplication: ``p2_low`` is 0.
+    p2_high_by_variance : float
+        Where the interval would end without the bound by the largest mode: at most ``p2_high``.
     largest_mode_mass : float
         Share of the other images that are duplicates of the image with the most duplicates: 0 without duplicates, 1
         when all are equal. It is the maximum of many, so it overstates a mode that was seen only a few times.
@@ -78,6 +80,7 @@ class Estimate:
     p3: float
     p2_low: float
     p2_high: float
+    p2_high_by_variance: float
     largest_mode_mass: float
     size_without_largest_mode: float
 
@@ -222,7 +225,7 @@ def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> E
     ordered_triples = float(weights @ (counts * (counts - 1.0)))
     largest = int(counts[-1])
     mode_size = largest_mode_size(counts, images)
-    low, high = pair_probability_interval(samples, 2 * duplicates, ordered_triples, mode_size, confidence)
+    low, by_variance, high = pair_probability_ends(samples, 2 * duplicates, ordered_triples, mode_size, confidence)
     all_triples = samples * (samples - 1) * (samples - 2)
     return Estimate(
         samples=samples,
@@ -232,6 +235,7 @@ def estimate_from_degrees(degrees: npt.ArrayLike, confidence: float = 0.95) -> E
         p3=ordered_triples / all_triples if all_triples else math.nan,
         p2_low=float(low),
         p2_high=float(high),
+        p2_high_by_variance=float(by_variance),
         largest_mode_mass=largest / (samples - 1),
         size_without_largest_mode=_size_without_largest_mode(counts, images),
     )
@@ -305,8 +309,9 @@ def ratio_interval(real: Estimate, generated: Estimate) -> tuple[float, float]:
     -------
     low, high : float
         Method of variance estimates recovery for a ratio (Donner & Zou, Statistical Methods in Medical Research 21,
-        2012): it needs no variance, only the two intervals, so it holds where they are skewed. Without a
-        duplicate among the real images ``low`` is 0, without one among the generated ``high`` is infinite.
+        2012): it needs no variance, only the two intervals, so it holds where they are skewed. It takes them by their
+        variances; what the largest mode of one side alone may be is the other way to an end. Without a duplicate
+        among the real images ``low`` is 0, without one among the generated ``high`` is infinite.
 
     Raises
     ------
@@ -423,8 +428,9 @@ def _least_ratio(over: Estimate, under: Estimate) -> float:
     """Lower end of the interval of p2 over p2; the upper end is the inverse of the other ratio's lower end."""
     both = over.p2 * under.p2
     lowest = over.p2_low * (2 * over.p2 - over.p2_low)
-    highest = under.p2_high * (2 * under.p2 - under.p2_high)
-    return lowest / (both + math.sqrt(max(both**2 - lowest * highest, 0))) if lowest > 0 else 0.0
+    highest = under.p2_high_by_variance * (2 * under.p2 - under.p2_high_by_variance)
+    by_variance = lowest / (both + math.sqrt(max(both**2 - lowest * highest, 0))) if lowest > 0 else 0.0
+    return min(by_variance, over.p2 / under.p2_high)
 
 
 def _size_without_largest_mode(counts: npt.NDArray[np.int64], images: npt.NDArray[np.int64]) -> float:

@@ -5,7 +5,7 @@ Invariant: a function of the settings and the real images alone; the distances o
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -174,20 +174,20 @@ def wanted_rates(wanted: Threshold, known: Sequence[float]) -> tuple[float, ...]
     return tuple(dict.fromkeys([*known, *([] if asked is None else [asked])]))
 
 
+RATE_FIELDS = tuple(field.name for field in fields(DuplicateDistance))
+
+
 def rates_to_arrays(rates: Sequence[DuplicateDistance]) -> dict[str, np.ndarray]:
     """Plain arrays by name, for numpy.savez."""
-    return {f"rates.{name}": np.array([asdict(each)[name] for each in rates]) for name in _FIELDS}
+    return {f"rates.{name}": np.array([asdict(each)[name] for each in rates]) for name in RATE_FIELDS}
 
 
 def rates_from_arrays(arrays: dict[str, np.ndarray]) -> tuple[DuplicateDistance, ...]:
     """Restore from the arrays of `rates_to_arrays`."""
-    columns = {name: arrays[f"rates.{name}"].tolist() for name in _FIELDS}
+    columns = {name: arrays[f"rates.{name}"].tolist() for name in RATE_FIELDS}
     return tuple(
         DuplicateDistance(**dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)
     )
-
-
-_FIELDS = ("distance", "low", "high", "rate", "images", "copies", "pairs", "within")
 
 
 def _cannot_show(rate: float, rates: Sequence[DuplicateDistance]) -> str:

@@ -24,6 +24,7 @@ from ganlab.quality.scores import Scores
 from ganlab.statistics.duplicate_distance import RATES
 from jobs.measuring.comparison import ENGINE, Comparison, Map, PartialResult, Progress, Source, compare, pair_record
 from jobs.measuring.distance import (
+    RATE_FIELDS,
     Joined,
     RealImages,
     choose_distance,
@@ -222,7 +223,7 @@ def real_images_of(context: MeasureContext) -> RealImages:
     nearest = _nearest_real(context)
     others = nearest if held_out is None else _nearest_of_held_out(context, held_out)
     rates = wanted_rates(settings.threshold, RATES)
-    name = f"{space.name_of(reference.fingerprint)} {rates} {CELLS}"
+    name = f"{space.name_of(reference.fingerprint)} {rates} {RATE_FIELDS} {CELLS}"
     kept = read_real_distances(layout, name)
     if kept is None:
         training = reference_in(layout, space, map)

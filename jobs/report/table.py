@@ -548,6 +548,7 @@ def _estimate(row: Row, confidence: float) -> Estimate:
         p2=0.0 if support.is_lower_bound else 1 / support.value,
         p2_low=1 / support.high,
         p2_high=1 / support.low,
+        p2_high_by_variance=1 / support.low,
         p3=math.nan,
         largest_mode_mass=math.nan,
         size_without_largest_mode=math.nan,

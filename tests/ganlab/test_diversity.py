@@ -10,6 +10,7 @@ from scipy import stats
 from ganlab.pairs.closest import pairs_within
 from ganlab.statistics.diversity import Diversity, diversity, sensitivity
 from ganlab.statistics.duplicate_distance import DuplicateDistance, duplicate_distance
+from tests.benchmarks.coverage import LEAST
 
 RATE = 1e-2
 
@@ -40,11 +41,44 @@ def test_the_interval_holds_the_truth(spread: float) -> None:
 def test_the_distance_is_part_of_the_uncertainty() -> None:
     real, generated = duplicate_distance(normal(100, 0), RATE), normal(2000, 1)
     with_distance = measured(generated, real)
-    known = measured(generated, dataclasses.replace(real, low=real.distance, high=real.distance))
+    known = measured(
+        generated, dataclasses.replace(real, low=real.distance, low_by_variance=real.distance, high=real.distance)
+    )
     assert (known.low, known.high) == pytest.approx((known.generated.low, known.generated.high))
     assert with_distance.effective_number == known.effective_number
     assert with_distance.low < known.low
     assert with_distance.high > known.high
+
+
+def test_an_end_by_the_largest_mode_does_not_add_to_the_others() -> None:
+    """Few duplicates: what one unseen mode may hold reaches further than the variance, and than the distance's error."""
+    real, generated = duplicate_distance(normal(300, 0), RATE / 10), normal(300, 1)
+    known = measured(generated, dataclasses.replace(real, high=real.distance))
+    sample = known.generated
+    assert sample.p2_high > 1.1 * sample.p2_high_by_variance
+    assert known.low == pytest.approx(1 / sample.p2_high)
+    both = measured(generated, real)
+    assert 1 / sample.p2_high > both.low > real.distance / real.high / sample.p2_high
+    assert real.low < real.low_by_variance < real.distance
+    unseen = measured(generated, dataclasses.replace(real, low=0.0))  # of a mode nearer than any generated pair
+    assert unseen.high == pytest.approx((sample.duplicates + 0.5) / 0.5 * sample.size)
+
+
+@pytest.mark.parametrize("copies", [0, 7, 12])
+def test_a_heavy_image_that_may_be_unseen_is_covered_with_the_distance(copies: int) -> None:
+    """Of 300 generated points so many copies of one are expected, beside 45 other duplicates; 300 real points."""
+    rng, rate, count, draws = np.random.default_rng(copies), 1e-3, 300, 150
+    truth = rate / ((1 - copies / count) ** 2 * rate + (copies / count) ** 2)
+    held, i, j = 0, *np.triu_indices(count, 1)
+    for _ in range(draws):
+        real = duplicate_distance(rng.standard_normal((count, 3)).astype(np.float32), rate)
+        generated = rng.standard_normal((count, 3))
+        generated[rng.random(count) < copies / count] = 50
+        squared = ((generated[i] - generated[j]) ** 2).sum(1)
+        near = squared <= real.high**2
+        found = diversity(np.stack([i, j], axis=1)[near], squared[near], count, real)
+        held += found.ratio_low <= truth <= found.ratio_high
+    assert held >= (LEAST - 3 * math.sqrt(LEAST * (1 - LEAST) / draws)) * draws
 
 
 def test_no_duplicate_is_a_bound() -> None:
