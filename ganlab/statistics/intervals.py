@@ -13,11 +13,12 @@ from scipy import special
 Float = npt.NDArray[np.float64]
 
 LOWER_SHARE = 0.3
-"""Share of the error spent below p2 where the variance is of images that are drawn often; half where it is of pairs.
+"""Share of the error spent below p2 where the variance is of images that are drawn often; where it is of pairs, all that
+is not spent above.
 
 A sample without a duplicate has its whole error above, so an image near all others that is absent with probability 5 %
 is missed with 5 % above and this share of 5 % below: 0.4 would leave 0.920 at best. In a sample that holds such an image
-the variance is of images, so where it is of pairs the tails may be equal.
+the variance is of images.
 """
 
 
@@ -114,35 +115,36 @@ def pair_probability_ends(
     part = pairs < 2
     pairs, triples, size = np.where(part, 2, pairs), np.where(part, 0, triples), np.where(part, 2, size)
     error = 1 - confidence
-    low, by_variance = _two_sided(n, pairs, triples, error)
+    by_mode = _mode_bound(n, pairs, size, error)
+    low, by_variance = _two_sided(n, pairs, triples, by_mode, error)
     one_sided = special.betaincinv(2, n - 1, confidence) ** 2
-    by_variance, by_mode = (
-        np.where(none_seen, one_sided, np.minimum(high, 1.0))
-        for high in (by_variance, _mode_bound(n, pairs, size, error))
-    )
+    by_variance, by_mode = (np.where(none_seen, one_sided, np.minimum(high, 1.0)) for high in (by_variance, by_mode))
     return np.where(none_seen, 0.0, low * fraction), by_variance, np.maximum(by_variance, by_mode)
 
 
-def _two_sided(n: Float, pairs: Float, triples: Float, error: float) -> tuple[Float, Float]:
+def _two_sided(n: Float, pairs: Float, triples: Float, by_mode: Float, error: float) -> tuple[Float, Float]:
     """Interval of p2 from the variance of its estimate, where at least one duplicate was seen.
 
     The variance has a part from images that are drawn often, that of the square of a proportion of which ``seen`` of n
     images are the count (Clopper–Pearson limits), and a part from pairs, about Poisson (Garwood's limits). They add in
-    quadrature on the log scale.
+    quadrature on the log scale. Where the interval reaches up to ``by_mode``, it leaves some error above, which is spent
+    below, in proportion to the part from pairs.
     """
     p2 = pairs / (n * (n - 1))
     spread = np.maximum(triples / pairs**2 - (n - 2) / (n * (n - 1)), 0)
     seen = 1 / (spread + 1 / n)
     count = pairs / 2 / np.maximum(1 - p2, 1e-12)
     of_pairs = 1 / (1 + 4 * spread * count)  # share of the pairs in the variance
-    tail = (LOWER_SHARE + (0.5 - LOWER_SHARE) * of_pairs) * error
-    below = np.hypot(
-        2 * np.log(special.betaincinv(seen, n - seen + 1, tail) * n / seen),
-        np.log(special.gammaincinv(count, tail) / count),
-    )
     above = np.hypot(
         2 * np.log(_mass_high(seen, n, error / 2) * n / seen),
         np.log(special.gammainccinv(count + 1, error / 2) / count),
+    )
+    reached = np.maximum(np.log(by_mode / p2) / above, 1)
+    spent_above = special.ndtr(special.ndtri(error / 2) * reached)
+    tail = LOWER_SHARE * error + ((1 - LOWER_SHARE) * error - spent_above) * of_pairs
+    below = np.hypot(
+        2 * np.log(special.betaincinv(seen, n - seen + 1, tail) * n / seen),
+        np.log(special.gammaincinv(count, tail) / count),
     )
     # Markov: C reaches the value seen with probability at most its mean over that value, for any support.
     return p2 * np.maximum(np.exp(-below), tail), p2 * np.exp(above)

@@ -10,7 +10,7 @@ import os
 import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -86,13 +86,13 @@ def collapsed(samples: int, workers: int, memory_bytes: int) -> list[Row]:
     ]
 
 
-def distinct(samples: int, memory_bytes: int) -> list[Row]:
+def distinct(samples: int, memory_bytes: int, probabilities: Sequence[float]) -> list[Row]:
     """CPU seconds of finding the distinct images beside those of counting the pairs, in one process, at several p2."""
     rows: list[Row] = []
     with stored(samples, generator(SHAPE)) as images:
         few = images.read(0, min(samples, 3000)).reshape(-1, int(np.prod(SHAPE))).astype(np.float32)
         near = np.sort(pdist(few, "sqeuclidean"))
-        for p2 in (1e-6, 1e-5, 1e-4, 1e-3):
+        for p2 in probabilities:
             threshold_squared = float(near[int(p2 * len(near))])
             wanted = Comparison(SnapshotImages(images, 0, samples), os.urandom(8).hex(), threshold_squared)
             start = time.process_time()
@@ -233,6 +233,7 @@ if __name__ == "__main__":
     parser.add_argument("--plot", type=Path, default=PLOT)
     parser.add_argument("--scaling", action="store_true", help="two workers against one (use --samples 200000)")
     parser.add_argument("--distinct", action="store_true", help="distinct images too (use --samples 100000)")
+    parser.add_argument("--p2", type=float, nargs="+", default=[1e-6, 1e-5, 1e-4, 1e-3], help="for --distinct")
     parser.add_argument("--real", type=int, metavar="N", help="copying and quality gate against N training images")
     parser.add_argument("--collapsed", action="store_true", help="all images equal (use --samples 200000)")
     arguments = parser.parse_args()
@@ -240,7 +241,7 @@ if __name__ == "__main__":
     if arguments.scaling:
         print_table(scaling(arguments.samples, memory))
     elif arguments.distinct:
-        print_table(distinct(arguments.samples, memory))
+        print_table(distinct(arguments.samples, memory, arguments.p2))
     elif arguments.real:
         print_table(against_real(arguments.samples, arguments.real, memory))
     elif arguments.collapsed:
