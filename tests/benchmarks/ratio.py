@@ -1,4 +1,4 @@
-"""Coverage of the diversity ratio of perfect generators, and its dependence on the number of real images.
+"""Coverage of the diversity ratio, of perfect generators and with a heavy image; how it depends on the real images.
 
     python -m tests.benchmarks.ratio
 
@@ -18,7 +18,7 @@ from sklearn.mixture import GaussianMixture
 
 from ganlab.pairs.closest import Pairs
 from ganlab.statistics.diversity import Diversity, diversity
-from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance, duplicate_distances
+from ganlab.statistics.duplicate_distance import RATES, DuplicateDistance, duplicate_distance, duplicate_distances
 
 REAL_SIZES = (300, 1000, 1797)
 GENERATED = 2000
@@ -26,6 +26,9 @@ LEAST, MOST = 0.93, 0.98
 SAMPLES = 5000
 SUBSETS = (150, 300, 600, 1200, 1797)
 COPIES, MOST_MOVED = 100, 0.02
+POINTS, DIMENSIONS, HEAVY_RATE, HEAVY_SPREAD = 300, 5, 1e-3, 0.08
+HEAVY = ((0, 0), (3, 0), (5, 0), (7, 0), (10, 0), (15, 0), (0, 3), (0, 5), (0, 6), (0, 7), (5, 5))
+"""Copies of one heavy image that are expected among the generated and among the real points."""
 Draw = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
@@ -138,6 +141,51 @@ def halves(images: np.ndarray, real: int) -> Draw:
     return draw
 
 
+def heavy(draws: int, confidence: float) -> list[float]:
+    """Print how often the interval holds the ratio where one image is drawn often; returns these shares.
+
+    Normal points, 45 pairs of which show the rate; a heavy image lies far from all others, and its copies differ, by more
+    than what is set aside as a copy and by less than the distance of the rate.
+    """
+    print(
+        f"\nOne heavy image, {POINTS} normal points in {DIMENSIONS} dimensions, rate {HEAVY_RATE:g}, {draws} draws:\n"
+    )
+    print("| copies expected, generated | real | coverage | ratio too high | too low | median width |")
+    print("|---|---|---|---|---|---|")
+    i, j = np.triu_indices(POINTS, 1)
+    shares = []
+    for copies in HEAVY:
+        rng = np.random.default_rng((7, *copies))
+        of_generated, of_real = np.divide(copies, POINTS) ** 2
+        rest = (HEAVY_RATE - of_real) / (
+            1 - copies[1] / POINTS
+        ) ** 2  # p2 of the normal points at the distance of the rate
+        truth = HEAVY_RATE / ((1 - copies[0] / POINTS) ** 2 * rest + of_generated)
+        found = []
+        for _ in range(draws):
+            generated, real = (_with_heavy(each / POINTS, rng) for each in copies)
+            distance = duplicate_distance(real, HEAVY_RATE, confidence)
+            squared = ((generated[i].astype(np.float64) - generated[j]) ** 2).sum(1)
+            near = squared <= distance.high**2
+            each = diversity(np.stack([i, j], axis=1)[near], squared[near], POINTS, distance, confidence)
+            found.append((each.ratio_low, each.ratio_high))
+        low, high = np.transpose(found)
+        shares.append(float(np.mean((low <= truth) & (truth <= high))))
+        print(
+            f"| {copies[0]} | {copies[1]} | {shares[-1]:.3f} | {np.mean(low > truth):.3f} | {np.mean(high < truth):.3f} "
+            f"| {np.median(high / low):.2f} |",
+            flush=True,
+        )
+    return shares
+
+
+def _with_heavy(mass: float, rng: np.random.Generator) -> np.ndarray:
+    points = rng.standard_normal((POINTS, DIMENSIONS))
+    often = rng.random(POINTS) < mass
+    points[often] = 50 + HEAVY_SPREAD * points[often]
+    return points.astype(np.float32)
+
+
 def stability(mixture: Mixture, repeats: int, confidence: float) -> bool:
     """Print the effective number of one sample against several numbers of real digits, and with copies among them.
 
@@ -211,11 +259,15 @@ def main() -> None:
                 f"| {cell.width:.2f} | {cell.distance_coverage:.3f} |",
                 flush=True,
             )
+    shares = heavy(options.draws, options.confidence)
     print(f"\n{time.monotonic() - started:.0f} s")
     wide = sum(cell.coverage > MOST for cell in cells)
     print(f"{wide} of {len(cells)} cells are covered more often than {MOST}: their intervals are wider than needed")
     if options.confidence == 0.95 and min(cell.coverage for cell in cells) < LEAST:
         raise SystemExit(f"coverage must be at least {LEAST} in every cell")
+    of_generated = [share for share, (_, real) in zip(shares, HEAVY, strict=True) if real == 0]
+    if options.confidence == 0.95 and min(of_generated) < LEAST:
+        raise SystemExit(f"coverage must be at least {LEAST} where a generated image is heavy")
     if not steady:
         raise SystemExit("the effective number moves with the number of real images")
 
