@@ -227,6 +227,7 @@ def leave(number: int) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.timeout(600)  # it hung once, beside much other work: docs/LOG.md
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_task_that_ends_every_worker_is_one_sentence_that_says_how() -> None:
     """Memory is the reason only when the kernel says so."""
