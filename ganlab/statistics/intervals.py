@@ -99,6 +99,8 @@ def pair_probability_ends(
 ) -> tuple[Float, Float, Float]:
     """Compute the interval of `pair_probability_interval`, and where it would end by the variance alone.
 
+    Parameters are those of `pair_probability_interval`; counts may be arrays.
+
     Returns
     -------
     low, high_by_variance, high : float64 arrays
