@@ -64,6 +64,7 @@ from storage.trial_state import read_end
 
 RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
 FAILURES_SHOWN = 5  # at the end of a run; `ganlab status` shows all
+ALONE_S = 10.0  # of measuring before workers are started: about what they take to start and to load their libraries
 
 
 def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
@@ -235,7 +236,7 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     """Compare all pairs of what is committed, then write results and report."""
     workers, memory = measuring(spec)
     trials = sweep_trials(layout, spec)
-    with local_dask(workers) as map, PairsBar(console) as progress:
+    with local_dask(workers, ALONE_S) as map, PairsBar(console) as progress:
         measured = measure_sweep(MeasureContext(layout, spec.collisions, memory, map, progress, progress.stage), trials)
     with spinner(console, "Writing results and report"), publishing(layout):
         write_answers(layout, spec, trials, measured.real)

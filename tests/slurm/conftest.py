@@ -26,7 +26,7 @@ def login(hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Login]:
     """A shell on the login host, in a folder of the shared file system whose name breaks careless quoting."""
     folder = hosts.shared / f"{request.node.name[:40]} it's ünïcode"
     folder.mkdir(exist_ok=True)
-    before = {host: set(hosts.temporary(host).split()) for host in HOSTS}
+    before = {host: hosts.temporary(host) for host in HOSTS}
     yield Login(hosts, folder)
     hosts.settle()
     time.sleep(1)  # the last step daemons leave
@@ -36,9 +36,7 @@ def login(hosts: Hosts, request: pytest.FixtureRequest) -> Iterator[Login]:
     assert not left, f"left behind: {left}"
 
     def news() -> dict[str, set[str]]:
-        names = {host: set(hosts.temporary(host).split()) - before[host] for host in HOSTS}
-        # torch keeps a cache of compiled code for all programs of a user
-        return {host: {name for name in new if not name.startswith("torchinductor_")} for host, new in names.items()}
+        return {host: hosts.temporary(host) - before[host] for host in HOSTS}
 
     with contextlib.suppress(RuntimeError):
         hosts._wait(lambda: not any(news().values()), "temporary files and semaphores to go", 20)

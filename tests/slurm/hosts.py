@@ -207,9 +207,13 @@ class Hosts:
         self.slurm("scontrol", "update", f"NodeName={','.join(HOSTS)}", "State=resume", check=False)
         self._wait(lambda: not self.jobs() and self._ready(), "the hosts to be idle", timeout_s)
 
-    def temporary(self, host: str) -> str:
-        """What lies in the host's folders for temporary files; its /tmp also leads to a checkout under /tmp."""
-        return self.on(host, "ls", "-A", "/tmp", "/dev/shm").stdout
+    def temporary(self, host: str) -> set[str]:
+        """What lies in the host's folders for temporary files; its /tmp also leads to a checkout under /tmp.
+
+        Left out is torch's cache of compiled code, which it keeps for all programs of a user.
+        """
+        found = self.on(host, "ls", "-A", "/tmp", "/dev/shm").stdout.split()
+        return {name for name in found if not name.startswith("torchinductor_")}
 
     @contextlib.contextmanager
     def scheduler_away(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ import yaml
 from tests.slurm.hosts import HOSTS, Hosts
 
 GANLAB = Path(sys.executable).with_name("ganlab")
+HANG_S = 1500.0  # for what ends in a minute or two on idle processors
 
 # Three workers with both GPUs of a host each; the controller fits beside one of them.
 SITE: Mapping[str, Any] = {
@@ -106,7 +107,7 @@ class Submitted:
 
     # Waiting ---------------------------------------------------------------------------------------------------------
 
-    def wait(self, condition: Callable[[], object], what: str, timeout_s: float = 600) -> None:
+    def wait(self, condition: Callable[[], object], what: str, timeout_s: float = HANG_S) -> None:
         """Wait for a condition, as long as the controller does not give up meanwhile."""
         deadline, gave_up = time.monotonic() + timeout_s, self.state == "failed"
         while not condition():
@@ -123,7 +124,7 @@ class Submitted:
     def wait_until_training_or_done(self) -> None:
         self.wait(lambda: self.states() or self.training(), "a trial to train")
 
-    def wait_until_done(self, timeout_s: float = 900) -> None:
+    def wait_until_done(self, timeout_s: float = HANG_S) -> None:
         """Done, and nothing left on any host soon afterwards."""
         self.wait(lambda: self.state == "done", "the sweep to be done", timeout_s)
         self.wait_until_gone(20)
@@ -151,7 +152,7 @@ class Submitted:
 
     def folders(self) -> list[str]:
         """Temporary folders of this sweep's jobs on all hosts: ``ganlab<user>-<job>-<random>``."""
-        mine, names = self.ids(), [name for host in HOSTS for name in self.hosts.temporary(host).split()]
+        mine, names = self.ids(), [name for host in HOSTS for name in self.hosts.temporary(host)]
         return [name for name in names if name.startswith("ganlab") and name.split("-")[1].split("_")[0] in mine]
 
     def end_of_time(self, jobs: Collection[str]) -> None:
@@ -207,12 +208,12 @@ class Login:
     folder: Path
 
     def python(
-        self, *arguments: str | Path, timeout: float = 600, **environment: str
+        self, *arguments: str | Path, timeout: float = HANG_S, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         return self._run(sys.executable, *arguments, timeout=timeout, **environment)
 
     def ganlab(
-        self, *arguments: str | Path, timeout: float = 600, **environment: str
+        self, *arguments: str | Path, timeout: float = HANG_S, **environment: str
     ) -> subprocess.CompletedProcess[str]:
         return self._run(GANLAB, *arguments, timeout=timeout, **environment)
 

@@ -53,7 +53,7 @@ def test_a_mix_of_ten(login: Login, undisturbed: Path, moments: random.Random) -
     """Each of them holds the sweep up, so that ten fit in, a few seconds apart."""
     sweep = login.submit("mix", STEADY, **NOTICE)
     assert mix(sweep, 10, (0.5, 3), moments) >= 8
-    sweep.wait_until_done(600)
+    sweep.wait_until_done()
     assert_same(sweep.out, undisturbed)
 
 
@@ -72,7 +72,7 @@ def test_one_disturbance(login: Login, undisturbed: Path, moments: random.Random
 def test_time_limits_of_workers(login: Login, undisturbed_long: Path) -> None:
     """Workers are told that their two minutes are over, again and again, until the sweep is done."""
     sweep = login.submit("long", LONG, time_min=2, **NOTICE)
-    sweep.wait_until_done(900)
+    sweep.wait_until_done()
     requeued = [path for path in sweep.out.glob("cluster/workers/*.json") if '"restart": 0' not in path.read_text()]
     assert requeued, sweep.story("no worker met its time limit")
     assert_same(sweep.out, undisturbed_long)

@@ -14,7 +14,7 @@ import pytest
 from cluster.rendezvous import ClusterFolder
 from cluster.script import REQUEUE_PAUSES_S, RESTARTS_AFTER_MEMORY
 from tests.slurm.hosts import missing_packages, running
-from tests.slurm.sweeps import LONG, SITE, STEADY, Login, Submitted, assert_same, client_calls
+from tests.slurm.sweeps import HANG_S, LONG, SITE, STEADY, Login, Submitted, assert_same, client_calls
 
 pytestmark = pytest.mark.slurm_full
 NOTICE = {"notice_s": 15}
@@ -166,7 +166,7 @@ def test_workers_that_fail_everywhere_end_the_sweep_with_their_reason(login: Log
     """The controller runs, but not one worker can: it does not submit others for ever."""
     setup = ['if [ -n "$SLURM_GPUS_ON_NODE" ]; then echo no licence here; exit 9; fi']
     sweep = login.submit("failing", STEADY, setup=setup)
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + HANG_S
     while sweep.state != "failed" and time.monotonic() < deadline:
         time.sleep(0.5)
     assert sweep.state == "failed", sweep.story("it goes on for ever")
@@ -226,7 +226,7 @@ def test_jobs_that_are_killed_for_memory_are_named(tmp_path_factory: pytest.Temp
         assert_same(sweep.out, undisturbed)
 
 
-def wait_for_words(login: Login, sweep: Submitted, words: str, timeout_s: float = 600) -> str:
+def wait_for_words(login: Login, sweep: Submitted, words: str, timeout_s: float = HANG_S) -> str:
     """Ask for the status until it has the words; what it says."""
     deadline = time.monotonic() + timeout_s
     while not re.search(words, said := status(login, sweep)):

@@ -22,7 +22,7 @@ def test_two_sweeps_of_one_user_at_once(login: Login, undisturbed: Path) -> None
         sweep.wait_until_training()
     assert all(sweep.state == "running" for sweep in sweeps), "they did not run at the same time"
     for sweep in sweeps:
-        sweep.wait(lambda sweep=sweep: sweep.state == "done", "both sweeps to be done", 600)
+        sweep.wait(lambda sweep=sweep: sweep.state == "done", "both sweeps to be done")
     for sweep in sweeps:
         sweep.wait_until_gone(30)
         assert_same(sweep.out, undisturbed)
@@ -34,7 +34,7 @@ def test_three_hundred_short_trials(login: Login) -> None:
     during = login.ganlab("status", sweep.out, COLUMNS="80")
     assert during.returncode == 0, during.stderr
     assert_readable(during.stdout, sweep.out)
-    sweep.wait_until_done(900)
+    sweep.wait_until_done()
     after = login.ganlab("status", sweep.out, COLUMNS="80")
     assert_readable(after.stdout, sweep.out)
     assert "300 completed" in after.stdout

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 
 from tests.slurm.hosts import HOSTS
-from tests.slurm.sweeps import SITE, STEADY, Login, assert_same, client_calls
+from tests.slurm.sweeps import HANG_S, SITE, STEADY, Login, assert_same, client_calls
 
 TINY = {
     "name": "tiny",
@@ -31,7 +31,7 @@ def test_an_undisturbed_sweep_equals_that_of_one_machine(login: Login, undisturb
         assert str(job) in sweep.submission.stdout
     assert str(sweep.out) in sweep.submission.stdout
 
-    deadline = time.monotonic() + 900
+    deadline = time.monotonic() + HANG_S
     while (
         sweep.state not in ("done", "failed") and time.monotonic() < deadline
     ):  # files alone: the scheduler is not asked
