@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain, islice
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 from cluster.gpus import usable_gpus
@@ -30,6 +31,11 @@ NO_MEMORY_LIMIT = 0
 """Memory limit given to Dask, in effect none, since tasks are cut to fit. Dask would let a worker that holds four fifths
 of a limit wait for less, which never comes: libraries and the rows of the next tile fill it."""
 
+
+LOST_S = 60.0
+"""After so long without its process, a worker of Dask is replaced; by default after 15 s, which a start can take."""
+LOOK_S = 2.0  # between two looks for workers that Dask has given up
+STARTS = 5  # of workers that may fail in a row
 
 WORKER_PRELOAD = "cluster.gpus"
 """Module whose `dask_setup` prepares the environment of each Dask worker."""
@@ -187,7 +193,13 @@ def _dask(workers: int) -> Iterator[tuple[Any, Callable[[], str]]]:
     with (
         _private_folder() as folder,
         guarded(folder),
-        dask.config.set({"distributed.worker.daemon": True, "distributed.scheduler.allowed-failures": 5}),
+        dask.config.set(
+            {
+                "distributed.worker.daemon": True,
+                "distributed.scheduler.allowed-failures": 5,
+                "distributed.deploy.lost-worker-timeout": f"{LOST_S} s",
+            }
+        ),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -199,8 +211,47 @@ def _dask(workers: int) -> Iterator[tuple[Any, Callable[[], str]]]:
             preload_nanny=[WORKER_PRELOAD],
         ) as cluster,
         Client(cluster) as client,
+        _replaced(cluster, client, workers),
     ):
         yield client, how_ended
+
+
+@contextmanager
+def _replaced(cluster: Any, client: Any, workers: int) -> Iterator[None]:
+    """Replace workers of Dask that it has given up, as it does with one whose process ends while it starts.
+
+    Where processes can't be started any more, what the client waits for is cancelled.
+    """
+    from distributed import Future
+    from distributed.core import Status
+
+    failed, ended = 0, Event()
+
+    def replace() -> None:
+        """On the cluster's own thread."""
+        nonlocal failed
+        lost = [name for name, worker in cluster.workers.items() if worker.status in (Status.closed, Status.failed)]
+        for name in lost:
+            del cluster.workers[name]
+        failed = 0 if cluster.scheduler_info["workers"] else failed + len(lost)
+        if failed > STARTS * workers:
+            waited_for = [Future(key, client) for key in client.futures]
+            cluster.loop.add_callback(client.cancel, waited_for, reason="no worker starts", force=True)
+            ended.set()
+        elif lost or len(cluster.workers) < workers:
+            cluster.scale(workers)  # which starts those that are missing
+
+    def look() -> None:
+        while not ended.wait(LOOK_S):
+            cluster.loop.add_callback(replace)
+
+    looking = Thread(target=look, name="replace workers", daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        looking.join()
 
 
 def dask_map(
@@ -218,7 +269,7 @@ def dask_map(
     Raises
     ------
     OSError
-        If one task's workers die again and again.
+        If one task's workers die again and again, or none can be started.
     """
     from distributed import KilledWorker, as_completed
 
@@ -234,7 +285,12 @@ def dask_map(
 
     fill()
     try:
-        for _, result in finished:
+        for future, result in finished:
+            if future.status == "cancelled":
+                raise OSError(
+                    f"comparing images was given up: processes for it can't be started any more{how_ended()}; what is "
+                    "compared is kept, and the same command goes on from there"
+                )
             in_flight -= 1
             fill()
             yield result

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ganlab.models.networks import Discriminator, JointDiscriminator, initialise
+from ganlab.optimizers import Adam
 from ganlab.randomness import generator_for
 
 UInt8 = npt.NDArray[np.uint8]
@@ -300,7 +301,7 @@ def _train(
         torch.manual_seed(int(generator_for(seed, "theory weights").integers(2**63)))
         network = make()
         initialise(network)
-    optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=True)
+    optimizer = Adam(network.parameters(), lr=learning_rate, betas=(0.5, 0.999), fused=True)
 
     def advantage(kind: str) -> float:
         draws = generator_for(seed, f"theory {kind}")

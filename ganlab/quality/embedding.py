@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from ganlab.optimizers import AdamW
 from ganlab.quality.embeddings.base import LARGEST_BLOCK as BLOCK
 from ganlab.quality.embeddings.base import EmbeddingError, by_block, one_thread
 from ganlab.randomness import generator_for
@@ -225,9 +226,7 @@ def train_classifier(
         torch.manual_seed(int(generator_for(settings.seed, "classifier weights").integers(2**63)))
         network = Network(shape, len(classes))
         parts = [_sharing(network) for _ in range(SHARDS)]
-        optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay
-        )
+        optimizer = AdamW(network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
         rate = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.learning_rate, steps, pct_start=0.25)
         for step in range(steps):
             draws = generator_for(settings.seed, "classifier batch", step)

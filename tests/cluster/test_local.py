@@ -3,6 +3,8 @@
 import os
 import signal
 import time
+from collections.abc import Container
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -244,8 +246,39 @@ def leave(number: int) -> None:
     os._exit(7)
 
 
+def starts_that_fail(monkeypatch: pytest.MonkeyPatch, fails: Container[int]) -> None:
+    """Let some starts of Dask's worker processes fail, by their number, as those do that end before they are known."""
+    from distributed import Nanny
+
+    instantiate, starts = Nanny.instantiate, count(1)
+
+    async def failing(nanny: Nanny) -> object:
+        if next(starts) not in fails:
+            return await instantiate(nanny)
+        await nanny.close(reason="nanny-instantiate-failed")
+        raise RuntimeError("it does not start")
+
+    monkeypatch.setattr(Nanny, "instantiate", failing)
+    monkeypatch.setattr("cluster.local.LOOK_S", 0.1)
+
+
 @pytest.mark.process
-@pytest.mark.timeout(600)  # it hung once, beside much other work: docs/LOG.md
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_worker_that_dask_has_given_up_is_replaced(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts_that_fail(monkeypatch, {2, 3})
+    with local_dask(1) as map:
+        assert list(map(die_once, [str(folder / "died")])) == [1]
+
+
+@pytest.mark.process
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_workers_that_never_start_again_end_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    starts_that_fail(monkeypatch, range(2, 1000))
+    with local_dask(1) as map, pytest.raises(OSError, match=r"can't be started any more \(was killed by SIGKILL\)"):
+        list(map(die_once, [str(folder / "died")]))
+
+
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_task_that_ends_every_worker_is_one_sentence_that_says_how() -> None:
     """Memory is the reason only when the kernel says so."""

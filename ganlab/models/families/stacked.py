@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy, mse_loss, one_hot, softplus
 from ganlab.models.families.base import Dataset, GeneratedBatch, NextBatch, Shape
 from ganlab.models.families.trained import Labelled, NetworkSettings, Optimization, TrainedFamily, Width
 from ganlab.models.networks import Perceptron, discriminator_for, generator_for
+from ganlab.optimizers import Adam
 
 JOINT_GRADIENT = 0.01  # share of the lower generator's loss that reaches the upper one, as in the authors' code
 
@@ -167,7 +168,7 @@ class Stacked(TrainedFamily):
 
     def _optimizer(self, name: str) -> torch.optim.Optimizer:
         if name == "classifier":
-            return torch.optim.Adam(self.classifier.parameters(), lr=1e-3, fused=True)
+            return Adam(self.classifier.parameters(), lr=1e-3, fused=True)
         return super()._optimizer(name)
 
     def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:

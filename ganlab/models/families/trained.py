@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from ganlab.models.families.base import AverageGradients, Dataset, Family, Shape
 from ganlab.models.networks import initialise
+from ganlab.optimizers import Adam, RMSprop
 from ganlab.randomness import generator_for
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class TrainedFamily(Family):
 
     @cached_property
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Optimizer of each network, by its name; made when first asked for: torch then loads its compiler, a second."""
+        """Optimizer of each network, by its name; made when first asked for."""
         return {name: self._optimizer(name) for name in self.networks}
 
     @abstractmethod
@@ -107,8 +108,8 @@ class TrainedFamily(Family):
             rate = self.train.discriminator_learning_rate or rate
         parameters = self.networks[name].parameters()
         if kind == "rmsprop":
-            return torch.optim.RMSprop(parameters, lr=rate, foreach=True)
-        return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=True)
+            return RMSprop(parameters, lr=rate, foreach=True)
+        return Adam(parameters, lr=rate, betas=betas, fused=True)
 
     def prepare(self, images: np.ndarray, labels: np.ndarray | None = None) -> Dataset:
         return UnitImages(images, self.device) if len(self.shape) == 3 else Points(images, self.device)
