@@ -288,8 +288,8 @@ def dask_map(
         for future, result in finished:
             if future.status == "cancelled":
                 raise OSError(
-                    f"comparing images was given up: processes for it can't be started any more{how_ended()}; what is "
-                    "compared is kept, and the same command goes on from there"
+                    "comparing images was given up: Dask's scheduler has ended, or no process for it starts any more"
+                    f"{how_ended()}; what is compared is kept, and the same command goes on from there"
                 )
             in_flight -= 1
             fill()
