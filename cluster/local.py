@@ -6,12 +6,11 @@ Invariant: whatever is started here ends with the command, also when that is kil
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
-from itertools import chain, islice
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from threading import Event, Thread
@@ -139,35 +138,20 @@ def local_processes(workers: int) -> Iterator[Map[Any, Any]]:
 
 
 @contextmanager
-def local_dask(workers: int, alone_s: float = 0.0) -> Iterator[Map[Any, Any]]:
+def local_dask(workers: int) -> Iterator[Map[Any, Any]]:
     """Run Dask on this machine for the length of the context; yields `map(function, items)`, whose first use starts it.
 
     Each worker is a process with one thread. Results come as they are finished, in any order.
-
-    Parameters
-    ----------
-    alone_s
-        Seconds of work that this process does first, one task after the other: workers take seconds to start, and for
-        short work none does. Only for tasks that don't end their process.
     """
     with ExitStack() as stack:
         client: Any = None
         how_ended: Callable[[], str] = str
-        left_s = alone_s
 
         def map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-            nonlocal client, how_ended, left_s
-            waiting = iter(items)
-            for item in waiting:
-                if client is None and left_s > 0:
-                    began = time.monotonic()
-                    result = function(item)
-                    left_s -= time.monotonic() - began
-                    yield result
-                    continue
-                if client is None:
-                    client, how_ended = stack.enter_context(_dask(workers))
-                yield from dask_map(client, lambda: workers, function, chain([item], waiting), how_ended)
+            nonlocal client, how_ended
+            if client is None:
+                client, how_ended = stack.enter_context(_dask(workers))
+            return dask_map(client, lambda: workers, function, items, how_ended)
 
         yield map
 

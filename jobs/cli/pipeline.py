@@ -24,7 +24,7 @@ from ganlab.quality.embedding import check_labelled
 from ganlab.quality.embeddings.names import default_embedding, needs_classifier
 from jobs.console.progress import Bar, PairsBar, SweepProgress, reading_bar, spinner
 from jobs.measuring.answers import write_answers
-from jobs.measuring.comparison import Map
+from jobs.measuring.comparison import Map, alone_first
 from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.measuring.moved import check_movable
 from jobs.measuring.sample_answer import SampleAnswer, measure_samples
@@ -64,7 +64,6 @@ from storage.trial_state import read_end
 
 RECORDED_VERSIONS = ("ganlab", "numpy", "ray", "torch", "zarr")
 FAILURES_SHOWN = 5  # at the end of a run; `ganlab status` shows all
-ALONE_S = 10.0  # of measuring before workers are started: about what they take to start and to load their libraries
 
 
 def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
@@ -236,8 +235,9 @@ def measure_all(spec: Spec, layout: SweepLayout, console: Console) -> None:
     """Compare all pairs of what is committed, then write results and report."""
     workers, memory = measuring(spec)
     trials = sweep_trials(layout, spec)
-    with local_dask(workers, ALONE_S) as map, PairsBar(console) as progress:
-        measured = measure_sweep(MeasureContext(layout, spec.collisions, memory, map, progress, progress.stage), trials)
+    with local_dask(workers) as map, PairsBar(console) as progress:
+        context = MeasureContext(layout, spec.collisions, memory, alone_first(map), progress, progress.stage)
+        measured = measure_sweep(context, trials)
     with spinner(console, "Writing results and report"), publishing(layout):
         write_answers(layout, spec, trials, measured.real)
         if not _is_newer(layout.report, layout.results):

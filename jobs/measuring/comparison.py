@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import chain
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -34,6 +35,7 @@ ENGINE = 3  # version of what comparing finds, in every fingerprint: what was ke
 SAVE_EVERY_S = 30.0  # what a kill can cost, beside the tiles being compared
 SPLIT_FROM, TASKS = 4e12, 16  # work (see `Comparison.work`) of a task worth a worker of its own, and tasks to share it
 TILE_WORK = 4e13  # of a task where one process does all: seconds between two reports of progress
+ALONE_S = 10.0  # of tasks done before workers are started: about what these take to start and to load their libraries
 PAIR_WORK = 1000  # of looking at one pair, in products of two values
 
 
@@ -488,6 +490,30 @@ def _loaded(images: _Named, start: int, stop: int) -> Images:
         kept = load_rows(images.source.read, start, stop)
     _KEPT[key] = kept
     return kept
+
+
+def alone_first(map: Map) -> Map:
+    """A map that does tasks in this process until they have taken `ALONE_S` in all, and gives `map` what is left.
+
+    So no worker starts for short work. Only for tasks that don't end their process.
+    """
+    left_s = ALONE_S
+
+    def alone(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+        nonlocal left_s
+        waiting = iter(items)
+        for item in waiting:
+            if left_s <= 0:
+                yield from map(function, chain([item], waiting))
+                return
+            began = time.monotonic()
+            result = function(item)
+            left_s -= time.monotonic() - began
+            if left_s <= 0:
+                forget_images()
+            yield result
+
+    return alone
 
 
 def forget_images() -> None:

@@ -52,24 +52,6 @@ def test_dask_maps_survives_a_killed_worker_and_leaves_nothing(folder: Path) -> 
         time.sleep(0.1)
 
 
-def process(number: int) -> int:
-    return os.getpid()
-
-
-@pytest.mark.process
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_dask_starts_when_work_outlasts_its_start() -> None:
-    own = psutil.Process()
-    before = len(own.children(recursive=True))
-    with local_dask(1, alone_s=0.3) as map:
-        assert set(map(process, range(20))) == {os.getpid()}
-        assert list(map(sleep, [0.2])) == [0.2]
-        assert len(own.children(recursive=True)) == before
-        assert sorted(map(sleep, [0.2, 0.1, 0.15])) == [0.1, 0.15, 0.2]  # 0.4 s have passed after the first of them
-        assert len(own.children(recursive=True)) > before
-        assert os.getpid() not in map(process, range(3))
-
-
 def be_killed(number: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -39,5 +39,5 @@ def clusters() -> Iterator[Map[Any, Any]]:
 def on_clusters(clusters: Map[Any, Any], command: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
     """Run the command line in this process, in `folder`, on the shared clusters: on_clusters("run", …) → Result."""
     monkeypatch.setattr("jobs.cli.pipeline.local_ray", nullcontext)
-    monkeypatch.setattr("jobs.cli.pipeline.local_dask", lambda *workers: nullcontext(clusters))
+    monkeypatch.setattr("jobs.cli.pipeline.local_dask", lambda workers: nullcontext(clusters))
     return command

@@ -687,7 +687,7 @@ def guarded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.cli.pipeline.prepare_folder", reached)
     monkeypatch.setattr("jobs.watching.monitor.run_exporter", reached)
     monkeypatch.setattr("uvicorn.Server.run", reached)
-    monkeypatch.setattr("jobs.cli.pipeline.local_dask", lambda *workers: nullcontext(map))
+    monkeypatch.setattr("jobs.cli.pipeline.local_dask", lambda workers: nullcontext(map))
 
 
 @pytest.fixture

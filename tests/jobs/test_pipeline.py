@@ -42,7 +42,7 @@ def test_another_embedding_is_measured_unless_the_threshold_is_a_distance(prepar
         collisions={"sample_sizes": [10], "threshold": threshold},
     )
     draw(layout, spec.trials()[0])
-    monkeypatch.setattr("jobs.cli.pipeline.local_dask", lambda *workers: nullcontext(map))
+    monkeypatch.setattr("jobs.cli.pipeline.local_dask", lambda workers: nullcontext(map))
     if threshold == 5.0:
         with pytest.raises(SpecError, match=r"threshold = 5 is a distance in pixels; allowed: .*a rate or a quantile"):
             measure_folder(layout, Console(), "normalised")
@@ -85,13 +85,13 @@ def test_a_finished_sweep_starts_neither_ray_nor_dask(prepared, monkeypatch) -> 
     def started(*arguments: object) -> None:
         raise AssertionError("a cluster was started")
 
-    monkeypatch.setattr("jobs.cli.pipeline.ALONE_S", 0.0)
+    monkeypatch.setattr("jobs.measuring.comparison.ALONE_S", 0.0)
     monkeypatch.setattr("cluster.local._dask", started)
     monkeypatch.setattr("jobs.cli.pipeline.local_ray", started)
     with pytest.raises(AssertionError, match="a cluster was started"):  # all pairs are still to be compared
         run_sweep(spec, layout, Console())
     with monkeypatch.context() as here:
-        here.setattr("jobs.cli.pipeline.local_dask", lambda *workers: nullcontext(map))
+        here.setattr("jobs.cli.pipeline.local_dask", lambda workers: nullcontext(map))
         measure_folder(layout, Console())
     layout.results.rename(layout.root / "before")
     assert run_sweep(spec, layout, Console()) == 0

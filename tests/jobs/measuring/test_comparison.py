@@ -227,6 +227,32 @@ def test_a_reference_that_has_a_name_is_read_once_for_several_sets(names: tuple[
     assert sum(each.read_images for each in set(others)) == times * 61  # and one to know what they are
 
 
+def test_workers_get_what_is_left_when_work_has_lasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, sent, kept = [0.0], [], []
+
+    def work(seconds: float) -> float:
+        now[0] += seconds
+        comparison._KEPT["rows"] = seconds
+        return seconds
+
+    def workers(function, items):
+        kept.append(len(comparison._KEPT))
+        for item in items:
+            sent.append(item)
+            yield function(item)
+
+    monkeypatch.setattr(comparison.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(comparison, "_KEPT", {})
+    map = comparison.alone_first(workers)
+    assert list(map(work, [])) == []
+    assert list(map(work, [4.0, 5.9])) == [4.0, 5.9]
+    assert (sent, kept) == ([], [])
+    assert list(map(work, [0.2])) == [0.2]  # nothing is left for workers
+    assert (sent, kept) == ([], [])
+    assert list(map(work, [1.0, 2.0])) == [1.0, 2.0]
+    assert (sent, kept) == ([1.0, 2.0], [0])  # their memory is free
+
+
 def test_distinct_images_are_packed_in_tiles_that_memory_alone_limits(folder: Path, monkeypatch) -> None:
     """Tiles that share the work among workers are smaller, and what is left would be read again for each block."""
     np.save(folder / "same.npy", np.zeros((700, 1, 6, 6), np.uint8))  # more duplicates than are listed
