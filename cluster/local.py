@@ -58,7 +58,8 @@ def local_memory_bytes() -> int:
 def local_ray() -> Iterator[None]:
     """Run Ray on this machine for the length of the context.
 
-    Ray has all of `local_resources`, a token and a session folder of its own, and no dashboard.
+    Ray has all of `local_resources`, a token and a session folder of its own, and no dashboard. Its processes have the
+    niceness of this one.
 
     Raises
     ------
@@ -74,6 +75,7 @@ def local_ray() -> Iterator[None]:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of its own default
+            "RAY_worker_niceness": "0",  # the command's own; by default 15, which gets next to nothing beside other work
         }
         # Nobody scrapes this Ray: without these libraries, which its agent loads for that alone, it starts sooner.
         sys.modules["ray.dashboard.optional_deps"] = None  # type: ignore[assignment]
