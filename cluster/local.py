@@ -3,6 +3,7 @@
 Invariant: whatever is started here ends with the command, also when that is killed; concurrent commands never meet.
 """
 
+import logging
 import os
 import sys
 import tempfile
@@ -36,6 +37,8 @@ LOST_S = 60.0
 LOOK_S = 2.0  # between two looks for workers that Dask has given up
 STARTS = 5  # of workers that may fail in a row
 
+RAY_STARTS = 3  # tries: Ray gives up after half a minute, which a busy machine can take
+
 WORKER_PRELOAD = "cluster.gpus"
 """Module whose `dask_setup` prepares the environment of each Dask worker."""
 
@@ -58,14 +61,27 @@ def local_memory_bytes() -> int:
 def local_ray() -> Iterator[None]:
     """Run Ray on this machine for the length of the context.
 
-    Ray has all of `local_resources`, a token and a session folder of its own, and no dashboard. Its processes have the
-    niceness of this one.
+    Ray has all of `local_resources`, a token and a session folder of its own, and no dashboard.
 
     Raises
     ------
     OSError
-        If it does not start.
+        If it does not start, in several tries.
     """
+    with ExitStack() as stack:
+        for left in reversed(range(RAY_STARTS)):
+            try:
+                stack.enter_context(_ray())
+                break
+            except OSError:
+                if not left:
+                    raise
+        yield
+
+
+@contextmanager
+def _ray() -> Iterator[None]:
+    """One try of `local_ray`."""
     with _private_folder() as folder, guarded(folder):
         token = folder / "token"
         token.touch(mode=0o600)
@@ -75,7 +91,6 @@ def local_ray() -> Iterator[None]:
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of its own default
-            "RAY_worker_niceness": "0",  # the command's own; by default 15, which gets next to nothing beside other work
         }
         # Nobody scrapes this Ray: without these libraries, which its agent loads for that alone, it starts sooner.
         sys.modules["ray.dashboard.optional_deps"] = None  # type: ignore[assignment]
@@ -100,8 +115,8 @@ def local_ray() -> Iterator[None]:
             ray.shutdown()
             why = " ".join(str(error).split())
             raise OSError(
-                f"Ray did not start here, for which it gives itself half a minute ({why}): run the same command again "
-                "when the machine is less busy"
+                f"Ray did not start here in {RAY_STARTS} tries of half a minute, its own limit ({why}): run the same "
+                "command again when the machine is less busy"
             ) from error
         try:
             yield
@@ -163,17 +178,26 @@ def _dask(workers: int) -> Iterator[tuple[Any, Callable[[], str]]]:
     """Yield a client and a function that describes how its workers' processes ended."""
     import dask
     from distributed import Client, LocalCluster, Nanny
+    from distributed.core import Status
 
     codes: list[int] = []
+    failures: list[str] = []
     memory = MemoryKills()
 
     class Watched(Nanny):  # type: ignore[misc]
+        async def instantiate(self) -> Status:
+            try:
+                return await super().instantiate()
+            except Exception as error:  # of any kind: it has given up, and is replaced
+                failures.append(" ".join(str(error).split()))
+                return Status.failed
+
         async def _on_worker_exit(self, exitcode: int) -> None:
             codes.append(exitcode)
             await super()._on_worker_exit(exitcode)
 
     def how_ended() -> str:
-        ends = dict.fromkeys(map(ended_how, codes))
+        ends = dict.fromkeys(map(ended_how, codes)) or failures[-1:]
         return f" ({', '.join(ends)}{memory.said()})" if ends else ""
 
     with (
@@ -192,7 +216,7 @@ def _dask(workers: int) -> Iterator[tuple[Any, Callable[[], str]]]:
             memory_limit=NO_MEMORY_LIMIT,
             dashboard_address="127.0.0.1:0",  # None would take 8787, and complain when another command has it
             local_directory=str(folder),
-            silence_logs="ERROR",
+            silence_logs="CRITICAL",  # what ends the work is said in one sentence
             worker_class=Watched,
             preload_nanny=[WORKER_PRELOAD],
         ) as cluster,
@@ -212,6 +236,8 @@ def _replaced(cluster: Any, client: Any, workers: int) -> Iterator[None]:
     from distributed.core import Status
 
     failed, ended = 0, Event()
+    tornado = logging.getLogger("tornado.application")  # has the traceback of each worker that does not start
+    level = tornado.level
 
     def replace() -> None:
         """On the cluster's own thread."""
@@ -233,11 +259,13 @@ def _replaced(cluster: Any, client: Any, workers: int) -> Iterator[None]:
 
     looking = Thread(target=look, name="replace workers", daemon=True)
     looking.start()
+    tornado.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         ended.set()
         looking.join()
+        tornado.setLevel(level)
 
 
 def dask_map(

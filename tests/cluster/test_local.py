@@ -62,7 +62,7 @@ def sleep(seconds: float) -> float:
 
 
 def children() -> set[psutil.Process]:
-    found = psutil.Process().children(recursive=True)
+    found = [each for each in psutil.Process().children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
     return {each for each in found if "resource_tracker" not in str(each.cmdline())}
 
 
@@ -94,13 +94,13 @@ def test_a_killed_process_ends_the_reading_with_its_likely_cause() -> None:
 def test_an_interrupt_does_not_wait_for_what_was_not_begun() -> None:
     def interrupted() -> None:
         with local_processes(2) as map:
-            next(map(sleep, [0.1] * 400))
+            next(map(sleep, [0.1] * 3000))
             raise KeyboardInterrupt
 
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 def first_gpu(number: int) -> tuple[str, str]:
@@ -211,13 +211,20 @@ def test_a_worker_has_the_gpus_that_both_slurm_and_cuda_show(environment: dict[s
 
 @pytest.mark.process
 def test_a_ray_that_does_not_start_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    def init(**_: object) -> None:
-        raise RuntimeError("The current node timed out\nduring startup.")
+    tries = []
+
+    def init(**options: object) -> None:
+        tries.append(options["_temp_dir"])
+        if len(tries) != 5:
+            raise RuntimeError("The current node timed out\nduring startup.")
 
     monkeypatch.setattr("ray.init", init)
     with pytest.raises(OSError, match=r"Ray did not start here.*timed out during startup\.\)") as caught, local_ray():
         pass
     assert len(str(caught.value).splitlines()) == 1
+    assert len(set(tries)) == 3
+    with local_ray():  # it starts at the second try
+        assert len(tries) == 5
 
 
 def die(number: int) -> None:
@@ -232,7 +239,7 @@ def starts_that_fail(monkeypatch: pytest.MonkeyPatch, fails: Container[int]) -> 
     """Let some starts of Dask's worker processes fail, by their number, as those do that end before they are known."""
     from distributed import Nanny
 
-    instantiate, starts = Nanny.instantiate, count(1)
+    instantiate, starts = Nanny.instantiate, count(1)  # which the nannies of local_dask call in turn
 
     async def failing(nanny: Nanny) -> object:
         if next(starts) not in fails:

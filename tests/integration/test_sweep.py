@@ -4,7 +4,6 @@ Invariant: each test has a folder of its own; Ray and Dask are shared.
 """
 
 import json
-import os
 import re
 from pathlib import Path
 
@@ -56,12 +55,6 @@ def test_known_support_is_found(on_clusters, sweep_file, folder) -> None:
         assert np.isclose(np.linalg.norm(first - second), one.flagged_distance.values[0])
     assert "Report:" in done.stdout
     assert (folder / "known" / "report.html").stat().st_size > 10_000
-
-
-def test_trials_have_the_niceness_of_the_command(clusters) -> None:
-    import ray
-
-    assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
 
 
 def test_a_sweep_is_planned_run_protected_and_extended(on_clusters, sweep_file, folder) -> None:
