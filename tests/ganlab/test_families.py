@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from ganlab import optimizers
 from ganlab.models.families import FAMILIES, Family
 from ganlab.models.families.trained import TrainedFamily
 from ganlab.models.train import Interrupted, draw
@@ -31,7 +32,7 @@ def assert_resumes(name: str, items: np.ndarray, stop_at: int) -> None:
 
 @pytest.mark.parametrize("name", [name for name in TRAINED if issubclass(FAMILIES[name], TrainedFamily)])
 def test_counting_weights_makes_no_optimizer(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its first optimizer torch loads its compiler, a second that a sweep's results need not wait for."""
+    """A sweep's results need none."""
 
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError("an optimizer was made")
@@ -55,9 +56,13 @@ def test_a_resumed_run_on_points_equals_an_unbroken_one(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(set(TRAINED) - {"mix"}))  # its products squeeze in place: not emulated
 def test_a_step_mixes_no_devices_and_copies_nothing_back(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A copy to the processor would have a GPU wait for it at every step."""
-    adam = torch.optim.Adam
+    adam = optimizers.Adam
     monkeypatch.setattr(TrainedFamily, "autocast", lambda family: nullcontext())
-    monkeypatch.setattr(torch.optim, "Adam", lambda parameters, fused, **more: adam(parameters, foreach=False, **more))
+    for module in ("trained", "stacked"):
+        monkeypatch.setattr(
+            f"ganlab.models.families.{module}.Adam",
+            lambda parameters, fused, **more: adam(parameters, foreach=False, **more),
+        )
     with emulated_device() as device:
         family, draws = make(name, device=NAME), np.random.default_rng(0)
         dataset = family.prepare(IMAGES, LABELS)
