@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from cluster.gpus import usable_gpus
 from cluster.interpreter import in_empty_folder
 from cluster.memory import MemoryKills
+from cluster.ray_node import private_ray
 from cluster.reaper import guarded, shielded
 from cluster.supervise import ended_how, node_folder
 
@@ -86,12 +87,7 @@ def _ray() -> Iterator[None]:
         token = folder / "token"
         token.touch(mode=0o600)
         token.write_text(os.urandom(32).hex())
-        os.environ |= {
-            "RAY_AUTH_MODE": "token",
-            "RAY_AUTH_TOKEN_PATH": str(token),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of its own default
-        }
+        os.environ |= private_ray(token)
         # Nobody scrapes this Ray: without these libraries, which its agent loads for that alone, it starts sooner.
         sys.modules["ray.dashboard.optional_deps"] = None  # type: ignore[assignment]
         import ray  # late: it reads the variables above when it is imported

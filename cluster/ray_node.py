@@ -25,16 +25,27 @@ HEAD_METRICS, WORKER_METRICS = 5, 2  # which of them answers with Ray's metrics
 HEAD_NODE = 3  # where among the head's those begin that every node has
 
 
+def private_ray(token: Path) -> dict[str, str]:
+    """Variables of a Ray that only holders of the token meet, to be set before it is imported: here or in a cluster."""
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of its own default
+        # Trials have the niceness of the command. By default it is 15: behind the comparison of images
+        # (`cluster.dask_node`), and all but still on a machine that does anything else.
+        "RAY_worker_niceness": "0",
+        # Python may have to be loaded from a slow file system, or beside other work.
+        "RAY_worker_register_timeout_seconds": "300",
+        "RAY_agent_register_timeout_ms": "300000",
+    }
+
+
 def ray_environment(folder: Path) -> dict[str, str]:
     """Variables that every process of this cluster needs before it imports Ray."""
     return {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN_PATH": str(ClusterFolder(folder).token),
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else Ray warns of its own default
+        **private_ray(ClusterFolder(folder).token),
         "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
-        "RAY_worker_niceness": "0",  # by default 15, behind the comparison of images, at 10 (`cluster.dask_node`)
-        "RAY_agent_register_timeout_ms": "300000",  # Python may have to be loaded from a slow file system
         # A node that vanished is noticed in seconds; one that is only slow to answer is not given up.
         "RAY_health_check_initial_delay_ms": "5000",
         "RAY_health_check_period_ms": "1000",

@@ -175,7 +175,7 @@ Command = Callable[..., Result]
 def ganlab(folder: Path) -> Ganlab:
     """Run the command line in a process of its own: ganlab("run", "digits-demo") → CompletedProcess."""
 
-    def call(*arguments: str | Path, timeout: float = 900, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str | Path, timeout: float = 1500, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [Path(sys.executable).with_name("ganlab"), *map(str, arguments)],
             capture_output=True,

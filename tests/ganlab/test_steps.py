@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
+from ganlab import optimizers
 from ganlab.models.families import FAMILIES, dcgan, diffusion, flow, r3gan
 from ganlab.models.train import TrainSettings
 
@@ -472,7 +473,7 @@ def test_stacked(joint: bool) -> None:
         )
 
 
-ADAM, RMSPROP = torch.optim.Adam, torch.optim.RMSprop
+ADAM, RMSPROP = optimizers.Adam, optimizers.RMSprop
 
 
 @pytest.mark.parametrize(

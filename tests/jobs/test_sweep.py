@@ -66,6 +66,13 @@ def images(trial: TrialLayout) -> np.ndarray:
     return samples.read(0, samples.shape[0])
 
 
+def test_trials_have_the_niceness_of_the_command(ray_node) -> None:
+    """Ray's own 15 leaves them next to nothing on a machine that does anything else."""
+    import ray
+
+    assert ray.get(ray.remote(lambda: os.nice(0)).remote()) == os.nice(0)
+
+
 def test_a_node_that_leaves_costs_nothing_and_counts_for_nothing(prepared, ray_node) -> None:
     """It ends with the same bits and history, although not one failure is allowed."""
     layout, spec = prepared("left", train=LONG, resources={"checkpoint_every_s": 1000, "max_failures": 0})
