@@ -21,6 +21,7 @@ import yaml
 from click.testing import Result
 
 from tests.command_line import call
+from tests.waiting import HANG_S
 
 # One thread each, set before numpy and torch are loaded: tests share the machine with the sweeps they start.
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
@@ -175,7 +176,7 @@ Command = Callable[..., Result]
 def ganlab(folder: Path) -> Ganlab:
     """Run the command line in a process of its own: ganlab("run", "digits-demo") → CompletedProcess."""
 
-    def call(*arguments: str | Path, timeout: float = 1500, **environment: str) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str | Path, timeout: float = HANG_S, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [Path(sys.executable).with_name("ganlab"), *map(str, arguments)],
             capture_output=True,

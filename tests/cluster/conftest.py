@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from cluster.rendezvous import ClusterFolder
 from cluster.site import Site
 from cluster.slurm import Jobs, _prepare
+from tests.waiting import until
 
 RUN = """
 import json, sys
@@ -64,12 +64,11 @@ class Supervisors:
         path = self.logs / name
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def until(self, ready: Callable[[], object], timeout_s: float = 240) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not ready():
-            logs = "\n".join(self.log(path.name)[-3000:] for path in sorted(self.logs.glob("*_log.out")))
-            assert time.monotonic() < deadline, logs
-            time.sleep(0.1)
+    def until(self, ready: Callable[[], object]) -> None:
+        def logs() -> str:
+            return "\n".join(self.log(path.name)[-3000:] for path in sorted(self.logs.glob("*_log.out")))
+
+        until(ready, logs)
 
 
 @pytest.fixture

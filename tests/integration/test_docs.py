@@ -32,6 +32,7 @@ from storage.results import open_results
 from storage.verdicts import Verdict, append_verdict
 from tests.blocks import PAGES, ROOT, Block, blocks
 from tests.command_line import call
+from tests.waiting import HANG_S
 
 RUN = [page for page in PAGES if any(each.language in ("sh", "python") and not each.mark for each in blocks(page))]
 
@@ -110,7 +111,7 @@ def test_the_notebook_runs(finished: Path, tmp_path: Path) -> None:
             ),
         )
     notebook = nbformat.read(ROOT / "docs" / "results.ipynb", as_version=4)
-    NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(folder)}}).execute()
+    NotebookClient(notebook, timeout=HANG_S, resources={"metadata": {"path": str(folder)}}).execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     text = "".join(output.get("text", output.get("data", {}).get("text/plain", "")) for output in outputs)
     assert "3 of 3 trials passed" in text
@@ -151,7 +152,7 @@ def in_shell(text: str, folder: Path) -> tuple[int, str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=900,
+        timeout=HANG_S,
         env={**os.environ, "PATH": path, "COLUMNS": "100"},
     )
     return done.returncode, done.stderr if done.returncode else done.stdout

@@ -14,6 +14,7 @@ from storage.attempts import read_attempts
 from storage.layout import SweepLayout
 from storage.samples import all_committed
 from tests.integration.test_kill import assert_gone, marked
+from tests.waiting import HANG_S
 
 SPEC = {
     "model": {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
@@ -54,7 +55,7 @@ def test_ctrl_c_while_ray_starts_and_while_trials_train(sweep_file, folder) -> N
             env={**os.environ, "GANLAB_MARK": mark},
         )
         try:
-            deadline = time.monotonic() + 240
+            deadline = time.monotonic() + HANG_S
             while not moment(mark):
                 assert run.poll() is None, run.stderr.read()
                 assert time.monotonic() < deadline, [process.cmdline() for process in marked(mark)]

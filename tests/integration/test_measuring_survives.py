@@ -16,6 +16,7 @@ from jobs.measuring import comparison
 from jobs.measuring.comparison import Comparison, Map, compare
 from jobs.measuring.samples import keep_in_cache
 from storage.arrays import open_array
+from tests.waiting import until
 
 SAMPLES, THRESHOLD_SQUARED = 4000, 10_000.0
 ROOT = Path(__file__).parents[2]
@@ -97,11 +98,8 @@ def scheduler(start: Start, folder: Path) -> tuple[subprocess.Popen[str], str]:
         "--dashboard-address=127.0.0.1:0",
         f"--scheduler-file={file}",
     )
-    deadline = time.monotonic() + 60
-    while not file.exists() or not file.read_text():
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: (file.exists() and file.read_text()) or process.poll() is not None)
+    assert process.poll() is None
     return process, json.loads(file.read_text())["address"]
 
 

@@ -31,7 +31,8 @@ from monitoring.metrics import METRICS
 from storage.layout import SweepLayout
 from storage.usage import Usage, write_usage
 from tests.monitoring.panels import Answers, ask, brief, page, panels
-from tests.monitoring.prometheus import Prometheus, running_prometheus, until
+from tests.monitoring.prometheus import Prometheus, running_prometheus
+from tests.waiting import until
 
 FACTOR = 50.0
 SPEC = {
@@ -80,7 +81,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
             stderr=logs[0],
         )
         stack.callback(_end_group, trainer)
-        until(lambda: any(layout.trials.glob("*/history.jsonl")) or trainer.poll() is not None, 180, "trials train")
+        until(lambda: any(layout.trials.glob("*/history.jsonl")) or trainer.poll() is not None, "trials train")
         assert trainer.poll() is None, (folder / "run.log").read_text()
         _write_records(layout, _dask_scheduler(stack), _ray_head(stack, layout))
         command = [sys.executable, "-m", "jobs.watching.monitor", layout.root, "--controller", "--every", "0.5"]
@@ -174,13 +175,13 @@ def test_a_sweep_in_trouble_is_seen(watched: Watched, request: pytest.FixtureReq
     prometheus = watched.prometheus
 
     # Every target answers: the exporter, Ray's and Dask's own.
-    until(lambda: prometheus.jobs() == {"ganlab", "ray", "dask"}, 120, "all targets are known")
-    until(lambda: not prometheus.down(), 120, lambda: f"every target is up: {prometheus.down()}")
+    until(lambda: prometheus.jobs() == {"ganlab", "ray", "dask"}, "all targets are known")
+    until(lambda: not prometheus.down(), lambda: f"every target is up: {prometheus.down()}")
 
     # Trials train, others end in NaN, snapshots are measured, and alerts say so.
-    until(lambda: (prometheus.value("sum(ganlab_train_steps_per_second)") or 0) > 0, 120, "trials train")
+    until(lambda: (prometheus.value("sum(ganlab_train_steps_per_second)") or 0) > 0, "trials train")
     expected = {"GanlabNanStorm", "GanlabTrialFailures", "GanlabCollapse"}
-    until(lambda: expected <= prometheus.firing(), 120, f"{expected} fire")
+    until(lambda: expected <= prometheus.firing(), f"{expected} fire")
     assert "GanlabNoProgress" not in prometheus.firing()
     assert prometheus.value('ganlab_trials_failed{cause="nan"}') == 2
     assert prometheus.value("sum(ganlab_trials)") == 4
@@ -190,12 +191,12 @@ def test_a_sweep_in_trouble_is_seen(watched: Watched, request: pytest.FixtureReq
     # It stands still: whatever trains is stopped, and nothing else is.
     for worker in watched.workers():
         worker.suspend()
-    until(lambda: "GanlabNoProgress" in prometheus.firing(), 120, "the standstill is noticed")
+    until(lambda: "GanlabNoProgress" in prometheus.firing(), "the standstill is noticed")
 
     # Nobody works on it any more. (On SLURM the controller's record says so; here its lock and its record do.)
     _end_group(watched.trainer)
     write_head(watched.layout.cluster, Head("1", 0, 1, "failed", "killed by the test"))
-    until(lambda: "GanlabControllerGone" in prometheus.firing(), 120, "that nobody works on it is noticed")
+    until(lambda: "GanlabControllerGone" in prometheus.firing(), "that nobody works on it is noticed")
 
     # Every rule evaluated, and every panel's query answered with data.
     assert prometheus.bad_rules() == []

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from jobs.training.sampling import read_checkpoint_file
 from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
 from tests.command_line import call
+from tests.waiting import until
 
 SETTINGS: dict[str, Any] = {"checkpoint": "g.pt", "format": "torchscript", "shape": [1, 8, 8], "latent_dim": 4}
 
@@ -119,11 +119,8 @@ def test_a_killed_command_goes_on_to_the_same_bits(home: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     process = subprocess.Popen([*command, "killed"], env=environment)
     trial = TrialLayout(Path("killed"))
-    deadline = time.monotonic() + 300
-    while len(list(trial.commits.glob("*.json"))) < 2:
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: len(list(trial.commits.glob("*.json"))) >= 2 or process.poll() is not None, every_s=0.01)
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     committed = {path: path.stat().st_mtime_ns for path in trial.commits.glob("*.json")}
@@ -176,11 +173,8 @@ def test_a_sweep_of_checkpoints_goes_on_after_a_kill(home: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     command = [sys.executable, "-m", "jobs.cli", "run", "theirs.yaml", "--out", "out"]
     process = subprocess.Popen(command, env=environment)
-    deadline = time.monotonic() + 300
-    while not list(Path("out").glob("trials/*/commits/*.json")):
-        assert process.poll() is None
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: list(Path("out").glob("trials/*/commits/*.json")) or process.poll() is not None, every_s=0.01)
+    assert process.poll() is None
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = {path: path.stat().st_mtime_ns for path in Path("out").glob("trials/*/commits/*.json")}

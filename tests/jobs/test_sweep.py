@@ -3,7 +3,6 @@
 import io
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -25,6 +24,7 @@ from storage.history import newest, read_history
 from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
 from storage.trial_state import read_end
+from tests.waiting import until
 
 LONG = {"steps": 1000, "batch_size": 8, "log_every": 25, "learning_rate": 0.001}
 SHORT = {**LONG, "steps": 12, "log_every": 3}
@@ -38,13 +38,6 @@ def ray_node(tmp_path_factory) -> Iterator[Path]:
     with local_ray():
         yield folder
     del os.environ[NODE]
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def train(layout: SweepLayout, spec: Spec, meanwhile: Callable[[], None]) -> str:
@@ -82,10 +75,10 @@ def test_a_node_that_leaves_costs_nothing_and_counts_for_nothing(prepared, ray_n
     run_trial(calm.root, trial, lambda row: None)
 
     def leave(times: int) -> None:
-        wait_until(lambda: len(read_attempts(own(layout, spec))) >= times)
-        wait_until(lambda: len(read_history(own(layout, spec).history).get("step", ())) > 3 * times)
+        until(lambda: len(read_attempts(own(layout, spec))) >= times)
+        until(lambda: len(read_history(own(layout, spec).history).get("step", ())) > 3 * times)
         request_stop(ray_node)
-        wait_until(lambda: sum(each.cause == "preempted" for each in read_attempts(own(layout, spec))) >= times)
+        until(lambda: sum(each.cause == "preempted" for each in read_attempts(own(layout, spec))) >= times)
         retract(ray_node)
 
     def leave_twice() -> None:
@@ -116,7 +109,7 @@ def test_a_trial_that_is_killed_without_progress_fails_alone_and_says_why(prepar
     trial = layout.trial(victim.id)
 
     def kill(attempt: int) -> None:
-        wait_until(lambda: len(read_attempts(trial)) > attempt)
+        until(lambda: len(read_attempts(trial)) > attempt)
         os.kill(read_attempts(trial)[attempt].pid, signal.SIGKILL)
 
     def kill_every_attempt() -> None:
@@ -145,7 +138,7 @@ def test_trials_that_fail_together_are_tried_alone(prepared, ray_node) -> None:
     first, second = (layout.trial(trial.id) for trial in spec.trials())
 
     def kill_the_group() -> None:
-        wait_until(lambda: read_attempts(second))
+        until(lambda: read_attempts(second))
         assert read_attempts(first)[0].pid == read_attempts(second)[0].pid
         os.kill(read_attempts(first)[0].pid, signal.SIGKILL)
 

@@ -9,12 +9,14 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.waiting import until
 
 RULES = Path(__file__).parents[2] / "monitoring" / "prometheus"
 UNITS_MS = {"s": 1000, "m": 60_000, "h": 3_600_000}
@@ -121,21 +123,13 @@ def running_prometheus(folder: Path, targets: Iterable[Path], factor: float = 1.
     )
     try:
         prometheus = Prometheus(f"http://127.0.0.1:{port}")
-        until(lambda: _ready(prometheus.url) or process.poll() is not None, 60, "Prometheus starts")
+        until(lambda: _ready(prometheus.url) or process.poll() is not None, "Prometheus starts")
         assert process.poll() is None, (folder / "log").read_text()
         yield prometheus
     finally:
         process.terminate()
         process.wait(20)
         log.close()
-
-
-def until(true: Callable[[], object], seconds: float, what: str | Callable[[], str], every: float = 0.3) -> None:
-    """Wait until `true()`, or fail and say what was waited for."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain: {what if isinstance(what, str) else what()}"
-        time.sleep(every)
 
 
 def _ready(url: str) -> bool:

@@ -19,9 +19,9 @@ import psutil
 import yaml
 
 from tests.slurm.hosts import HOSTS, Hosts
+from tests.waiting import HANG_S
 
 GANLAB = Path(sys.executable).with_name("ganlab")
-HANG_S = 1500.0  # for what ends in a minute or two on idle processors
 
 # Three workers with both GPUs of a host each; the controller fits beside one of them.
 SITE: Mapping[str, Any] = {

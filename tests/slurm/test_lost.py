@@ -14,7 +14,8 @@ import pytest
 from cluster.rendezvous import ClusterFolder
 from cluster.script import REQUEUE_PAUSES_S, RESTARTS_AFTER_MEMORY
 from tests.slurm.hosts import missing_packages, running
-from tests.slurm.sweeps import HANG_S, LONG, SITE, STEADY, Login, Submitted, assert_same, client_calls
+from tests.slurm.sweeps import LONG, SITE, STEADY, Login, Submitted, assert_same, client_calls
+from tests.waiting import HANG_S
 
 pytestmark = pytest.mark.slurm_full
 NOTICE = {"notice_s": 15}

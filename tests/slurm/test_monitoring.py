@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.monitoring.prometheus import running_prometheus, until
+from tests.monitoring.prometheus import running_prometheus
 from tests.slurm.hosts import HOSTS
 from tests.slurm.sweeps import STEADY, Login
+from tests.waiting import until
 
 pytestmark = pytest.mark.slurm_full
 
@@ -19,17 +20,17 @@ def test_every_endpoint_of_the_cluster_is_scraped(login: Login, tmp_path: Path) 
     targets = sweep.out / "metrics" / "targets.json"
     sweep.wait(targets.exists, "the controller's exporter names its targets")
     with running_prometheus(tmp_path / "prometheus", [targets]) as prometheus:
-        until(lambda: prometheus.value('count(up{job="ray"})') == 1 + len(HOSTS), 300, "Ray's nodes are targets")
-        until(lambda: prometheus.down() == [], 120, "every target is up")
+        until(lambda: prometheus.value('count(up{job="ray"})') == 1 + len(HOSTS), "Ray's nodes are targets")
+        until(lambda: prometheus.down() == [], "every target is up")
         assert prometheus.jobs() == {"ganlab", "ray", "dask"}
-        until(lambda: (prometheus.value("sum(ganlab_train_steps_total)") or 0) > 0, 300, "steps are counted")
+        until(lambda: (prometheus.value("sum(ganlab_train_steps_total)") or 0) > 0, "steps are counted")
         assert prometheus.value('ganlab_workers{state="joined"}') == len(HOSTS)
-        until(lambda: prometheus.value('ganlab_slurm_jobs{state="running"}') == 1 + len(HOSTS), 150, "squeue was asked")
+        until(lambda: prometheus.value('ganlab_slurm_jobs{state="running"}') == 1 + len(HOSTS), "squeue was asked")
         assert prometheus.value("sum(ganlab_trials)") == 6
         assert prometheus.value("count(ray_node_mem_used)") == 1 + len(HOSTS)
         assert prometheus.value("sum(dask_scheduler_workers)") == len(HOSTS)
         assert prometheus.bad_rules() == []
         cancelled = login.ganlab("cancel", sweep.out)
         assert cancelled.returncode == 0, cancelled.stderr
-        until(lambda: not prometheus.get("targets")["activeTargets"], 60, "what was ended on purpose is no target")
+        until(lambda: not prometheus.get("targets")["activeTargets"], "what was ended on purpose is no target")
     sweep.wait_until_gone(60)

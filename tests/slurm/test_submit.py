@@ -8,7 +8,8 @@ import pytest
 import xarray as xr
 
 from tests.slurm.hosts import HOSTS
-from tests.slurm.sweeps import HANG_S, SITE, STEADY, Login, assert_same, client_calls
+from tests.slurm.sweeps import SITE, STEADY, Login, assert_same, client_calls
+from tests.waiting import HANG_S
 
 TINY = {
     "name": "tiny",

@@ -14,6 +14,7 @@ import pytest
 from storage import lease
 from storage.layout import SweepLayout, TrialLayout
 from storage.lease import LeaseLostError, hold_lease
+from tests.waiting import HANG_S, until
 
 HOLDER = """
 import sys, time
@@ -54,7 +55,7 @@ class Holders:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [(float(at), name) for at, name in map(str.split, lines)]
 
-    def until_written_by(self, name: str, timeout_s: float = 60) -> float:
+    def until_written_by(self, name: str, timeout_s: float = HANG_S) -> float:
         """Wait for a write of `name`; when its first was."""
         deadline = time.monotonic() + timeout_s
         while not (first := [at for at, who in self.writes() if who == name]):
@@ -116,10 +117,7 @@ def test_a_killed_holder_is_replaced_at_once_where_its_death_can_be_seen(holders
 def test_of_many_that_claim_at_once_one_holds(holders: Holders) -> None:
     for number in range(5):
         holders.start(f"holder-{number}")
-    deadline = time.monotonic() + 60
-    while len(holders.writes()) < 20:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: len(holders.writes()) >= 20)
     assert len({name for _, name in holders.writes()}) == 1
     assert len(list(holders.trial.leases.glob("[!.]*"))) == 1
 

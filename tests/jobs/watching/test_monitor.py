@@ -40,8 +40,8 @@ from storage.trial_state import TrialState
 from storage.verdicts import Verdict, append_verdict
 from storage.watch import PairCounts
 from tests.command_line import call
-from tests.monitoring.prometheus import until
 from tests.monitoring.simulated import simulated
+from tests.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -370,7 +370,7 @@ def test_monitor_serves_until_it_is_told_to_end(sweep: SweepLayout) -> None:
     command = [Path(sys.executable).with_name("ganlab"), "monitor", str(sweep.root), "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            until(sweep.targets.exists, 60, "the exporter is up")
+            until(sweep.targets.exists, "the exporter is up")
             (group,) = json.loads(sweep.targets.read_text())
             (address,) = group["targets"]
             with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
