@@ -6,20 +6,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from cluster.supervise import Failures, Process, node_folder, notices, temporary_folders
-
-
-def until(ready: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+from tests.waiting import until
 
 
 def python(name: str, code: str, log: Path, polite: bool = False) -> Process:
@@ -59,7 +52,11 @@ time.sleep(600)
     pids = [int(word) for word in child.tail().split()]
     assert all(map(psutil.pid_exists, pids))
     child.end()
-    until(lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids))
+    until(
+        lambda: not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie" for pid in pids),
+        "they are gone",
+        20,
+    )
 
 
 @pytest.mark.process

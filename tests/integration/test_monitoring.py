@@ -181,7 +181,7 @@ def test_a_sweep_in_trouble_is_seen(watched: Watched, request: pytest.FixtureReq
     # Trials train, others end in NaN, snapshots are measured, and alerts say so.
     until(lambda: (prometheus.value("sum(ganlab_train_steps_per_second)") or 0) > 0, "trials train")
     expected = {"GanlabNanStorm", "GanlabTrialFailures", "GanlabCollapse"}
-    until(lambda: expected <= prometheus.firing(), f"{expected} fire")
+    until(lambda: expected <= prometheus.firing(), f"{expected} fire", 120)
     assert "GanlabNoProgress" not in prometheus.firing()
     assert prometheus.value('ganlab_trials_failed{cause="nan"}') == 2
     assert prometheus.value("sum(ganlab_trials)") == 4
@@ -191,12 +191,12 @@ def test_a_sweep_in_trouble_is_seen(watched: Watched, request: pytest.FixtureReq
     # It stands still: whatever trains is stopped, and nothing else is.
     for worker in watched.workers():
         worker.suspend()
-    until(lambda: "GanlabNoProgress" in prometheus.firing(), "the standstill is noticed")
+    until(lambda: "GanlabNoProgress" in prometheus.firing(), "the standstill is noticed", 120)
 
     # Nobody works on it any more. (On SLURM the controller's record says so; here its lock and its record do.)
     _end_group(watched.trainer)
     write_head(watched.layout.cluster, Head("1", 0, 1, "failed", "killed by the test"))
-    until(lambda: "GanlabControllerGone" in prometheus.firing(), "that nobody works on it is noticed")
+    until(lambda: "GanlabControllerGone" in prometheus.firing(), "that nobody works on it is noticed", 120)
 
     # Every rule evaluated, and every panel's query answered with data.
     assert prometheus.bad_rules() == []

@@ -25,12 +25,12 @@ def test_every_endpoint_of_the_cluster_is_scraped(login: Login, tmp_path: Path) 
         assert prometheus.jobs() == {"ganlab", "ray", "dask"}
         until(lambda: (prometheus.value("sum(ganlab_train_steps_total)") or 0) > 0, "steps are counted")
         assert prometheus.value('ganlab_workers{state="joined"}') == len(HOSTS)
-        until(lambda: prometheus.value('ganlab_slurm_jobs{state="running"}') == 1 + len(HOSTS), "squeue was asked")
+        until(lambda: prometheus.value('ganlab_slurm_jobs{state="running"}') == 1 + len(HOSTS), "squeue was asked", 150)
         assert prometheus.value("sum(ganlab_trials)") == 6
         assert prometheus.value("count(ray_node_mem_used)") == 1 + len(HOSTS)
         assert prometheus.value("sum(dask_scheduler_workers)") == len(HOSTS)
         assert prometheus.bad_rules() == []
         cancelled = login.ganlab("cancel", sweep.out)
         assert cancelled.returncode == 0, cancelled.stderr
-        until(lambda: not prometheus.get("targets")["activeTargets"], "what was ended on purpose is no target")
+        until(lambda: not prometheus.get("targets")["activeTargets"], "what was ended on purpose is no target", 60)
     sweep.wait_until_gone(60)

@@ -14,7 +14,7 @@ import pytest
 from storage import lease
 from storage.layout import SweepLayout, TrialLayout
 from storage.lease import LeaseLostError, hold_lease
-from tests.waiting import HANG_S, until
+from tests.waiting import until
 
 HOLDER = """
 import sys, time
@@ -55,13 +55,10 @@ class Holders:
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [(float(at), name) for at, name in map(str.split, lines)]
 
-    def until_written_by(self, name: str, timeout_s: float = HANG_S) -> float:
+    def until_written_by(self, name: str) -> float:
         """Wait for a write of `name`; when its first was."""
-        deadline = time.monotonic() + timeout_s
-        while not (first := [at for at, who in self.writes() if who == name]):
-            assert time.monotonic() < deadline, f"{name} never held the trial"
-            time.sleep(0.05)
-        return first[0]
+        until(lambda: any(who == name for _, who in self.writes()), f"{name} holds the trial")
+        return next(at for at, who in self.writes() if who == name)
 
 
 @pytest.fixture
