@@ -61,7 +61,7 @@ def test_bits_of_a_device_are_compared_with_those_of_the_processor(monkeypatch: 
 
     def one_more(*block: Any) -> Any:
         found = bounds(*block)
-        return found._replace(low=found.low + (block[-1] == NAME))
+        return found._replace(low=found.low + (block[4] == NAME))
 
     monkeypatch.setattr(filter_refine, "bounded_distances", one_more)
     with emulated_device():

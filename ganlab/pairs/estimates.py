@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ganlab.pairs.blocks import Seen, cached_parts
 from ganlab.pairs.devices import sums_in_float32
 from ganlab.pairs.exact import Images, Index, block_distances, integer_product
 from ganlab.pairs.threads import in_threads
@@ -192,18 +193,24 @@ def as_limits(bounds: Floats, squared: torch.Tensor) -> torch.Tensor:
 
 @sums_in_float32()
 def bounded_distances(
-    rows: Images, columns: Images, row: slice | Index, column: slice | Index, device: str = "cpu"
+    rows: Images,
+    columns: Images,
+    row: slice | Index,
+    column: slice | Index,
+    device: str = "cpu",
+    seen: Seen = lambda values: None,
 ) -> Bounds:
     """Bounds on the squared distances of all pairs of a block, on the device for integer products.
 
     uint8 images, and float32 images that have codes (see `have_codes`), take an integer product, others one of float64.
+    `seen` is called with the low bounds, as in `block_distances`.
     """
     if rows.integer:
-        return Bounds(block_distances(rows, columns, row, column, device), None)
+        return Bounds(block_distances(rows, columns, row, column, device, seen), None)
     if have_codes(rows, columns):
         a, b = codes_of(rows), codes_of(columns)
         product = integer_product(a.as_images.on(device, row), b.as_images.on(device, column), device)
-        return _bounded_by_codes(a.take(row), b.take(column), product)
+        return _bounded_by_codes(a.take(row), b.take(column), product, seen)
     left, right = rows.values[row].astype(np.float64), columns.values[column].astype(np.float64)
     centre = left.mean(axis=0)  # the closer to the images, the smaller the error
     left -= centre
@@ -214,12 +221,13 @@ def bounded_distances(
     low *= -2
     low += a_length[:, None] + b_length
     low -= wrong * a_length[:, None] + wrong * b_length
+    seen(torch.from_numpy(low))
     return Bounds(torch.from_numpy(low), (2.1 * wrong * a_length, 2.1 * wrong * b_length))
 
 
-def _bounded_by_codes(a: Codes, b: Codes, product: torch.Tensor) -> Bounds:
+def _bounded_by_codes(a: Codes, b: Codes, product: torch.Tensor, seen: Seen) -> Bounds:
     a_wrong, b_wrong = _wrong(a, b), _wrong(b, a)
-    low, features = product.float(), a.values.shape[1]
+    low, features = torch.empty_like(product, dtype=torch.float32), a.values.shape[1]
 
     def in_float32(*columns: Floats) -> torch.Tensor:
         return torch.from_numpy(np.stack(np.broadcast_arrays(*columns), axis=1)).to(low)
@@ -228,7 +236,10 @@ def _bounded_by_codes(a: Codes, b: Codes, product: torch.Tensor) -> Bounds:
     one, scaled = np.ones(1), a.step * a.total
     left = in_float32(a.lengths_squared - a_wrong, one, -2 * (features * a.offset + scaled), -2 * a.offset)
     right = in_float32(one, b.lengths_squared - b_wrong, b.offset, b.step * b.total)
-    low.mul_(in_float32(-2 * a.step)).mul_(in_float32(b.step).T).addmm_(left, right.T)
+    left_step, right_step = in_float32(-2 * a.step), in_float32(b.step).T
+    for part in cached_parts(product):
+        scaled_product = low[part].copy_(product[part]).mul_(left_step[part]).mul_(right_step)
+        seen(scaled_product.addmm_(left[part], right.T))
     a_slack, b_slack = (
         np.where(np.isinf(each.error), np.inf, 2 * wrong) for each, wrong in ((a, a_wrong), (b, b_wrong))
     )

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from numpy.typing import NDArray
 
+from ganlab.pairs.blocks import Seen, cached_parts
 from ganlab.pairs.devices import accelerated, keep, least_seconds
 from ganlab.pairs.threads import in_threads
 
@@ -334,9 +335,23 @@ def _square_sums(difference: Array) -> Array:
 
 
 def block_distances(
-    rows: Images, columns: Images, row: slice | Index, column: slice | Index, device: str = "cpu"
+    rows: Images,
+    columns: Images,
+    row: slice | Index,
+    column: slice | Index,
+    device: str = "cpu",
+    seen: Seen = lambda values: None,
 ) -> torch.Tensor:
     """Exact squared distances of all pairs of a block of uint8 images, by one integer matrix product.
+
+    Parameters
+    ----------
+    rows, columns, row, column
+        The images, and those of the block.
+    device
+        Where the product runs.
+    seen
+        Called with the distances of some rows after the others, while a processor has them in its cache.
 
     Returns
     -------
@@ -345,7 +360,12 @@ def block_distances(
         the device.
     """
     (a, a_lengths), (b, b_lengths) = rows.shifted_on(device, row), columns.shifted_on(device, column)
-    return torch.sub(b_lengths, integer_product(a, b, device), alpha=2).add_(a_lengths[:, None])
+    product = integer_product(a, b, device)
+    if product.dtype != b_lengths.dtype:
+        product = product.to(b_lengths.dtype)
+    for part in cached_parts(product):
+        seen(torch.sub(b_lengths, product[part], alpha=2, out=product[part]).add_(a_lengths[part, None]))
+    return product
 
 
 def integer_product(a: torch.Tensor, b: torch.Tensor, device: str = "cpu") -> torch.Tensor:

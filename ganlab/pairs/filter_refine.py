@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ganlab.pairs.blocks import Least, cached_parts, hits_of_columns, hits_of_rows, union
 from ganlab.pairs.devices import accelerated, block_scale, sums_in_float32
 from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
 from ganlab.pairs.exact import Array, Images, Index, squared_distances
@@ -22,14 +23,12 @@ from ganlab.pairs.threads import in_threads
 Mask = NDArray[np.bool_]
 Some = slice | Index
 Settle = Callable[[], None]
-Hits = tuple[torch.Tensor, torch.Tensor]
 
 _ROWS = 512
 _COLUMNS = 4096
 _ACCELERATED_PAIR_COST = 2**14  # as PAIR_COST, where whole blocks cost so little; not measured
 _FLOAT64_PAIR_COST = 32  # of a float32 pair, against its share of a float64 product
 _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times as many
-_GROUP = 64  # values of a row of which the least is found first
 _PIVOT_IMAGES = 4096  # most images of one pivot that are looked at for a first bound
 _PIVOT_COST = 300_000  # of one pivot, in looks at pairs of a pivot and an image
 _PROBES = 4  # pivots near a row whose images are looked at
@@ -452,7 +451,10 @@ class _Search:
         values = below(rows, block[0], columns, block[1], bounds, self._screen.scale)
         self._mask_twice(values, row, column, 1)
         signs = values.view(torch.int16 if values.dtype == torch.bfloat16 else torch.int32)
-        hits = _hits(signs, torch.full((len(signs),), -1, device=signs.device))
+        least = Least(of_columns=False)
+        for part in cached_parts(signs):
+            least.see(signs[part])
+        hits = hits_of_rows(signs, torch.full((len(signs),), -1, device=signs.device), least)
         count = int((signs < 0).sum()) if hits is None else len(hits[0])
         if count > _FIRST_PAIRS:
             hit_rows, hit_columns = (torch.nonzero(signs.amin(dim=dim) < 0)[:, 0] for dim in (1, 0))
@@ -513,12 +515,16 @@ class _Search:
 
     def _compare(self, row: Some, column: Some) -> Settle:
         """Compare all pairs of a block; what is returned gives the collector those within their bounds."""
-        bounded = bounded_distances(self._rows, self._columns, *self._images(row, column), self._device)
+        least = Least(of_columns=self._mutual)
+        block = self._images(row, column)
+        bounded = bounded_distances(self._rows, self._columns, *block, self._device, least.see)
         low, high = bounded.low, bounded.high if self._collector.sure_squared >= 0 else bounded.low
         self._mask_twice(low, row, column, _largest(low.dtype))
-        return self._found(row, column, low, high)
+        return self._found(row, column, low, high, least)
 
-    def _found(self, row: Some, column: Some, low: torch.Tensor, high: torch.Tensor) -> Settle:
+    def _found(
+        self, row: Some, column: Some, low: torch.Tensor, high: torch.Tensor, least: Least | None = None
+    ) -> Settle:
         """Find the pairs of a block that are within their bounds, by bounds on their distances: only these leave it.
 
         What is returned gives them to the collector; those that only need counting are counted without being listed.
@@ -526,9 +532,12 @@ class _Search:
         i, j = self._numbers(row, column)
         limits = as_limits(self._bounds(i), low)
         others = as_limits(self._bounds(j), low) if self._mutual else None
-        hits = _hits(low, limits)
+        if least is None:
+            least = Least(of_columns=self._mutual)
+            least.see(low)
+        hits = hits_of_rows(low, limits, least)
         if others is not None and hits is not None:
-            hits = _union(hits, _hits(low.T, others), low.shape[1])
+            hits = union(hits, hits_of_columns(low, others, least), low.shape[1])
         # Each pair of float32 images that is listed is compared once more.
         listed = hits is not None and (self._rows.integer or len(hits[0]) * PAIR_COST <= low.numel())
         if hits is not None and (listed or self._collector.sure_squared < 0):
@@ -618,28 +627,3 @@ def _pick(some: Some, which: torch.Tensor) -> Index:
 def _largest(kind: torch.dtype) -> float:
     """A number of this type above every squared distance and every limit."""
     return np.inf if kind.is_floating_point else torch.iinfo(kind).max
-
-
-def _union(hits: Hits, turned: Hits | None, columns: int) -> Hits | None:
-    """Rows and columns of two lists of hits, the second one's turned around, each once; None where they are many."""
-    if turned is None:
-        return None
-    both = torch.unique(torch.cat([hits[0], turned[1]]) * columns + torch.cat([hits[1], turned[0]]))
-    return both // columns, both % columns
-
-
-def _hits(values: torch.Tensor, limit: torch.Tensor) -> Hits | None:
-    """Rows and columns of the values at most the limit (r,) of their row, in no order; None where they are many."""
-    rows = torch.nonzero(values.amin(dim=1) <= limit)[:, 0]
-    if len(rows) < len(values):
-        values, limit = values[rows], limit[rows]
-    limit = limit[:, None]
-    whole = values.shape[1] // _GROUP * _GROUP
-    groups = values[:, :whole].reshape(len(values), whole // _GROUP, _GROUP)
-    some = groups.amin(dim=2) <= limit
-    if 4 * int(some.sum()) > some.numel() > 0:
-        return None
-    row, group = torch.nonzero(some, as_tuple=True)
-    which, place = torch.nonzero(groups[row, group] <= limit[row], as_tuple=True)
-    last_row, last_place = torch.nonzero(values[:, whole:] <= limit, as_tuple=True)
-    return rows[torch.cat([row[which], last_row])], torch.cat([group[which] * _GROUP + place, last_place + whole])

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from ganlab.pairs import estimates, exact, filter_refine
+from ganlab.pairs import blocks, estimates, exact, filter_refine
 from ganlab.pairs import lower_bounds as screen
 from ganlab.pairs.closest import Closest, Pairs, closest_pairs, nearest, pairs_within
 from ganlab.pairs.collisions import LISTED, Collisions, compare_tile
@@ -469,7 +469,7 @@ class Constants:
     def __enter__(self) -> None:
         self._patch = pytest.MonkeyPatch()
         for name, value in self._values.items():
-            modules = [module for module in (exact, estimates, screen, filter_refine) if name in vars(module)]
+            modules = [module for module in (blocks, exact, estimates, screen, filter_refine) if name in vars(module)]
             assert len(modules) == 1
             self._patch.setattr(modules[0], name, value)
 
@@ -512,6 +512,8 @@ def test_any_set_with_any_constants(data: st.DataObject) -> None:
         _PIVOT_COST=draw(0, 300_000),
         _PROBES=draw(1, 2, 4),
         _GROUP=draw(1, 3, 64),
+        _PART_ROWS=draw(1, 3, 32),
+        _CACHED_PAIRS=draw(1, 16, 2**17),
         _JUDGED=draw(1, 5, 512),
         _ENCODED_BYTES=draw(1, 100, 2**19),
         _SORTED=draw(2, 256),
