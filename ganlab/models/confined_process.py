@@ -116,7 +116,7 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(request["threads"])
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.set_deterministic_debug_mode("warn")
         model = load(request)
         facts = {name: int(getattr(model, name)) for name in ("z_dim", "c_dim") if hasattr(model, name)}
         answer(1, json.dumps(facts).encode())

@@ -81,7 +81,7 @@ def union(hits: Hits, others: Hits | None, columns: int) -> Hits | None:
 def _grouped(values: torch.Tensor, size: int) -> torch.Tensor:
     """Whole groups of values side by side, (r, c // size, size)."""
     groups = values.shape[1] // size
-    return values[:, : groups * size].unflatten(1, (groups, size))
+    return values[:, : groups * size].reshape(len(values), groups, size)
 
 
 def _hits(values: torch.Tensor, limit: torch.Tensor, least: torch.Tensor, size: int) -> Hits | None:

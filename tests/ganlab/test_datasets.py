@@ -45,6 +45,14 @@ def test_digits_are_the_real_ones_from_0_to_255() -> None:
     assert np.array_equal(digits.labels, stored.target)
 
 
+def test_digits_that_the_library_keeps_elsewhere_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = DigitsSettings().load()
+    monkeypatch.setattr("ganlab.data.datasets.digits.find_spec", lambda name: None)
+    digits = DigitsSettings().load()
+    assert np.array_equal(digits.images, expected.images)
+    assert np.array_equal(digits.labels, expected.labels)
+
+
 @pytest.mark.parametrize("resolution", [16, 32])
 def test_digits_are_resized_on_request(resolution: int) -> None:
     calls, progress = seen()

@@ -186,3 +186,21 @@ def test_freed_memory_is_used_again() -> None:
 
     assert faults("keep") < 20
     assert faults("as it comes") > 200, "the C library has changed: this test looks at nothing"
+
+
+START = """
+import sys
+from ganlab.data.datasets.digits import DigitsSettings
+from tests.ganlab.test_train import Run, make_deterministic
+make_deterministic(1)
+DigitsSettings().load()
+Run().live()
+print(sorted({"sklearn", "sympy", "torch._dynamo", "torch._inductor"} & sys.modules.keys()))
+"""
+
+
+@pytest.mark.process
+def test_training_on_digits_loads_neither_pytorchs_compiler_nor_scikit_learn() -> None:
+    """Each takes as long as the rest of PyTorch, in every process of every trial."""
+    done = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["[]"]
