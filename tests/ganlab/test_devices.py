@@ -90,9 +90,9 @@ def test_images_are_copied_to_the_device_once(dtype: str) -> None:
 @pytest.mark.parametrize("kind", ["noise", "constant"])
 def test_blocks_shrink_where_the_device_has_no_memory(kind: str) -> None:
     """The device claims to have a gigabyte, so that blocks are far too large at first."""
-    emulated = assert_same(KINDS[kind](300, 20), memory=200_000, free=2**30)
+    emulated = assert_same(KINDS[kind](300, 20), memory=150_000, free=2**30)
     assert emulated.refused > 0
-    assert emulated.largest <= 200_000
+    assert emulated.largest <= 150_000
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
