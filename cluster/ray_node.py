@@ -35,6 +35,8 @@ def private_ray(token: Path) -> dict[str, str]:
         # Trials have the niceness of the command. By default it is 15: behind the comparison of images
         # (`cluster.dask_node`), and all but still on a machine that does anything else.
         "RAY_worker_niceness": "0",
+        # Of processes that Ray starts for every CPU before there is work, no trial takes one.
+        "RAY_prestart_worker_first_driver": "0",
         # Python may have to be loaded from a slow file system, or beside other work.
         "RAY_worker_register_timeout_seconds": "300",
         "RAY_agent_register_timeout_ms": "300000",

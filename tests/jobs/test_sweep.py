@@ -3,12 +3,14 @@
 import io
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from rich.console import Console
 
@@ -57,6 +59,16 @@ def own(layout: SweepLayout, spec: Spec) -> TrialLayout:
 def images(trial: TrialLayout) -> np.ndarray:
     samples = Samples(trial)
     return samples.read(0, samples.shape[0])
+
+
+def test_no_process_waits_for_work_before_there_is_any(ray_node) -> None:
+    """By default Ray starts one for every CPU, of which no trial takes any: trials have variables of their own."""
+    time.sleep(3)  # in which Ray would do so
+    commands = [each.cmdline() for each in psutil.Process().children(recursive=True)]
+    assert any(line and line[0].endswith("raylet") for line in commands)
+    waiting = [line for line in commands if any(part.endswith("default_worker.py") for part in line)]
+    waiting += [line for line in commands if line and line[0].startswith("ray::IDLE")]
+    assert not waiting
 
 
 def test_trials_have_the_niceness_of_the_command(ray_node) -> None:
