@@ -116,6 +116,7 @@ def main() -> None:
         import torch
 
         torch.set_num_threads(request["threads"])
+        # As `use_deterministic_algorithms`, which loads PyTorch's compiler, and so takes as long as PyTorch itself.
         torch.set_deterministic_debug_mode("warn")
         model = load(request)
         facts = {name: int(getattr(model, name)) for name in ("z_dim", "c_dim") if hasattr(model, name)}

@@ -173,6 +173,7 @@ def make_deterministic(threads: int) -> None:
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it, cuBLAS may add in another order
     torch.set_num_threads(threads)
+    # As `use_deterministic_algorithms`, which loads PyTorch's compiler, and so takes as long as PyTorch itself.
     torch.set_deterministic_debug_mode("warn")
     # By default it also fills all new memory, 5 % of a step: an aid to find what is read before it is written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

@@ -514,6 +514,7 @@ def test_any_set_with_any_constants(data: st.DataObject) -> None:
         _GROUP=draw(1, 3, 64),
         _PART_ROWS=draw(1, 3, 32),
         _CACHED_PAIRS=draw(1, 16, 2**17),
+        _MANY=draw(1, 4, 1000),
         _JUDGED=draw(1, 5, 512),
         _ENCODED_BYTES=draw(1, 100, 2**19),
         _SORTED=draw(2, 256),
