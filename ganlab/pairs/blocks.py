@@ -14,14 +14,13 @@ Hits = tuple[torch.Tensor, torch.Tensor]
 """Rows and columns of some values of a block, in no order."""
 
 _CACHED_PAIRS = 2**17  # of a part: their int32 or float32 distances take half a megabyte
-_PART_ROWS = 32  # of which a part has a multiple; as many values of a column are a group, of which the least is seen
-_GROUP = 64  # values of a row that are a group
-_MANY = 4  # where one group in so many has a hit, hits are too many to be listed
+_GROUP = 32  # values of a row that are a group, of which the least is seen
+_MANY = 2  # where one group in so many may have a hit, hits are too many to be listed
 
 
 def cached_parts(block: torch.Tensor) -> Iterator[slice]:
     """Rows of a block, so many at a time that several passes over their values stay in a processor's cache."""
-    step = max(1, _CACHED_PAIRS // max(1, block.shape[1]) // _PART_ROWS) * _PART_ROWS
+    step = max(1, _CACHED_PAIRS // max(1, block.shape[1]))
     if accelerated(str(block.device)):
         step = max(1, len(block))
     for start in range(0, len(block), step):
@@ -29,68 +28,61 @@ def cached_parts(block: torch.Tensor) -> Iterator[slice]:
 
 
 class Least:
-    """The least value of each group of a block, seen some rows after the others.
+    """The least value of each group of a block, seen some rows after the others."""
 
-    Parameters
-    ----------
-    of_columns
-        Whether groups of columns are needed, too.
-    """
-
-    def __init__(self, of_columns: bool) -> None:
-        self._of_columns = of_columns
+    def __init__(self) -> None:
         self._rows: list[torch.Tensor] = []
-        self._columns: list[torch.Tensor] = []
 
     def see(self, values: torch.Tensor) -> None:
-        """Look at the values of the next rows, (r, c); r is a multiple of _PART_ROWS for all but the last ones."""
-        self._rows.append(_grouped(values, _GROUP).amin(dim=2))
-        if self._of_columns:
-            self._columns.append(_grouped(values.T, _PART_ROWS).amin(dim=2))
+        """Look at the values of the next rows, (r, c)."""
+        self._rows.append(_grouped(values).amin(dim=-1))
 
     @property
-    def of_rows(self) -> torch.Tensor:
-        """(r, c // _GROUP) least values of whole groups of rows."""
+    def values(self) -> torch.Tensor:
+        """(r, c // _GROUP) least values of whole groups."""
         return torch.cat(self._rows)
 
-    @property
-    def of_columns(self) -> torch.Tensor:
-        """(c, r // _PART_ROWS) least values of whole groups of columns."""
-        return torch.cat(self._columns, dim=1)
+
+def within(values: torch.Tensor, limit: torch.Tensor, column_limit: torch.Tensor | None) -> torch.Tensor:
+    """(r, c) mask of the values of a block that are at most the limit of their row (r,) or, if given, column (c,)."""
+    mask = values <= limit[:, None]
+    if column_limit is not None:
+        mask |= values <= column_limit
+    return mask
 
 
-def hits_of_rows(values: torch.Tensor, limit: torch.Tensor, least: Least) -> Hits | None:
-    """Values of a block (r, c) at most the limit (r,) of their row; None where they are many."""
-    return _hits(values, limit, least.of_rows, _GROUP)
+def hits_of(mask: torch.Tensor) -> Hits:
+    """Where a mask of a block is true."""
+    row, column = torch.nonzero(mask, as_tuple=True)
+    return row, column
 
 
-def hits_of_columns(values: torch.Tensor, limit: torch.Tensor, least: Least) -> Hits | None:
-    """Values of a block (r, c) at most the limit (c,) of their column; None where they are many."""
-    hits = _hits(values.T, limit, least.of_columns, _PART_ROWS)
-    return None if hits is None else hits[::-1]
+def hits_within(
+    values: torch.Tensor, limit: torch.Tensor, column_limit: torch.Tensor | None, least: Least
+) -> Hits | None:
+    """Where the mask of `within` is true; None where that may be at very many places.
 
-
-def union(hits: Hits, others: Hits | None, columns: int) -> Hits | None:
-    """The hits of two lists, each once; None where one has too many."""
-    if others is None:
-        return None
-    both = torch.unique(torch.cat([hits[0], others[0]]) * columns + torch.cat([hits[1], others[1]]))
-    return both // columns, both % columns
-
-
-def _grouped(values: torch.Tensor, size: int) -> torch.Tensor:
-    """Whole groups of values side by side, (r, c // size, size)."""
-    groups = values.shape[1] // size
-    return values[:, : groups * size].reshape(len(values), groups, size)
-
-
-def _hits(values: torch.Tensor, limit: torch.Tensor, least: torch.Tensor, size: int) -> Hits | None:
-    some = least <= limit[:, None]
+    Limits of columns side by side should be about equal: values of a group are looked at when the least of them is at
+    most the largest limit of its columns.
+    """
+    largest = limit[:, None]
+    if column_limit is not None:
+        largest = torch.maximum(largest, _grouped(column_limit).amax(dim=-1))
+    some = least.values <= largest
     if _MANY * int(some.sum()) > some.numel() > 0:
         return None
     row, group = torch.nonzero(some, as_tuple=True)
-    groups = _grouped(values, size)
-    which, place = torch.nonzero(groups[row, group] <= limit[row, None], as_tuple=True)
-    rest = groups.shape[1] * size
-    last_row, last_place = torch.nonzero(values[:, rest:] <= limit[:, None], as_tuple=True)
-    return torch.cat([row[which], last_row]), torch.cat([group[which] * size + place, last_place + rest])
+    limits = limit[row, None]
+    if column_limit is not None:
+        limits = torch.maximum(limits, _grouped(column_limit)[group])
+    which, place = torch.nonzero(_grouped(values)[row, group] <= limits, as_tuple=True)
+    rest = values.shape[1] // _GROUP * _GROUP
+    last = within(values[:, rest:], limit, None if column_limit is None else column_limit[rest:])
+    last_row, last_place = torch.nonzero(last, as_tuple=True)
+    return torch.cat([row[which], last_row]), torch.cat([group[which] * _GROUP + place, last_place + rest])
+
+
+def _grouped(values: torch.Tensor) -> torch.Tensor:
+    """Whole groups of values side by side, (..., c // _GROUP, _GROUP)."""
+    groups = values.shape[-1] // _GROUP
+    return values[..., : groups * _GROUP].reshape(*values.shape[:-1], groups, _GROUP)

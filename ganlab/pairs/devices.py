@@ -16,6 +16,7 @@ Result = TypeVar("Result")
 
 _SHARE = 0.5  # of a device's free memory for what is kept there, and of the rest for blocks: others may compute there
 _PAIR_BYTES = 48  # of one pair of a block on an accelerator: products, distances, masks, or five float64 numbers
+_TRIALS = 9  # of a call that is timed
 _LARGEST = 16  # times as many rows, and columns, of a block as on a processor: 2**29 pairs
 
 
@@ -127,17 +128,23 @@ def sums_in_float32() -> Iterator[None]:
 def least_seconds(calls: Sequence[Callable[[], object]], device: str = "cpu") -> list[float]:
     """Seconds that each call takes at best.
 
-    On a processor it is the CPU time of this thread, which other work hardly changes; on an accelerator, wall time.
+    On a processor it is the CPU time of this thread, which other work hardly changes, with one thread for torch as blocks
+    have it; on an accelerator, wall time.
     """
     seconds = [float("inf")] * len(calls)
     clock = perf_counter if accelerated(device) else thread_time
-    for _ in range(5):  # in turn, so that what slows the machine slows all of them
-        for number, call in enumerate(calls):
-            wait_for(device)
-            start = clock()
-            call()
-            wait_for(device)
-            seconds[number] = min(seconds[number], clock() - start)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(_TRIALS):  # in turn, so that what slows the machine slows all of them
+            for number, call in enumerate(calls):
+                wait_for(device)
+                start = clock()
+                call()
+                wait_for(device)
+                seconds[number] = min(seconds[number], clock() - start)
+    finally:
+        torch.set_num_threads(threads)
     return seconds
 
 

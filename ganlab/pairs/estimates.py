@@ -178,15 +178,15 @@ def _encode(images: NDArray[np.float32]) -> Codes:
 
 
 def as_limits(bounds: Floats, squared: torch.Tensor) -> torch.Tensor:
-    """Squared bounds in the type of squared distances and on their device: what is within a bound is within its limit."""
+    """Bounds in the type of some values and on their device: what is within a bound is, rounded, within its limit."""
     kind = squared.dtype
     if not kind.is_floating_point:
         most = min(torch.iinfo(kind).max - 1.0, 2.0**53)
         return torch.as_tensor(np.floor(np.minimum(bounds, most)).astype(np.int64)).to(squared)
     exact = torch.as_tensor(np.asarray(bounds, np.float64))
     limits = exact.to(kind)
-    if kind == torch.float32:
-        above = limits.nextafter(torch.tensor(torch.inf))
+    if kind != torch.float64:
+        above = limits.nextafter(torch.tensor(torch.inf, dtype=kind))
         limits = torch.where(limits < exact, above, limits)
     return limits.clamp_(max=torch.finfo(kind).max).to(squared.device)
 

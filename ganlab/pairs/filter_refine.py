@@ -5,19 +5,20 @@ for no more, with the certainty that the pair is within `sure_squared`.
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
+from itertools import combinations
 from threading import Lock
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs.blocks import Least, cached_parts, hits_of_columns, hits_of_rows, union
-from ganlab.pairs.devices import accelerated, block_scale, sums_in_float32
+from ganlab.pairs.blocks import Hits, Least, cached_parts, hits_of, hits_within, within
+from ganlab.pairs.devices import accelerated, block_scale, least_seconds, sums_in_float32
 from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
-from ganlab.pairs.exact import Array, Images, Index, squared_distances
-from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, below
+from ganlab.pairs.exact import Array, Images, Index, integer_product, squared_distances
+from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, half_distances, vector_type
 from ganlab.pairs.threads import in_threads
 
 Mask = NDArray[np.bool_]
@@ -32,8 +33,15 @@ _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times 
 _PIVOT_IMAGES = 4096  # most images of one pivot that are looked at for a first bound
 _PIVOT_COST = 300_000  # of one pivot, in looks at pairs of a pivot and an image
 _PROBES = 4  # pivots near a row whose images are looked at
-_JUDGED = 512  # rows, and columns, in which survival is measured
-_OVERHEAD = 100  # of looking at one pair at any depth, in products of two int8 values
+_CLUSTERS, _CLUSTER_IMAGES = 64, 256  # most clusters that bring images into order, and fewest images for each of them
+_JUDGED = 512  # rows, and columns, of any order, in which survival is measured
+_JUDGED_BLOCKS, _ONE_OF = 8, 32  # most blocks in their order in which it is measured, and the share of all blocks
+_GOLDEN = 0.618  # places spread evenly whatever their number
+# Of passing over one value of a look, and over one of an exact block, in products of two int8 values, on one processor.
+_LOOK_PASSES, _EXACT_PASSES = 400, 700
+_TIMED = 128, 1024  # values of vectors, and of images, by whose products the cost of a look is measured
+_TIMED_ROWS, _TIMED_COLUMNS = 128, 1024  # of them: so few that hardly anything comes between
+_LEAST_COST, _LARGEST_COST = 0.5, 8.0  # of a look's product: what lies outside was disturbed
 
 
 class Collector(Protocol):
@@ -118,52 +126,157 @@ def search_nearest(
     """
     mutual = rows is columns and row_start == column_start
     bounds = np.minimum(collector.bounds(np.arange(row_start, row_start + len(rows))), rows.most_squared)
-    levels, mutual = _cheapest(rows, columns, screen, bounds, mutual, device)
+    plan = _cheapest(rows, columns, screen, bounds, mutual, device)
     if rows.integer and len(rows) >= len(columns):
         columns.keep_shifted()
-    search = _Search(
-        rows, columns, screen, collector, row_start, column_start, mutual, device, levels=levels, mutual=mutual
-    )
+    search = _Search(rows, columns, screen, collector, row_start, column_start, plan.mutual, device, plan)
     search.run()
-    if mutual:
+    if plan.mutual:
         every = np.arange(row_start, row_start + len(rows))
         collector.add(every, every, np.zeros(len(rows), np.int64 if rows.integer else np.float64))
 
 
-def _cheapest(
-    rows: Images, columns: Images, screen: Screen | None, bounds: Floats, mutual: bool, device: str
-) -> tuple[tuple[int, ...], bool]:
-    """The levels to look at, none for exact products of all, and whether to compare each pair of a set only once.
+class Plan(NamedTuple):
+    """The way to search for the nearest.
 
-    Judged by the survival of a sample of the pairs at each level.
+    Parameters
+    ----------
+    levels
+        The levels to look at, in turn; none for exact products of all.
+    mutual
+        Whether each pair of a set is compared only once.
+    order
+        The numbers of the rows, and of the columns, in the order of clusters; None for that of first coordinates,
+        in which windows of the columns are compared with the rows.
     """
+
+    levels: tuple[int, ...]
+    mutual: bool
+    order: tuple[Index, Index] | None
+
+
+def _cheapest(rows: Images, columns: Images, screen: Screen | None, bounds: Floats, mutual: bool, device: str) -> Plan:
+    """The plan of the least cost, judged by what each level leaves of a sample of the pairs."""
     levels = _levels(screen, rows, columns)
     if screen is None or not levels:
-        return (), mutual
+        return Plan((), mutual, None)
     first_rows, first_columns = (screen.project(images, levels[0], device) for images in (rows, columns))
-    window = _window(first_rows, first_columns, screen, bounds)
+    order = _by_clusters(first_rows, first_columns, bounds)
     judged_rows, judged_columns = _judged(len(rows), 0.25), _judged(len(columns), 0.75)  # of one set no image twice
     some_rows, some_columns = Images(rows.values[judged_rows]), Images(columns.values[judged_columns])
-    integers = rows.integer or have_codes(rows, columns)
-    exact = rows.features + _OVERHEAD if integers else _FLOAT64_PAIR_COST * rows.features
-    best: tuple[float, tuple[int, ...], bool] = (exact * (0.5 if mutual else 1.0), (), mutual)
     short_rows, short_columns, every = first_rows.take(judged_rows), first_columns.take(judged_columns), slice(0, None)
-    costs = []
+    pairs_left, area_left = [], []
     for depth, level in enumerate(levels):
         if depth:
             short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
-        left = below(short_rows, every, short_columns, every, bounds[judged_rows], screen.scale) < 0
-        pairs = float(left.double().mean()) * PAIR_COST * rows.features
-        share = float(left.any(dim=1).double().mean() * left.any(dim=0).double().mean())
-        costs.append((level * (2 if integers else 1) + _OVERHEAD, pairs, share))
-    following = float(exact)
-    for depth, (look, pairs, share) in reversed(list(enumerate(costs))):
-        for area, once in ((window, False), *([(0.5, True)] if mutual else [])):
-            # A product of integers is mostly one of all, as measured; before a float64 one few rows and columns are left.
-            seconds = area * look + min(pairs, area * (1.0 if integers else share) * following)
-            best = min(best, (seconds, levels[depth:], once), key=lambda each: each[0])
-        following = exact if integers else look + min(pairs, share * following)
-    return best[1:]
+        left = _survive(screen, short_rows, every, short_columns, every, bounds[judged_rows], None)
+        pairs_left.append(float(left.double().mean()))
+        area_left.append(_area(left))
+    windows = _window(first_rows, first_columns, screen, bounds)
+    ordered = _area_in_order(screen, first_rows, first_columns, bounds, order, mutual)
+    integers = rows.integer or have_codes(rows, columns)
+    exact = rows.features + _EXACT_PASSES if integers else _FLOAT64_PAIR_COST * rows.features
+    look_cost = _look_cost(device)
+
+    def cost(chosen: tuple[int, ...], in_order: bool) -> float:
+        """About what comparing pairs takes, in products of two int8 values for each of all pairs."""
+        area = 1.0 if in_order else windows
+        total, left = 0.0, area
+        for depth in chosen:
+            total += left * (levels[depth] * look_cost + _LOOK_PASSES)
+            if in_order:
+                left = min(left, ordered * min(1.0, area_left[depth] / max(area_left[0], 1e-9)))
+            elif not integers:  # before a product of integers hardly any row or column of a window is left out
+                left = min(left, area * area_left[depth])
+        total += min(left * exact, pairs_left[chosen[-1]] * PAIR_COST * rows.features) if chosen else area * exact
+        return total * (0.5 if mutual and in_order else 1.0)
+
+    some = [chosen for size in range(1, len(levels) + 1) for chosen in combinations(range(len(levels)), size)]
+    ways = [((), True), *((chosen, in_order) for chosen in some for in_order in (True, False))]
+    chosen, in_order = min(ways, key=lambda way: cost(*way))
+    return Plan(
+        tuple(levels[depth] for depth in chosen),
+        mutual and in_order,
+        order if in_order and (chosen or mutual) else None,
+    )
+
+
+def _survive(
+    screen: Screen,
+    rows: Projection,
+    row: Some,
+    columns: Projection,
+    column: Some,
+    bounds: Floats,
+    column_bounds: Floats | None,
+) -> torch.Tensor:
+    """(r, c) mask of the pairs of a block that a look leaves, of which no column's bound or every one is given."""
+    half = half_distances(rows, row, columns, column)
+    return within(half, *_limits(screen, half, rows.error[row], columns.error[column], bounds, column_bounds))
+
+
+def _limits(
+    screen: Screen,
+    half: torch.Tensor,
+    row_error: Floats,
+    column_error: Floats,
+    bounds: Floats,
+    column_bounds: Floats | None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The limits of the rows of a block of `half_distances`, and of its columns where these have bounds."""
+    limits = screen.half_limits(bounds, row_error + column_error.max(), half)
+    if column_bounds is None:
+        return limits, None
+    return limits, screen.half_limits(column_bounds, column_error + row_error.max(), half)
+
+
+def _area(left: torch.Tensor) -> float:
+    """Share of a block that the rows and columns with a pair left take."""
+    return float(left.any(dim=1).double().mean() * left.any(dim=0).double().mean())
+
+
+def _by_clusters(rows: Projection, columns: Projection, bounds: Floats) -> tuple[Index, Index]:
+    """The numbers of rows and of columns in the order of clusters, so that images side by side are near each other.
+
+    Clusters are in the order of the first coordinates of their pivots; rows in that of their bounds in a cluster, the
+    largest first.
+    """
+    clusters = max(1, min(_CLUSTERS, len(columns.squared) // _CLUSTER_IMAGES))
+    pivot = np.linspace(0, len(columns.squared) - 1, clusters).astype(int)
+    pivot = pivot[np.argsort(columns.first_coordinate[pivot], kind="stable")]
+    row_order = np.lexsort((-bounds, _nearest_pivots(rows, columns, pivot, 1)[:, 0]))
+    if rows is columns:
+        return row_order, row_order
+    return row_order, np.argsort(_nearest_pivots(columns, columns, pivot, 1)[:, 0], kind="stable")
+
+
+def _area_in_order(
+    screen: Screen, rows: Projection, columns: Projection, bounds: Floats, order: tuple[Index, Index], mutual: bool
+) -> float:
+    """Share of blocks that a first look leaves, measured in some blocks of images in order."""
+    row_blocks, column_blocks = -(-len(order[0]) // _ROWS), -(-len(order[1]) // _COLUMNS)
+    some = max(1, min(_JUDGED_BLOCKS, row_blocks * column_blocks // _ONE_OF))
+    area = 0.0
+    for number in range(some):
+        start = int((number + 0.5) * row_blocks / some) * _ROWS
+        first = int(number * _GOLDEN % 1 * column_blocks) * _COLUMNS
+        row, column = order[0][start : start + _ROWS], order[1][first : first + _COLUMNS]
+        left = _survive(screen, rows, row, columns, column, bounds[row], bounds[column] if mutual else None)
+        area += _area(left) / some
+    return area
+
+
+@cache
+def _look_cost(device: str) -> float:
+    """Cost of a product of two values of vectors, in products of two int8 values; tried once."""
+    short, long = _TIMED
+    sizes = (_TIMED_ROWS, _TIMED_COLUMNS)
+    vectors = [torch.ones(rows, short, dtype=vector_type(device), device=device) for rows in sizes]
+    images = [torch.ones(rows, long, dtype=torch.int8, device=device) for rows in sizes]
+    look, exact = least_seconds(
+        [lambda: vectors[0] @ vectors[1].T, lambda: integer_product(images[0], images[1], device)], device
+    )
+    return min(max((look / short) / (exact / long), _LEAST_COST), _LARGEST_COST)
 
 
 def _levels(screen: Screen | None, rows: Images, columns: Images) -> tuple[int, ...]:
@@ -180,7 +293,7 @@ def _window(rows: Projection, columns: Projection, screen: Screen, bounds: Float
     """Share of the pairs whose first coordinates are near enough for their row's bound."""
     if not (np.isfinite(rows.squared).all() and np.isfinite(columns.squared).all()):
         return 1.0
-    reach = screen.reach(rows.error, columns.error, bounds)
+    reach = screen.reach(bounds, rows.error + columns.error.max())
     first = np.sort(columns.first_coordinate)
     start, stop = (np.searchsorted(first, rows.first_coordinate + sign * reach) for sign in (-1, 1))
     return float(np.mean(stop - start)) / len(first)
@@ -200,7 +313,7 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
         return bounds
     if screen is not None and (levels := _levels(screen, rows, columns)):
         queries, references = (screen.project(images, levels[0], device) for images in (rows, columns))
-        places = _likeliest(queries, references, count, screen.scale)
+        places = _likeliest(queries, references, count)
         full = np.flatnonzero((places >= 0).all(axis=1))
         squared = squared_distances(rows, columns, np.repeat(full, count), places[full].ravel())
         bounds[full] = squared.reshape(-1, count).max(axis=1)
@@ -272,15 +385,15 @@ def _least(values: torch.Tensor, count: int) -> Array:
     return values.topk(count, dim=1, largest=False).values.amax(dim=1).cpu().numpy()
 
 
-def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) -> Index:
+def _likeliest(rows: Projection, columns: Projection, count: int) -> Index:
     """(r, count) places of different columns that are likely to be near each row; -1 where too few were looked at."""
     images, references = len(rows.squared), len(columns.squared)
     looks = images * references * _PROBES / (images + references + _PIVOT_COST)
     pivots = max(1, min(int(np.sqrt(looks)), references // (2 * count)))
     probes_of_row = min(_PROBES, pivots)
     pivot = np.linspace(0, len(columns.squared) - 1, pivots).astype(int)
-    near_columns = _nearest_pivots(columns, columns, pivot, probes_of_row, scale)
-    near_rows = near_columns if rows is columns else _nearest_pivots(rows, columns, pivot, probes_of_row, scale)
+    near_columns = _nearest_pivots(columns, columns, pivot, probes_of_row)
+    near_rows = near_columns if rows is columns else _nearest_pivots(rows, columns, pivot, probes_of_row)
     of_pivot = near_columns[:, 0]
     by_pivot = np.argsort(of_pivot, kind="stable")
     ends = np.searchsorted(of_pivot[by_pivot], np.arange(pivots + 1))
@@ -296,7 +409,7 @@ def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) 
         best = min(count, len(members))
         for part in _slices(probe_ends[number], probe_ends[number + 1], _ROWS) if best else ():
             row, probe = np.divmod(by_probe[part], probes_of_row)
-            half = below(rows, row, columns, members, np.zeros(len(row)), scale).float()
+            half = half_distances(rows, row, columns, members).float()
             least = half.topk(best, dim=1, largest=False)
             value[row, probe, :best] = least.values.cpu().numpy()
             place[row, probe, :best] = members[least.indices.cpu().numpy()]
@@ -307,21 +420,15 @@ def _likeliest(rows: Projection, columns: Projection, count: int, scale: float) 
     return likeliest
 
 
-def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, count: int, scale: float) -> Index:
+def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, count: int) -> Index:
     """(r, count) numbers of the pivots nearest to each row."""
 
     def nearest_of(row: slice) -> Index:
-        half = below(rows, row, columns, pivot, np.zeros(row.stop - row.start), scale).float()
+        half = half_distances(rows, row, columns, pivot).float()
         numbers: Index = half.topk(count, dim=1, largest=False).indices.cpu().numpy()
         return numbers
 
     return np.concatenate(in_threads(nearest_of, _slices(0, len(rows.squared), _COLUMNS), rows.device))
-
-
-def _by_first_coordinate(projected: Projection) -> tuple[Index, Projection]:
-    """Vectors in the order of their first coordinates, and which image each belongs to."""
-    order = np.argsort(projected.first_coordinate, kind="stable")
-    return order, projected.take(order)
 
 
 def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
@@ -332,10 +439,9 @@ def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
 class _Search:
     """Search of a block level by level: each bound is tighter and dearer than the one before; the last is exact.
 
-    Rows and columns are taken in the order of the first coordinate of their vectors, the direction along which images
-    differ most, so that each block of rows needs only a window of columns. Places count in that order. Where a pair
-    matters within the bound of either of its images (`mutual`), the order is that of bounds, the largest first: that of
-    the row then is hardly ever the smaller one.
+    Rows and columns are taken in the order of a plan, or of the first coordinate of their vectors, the direction along
+    which images differ most, so that each block of rows needs only a window of columns. Places count in that order. A
+    pair of a `mutual` plan matters within the bound of either of its images.
     """
 
     def __init__(
@@ -348,8 +454,7 @@ class _Search:
         column_start: int,
         ordered: bool,
         device: str,
-        levels: tuple[int, ...] | None = None,
-        mutual: bool = False,
+        plan: Plan | None = None,
     ) -> None:
         self._rows, self._columns, self._screen, self._collector = rows, columns, screen, collector
         self._collecting = Lock()  # held by the thread whose call the collector answers
@@ -362,33 +467,36 @@ class _Search:
         self._ordered = ordered and self._row_numbers[-1] >= column_start  # else i < j of itself
         self._same = self._ordered and rows is columns and row_start == column_start
         self._projected: dict[int, tuple[Projection, Projection]] = {}
-        self._levels = _levels(screen, rows, columns) if levels is None else levels
+        self._levels = _levels(screen, rows, columns) if plan is None else plan.levels
         self._integers = rows.integer or have_codes(rows, columns)
-        self._mutual = mutual
-        self._row_order: Index
-        self._column_order: Index
-        self._sorted = self._levels != () and (self._same or not self._ordered) and self._sort()
+        self._mutual = plan is not None and plan.mutual
+        self._clustered = plan is not None and plan.order is not None
+        order = None if plan is None else plan.order
+        if order is None and self._levels and (self._same or not self._ordered):
+            order = self._by_first_coordinate()
+        self._sorted = order is not None
+        if order is not None:
+            self._sort(*order)
 
-    def _sort(self) -> bool:
-        """Bring places into order, unless an image is too far out to have a first coordinate."""
+    def _by_first_coordinate(self) -> tuple[Index, Index] | None:
+        """The order of first coordinates, unless an image is too far out to have one."""
         rows, columns = self._project(self._levels[0])
-        if self._mutual:
-            order = np.argsort(-self._bounds(self._row_numbers), kind="stable")
-            self._row_order = self._column_order = order
-            sorted_rows = rows.take(order)
-            self._projected[self._levels[0]] = sorted_rows, sorted_rows
-            self._row_numbers = self._column_numbers = self._row_numbers[order]
-            return True
         if not (np.isfinite(rows.squared).all() and np.isfinite(columns.squared).all()):
-            return False
-        self._row_order, sorted_rows = _by_first_coordinate(rows)
-        self._column_order, sorted_columns = (
-            (self._row_order, sorted_rows) if rows is columns else _by_first_coordinate(columns)
-        )
+            return None
+        order = np.argsort(rows.first_coordinate, kind="stable")
+        return order, order if rows is columns else np.argsort(columns.first_coordinate, kind="stable")
+
+    def _sort(self, row_order: Index, column_order: Index) -> None:
+        """Bring places into order."""
+        self._row_order, self._column_order = row_order, column_order
+        self._row_numbers, self._column_numbers = self._row_numbers[row_order], self._column_numbers[column_order]
+        if not self._levels:
+            return
+        rows, columns = self._project(self._levels[0])
+        sorted_rows = rows.take(row_order)
+        same = rows is columns and row_order is column_order
+        sorted_columns = sorted_rows if same else columns.take(column_order)
         self._projected[self._levels[0]] = sorted_rows, sorted_columns
-        self._row_numbers = self._row_numbers[self._row_order]
-        self._column_numbers = self._column_numbers[self._column_order]
-        return True
 
     def run(self) -> None:
         """Settle all pairs."""
@@ -413,11 +521,11 @@ class _Search:
         if self._ordered and not self._same:
             return max(0, int(self._row_numbers[row.start] + 1 - self._column_numbers[0])), len(self._columns)
         first = row.start + 1 if self._same else 0
-        if not self._sorted or self._mutual:
+        if not self._sorted or self._clustered:
             return first, len(self._columns)
         assert self._screen is not None
         rows, columns = self._project(self._levels[0])
-        reach = self._screen.reach(rows.error[row], columns.error, self._bounds(self._row_numbers[row]))
+        reach = self._screen.reach(self._bounds(self._row_numbers[row]), rows.error[row] + columns.error.max())
         centre, among = rows.first_coordinate[row], columns.first_coordinate
         return (
             max(first, int(np.searchsorted(among, (centre - reach).min(), side="left"))),
@@ -443,30 +551,25 @@ class _Search:
         """Look at a block by the level of this depth; what is returned settles the pairs that may be within bounds."""
         assert self._screen is not None
         rows, columns = self._project(self._levels[depth])
-        bounds = self._bounds(self._row_numbers[row])
-        if self._mutual:
-            bounds = np.maximum(bounds, self._bounds(self._column_numbers[column]).max())
         # Only the vectors of the first level lie in the order of places.
         block = (row, column) if depth == 0 else self._images(row, column)
-        values = below(rows, block[0], columns, block[1], bounds, self._screen.scale)
-        self._mask_twice(values, row, column, 1)
-        signs = values.view(torch.int16 if values.dtype == torch.bfloat16 else torch.int32)
-        least = Least(of_columns=False)
-        for part in cached_parts(signs):
-            least.see(signs[part])
-        hits = hits_of_rows(signs, torch.full((len(signs),), -1, device=signs.device), least)
-        count = int((signs < 0).sum()) if hits is None else len(hits[0])
-        if count > _FIRST_PAIRS:
-            hit_rows, hit_columns = (torch.nonzero(signs.amin(dim=dim) < 0)[:, 0] for dim in (1, 0))
+        values = half_distances(rows, block[0], columns, block[1])
+        self._mask_twice(values, row, column, np.inf)
+        i, j = self._numbers(row, column)
+        bounds, column_bounds = self._bounds(i), self._bounds(j) if self._mutual else None
+        row_error, column_error = rows.error[block[0]], columns.error[block[1]]
+        limit, column_limit = _limits(self._screen, values, row_error, column_error, bounds, column_bounds)
+        a, b = _hits(values, limit, column_limit)
+        if len(a) > _FIRST_PAIRS:
+            hit_rows, hit_columns = (_places(hits, size) for hits, size in zip((a, b), values.shape, strict=True))
             area = len(hit_rows) * len(hit_columns)
             last = depth == len(self._levels) - 1 and not self._integers
-            if count * (_FLOAT64_PAIR_COST if last else self._pair_cost) > area:
+            if len(a) * (_FLOAT64_PAIR_COST if last else self._pair_cost) > area:
                 some_rows = row if len(hit_rows) == values.shape[0] else _pick(row, hit_rows)
                 some_columns = column if len(hit_columns) == values.shape[1] else _pick(column, hit_columns)
                 return partial(self._settle, depth + 1, some_rows, some_columns)
-        a, b = torch.nonzero(signs < 0, as_tuple=True) if hits is None else hits
-        likely = values[a, b].double().cpu().numpy()
-        return partial(self._settle_pairs, _pick(row, a), _pick(column, b), likely, bounds[a.cpu().numpy()])
+        half, error = values[a, b], row_error[a.cpu().numpy()] + column_error[b.cpu().numpy()]
+        return partial(self._settle_pairs, _pick(row, a), _pick(column, b), half, error)
 
     def _mask_twice(self, values: torch.Tensor, row: Some, column: Some, value: float) -> None:
         """Set the values of those pairs of a block that another block compares."""
@@ -479,15 +582,25 @@ class _Search:
             first, second = (torch.from_numpy(numbers).to(values.device) for numbers in (a, b[:overlap]))
             values[:, :overlap].masked_fill_(first[:, None] >= second, value)
 
-    def _settle_pairs(self, a: Index, b: Index, values: Floats, bounds: Floats) -> None:
+    def _settle_pairs(self, a: Index, b: Index, half: torch.Tensor, error: Floats) -> None:
         """Settle listed pairs exactly, the likeliest first, since bounds may fall on the way."""
-        order = np.argsort(values, kind="stable")
+        likely = half.double().cpu().numpy()
+        order = np.argsort(likely, kind="stable")
         size = _FIRST_PAIRS
         while len(order):
-            order = order[values[order] <= -self._fall(a[order], b[order], bounds[order])]
+            order = order[likely[order] <= self._limits_of_pairs(a[order], b[order], error[order], half)]
             now, order = order[:size], order[size:]
             self._add(a[now], b[now])
             size *= 4
+
+    def _limits_of_pairs(self, a: Index, b: Index, error: Floats, half: torch.Tensor) -> Floats:
+        """What half of the squared distances of pairs' vectors does not exceed by the bounds of now."""
+        assert self._screen is not None
+        bounds = self._bounds(self._row_numbers[a])
+        if self._mutual:
+            bounds = np.maximum(bounds, self._bounds(self._column_numbers[b]))
+        limits: Floats = self._screen.half_limits(bounds, error, half).double().cpu().numpy()
+        return limits
 
     def _add(self, a: Index, b: Index, squared: Array | None = None) -> None:
         """Give the collector pairs of places."""
@@ -515,7 +628,7 @@ class _Search:
 
     def _compare(self, row: Some, column: Some) -> Settle:
         """Compare all pairs of a block; what is returned gives the collector those within their bounds."""
-        least = Least(of_columns=self._mutual)
+        least = Least()
         block = self._images(row, column)
         bounded = bounded_distances(self._rows, self._columns, *block, self._device, least.see)
         low, high = bounded.low, bounded.high if self._collector.sure_squared >= 0 else bounded.low
@@ -533,11 +646,11 @@ class _Search:
         limits = as_limits(self._bounds(i), low)
         others = as_limits(self._bounds(j), low) if self._mutual else None
         if least is None:
-            least = Least(of_columns=self._mutual)
+            least = Least()
             least.see(low)
-        hits = hits_of_rows(low, limits, least)
-        if others is not None and hits is not None:
-            hits = union(hits, hits_of_columns(low, others, least), low.shape[1])
+        hits = hits_within(low, limits, others, least)
+        if hits is None and self._collector.sure_squared < 0:
+            hits = hits_of(within(low, limits, others))
         # Each pair of float32 images that is listed is compared once more.
         listed = hits is not None and (self._rows.integer or len(hits[0]) * PAIR_COST <= low.numel())
         if hits is not None and (listed or self._collector.sure_squared < 0):
@@ -545,9 +658,7 @@ class _Search:
             return partial(self._add, _pick(row, hits[0]), _pick(column, hits[1]), squared)
         if low.numel() > _ROWS * _COLUMNS:
             return partial(self._found_in_parts, row, column, low, high)
-        near = low <= limits[:, None]
-        if others is not None:
-            near |= low <= others
+        near = within(low, limits, others)
         return partial(self._count_or_add, row, column, *(each.cpu().numpy() for each in (near, low, high)))
 
     def _found_in_parts(self, row: Some, column: Some, low: torch.Tensor, high: torch.Tensor) -> None:
@@ -622,6 +733,25 @@ def _halves(row: Some, column: Some) -> list[tuple[Some, Some]]:
 def _pick(some: Some, which: torch.Tensor) -> Index:
     index: Index = which.cpu().numpy()
     return index + some.start if isinstance(some, slice) else some[index]
+
+
+def _hits(half: torch.Tensor, limit: torch.Tensor, column_limit: torch.Tensor | None) -> Hits:
+    """The rows and columns of the values of a look that are within limits, which are not negative."""
+    # As integers, numbers that are not negative keep their order, and others stay negative.
+    kind = torch.int16 if half.dtype == torch.bfloat16 else torch.int32
+    bits, limit, least = half.view(kind), limit.view(kind), Least()
+    column_limit = None if column_limit is None else column_limit.view(kind)
+    for part in cached_parts(bits):
+        least.see(bits[part])
+    hits = hits_within(bits, limit, column_limit, least)
+    return hits_of(within(bits, limit, column_limit)) if hits is None else hits
+
+
+def _places(hits: torch.Tensor, size: int) -> torch.Tensor:
+    """The different ones of places below a size, in order."""
+    some = torch.zeros(size, dtype=torch.bool, device=hits.device)
+    some[hits] = True
+    return torch.nonzero(some)[:, 0]
 
 
 def _largest(kind: torch.dtype) -> float:

@@ -1,7 +1,7 @@
 """The screen: short vectors whose distances never exceed those of the images, compared by one matrix product.
 
-Invariant: `below` gives a negative number for every pair whose computed squared distance is within its bound, whatever
-the rounding. The derivation is in docs/pairs.md.
+Invariant: `half_distances` of every pair whose computed squared distance is within a bound are at most its `half_limits`,
+whatever the rounding. The derivation is in docs/pairs.md.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from ganlab.pairs.devices import accelerated, has_room, keep, least_seconds
-from ganlab.pairs.estimates import Codes, codes_of, have_codes
+from ganlab.pairs.estimates import Codes, as_limits, codes_of, have_codes
 from ganlab.pairs.exact import (
     Array,
     Images,
@@ -47,12 +47,13 @@ _FAR = 2.0**60  # squared length from which an image always survives
 _FEW = 2.0**-9  # of the pairs: settling them costs little
 PAIR_COST = 256  # settling one pair alone costs so many times its share of an exact product of a whole block
 _SURVIVES = -(2.0**100)
+_JUDGED_BELOW = 2.0**99  # half of every squared distance of vectors of images that are judged
 _TINY = 2.0**-60  # makes a zero negative
 
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """The short vectors of some images, as `below` takes them.
+    """The short vectors of some images, as `half_distances` takes them.
 
     Parameters
     ----------
@@ -129,9 +130,20 @@ class Screen:
         """A squared distance that at least `count` pairs of the whole set do not exceed."""
         return float(self.closest_squared[count - 1]) if count <= len(self.closest_squared) else np.inf
 
-    def reach(self, row_error: Floats, column_error: Floats, bounds: Floats) -> Floats:
-        """(r,) the most by which the vectors of a pair within the squared bound of its row can differ."""
-        return _reach(row_error, column_error, bounds, self.scale)
+    def reach(self, bounds: Floats, error: Floats) -> Floats:
+        """(m,) the most by which the vectors of pairs within squared bounds differ.
+
+        Parameters
+        ----------
+        error
+            (m,) the sum of the errors of both vectors of a pair, or more.
+        """
+        reach: Floats = np.sqrt(bounds) * (self.scale * (1 + 2.0**-20)) + error
+        return reach
+
+    def half_limits(self, bounds: Floats, error: Floats, half: torch.Tensor) -> torch.Tensor:
+        """(m,) limits, of the type and on the device of `half`, that `half_distances` of such pairs do not exceed."""
+        return as_limits(np.minimum(np.square(self.reach(bounds, error)) / 2, _JUDGED_BELOW), half)
 
     def project(self, images: Images, level: int, device: str = "cpu") -> Projection:
         """The vectors of images for one of the levels; they are kept with the images until another screen projects them.
@@ -156,8 +168,7 @@ class Screen:
         vectors_of = self._vectors_of(images, level, device)
         width = level if whole else level + 1
         depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
-        kind = torch.bfloat16 if _bfloat16_is_best(device) else torch.float32
-        vectors = torch.zeros(len(images), depth, dtype=kind)
+        vectors = torch.zeros(len(images), depth, dtype=vector_type(device))
         squared, error = np.empty(len(images)), np.empty(len(images))
         step = max(1, _PART_BYTES // (4 * images.features))
 
@@ -174,7 +185,7 @@ class Screen:
 
         in_threads(project, (slice(start, start + step) for start in range(0, len(images), step)), device)
         vectors[:, width : width + 2] = 1
-        vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth))
+        vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, depth))
         return Projection(keep(vectors, device), squared, error, width, device)
 
     def _project_there(self, images: Images, level: int, device: str) -> Projection:
@@ -185,7 +196,7 @@ class Screen:
         stacked = torch.from_numpy(np.concatenate([self.directions[:level], self.centre[None]])).to(device)
         offset = torch.from_numpy((directions @ centre).astype(np.float64)).to(device)
         weights = torch.from_numpy(self.weights[:level]).to(device)
-        kind = torch.bfloat16 if _bfloat16_is_best(device) else torch.float32
+        kind = vector_type(device)
         fits = has_room(len(images) * depth * kind.itemsize, device)
         vectors = torch.zeros(len(images), depth, dtype=kind, device=device if fits else "cpu")
         squared, error = np.empty(len(images)), np.empty(len(images))
@@ -205,7 +216,7 @@ class Screen:
             squared[part] = length.cpu().numpy()
             error[part] = ((high - low) / 2 + 1.01 * apart.sqrt() + 2.0**-20 * length.sqrt()).cpu().numpy()
         vectors[:, width : width + 2] = 1
-        vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, 0, depth)).to(vectors.device, kind)
+        vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, depth)).to(vectors.device, kind)
         return Projection(vectors, squared, error, width, device)
 
     def _vectors_of(self, images: Images, level: int, device: str) -> Callable[[slice], tuple[Singles, Floats]]:
@@ -299,10 +310,8 @@ class Screen:
         return project_codes
 
 
-def below(
-    rows: Projection, row: slice | Index, columns: Projection, column: slice | Index, bounds: Floats, scale: float
-) -> torch.Tensor:
-    """Negative for every pair that may be within the squared bound of its row.
+def half_distances(rows: Projection, row: slice | Index, columns: Projection, column: slice | Index) -> torch.Tensor:
+    """Half of the squared distances of vectors, or a little less.
 
     Parameters
     ----------
@@ -310,35 +319,24 @@ def below(
         Vectors of one screen.
     row, column
         The block.
-    bounds
-        (r,) squared distances, one for each row of the block.
-    scale
-        That of the screen.
 
     Returns
     -------
     Tensor
-        (r, c) on the device of the vectors: a little less than half of |z - z'|^2 less the squared bound, in squared
-        scaled units, rounded to the vectors' type (which keeps the sign).
+        (r, c) on the device of the vectors: at most half of |z - z'|^2, in squared scaled units, rounded to the vectors'
+        type. Images that are too far out to be judged have a number far below 0.
     """
     width = rows.width
     left = rows.vectors[row].to(rows.device, copy=True)
-    reach = np.square(_reach(rows.error[row], columns.error[column], bounds, scale))
     left[:, :width].neg_()
-    left[:, width : width + 2] = _two_parts(_half(rows.squared[row], reach, left.shape[1])).to(left)
+    left[:, width : width + 2] = left[:, width + 2 : width + 4]
     left[:, width + 2 : width + 4] = 1
     return left @ columns.vectors[column].to(columns.device).T
 
 
-def _reach(row_error: Floats, column_error: Floats, bounds: Floats, scale: float) -> Floats:
-    """(r,) the most by which the vectors of a pair within the squared bound of its row can differ."""
-    reach: Floats = np.sqrt(bounds) * (scale * (1 + 2.0**-20)) + (row_error + column_error.max())
-    return reach
-
-
-def _half(squared: Floats, reach: Floats | float, depth: int) -> Floats:
-    """At most half of `squared - reach`, with this side's share of what the matrix product may round away."""
-    half = (squared * (1 - 2.0**-14) - reach) / 2
+def _half(squared: Floats, depth: int) -> Floats:
+    """At most half of `squared`, less this side's share of what the matrix product may round away."""
+    half = squared * (1 - 2.0**-14) / 2
     share = 1.1 * depth * 2.0**-23  # any order of summation, rounded or cut off
     half = half - share * (np.maximum(squared, 0) / 2 + np.abs(half)) - _TINY
     return np.maximum(half, _SURVIVES)
@@ -460,7 +458,7 @@ def _power_of_two(values: Array, centre: Array) -> float:
 
 def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]:
     """Principal directions in int8 and their weights, by subspace iteration; exactness is not needed, only the norm."""
-    kind = torch.bfloat16 if _bfloat16_is_best("cpu") else torch.float32
+    kind = vector_type("cpu")
     matrix = torch.from_numpy(centred).to(kind)
     gram = (matrix @ matrix.T).float()
     start = np.random.default_rng(0).standard_normal((len(gram), min(count + 5, len(gram))), dtype=np.float32)
@@ -482,17 +480,20 @@ def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]
 
 
 @cache
-def _bfloat16_is_best(device: str) -> bool:
-    """Try both types once: many processors have no fast bfloat16, and some libraries add it in bfloat16."""
+def vector_type(device: str) -> torch.dtype:
+    """Type of vectors on a device: bfloat16 or float32, tried once.
+
+    Many processors have no fast bfloat16, and some libraries add it in bfloat16.
+    """
     column = torch.ones(1024, 1024)
     column[:, -3:] = torch.tensor([-1020.0, -1.0, 2.0**-10])
     sums = torch.ones(64, 1024, device=device).bfloat16() @ column.to(device).bfloat16().T
     if not torch.equal(sums, torch.full_like(sums, 2.0**-10)):
-        return False
+        return torch.float32
 
     def product(kind: torch.dtype) -> Callable[[], torch.Tensor]:
         a, b = torch.ones(256, 128, dtype=kind, device=device), torch.ones(2048, 128, dtype=kind, device=device)
         return lambda: a @ b.T
 
     bfloat16, float32 = least_seconds([product(torch.bfloat16), product(torch.float32)], device)
-    return bfloat16 < float32
+    return torch.bfloat16 if bfloat16 < float32 else torch.float32

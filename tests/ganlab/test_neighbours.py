@@ -16,7 +16,7 @@ from ganlab.pairs.closest import nearest
 from ganlab.pairs.estimates import Bounds, bounded_distances
 from ganlab.pairs.exact import Images, Read
 from ganlab.pairs.filter_refine import nearest_bounds
-from ganlab.pairs.lower_bounds import below, learn
+from ganlab.pairs.lower_bounds import half_distances, learn
 from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
 from ganlab.pairs.tiles import Tile, plan_rectangle
 
@@ -85,16 +85,25 @@ def clustered(rng: np.random.Generator, kind: str) -> Array:
 
 @pytest.mark.parametrize("kind", ["uint8", "float32"])
 @pytest.mark.parametrize("mutual", [True, False])
-@pytest.mark.parametrize("first", [0, 1, None])
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("looks", [(0,), (1,), (0, 1), ()])
 @pytest.mark.usefixtures("small_levels")
-def test_whichever_level_is_cheapest_the_nearest_are_those_of_brute_force(
-    kind: str, mutual: bool, first: int | None, monkeypatch: pytest.MonkeyPatch
+def test_whichever_plan_is_cheapest_the_nearest_are_those_of_brute_force(
+    kind: str, mutual: bool, ordered: bool, looks: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = clustered(np.random.default_rng(5), kind)
+    """Of a set with itself an order is one of both rows and columns; any is right, and so is any choice of levels."""
+    rng = np.random.default_rng(5)
+    images = clustered(rng, kind)
     learnt = learn(lambda start, stop: images[start:stop], len(images), neighbours=3)
     assert learnt is not None
-    levels = () if first is None else learnt.levels[first:]
-    monkeypatch.setattr(filter_refine, "_cheapest", lambda *arguments: (levels, mutual))
+    levels = tuple(level for number, level in enumerate(learnt.levels) if number in looks)
+    order, other = rng.permutation(300), rng.permutation(300)
+
+    def plan(rows: Images, columns: Images, *others: Any) -> filter_refine.Plan:
+        once = mutual and rows is columns
+        return filter_refine.Plan(levels, once, (order, order if once else other) if ordered else None)
+
+    monkeypatch.setattr(filter_refine, "_cheapest", plan)
     for count, itself in ((1, True), (4, True), (3, False)):
         tile = Tile(0, 300, 0, 300)
         found = nearest_in_tile(read_of(images), read_of(images), tile, learnt, count, itself)
@@ -128,9 +137,9 @@ def test_few_queries_take_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     def counted(*arguments: Any) -> Any:
         nonlocal looks
         looks += 1
-        return below(*arguments)
+        return half_distances(*arguments)
 
-    monkeypatch.setattr(filter_refine, "below", counted)
+    monkeypatch.setattr(filter_refine, "half_distances", counted)
     nearest_bounds(queries, references, learnt, 1)
     assert 1 <= looks < 12
 
@@ -158,9 +167,9 @@ def test_a_window_that_leaves_few_pairs_is_looked_at_whatever_survives(monkeypat
     learnt = replace(learnt, directions=np.ones((9, 300), np.int8), weights=np.full(9, 0.01))
     others = Images(images.values[:800].copy())
     monkeypatch.setattr(filter_refine, "_window", lambda *arguments: 0.2)
-    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), False, "cpu")[0] == (9,)
+    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), False, "cpu").levels == (9,)
     monkeypatch.setattr(filter_refine, "_window", lambda *arguments: 1.0)
-    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), False, "cpu")[0] == ()
+    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), False, "cpu").levels == ()
 
 
 def read_of(images: Array) -> Read:

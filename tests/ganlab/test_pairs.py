@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from ganlab.pairs import lower_bounds as screen
 from ganlab.pairs.closest import Pairs, closest_pairs, nearest, pairs_within
 from ganlab.pairs.estimates import bounded_distances
 from ganlab.pairs.exact import Images, as_images, block_distances, squared_distances
-from ganlab.pairs.lower_bounds import below, learn
+from ganlab.pairs.lower_bounds import half_distances, learn
 
 Array = NDArray[Any]
 
@@ -107,7 +108,8 @@ def levels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(filter_refine, "_COLUMNS", 90)
         monkeypatch.setattr(filter_refine, "_FIRST_PAIRS", 4)
     if request.param == "float32 products":
-        monkeypatch.setattr(screen, "_bfloat16_is_best", lambda device: False)
+        for module in (screen, filter_refine):
+            monkeypatch.setattr(module, "vector_type", lambda device: torch.float32)
         monkeypatch.setattr(exact, "_int8_is_best", lambda: False)
 
 
@@ -192,13 +194,15 @@ def test_a_look_never_loses_a_pair(name: str, levels: None) -> None:
     images = as_images({**IMAGES, **FLOATS}[name](rng, 400))
     learnt = learn(lambda start, stop: images.values[start:stop], len(images))
     assert learnt is not None
-    squared = brute(images.values)
+    squared, every = brute(images.values), slice(0, 400)
     for look in {*learnt.levels, images.features, *range(1, len(learnt.directions), 3)}:
         projected = learnt.project(images, look)
         for place in (0, 1, 5, 100):
             bounds = np.partition(squared, place, axis=1)[:, place].astype(np.float64)
-            values = below(projected, slice(0, 400), projected, slice(0, 400), bounds, learnt.scale).float().numpy()
-            assert not np.any((squared <= bounds[:, None]) & (values >= 0))
+            half = half_distances(projected, every, projected, every)
+            limits = learnt.half_limits(bounds, projected.error + projected.error.max(), half)
+            assert limits.dtype == half.dtype
+            assert torch.all((half <= limits[:, None])[torch.from_numpy(squared <= bounds[:, None])])
 
 
 @pytest.mark.parametrize("name", [*IMAGES, *FLOATS])

@@ -1,0 +1,54 @@
+"""What a first look leaves of blocks of real images, in the order of clusters and in others: no times, but counts.
+
+Run with ``python -m tests.benchmarks.order FOLDER``, the folder of real pictures as in tests/benchmarks/real_pairs.py.
+"""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from ganlab.pairs import filter_refine
+from ganlab.pairs.exact import Images
+from ganlab.pairs.neighbours import learn_for_neighbours
+from tests.benchmarks.real_pairs import real_sets
+
+COUNT = 2  # nearest images of each: itself, and the nearest other
+
+
+def row(name: str, values: np.ndarray[Any, Any]) -> list[str]:
+    """Shares of blocks of 512 x 4,096 pairs that the rows and columns with a pair left take, and the levels looked at."""
+    images = Images(values.reshape(len(values), -1))
+    screen = learn_for_neighbours(
+        lambda start, stop: images.values[start:stop], len(images), len(images), images.features, COUNT
+    )
+    assert screen is not None
+    bounds = filter_refine.nearest_bounds(images, images, screen, COUNT)
+    projected = screen.project(images, screen.levels[0])
+    clusters = filter_refine._by_clusters(projected, projected, bounds)[0]
+    orders = {"clusters": clusters, "bounds": np.argsort(-bounds, kind="stable"), "stored": np.arange(len(images))}
+    plan = filter_refine._cheapest(images, images, screen, bounds, True, "cpu")
+    filter_refine._JUDGED_BLOCKS, filter_refine._ONE_OF = 64, 8
+    left = [
+        filter_refine._area_in_order(screen, projected, projected, bounds, (each, each), True)
+        for each in orders.values()
+    ]
+    taken = ", ".join(map(str, plan.levels)) or "none"
+    return [f"{name} {len(images):,} × {images.features:,}", *(f"{share:.1%}" for share in left), taken]
+
+
+def main() -> None:
+    """Print a row for each set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    table = Table("images", "left: in clusters", "by bounds", "as stored", "directions of the looks taken here")
+    for name, read in real_sets(parser.parse_args().folder).items():
+        table.add_row(*row(name, read()))
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
