@@ -4,6 +4,7 @@ Invariant: what is found is every value within its limit, once, as long as no va
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -51,16 +52,55 @@ def within(values: torch.Tensor, limit: torch.Tensor, column_limit: torch.Tensor
     return mask
 
 
-def hits_of(mask: torch.Tensor) -> Hits:
-    """Where a mask of a block is true."""
-    row, column = torch.nonzero(mask, as_tuple=True)
-    return row, column
+@dataclass(frozen=True, eq=False)
+class Found:
+    """Where values of a block are within their limits: a list, or a mask where they may be very many.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of the block.
+    places
+        The hits, or their (r, c) mask.
+    """
+
+    shape: torch.Size
+    places: Hits | torch.Tensor
+
+    @property
+    def many(self) -> bool:
+        """True if hits are not listed yet."""
+        return isinstance(self.places, torch.Tensor)
+
+    @property
+    def count(self) -> int:
+        """Number of hits."""
+        return int(self.places.sum()) if isinstance(self.places, torch.Tensor) else len(self.places[0])
+
+    @property
+    def hits(self) -> Hits:
+        """All hits."""
+        if not isinstance(self.places, torch.Tensor):
+            return self.places
+        row, column = torch.nonzero(self.places, as_tuple=True)
+        return row, column
+
+    @property
+    def lines(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows and the columns that have hits, in order."""
+        lines = []
+        for dim, size in enumerate(self.shape):
+            if isinstance(self.places, torch.Tensor):
+                some = self.places.any(dim=1 - dim)
+            else:
+                some = torch.zeros(size, dtype=torch.bool, device=self.places[dim].device)
+                some[self.places[dim]] = True
+            lines.append(torch.nonzero(some)[:, 0])
+        return lines[0], lines[1]
 
 
-def hits_within(
-    values: torch.Tensor, limit: torch.Tensor, column_limit: torch.Tensor | None, least: Least
-) -> Hits | None:
-    """Where the mask of `within` is true; None where that may be at very many places.
+def find_within(values: torch.Tensor, limit: torch.Tensor, column_limit: torch.Tensor | None, least: Least) -> Found:
+    """Where the mask of `within` is true.
 
     Limits of columns side by side should be about equal: values of a group are looked at when the least of them is at
     most the largest limit of its columns.
@@ -70,7 +110,7 @@ def hits_within(
         largest = torch.maximum(largest, _grouped(column_limit).amax(dim=-1))
     some = least.values <= largest
     if _MANY * int(some.sum()) > some.numel() > 0:
-        return None
+        return Found(values.shape, within(values, limit, column_limit))
     row, group = torch.nonzero(some, as_tuple=True)
     limits = limit[row, None]
     if column_limit is not None:
@@ -79,7 +119,8 @@ def hits_within(
     rest = values.shape[1] // _GROUP * _GROUP
     last = within(values[:, rest:], limit, None if column_limit is None else column_limit[rest:])
     last_row, last_place = torch.nonzero(last, as_tuple=True)
-    return torch.cat([row[which], last_row]), torch.cat([group[which] * _GROUP + place, last_place + rest])
+    hits = torch.cat([row[which], last_row]), torch.cat([group[which] * _GROUP + place, last_place + rest])
+    return Found(values.shape, hits)
 
 
 def _grouped(values: torch.Tensor) -> torch.Tensor:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs.blocks import Hits, Least, cached_parts, hits_of, hits_within, within
+from ganlab.pairs.blocks import Found, Least, cached_parts, find_within, within
 from ganlab.pairs.devices import accelerated, block_scale, least_seconds, sums_in_float32
 from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
 from ganlab.pairs.exact import Array, Images, Index, integer_product, squared_distances
@@ -559,15 +559,17 @@ class _Search:
         bounds, column_bounds = self._bounds(i), self._bounds(j) if self._mutual else None
         row_error, column_error = rows.error[block[0]], columns.error[block[1]]
         limit, column_limit = _limits(self._screen, values, row_error, column_error, bounds, column_bounds)
-        a, b = _hits(values, limit, column_limit)
-        if len(a) > _FIRST_PAIRS:
-            hit_rows, hit_columns = (_places(hits, size) for hits, size in zip((a, b), values.shape, strict=True))
+        found = _look_within(values, limit, column_limit)
+        count = found.count
+        if count > _FIRST_PAIRS:
+            hit_rows, hit_columns = found.lines
             area = len(hit_rows) * len(hit_columns)
             last = depth == len(self._levels) - 1 and not self._integers
-            if len(a) * (_FLOAT64_PAIR_COST if last else self._pair_cost) > area:
+            if count * (_FLOAT64_PAIR_COST if last else self._pair_cost) > area:
                 some_rows = row if len(hit_rows) == values.shape[0] else _pick(row, hit_rows)
                 some_columns = column if len(hit_columns) == values.shape[1] else _pick(column, hit_columns)
                 return partial(self._settle, depth + 1, some_rows, some_columns)
+        a, b = found.hits
         half, error = values[a, b], row_error[a.cpu().numpy()] + column_error[b.cpu().numpy()]
         return partial(self._settle_pairs, _pick(row, a), _pick(column, b), half, error)
 
@@ -648,15 +650,15 @@ class _Search:
         if least is None:
             least = Least()
             least.see(low)
-        hits = hits_within(low, limits, others, least)
-        if hits is None and self._collector.sure_squared < 0:
-            hits = hits_of(within(low, limits, others))
+        found = find_within(low, limits, others, least)
+        large = low.numel() > _ROWS * _COLUMNS
         # Each pair of float32 images that is listed is compared once more.
-        listed = hits is not None and (self._rows.integer or len(hits[0]) * PAIR_COST <= low.numel())
-        if hits is not None and (listed or self._collector.sure_squared < 0):
-            squared = low[hits].cpu().numpy().astype(np.int64) if self._rows.integer else None
-            return partial(self._add, _pick(row, hits[0]), _pick(column, hits[1]), squared)
-        if low.numel() > _ROWS * _COLUMNS:
+        few = not found.many and (self._rows.integer or found.count * PAIR_COST <= low.numel())
+        if few or (self._collector.sure_squared < 0 and not (large and found.many)):
+            a, b = found.hits
+            squared = low[a, b].cpu().numpy().astype(np.int64) if self._rows.integer else None
+            return partial(self._add, _pick(row, a), _pick(column, b), squared)
+        if large:
             return partial(self._found_in_parts, row, column, low, high)
         near = within(low, limits, others)
         return partial(self._count_or_add, row, column, *(each.cpu().numpy() for each in (near, low, high)))
@@ -735,23 +737,15 @@ def _pick(some: Some, which: torch.Tensor) -> Index:
     return index + some.start if isinstance(some, slice) else some[index]
 
 
-def _hits(half: torch.Tensor, limit: torch.Tensor, column_limit: torch.Tensor | None) -> Hits:
-    """The rows and columns of the values of a look that are within limits, which are not negative."""
+def _look_within(half: torch.Tensor, limit: torch.Tensor, column_limit: torch.Tensor | None) -> Found:
+    """Find the values of a look that are within limits, which are not negative."""
     # As integers, numbers that are not negative keep their order, and others stay negative.
     kind = torch.int16 if half.dtype == torch.bfloat16 else torch.int32
     bits, limit, least = half.view(kind), limit.view(kind), Least()
     column_limit = None if column_limit is None else column_limit.view(kind)
     for part in cached_parts(bits):
         least.see(bits[part])
-    hits = hits_within(bits, limit, column_limit, least)
-    return hits_of(within(bits, limit, column_limit)) if hits is None else hits
-
-
-def _places(hits: torch.Tensor, size: int) -> torch.Tensor:
-    """The different ones of places below a size, in order."""
-    some = torch.zeros(size, dtype=torch.bool, device=hits.device)
-    some[hits] = True
-    return torch.nonzero(some)[:, 0]
+    return find_within(bits, limit, column_limit, least)
 
 
 def _largest(kind: torch.dtype) -> float:
