@@ -54,7 +54,7 @@ def within(values: torch.Tensor, limit: torch.Tensor, column_limit: torch.Tensor
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """Where values of a block are within their limits: a list, or a mask where they may be very many.
+    """Hits, the values of a block within their limits: listed, or as a mask where they may be very many.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ class Found:
 
 
 def find_within(values: torch.Tensor, limit: torch.Tensor, column_limit: torch.Tensor | None, least: Least) -> Found:
-    """Where the mask of `within` is true.
+    """Find the values of a block (r, c) that are at most the limit of their row (r,) or, if given, column (c,).
 
     Limits of columns side by side should be about equal: values of a group are looked at when the least of them is at
     most the largest limit of its columns.

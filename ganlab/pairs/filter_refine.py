@@ -179,7 +179,7 @@ def _cheapest(rows: Images, columns: Images, screen: Screen | None, bounds: Floa
     look_cost = _look_cost(device)
 
     def cost(chosen: tuple[int, ...], in_order: bool) -> float:
-        """About what comparing pairs takes, in products of two int8 values for each of all pairs."""
+        """Estimated cost of a plan for each of all pairs, in products of two int8 values."""
         area = 1.0 if in_order else windows
         total, left = 0.0, area
         for depth in chosen:
@@ -596,7 +596,7 @@ class _Search:
             size *= 4
 
     def _limits_of_pairs(self, a: Index, b: Index, error: Floats, half: torch.Tensor) -> Floats:
-        """What half of the squared distances of pairs' vectors does not exceed by the bounds of now."""
+        """(m,) limits of the `half_distances` of listed pairs, from the current bounds of their images."""
         assert self._screen is not None
         bounds = self._bounds(self._row_numbers[a])
         if self._mutual:
