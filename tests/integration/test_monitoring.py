@@ -7,7 +7,6 @@ standstill. Every duration in the rules is 50 times as short as shipped; express
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,8 @@ import psutil
 import pytest
 import yaml
 
-from cluster import ray_node
+from cluster import dask_node, ray_node
+from cluster.ports import leased_ports
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_json, write_worker
 from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.spec.sweep import load_spec
@@ -83,7 +83,7 @@ def watched(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
         stack.callback(_end_group, trainer)
         until(lambda: any(layout.trials.glob("*/history.jsonl")) or trainer.poll() is not None, "trials train")
         assert trainer.poll() is None, (folder / "run.log").read_text()
-        _write_records(layout, _dask_scheduler(stack), _ray_head(stack, layout))
+        _write_records(layout, _start_head(stack, layout))
         command = [sys.executable, "-m", "jobs.watching.monitor", layout.root, "--controller", "--every", "0.5"]
         exporter = subprocess.Popen(command, stderr=logs[1])
         stack.callback(exporter.wait, 20)
@@ -113,57 +113,38 @@ def _measure(layout: SweepLayout, ended: threading.Event) -> None:
             )
 
 
-def _dask_scheduler(stack: ExitStack) -> str:
-    """Start a Dask scheduler as controllers have it; returns the address of its metrics."""
-    address = f"127.0.0.1:{_free_port()}"
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "distributed.cli.dask_scheduler",
-            "--host=127.0.0.1",
-            "--port=0",
-            f"--dashboard-address={address}",
-        ],
-        stderr=subprocess.DEVNULL,
-    )
-    stack.callback(process.wait, 20)
-    stack.callback(process.terminate)
-    return address
-
-
-def _ray_head(stack: ExitStack, layout: SweepLayout) -> str:
-    """Start a Ray head as controllers have it; returns the address of its metrics."""
+def _start_head(stack: ExitStack, layout: SweepLayout) -> dict[str, str]:
+    """Start Ray's head and Dask's scheduler as a controller does; returns the addresses of their metrics."""
     token = ClusterFolder(layout.cluster).token
     token.write_text("0" * 64)
     token.chmod(0o600)
+    dask_node.make_certificate(layout.cluster)
     sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="g", dir="/tmp", ignore_cleanup_errors=True)))
-    ports = [_free_port() for _ in range(ray_node.HEAD_PORTS)]
-    process = subprocess.Popen(
-        ray_node.head_command(ports, "127.0.0.1", "head", sockets),
-        start_new_session=True,
-        env={**os.environ, **ray_node.ray_environment(layout.cluster)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    stack.callback(_end_group, process)
-    return f"127.0.0.1:{ports[ray_node.HEAD_METRICS]}"
+    host, ports = "127.0.0.1", stack.enter_context(leased_ports())
+    dask, dask_metrics = ports[ray_node.HEAD_PORTS : ray_node.HEAD_PORTS + 2]
+    for command in (
+        ray_node.head_command(ports[: ray_node.HEAD_PORTS], host, "head", sockets),
+        dask_node.scheduler_command(layout.cluster, host, dask, dask_metrics),
+    ):
+        process = subprocess.Popen(
+            command,
+            start_new_session=True,
+            env={**os.environ, **ray_node.ray_environment(layout.cluster)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(_end_group, process)
+    return {"metrics": f"{host}:{ports[ray_node.HEAD_METRICS]}", "dask_metrics": f"{host}:{dask_metrics}"}
 
 
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
-
-
-def _write_records(layout: SweepLayout, dask: str, ray: str) -> None:
+def _write_records(layout: SweepLayout, metrics: dict[str, str]) -> None:
     """A controller's and a worker's records, as on SLURM: how the exporter learns of Ray and Dask, and of GPUs.
 
     The use of the GPUs is made up here: this machine may have none.
     """
     write_head(layout.cluster, Head("1", 0, 1, "running", host="here"))
     head = ClusterFolder(layout.cluster).head
-    write_json(head, json.loads(head.read_text()) | {"dask_metrics": dask, "metrics": ray})
+    write_json(head, json.loads(head.read_text()) | metrics)
     write_worker(layout.cluster, WorkerState("2_0", 0, "node1", "joined"))
     worker = ClusterFolder(layout.cluster).worker("2_0")
     use = [{"utilization": 0.9, "memory_used_bytes": 6 * 2**30, "memory_bytes": 80 * 2**30}] * 2

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from cluster.ports import leased_ports
 from tests.waiting import until
 
 RULES = Path(__file__).parents[2] / "monitoring" / "prometheus"
@@ -106,30 +106,24 @@ def running_prometheus(folder: Path, targets: Iterable[Path], factor: float = 1.
             {**job, "job_name": name, "scrape_interval": interval, "relabel_configs": [chosen]}
         )
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = (folder / "log").open("w")
-    process = subprocess.Popen(
-        [
+    with leased_ports() as ports, (folder / "log").open("w") as log:
+        address = f"127.0.0.1:{ports[0]}"
+        command = [
             "prometheus",
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
-            f"--web.listen-address=127.0.0.1:{port}",
+            f"--web.listen-address={address}",
             "--log.level=warn",
-        ],
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        prometheus = Prometheus(f"http://127.0.0.1:{port}")
-        until(lambda: _ready(prometheus.url) or process.poll() is not None, "Prometheus starts")
-        assert process.poll() is None, (folder / "log").read_text()
-        yield prometheus
-    finally:
-        process.terminate()
-        process.wait(20)
-        log.close()
+        ]
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            prometheus = Prometheus(f"http://{address}")
+            until(lambda: _ready(prometheus.url) or process.poll() is not None, "Prometheus starts")
+            assert process.poll() is None, (folder / "log").read_text()
+            yield prometheus
+        finally:
+            process.terminate()
+            process.wait(20)
 
 
 def _ready(url: str) -> bool:
