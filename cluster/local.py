@@ -137,7 +137,7 @@ def local_processes(workers: int) -> Iterator[Map[Any, Any]]:
         def map(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
             nonlocal pool
             if pool is None:
-                stack.enter_context(guarded())
+                stack.callback(stack.enter_context(guarded()))
                 pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
                 stack.callback(pool.shutdown, cancel_futures=True)
             try:

@@ -11,20 +11,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 
 MARK = "GANLAB_COMMAND"
+ALL_ENDED = b"."
 QUIET_S = 0.5  # after so long without a marked process none will come any more
 TIDY_S = 2.0  # for helpers that tidy up after the others have been killed
 REQUESTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}  # for the command, not for what it started
 
 
 @contextmanager
-def guarded(*folders: Path) -> Iterator[None]:
+def guarded(*folders: Path) -> Iterator[Callable[[], None]]:
     """Mark every process started in the context; when it ends, or this process dies of whatever, they are killed.
+
+    Yields a function to be called where all of them have ended and none can come: the end then takes no wait for others.
 
     They search modules safely (`cluster.interpreter.safe_python`). Then `folders` are removed. The reaper is a process
     in a session of its own that waits for the end of a pipe whose other end only this process holds: SIGKILL of the whole
@@ -42,15 +46,15 @@ def guarded(*folders: Path) -> Iterator[None]:
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        assert reaper.stdin is not None
         before = os.environ.get(MARK)
         os.environ[MARK] = mark
         try:
-            yield
+            yield partial(_tell, reaper.stdin.fileno())
         finally:
             os.environ.pop(MARK)
             if before is not None:
                 os.environ[MARK] = before
-            assert reaper.stdin is not None
             reaper.stdin.close()
             reaper.wait()
 
@@ -66,6 +70,11 @@ def shielded() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _tell(pipe: int) -> None:
+    with suppress(BrokenPipeError):  # the reaper was killed
+        os.write(pipe, ALL_ENDED)
 
 
 def _start_tracker() -> None:
@@ -96,8 +105,7 @@ def sweep(mark: str, name: str = MARK, quiet_s: float = QUIET_S, sessions: Colle
     """
     led = set(sessions)
     quiet_since = time.monotonic()
-    tidying = False
-    while tidying or time.monotonic() - quiet_since < quiet_s:
+    while True:
         tidying = False
         processes = _processes(f"{name}={mark}")
         led |= {pid for pid, (session, carries) in processes.items() if carries and pid == session}
@@ -110,6 +118,8 @@ def sweep(mark: str, name: str = MARK, quiet_s: float = QUIET_S, sessions: Colle
                 quiet_since = time.monotonic()
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+        if not tidying and time.monotonic() - quiet_since >= quiet_s:
+            return
         time.sleep(0.1)
 
 
@@ -163,8 +173,7 @@ def _processes(variable: str) -> dict[int, tuple[int, bool | None]]:
 
 
 if __name__ == "__main__":
-    sys.stdin.buffer.read()
-    sweep(sys.argv[1])
+    sweep(sys.argv[1], quiet_s=0.0 if sys.stdin.buffer.read() == ALL_ENDED else QUIET_S)
     remove_semaphores()
     for left in sys.argv[2:]:
         shutil.rmtree(left, ignore_errors=True)

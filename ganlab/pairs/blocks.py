@@ -28,6 +28,11 @@ def cached_parts(block: torch.Tensor) -> Iterator[slice]:
         yield slice(start, min(start + step, len(block)))
 
 
+def groups_hit(share: float) -> float:
+    """The most groups, as a share of all, that have a hit where so large a share of the values are hits."""
+    return min(1.0, _GROUP * share)
+
+
 class Least:
     """The least value of each group of a block, seen some rows after the others."""
 
@@ -84,6 +89,15 @@ class Found:
             return self.places
         row, column = torch.nonzero(self.places, as_tuple=True)
         return row, column
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """(r, c) mask of the hits."""
+        if isinstance(self.places, torch.Tensor):
+            return self.places
+        mask = torch.zeros(self.shape, dtype=torch.bool, device=self.places[0].device)
+        mask[self.places] = True
+        return mask
 
     @property
     def lines(self) -> tuple[torch.Tensor, torch.Tensor]:

@@ -15,7 +15,7 @@ from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
 from ganlab.pairs.exact import Array, Images, Index, as_images, squared_distances, squared_limit
 from ganlab.pairs.filter_refine import search
 from ganlab.pairs.lower_bounds import Floats, learn
-from ganlab.pairs.neighbours import learn_for_neighbours, nearest_images
+from ganlab.pairs.neighbours import is_long_search, learn_for_neighbours, nearest_images
 from ganlab.pairs.threads import in_threads
 
 _ROWS, _COLUMNS = 512, 4096
@@ -237,7 +237,8 @@ def nearest(queries: Array, references: Array, count: int = 1, device: str = "cp
             f"count: got {count}; allowed is 1 to {len(columns)}, the number of references; "
             "ask for fewer or give more references"
         )
-    screen = learn_for_neighbours(_reader(columns), len(columns), len(rows), columns.features, count)
+    long = is_long_search(len(columns), len(rows), columns.features)
+    screen = learn_for_neighbours(_reader(columns), len(columns), count, long)
     found = nearest_images(rows, columns, screen, count, device=device)
     query = np.repeat(np.arange(len(rows)), count)
     return Pairs(np.stack([query, found.index.ravel()], axis=1), found.squared_distance.ravel()).of(rows)

@@ -229,8 +229,9 @@ def check_same_kind(rows: Images, columns: Images, what: str) -> None:
 def _check_finite(rows: Array, what: str) -> None:
     if rows.dtype != np.float32:
         return
-    with np.errstate(invalid="ignore"):  # inf - inf on the way is what we look for
-        finite = np.isfinite(rows.sum(axis=1, dtype=np.float64))
+    with np.errstate(invalid="ignore", over="ignore"):  # inf - inf on the way is what we look for
+        finite = np.isfinite(rows.sum(axis=1))
+    finite[~finite] = np.isfinite(rows[~finite]).all(axis=1)  # large values may have a sum that is none
     if not finite.all():
         raise ValueError(
             f"{what}: image {int(np.argmin(finite))} holds NaN or infinite values; allowed are finite "

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs.blocks import Found, Least, cached_parts, find_within, within
+from ganlab.pairs.blocks import Found, Least, cached_parts, find_within, groups_hit, within
 from ganlab.pairs.devices import accelerated, block_scale, least_seconds, sums_in_float32
-from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
+from ganlab.pairs.estimates import Bounds, as_limits, bounded_distances, have_codes, rough_distances
 from ganlab.pairs.exact import Array, Images, Index, integer_product, squared_distances
 from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, half_distances, vector_type
-from ganlab.pairs.threads import in_threads
+from ganlab.pairs.threads import in_threads, one_thread_for_torch
 
 Mask = NDArray[np.bool_]
 Some = slice | Index
@@ -39,6 +39,7 @@ _JUDGED_BLOCKS, _ONE_OF = 8, 32  # most blocks in their order in which it is mea
 _GOLDEN = 0.618  # places spread evenly whatever their number
 # Of passing over one value of a look, and over one of an exact block, in products of two int8 values, on one processor.
 _LOOK_PASSES, _EXACT_PASSES = 400, 700
+_HIT_PASSES = 2  # more, of a look, over groups that have a hit
 _TIMED = 128, 1024  # values of vectors, and of images, by whose products the cost of a look is measured
 _TIMED_ROWS, _TIMED_COLUMNS = 128, 1024  # of them: so few that hardly anything comes between
 _LEAST_COST, _LARGEST_COST = 0.5, 8.0  # of a look's product: what lies outside was disturbed
@@ -68,6 +69,7 @@ class Collector(Protocol):
         """
 
 
+@one_thread_for_torch()
 @sums_in_float32()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def search(
@@ -97,6 +99,7 @@ def search(
     _Search(rows, columns, screen, collector, row_start, column_start, ordered, device).run()
 
 
+@one_thread_for_torch()
 @sums_in_float32()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def search_nearest(
@@ -107,6 +110,7 @@ def search_nearest(
     *,
     row_start: int = 0,
     column_start: int = 0,
+    mutual: bool = False,
     device: str = "cpu",
 ) -> None:
     """Give the collector every pair of a row and a column that is within the row's bound.
@@ -121,17 +125,26 @@ def search_nearest(
         What was learnt from a sample of these images, or None to look at all pairs exactly.
     collector
         Its bounds should be near the final ones: see `nearest_bounds`.
+    mutual
+        Take pairs within the column's bound, too, and give those of either in both directions; of two sets whose
+        indices differ.
     device
         Where matrix products run.
     """
-    mutual = rows is columns and row_start == column_start
-    bounds = np.minimum(collector.bounds(np.arange(row_start, row_start + len(rows))), rows.most_squared)
-    plan = _cheapest(rows, columns, screen, bounds, mutual, device)
+
+    def bounds_of(images: Images, start: int) -> Floats:
+        bounds: Floats = np.minimum(collector.bounds(np.arange(start, start + len(images))), rows.most_squared)
+        return bounds
+
+    itself = rows is columns and row_start == column_start
+    bounds = bounds_of(rows, row_start)
+    column_bounds = bounds_of(columns, column_start) if mutual or itself else None
+    plan = _cheapest(rows, columns, screen, bounds, column_bounds, device, itself)
     if rows.integer and len(rows) >= len(columns):
         columns.keep_shifted()
     search = _Search(rows, columns, screen, collector, row_start, column_start, plan.mutual, device, plan)
     search.run()
-    if plan.mutual:
+    if plan.mutual and itself:
         every = np.arange(row_start, row_start + len(rows))
         collector.add(every, every, np.zeros(len(rows), np.int64 if rows.integer else np.float64))
 
@@ -144,7 +157,7 @@ class Plan(NamedTuple):
     levels
         The levels to look at, in turn; none for exact products of all.
     mutual
-        Whether each pair of a set is compared only once.
+        Whether pairs matter within the bound of either image, so that each pair of a set is compared only once.
     order
         The numbers of the rows, and of the columns, in the order of clusters; None for that of first coordinates,
         in which windows of the columns are compared with the rows.
@@ -155,13 +168,24 @@ class Plan(NamedTuple):
     order: tuple[Index, Index] | None
 
 
-def _cheapest(rows: Images, columns: Images, screen: Screen | None, bounds: Floats, mutual: bool, device: str) -> Plan:
-    """The plan of the least cost, judged by what each level leaves of a sample of the pairs."""
-    levels = _levels(screen, rows, columns)
+def _cheapest(
+    rows: Images,
+    columns: Images,
+    screen: Screen | None,
+    bounds: Floats,
+    column_bounds: Floats | None,
+    device: str,
+    itself: bool = False,
+) -> Plan:
+    """The plan of the least cost, judged by what each level leaves of a sample of the pairs.
+
+    Bounds of columns are given where they matter; of a set with `itself` they need not be looked at.
+    """
+    levels, mutual = _levels(screen, rows, columns), column_bounds is not None
     if screen is None or not levels:
         return Plan((), mutual, None)
     first_rows, first_columns = (screen.project(images, levels[0], device) for images in (rows, columns))
-    order = _by_clusters(first_rows, first_columns, bounds)
+    order = _by_clusters(first_rows, first_columns, bounds, column_bounds)
     judged_rows, judged_columns = _judged(len(rows), 0.25), _judged(len(columns), 0.75)  # of one set no image twice
     some_rows, some_columns = Images(rows.values[judged_rows]), Images(columns.values[judged_columns])
     short_rows, short_columns, every = first_rows.take(judged_rows), first_columns.take(judged_columns), slice(0, None)
@@ -173,7 +197,7 @@ def _cheapest(rows: Images, columns: Images, screen: Screen | None, bounds: Floa
         pairs_left.append(float(left.double().mean()))
         area_left.append(_area(left))
     windows = _window(first_rows, first_columns, screen, bounds)
-    ordered = _area_in_order(screen, first_rows, first_columns, bounds, order, mutual)
+    ordered = _area_in_order(screen, first_rows, first_columns, bounds, column_bounds, order)
     integers = rows.integer or have_codes(rows, columns)
     exact = rows.features + _EXACT_PASSES if integers else _FLOAT64_PAIR_COST * rows.features
     look_cost = _look_cost(device)
@@ -183,16 +207,18 @@ def _cheapest(rows: Images, columns: Images, screen: Screen | None, bounds: Floa
         area = 1.0 if in_order else windows
         total, left = 0.0, area
         for depth in chosen:
-            total += left * (levels[depth] * look_cost + _LOOK_PASSES)
+            passes = 1 + _HIT_PASSES * groups_hit(pairs_left[depth])
+            total += left * (levels[depth] * look_cost + _LOOK_PASSES * passes)
             if in_order:
                 left = min(left, ordered * min(1.0, area_left[depth] / max(area_left[0], 1e-9)))
             elif not integers:  # before a product of integers hardly any row or column of a window is left out
                 left = min(left, area * area_left[depth])
         total += min(left * exact, pairs_left[chosen[-1]] * PAIR_COST * rows.features) if chosen else area * exact
-        return total * (0.5 if mutual and in_order else 1.0)
+        return total * (0.5 if itself and in_order else 1.0)
 
     some = [chosen for size in range(1, len(levels) + 1) for chosen in combinations(range(len(levels)), size)]
-    ways = [((), True), *((chosen, in_order) for chosen in some for in_order in (True, False))]
+    orders = (True,) if mutual and not itself else (True, False)  # windows are those of the bounds of rows
+    ways = [((), True), *((chosen, in_order) for chosen in some for in_order in orders)]
     chosen, in_order = min(ways, key=lambda way: cost(*way))
     return Plan(
         tuple(levels[depth] for depth in chosen),
@@ -235,10 +261,12 @@ def _area(left: torch.Tensor) -> float:
     return float(left.any(dim=1).double().mean() * left.any(dim=0).double().mean())
 
 
-def _by_clusters(rows: Projection, columns: Projection, bounds: Floats) -> tuple[Index, Index]:
+def _by_clusters(
+    rows: Projection, columns: Projection, bounds: Floats, column_bounds: Floats | None
+) -> tuple[Index, Index]:
     """The numbers of rows and of columns in the order of clusters, so that images side by side are near each other.
 
-    Clusters are in the order of the first coordinates of their pivots; rows in that of their bounds in a cluster, the
+    Clusters are in the order of the first coordinates of their pivots; images in that of their bounds in a cluster, the
     largest first.
     """
     clusters = max(1, min(_CLUSTERS, len(columns.squared) // _CLUSTER_IMAGES))
@@ -247,11 +275,17 @@ def _by_clusters(rows: Projection, columns: Projection, bounds: Floats) -> tuple
     row_order = np.lexsort((-bounds, _nearest_pivots(rows, columns, pivot, 1)[:, 0]))
     if rows is columns:
         return row_order, row_order
-    return row_order, np.argsort(_nearest_pivots(columns, columns, pivot, 1)[:, 0], kind="stable")
+    among = np.zeros(len(columns.squared)) if column_bounds is None else -column_bounds
+    return row_order, np.lexsort((among, _nearest_pivots(columns, columns, pivot, 1)[:, 0]))
 
 
 def _area_in_order(
-    screen: Screen, rows: Projection, columns: Projection, bounds: Floats, order: tuple[Index, Index], mutual: bool
+    screen: Screen,
+    rows: Projection,
+    columns: Projection,
+    bounds: Floats,
+    column_bounds: Floats | None,
+    order: tuple[Index, Index],
 ) -> float:
     """Share of blocks that a first look leaves, measured in some blocks of images in order."""
     row_blocks, column_blocks = -(-len(order[0]) // _ROWS), -(-len(order[1]) // _COLUMNS)
@@ -261,7 +295,8 @@ def _area_in_order(
         start = int((number + 0.5) * row_blocks / some) * _ROWS
         first = int(number * _GOLDEN % 1 * column_blocks) * _COLUMNS
         row, column = order[0][start : start + _ROWS], order[1][first : first + _COLUMNS]
-        left = _survive(screen, rows, row, columns, column, bounds[row], bounds[column] if mutual else None)
+        other = None if column_bounds is None else column_bounds[column]
+        left = _survive(screen, rows, row, columns, column, bounds[row], other)
         area += _area(left) / some
     return area
 
@@ -299,6 +334,7 @@ def _window(rows: Projection, columns: Projection, screen: Screen, bounds: Float
     return float(np.mean(stop - start)) / len(first)
 
 
+@one_thread_for_torch()
 @sums_in_float32()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: int, device: str = "cpu") -> Floats:
@@ -322,7 +358,7 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
 
     def of_first(part: slice) -> None:
         row = left[part]
-        bounds[row] = _least(bounded_distances(rows, columns, row, some, device).high, count)
+        bounds[row] = _least(rough_distances(rows, columns, row, some, device).high, count)
 
     in_threads(of_first, _slices(0, len(left), _ROWS), device)
     return bounds
@@ -342,6 +378,7 @@ def are_few(rows: Images, columns: Images, count: int) -> bool:
     return count <= len(columns) <= _first_columns(rows, columns, count)
 
 
+@one_thread_for_torch()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def search_few(
     rows: Images,
@@ -366,7 +403,7 @@ def search_few(
     collecting = Lock()
 
     def look(row: slice) -> None:
-        bounds = bounded_distances(rows, columns, row, slice(0, len(columns)), device)
+        bounds = rough_distances(rows, columns, row, slice(0, len(columns)), device)
         limits = as_limits(_least(bounds.high, count), bounds.low)
         i, j = (each.cpu().numpy() for each in torch.nonzero(bounds.low <= limits[:, None], as_tuple=True))
         i += row.start
@@ -617,34 +654,21 @@ class _Search:
         with self._collecting:
             self._collector.add(i, j, squared)
 
-    def _fall(self, a: Index, b: Index, bounds: Floats) -> Floats:
-        """By how much the values of pairs must be below zero, now that bounds have fallen since they were computed."""
-        assert self._screen is not None
-        now = self._bounds(self._row_numbers[a])
-        if self._mutual:
-            now = np.maximum(now, self._bounds(self._column_numbers[b]))
-        fallen = np.zeros(len(a))
-        np.subtract(bounds, now, out=fallen, where=now < bounds)
-        # Half of it, less what rounding to bfloat16 hides; and never so much that an image far out is dropped.
-        return np.minimum(fallen * (self._screen.scale**2 / 2 * (1 - 2.0**-7)), 2.0**99)
-
     def _compare(self, row: Some, column: Some) -> Settle:
         """Compare all pairs of a block; what is returned gives the collector those within their bounds."""
         least = Least()
         block = self._images(row, column)
         bounded = bounded_distances(self._rows, self._columns, *block, self._device, least.see)
-        low, high = bounded.low, bounded.high if self._collector.sure_squared >= 0 else bounded.low
-        self._mask_twice(low, row, column, _largest(low.dtype))
-        return self._found(row, column, low, high, least)
+        self._mask_twice(bounded.low, row, column, _largest(bounded.low.dtype))
+        return self._found(row, column, bounded, least)
 
-    def _found(
-        self, row: Some, column: Some, low: torch.Tensor, high: torch.Tensor, least: Least | None = None
-    ) -> Settle:
+    def _found(self, row: Some, column: Some, bounded: Bounds, least: Least | None = None) -> Settle:
         """Find the pairs of a block that are within their bounds, by bounds on their distances: only these leave it.
 
         What is returned gives them to the collector; those that only need counting are counted without being listed.
         """
         i, j = self._numbers(row, column)
+        low = bounded.low
         limits = as_limits(self._bounds(i), low)
         others = as_limits(self._bounds(j), low) if self._mutual else None
         if least is None:
@@ -659,15 +683,15 @@ class _Search:
             squared = low[a, b].cpu().numpy().astype(np.int64) if self._rows.integer else None
             return partial(self._add, _pick(row, a), _pick(column, b), squared)
         if large:
-            return partial(self._found_in_parts, row, column, low, high)
-        near = within(low, limits, others)
-        return partial(self._count_or_add, row, column, *(each.cpu().numpy() for each in (near, low, high)))
+            return partial(self._found_in_parts, row, column, bounded)
+        high = bounded.high if self._collector.sure_squared >= 0 else low
+        return partial(self._count_or_add, row, column, *(each.cpu().numpy() for each in (found.mask, low, high)))
 
-    def _found_in_parts(self, row: Some, column: Some, low: torch.Tensor, high: torch.Tensor) -> None:
+    def _found_in_parts(self, row: Some, column: Some, bounded: Bounds) -> None:
         """Give the collector a block's pairs that are too many to be listed or counted at once."""
-        for place in _slices(0, len(low), _ROWS):
-            for other in _slices(0, low.shape[1], _COLUMNS):
-                self._found(_part(row, place), _part(column, other), low[place, other], high[place, other])()
+        for place in _slices(0, len(bounded.low), _ROWS):
+            for other in _slices(0, bounded.low.shape[1], _COLUMNS):
+                self._found(_part(row, place), _part(column, other), bounded.part(place, other))()
 
     def _count_or_add(self, row: Some, column: Some, near: Mask, low: Array, high: Array) -> None:
         """Count the pairs of the mask that only need counting; add the others."""

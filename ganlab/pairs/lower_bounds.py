@@ -25,7 +25,7 @@ from ganlab.pairs.exact import (
     squared_distances,
     squared_lengths,
 )
-from ganlab.pairs.threads import in_threads
+from ganlab.pairs.threads import in_threads, one_thread_for_torch
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -368,6 +368,7 @@ def _rest(squared: Floats, along: Floats, doubt: Floats, floor: float) -> tuple[
     return (high + low) / 2, (high - low) / 2
 
 
+@one_thread_for_torch()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def learn(
     read: Read, samples: int, count: int = 20, threshold_squared: float = 0.0, neighbours: int = 0

@@ -86,19 +86,23 @@ class Neighbours:
         return cls(int(arrays["start"]), arrays["index"], arrays["squared_distance"])
 
 
-def learn_for_neighbours(read: Read, references: int, queries: int, features: int, count: int) -> Screen | None:
+def is_long_search(references: int, queries: int, features: int) -> bool:
+    """True if a search of the nearest of so many references, of so many values, pays for more being learnt of them."""
+    return float(references) * queries * features >= _LONG_SEARCH
+
+
+def learn_for_neighbours(read: Read, references: int, count: int, long: bool) -> Screen | None:
     """Learn a screen from references for a search of the nearest `count` of them for each query.
 
     Parameters
     ----------
     read
         `read(start, stop)` gives the references [start, stop), uint8 or float32.
-    references, queries
+    references
         Number of images.
-    features
-        Values of an image.
+    long
+        See `is_long_search`.
     """
-    long = float(references) * queries * features >= _LONG_SEARCH
     return learn(read, references, count, neighbours=count if long else 0)
 
 

@@ -1,16 +1,19 @@
 """Scores from kernels between images: KID, Vendi score and RKE.
 
 Invariant: a function of the first images given, of a bounded number of them, so that memory and time stay bounded; sums
-of products of bytes are exact.
+of products of bytes are exact, and those of 8-bit images in float32 are of their codes (`ganlab.pairs.estimates`).
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import linalg, special
 
-from ganlab.pairs.exact import Array
+from ganlab.pairs.estimates import codes_of, have_codes
+from ganlab.pairs.exact import Array, Images, as_images, integer_product
 
 BLOCKS = 10  # disjoint ones that KID is the mean of
 BLOCK_IMAGES = 1000  # of each set in a block, at most: what KID is published for
@@ -35,8 +38,11 @@ def kid_blocks(real: Array, generated: Array) -> Floats:
         less than two. Negative ones are due.
     """
     size = min(BLOCK_IMAGES, min(len(real), len(generated)) // BLOCKS)
-    blocks = range(0, BLOCKS * size, size) if size >= 2 else ()
-    return np.array([squared_mmd(real[start : start + size], generated[start : start + size]) for start in blocks])
+    if size < 2:
+        return np.empty(0)
+    factors = _factors(real[: BLOCKS * size], generated[: BLOCKS * size])
+    blocks = (slice(start, start + size) for start in range(0, BLOCKS * size, size))
+    return np.array([_squared_mmd(*(each.take(block) for each in factors)) for block in blocks])
 
 
 def kid_interval(blocks: Floats, confidence: float) -> tuple[float, float, float]:
@@ -53,15 +59,13 @@ def squared_mmd(a: Array, b: Array) -> float:
     Bińkowski et al. 2018, equation 4. Each set has two images or more, of d values; bytes count as 0 to 1, since the
     kernel is for values of about that size.
     """
-    features = math.prod(a.shape[1:]) * (255**2 if a.dtype == np.uint8 else 1)
-    within_a, within_b, between = ((_products(*both) / features + 1) ** 3 for both in ((a, a), (b, b), (a, b)))
-    return float(_mean_off_diagonal(within_a) + _mean_off_diagonal(within_b) - 2 * between.mean())
+    return _squared_mmd(*_factors(a, b))
 
 
 def products_of(images: Array) -> Floats:
     """Inner products of the first `KERNEL_IMAGES` with one another, which several scores are made of: float64 (m, m)."""
-    some = images[:KERNEL_IMAGES]
-    return _products(some, some)
+    (factors,) = _factors(images[:KERNEL_IMAGES])
+    return _products(factors, factors)
 
 
 def vendi_score(images: Array, products: Floats | None = None) -> float:
@@ -114,14 +118,75 @@ def bandwidth_of(real: Array, products: Floats | None = None) -> float:
     return math.sqrt(np.quantile(squared[np.triu_indices(len(squared), 1)], BANDWIDTH_RATE))
 
 
-def _products(a: Array, b: Array) -> Floats:
+class _Factors(NamedTuple):
+    """Images as their products are computed: each is an offset and a step times its values.
+
+    Parameters
+    ----------
+    values
+        (n, d) int8 codes, of uint8 images these less 128; float32 for other images.
+    step, offset, total
+        (n,) float64; the last is the sum of the values.
+    unit
+        What counts as 1: 255 in uint8 images.
+    """
+
+    values: Array
+    step: Floats
+    offset: Floats
+    total: Floats
+    unit: float
+
+    def take(self, some: slice) -> "_Factors":
+        """Those of some of the images."""
+        return _Factors(self.values[some], self.step[some], self.offset[some], self.total[some], self.unit)
+
+
+def _factors(*sets: Array) -> list[_Factors]:
+    """The factors of sets of one kind: codes where all images have them."""
+    images = [as_images(each) for each in sets]
+    if images[0].integer:
+        return [_of_bytes(each) for each in images]
+    if have_codes(*images) and all(codes_of(each).fit.all() for each in images):
+        return [_Factors(each.values, each.step, each.offset, each.total, 1.0) for each in map(codes_of, images)]
+    ones = (np.ones(len(each)) for each in images)
+    return [_Factors(each.values, one, 0 * one, one, 1.0) for each, one in zip(images, ones, strict=True)]
+
+
+def _of_bytes(images: Images) -> _Factors:
+    values, _ = images.shifted(slice(None))
+    one = np.ones(len(values))
+    return _Factors(values, one, 128 * one, values.sum(axis=1, dtype=np.float64), 255.0)
+
+
+def _squared_mmd(a: _Factors, b: _Factors) -> float:
+    features = a.values.shape[1] * a.unit**2
+
+    def kernel(left: _Factors, right: _Factors) -> Floats:
+        base = _products(left, right)
+        base /= features
+        base += 1
+        return base * base * base
+
+    within = (_mean_off_diagonal(kernel(each, each)) for each in (a, b))
+    return float(sum(within) - 2 * kernel(a, b).mean())
+
+
+def _products(a: _Factors, b: _Factors) -> Floats:
     """Inner products of all pairs, (n, m)."""
-    left, right = a.reshape(len(a), -1), b.reshape(len(b), -1)
-    total = np.zeros((len(left), len(right)))
-    for start in range(0, left.shape[1], _FEATURES):
+    features = a.values.shape[1]
+    if a.values.dtype == np.int8:
+        total = integer_product(torch.from_numpy(a.values), torch.from_numpy(b.values)).double().numpy()
+        total *= a.step[:, None]
+        total *= b.step
+        total += a.offset[:, None] * (features * b.offset + b.step * b.total)
+        total += (a.step * a.total)[:, None] * b.offset
+        return total
+    total = np.zeros((len(a.values), len(b.values)))
+    for start in range(0, features, _FEATURES):
         part = slice(start, start + _FEATURES)
-        values = left[:, part].astype(np.float64)
-        others = values if a is b else right[:, part].astype(np.float64)  # half the work: the product is symmetric
+        values = a.values[:, part].astype(np.float64)
+        others = values if a is b else b.values[:, part].astype(np.float64)  # half the work: the product is symmetric
         total += values @ others.T
     return total
 

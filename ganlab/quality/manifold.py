@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganlab.pairs.exact import Array, Images, Index, Read, as_images, check_same_kind
-from ganlab.pairs.filter_refine import search
+from ganlab.pairs.filter_refine import search, search_nearest
 from ganlab.pairs.lower_bounds import Floats, Screen, learn
-from ganlab.pairs.neighbours import learn_for_neighbours, nearest_images
+from ganlab.pairs.neighbours import is_long_search, learn_for_neighbours, nearest_images
 
 NEIGHBOURS = 5  # Naeem et al. 2020, section 4
 
@@ -77,7 +77,8 @@ def balls_of(images: Array | Images, neighbours: int = NEIGHBOURS, device: str =
             "give more images"
         )
     rows, count = as_images(images), neighbours + 1  # one of them is the image, or one equal to it
-    screen = learn_for_neighbours(_reader(rows), len(rows), len(rows), rows.features, count)
+    long = is_long_search(len(rows), len(rows), rows.features)
+    screen = learn_for_neighbours(_reader(rows), len(rows), count, long)
     found = nearest_images(rows, rows, screen, count, device=device)
     return Balls(rows, found.squared_distance[:, neighbours], screen)
 
@@ -112,17 +113,48 @@ def count_inside(
     """
     balls, others = as_images(centres, "centres"), as_images(points, "points")
     check_same_kind(balls, others, "centres, points")
-    radii = np.asarray(squared_radii, dtype=np.float64)
+    radii = _checked_radii(squared_radii, balls)
+    counter = _Counter(radii, len(balls), len(others))
+    if screen is None:
+        screen = learn(_reader(others), len(others), 1)
+    search(balls, others, screen, counter, column_start=len(balls), ordered=False, device=device)
+    return counter.inside[: len(balls)], counter.around[len(balls) :]
+
+
+def count_mutually(
+    real: Balls, generated: Balls, device: str = "cpu"
+) -> tuple[tuple[Index, Index], tuple[Index, Index]]:
+    """Count which balls of two sets hold which centres of the other set, by one look at all pairs.
+
+    Returns
+    -------
+    tuple of tuple of ndarray
+        Of real images, (n,) int64: the generated ones in the ball of each, and the balls of those that each lies in;
+        then the same of the generated images.
+
+    Raises
+    ------
+    ValueError
+        Images of two kinds.
+    """
+    rows, columns = real.centres, generated.centres
+    check_same_kind(rows, columns, "real, generated")
+    counter = _Counter(np.concatenate([real.squared_radii, generated.squared_radii]), len(rows), len(columns))
+    search_nearest(rows, columns, real.screen, counter, column_start=len(rows), mutual=True, device=device)
+    (inside, other_inside), (around, other_around) = (
+        np.split(each, [len(rows)]) for each in (counter.inside, counter.around)
+    )
+    return (inside, around), (other_inside, other_around)
+
+
+def _checked_radii(squared_radii: Array, balls: Images) -> Floats:
+    radii: Floats = np.asarray(squared_radii, dtype=np.float64)
     if radii.shape != (len(balls),) or not (radii >= 0).all():
         raise ValueError(
             f"squared_radii: got {radii.shape} from {radii.min(initial=np.inf)}; allowed is one number >= 0 for each of "
             f"{len(balls)} centres; see radii_squared"
         )
-    counter = _Counter(radii, len(others))
-    if screen is None:
-        screen = learn(_reader(others), len(others), 1)
-    search(balls, others, screen, counter, ordered=False, device=device)
-    return counter.by_row, counter.by_column
+    return radii
 
 
 def manifold_scores(
@@ -149,10 +181,9 @@ def manifold_scores(
         Too few images, or images that cannot be compared.
     """
     of_real = balls_of(real, neighbours, device) if real_balls is None else real_balls
-    of_generated = radii_squared(generated := as_images(generated, "generated"), neighbours, device)
-    centres, screen = of_real.centres, of_real.screen  # one screen: each set is projected once
-    inside_real, around_generated = count_inside(centres, of_real.squared_radii, generated, device, screen)
-    _, around_real = count_inside(generated, of_generated, centres, device, screen)
+    of_generated = balls_of(as_images(generated, "generated"), neighbours, device)
+    # One screen, so that each set is projected once.
+    (inside_real, around_real), (_, around_generated) = count_mutually(of_real, of_generated, device)
     return ManifoldScores(
         precision=float((around_generated > 0).mean()),
         recall=float((around_real > 0).mean()),
@@ -169,25 +200,32 @@ def _reader(images: Images) -> Read:
 
 
 class _Counter:
-    """Counts the pairs within the radius of their row, by row and by column."""
+    """Counts the pairs within the radius of either image.
 
-    def __init__(self, squared_radii: Floats, columns: int) -> None:
+    Rows are numbered from 0, columns after them. Only images with a ball have a radius: rows, or all.
+    """
+
+    def __init__(self, squared_radii: Floats, rows: int, columns: int) -> None:
         self._radii = squared_radii
+        self._both = len(squared_radii) > rows
         self.sure_squared = float(squared_radii.min())
-        self.by_row = np.zeros(len(squared_radii), np.int64)
-        self.by_column = np.zeros(columns, np.int64)
+        self.inside, self.around = np.zeros((2, rows + columns), np.int64)
 
     def bounds(self, i: Index) -> Floats:
         return self._radii[i]
 
     def add(self, i: Index, j: Index, squared: Array) -> None:
         inside = squared <= self._radii[i]
-        self.by_row += np.bincount(i[inside], minlength=len(self.by_row))
-        self.by_column += np.bincount(j[inside], minlength=len(self.by_column))
+        for counts, number in ((self.inside, i), (self.around, j)):
+            counts += np.bincount(number[inside], minlength=len(counts))
 
     def needs(self, i: Index, j: Index, low: Array) -> NDArray[np.bool_]:
         return np.zeros(low.shape, dtype=bool)
 
     def count(self, i: Index, j: Index, sure: NDArray[np.bool_]) -> None:
-        self.by_row[i] += sure.sum(axis=1)
-        self.by_column[j] += sure.sum(axis=0)
+        by_row, by_column = sure.sum(axis=1), sure.sum(axis=0)
+        self.inside[i] += by_row
+        self.around[j] += by_column
+        if self._both:
+            self.inside[j] += by_column
+            self.around[i] += by_row

@@ -21,7 +21,7 @@ from ganlab.pairs.content import in_order, take
 from ganlab.pairs.devices import on_best_device
 from ganlab.pairs.exact import Images, Index, load_rows
 from ganlab.pairs.lower_bounds import Screen, learn
-from ganlab.pairs.neighbours import Neighbours, learn_for_neighbours, nearest_in_tile
+from ganlab.pairs.neighbours import Neighbours, is_long_search, learn_for_neighbours, nearest_in_tile
 from ganlab.pairs.tiles import Tile, choose_tile_images, plan_rectangle, plan_tiles, split
 from ganlab.statistics.packing import distinct_images, search_distinct_images
 from storage.pair_records import NearestReal, PairRecord
@@ -169,7 +169,9 @@ class Comparison:
         reference = _Named(self.reference_name or f"reference of {self.fingerprint}", self.reference)
         if self.itself:
             reference = images
-        screen = _neighbours_screen(reference, self.samples, self.neighbours)
+        references, *shape = self.reference.shape
+        long = is_long_search(references, self.samples, math.prod(shape))
+        screen = _neighbours_screen(reference, self.neighbours, long)
         nearest = partial(
             nearest_in_tile,
             self.images.read,
@@ -470,10 +472,9 @@ def _screen(images: _Named, count: int, threshold_squared: float) -> Screen | No
 
 
 @lru_cache(maxsize=2)
-def _neighbours_screen(reference: _Named, queries: int, count: int) -> Screen | None:
+def _neighbours_screen(reference: _Named, count: int, long: bool) -> Screen | None:
     """The same for the nearest images of a reference."""
-    references, *shape = reference.source.shape
-    return learn_for_neighbours(reference.source.read, references, queries, math.prod(shape), count)
+    return learn_for_neighbours(reference.source.read, reference.source.shape[0], count, long)
 
 
 def _loaded(images: _Named, start: int, stop: int) -> Images:

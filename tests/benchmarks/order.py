@@ -22,18 +22,16 @@ COUNT = 2  # nearest images of each: itself, and the nearest other
 def row(name: str, values: np.ndarray[Any, Any]) -> list[str]:
     """Shares of blocks of 512 x 4,096 pairs that the rows and columns with a pair left take, and the levels looked at."""
     images = Images(values.reshape(len(values), -1))
-    screen = learn_for_neighbours(
-        lambda start, stop: images.values[start:stop], len(images), len(images), images.features, COUNT
-    )
+    screen = learn_for_neighbours(lambda start, stop: images.values[start:stop], len(images), COUNT, long=True)
     assert screen is not None
     bounds = filter_refine.nearest_bounds(images, images, screen, COUNT)
     projected = screen.project(images, screen.levels[0])
-    clusters = filter_refine._by_clusters(projected, projected, bounds)[0]
+    clusters = filter_refine._by_clusters(projected, projected, bounds, bounds)[0]
     orders = {"clusters": clusters, "bounds": np.argsort(-bounds, kind="stable"), "stored": np.arange(len(images))}
-    plan = filter_refine._cheapest(images, images, screen, bounds, True, "cpu")
+    plan = filter_refine._cheapest(images, images, screen, bounds, bounds, "cpu", itself=True)
     filter_refine._JUDGED_BLOCKS, filter_refine._ONE_OF = 64, 8
     left = [
-        filter_refine._area_in_order(screen, projected, projected, bounds, (each, each), True)
+        filter_refine._area_in_order(screen, projected, projected, bounds, bounds, (each, each))
         for each in orders.values()
     ]
     taken = ", ".join(map(str, plan.levels)) or "none"

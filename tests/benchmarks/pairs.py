@@ -56,6 +56,34 @@ def noise(image_shape: tuple[int, int, int]) -> Callable[[int], Array]:
     return lambda count: rng.integers(0, 256, (count, *image_shape), dtype=np.uint8)
 
 
+def cosine_fields(image_shape: tuple[int, int, int], fields: int = 90) -> Callable[[int], Array]:
+    """Sums of cosine waves of any phase in each channel, the lowest frequencies first and strongest, and pixel noise."""
+    rng = np.random.default_rng()
+    channels, height, width = image_shape
+    frequencies = np.array(
+        [(v, u) for v in range(-height // 2, height // 2) for u in range(width // 2) if (u, v) > (0, 0)]
+    )
+    order = np.argsort(np.hypot(*frequencies.T), kind="stable")[:fields]
+    lowest = frequencies[order]
+    y, x = np.mgrid[:height, :width].reshape(2, -1)
+    angles = 2 * np.pi * (lowest[:, :1] * y / height + lowest[:, 1:] * x / width)
+    basis = np.concatenate([np.cos(angles), np.sin(angles)]).astype(np.float32)
+    weights = np.tile(1 / np.hypot(*lowest.T), 2).astype(np.float32)
+    weights *= 40 / np.linalg.norm(weights[:fields])
+
+    def generate(count: int) -> Array:
+        images = np.empty((count, channels * height * width), np.uint8)
+        for start in range(0, count, 1000):
+            part = images[start : start + 1000]
+            amplitudes = rng.standard_normal((len(part) * channels, 2 * fields), dtype=np.float32) * weights
+            values = (127.5 + amplitudes @ basis).reshape(part.shape)
+            values += 2 * rng.standard_normal(values.shape, dtype=np.float32)
+            part[:] = np.clip(np.rint(values), 0, 255)
+        return images.reshape(count, *image_shape)
+
+    return generate
+
+
 def flat_index(x: Array) -> Any:
     """The index of faiss that is exact.
 
@@ -143,7 +171,8 @@ def rows(images: int = 10_000, large: bool = False) -> list[Row]:
     shape = (3, 64, 64)
     found = [
         *_compare(f"{images:,} generated", generator(shape)(images), list(PEERS), 5.0),
-        *_compare(f"{images:,} noise", noise(shape)(images), ["faiss IndexFlatL2"], 2.5),
+        *_compare(f"{images:,} noise", noise(shape)(images), ["faiss IndexFlatL2"], 4.0),
+        *_compare(f"{2 * images:,} cosine fields", cosine_fields(shape)(2 * images), ["faiss IndexFlatL2"], 36.0),
     ]
     if large:
         found += _compare("100,000 generated", generator(shape)(100_000), list(PEERS)[:2], 30.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.reaper import MARK, guarded, marked, remove_semaphores
+from cluster.reaper import MARK, guarded, marked, remove_semaphores, sweep
 
 pytestmark = pytest.mark.process
 
@@ -96,6 +96,21 @@ def test_what_hides_its_mark_goes_with_its_session() -> None:
     while Path("/proc", str(hidden)).exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_where_all_have_ended_none_is_waited_for() -> None:
+    with guarded() as all_ended:
+        child = subprocess.Popen(["sleep", "600"])
+        assert child.pid in marked(os.environ[MARK])
+        all_ended()
+    assert child.wait(5) == -signal.SIGKILL, "one that is there all the same is killed"
+
+
+def test_a_sweep_without_waiting_looks_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    sweep("nobody's mark", quiet_s=0.0)
+    assert slept == []
 
 
 def test_semaphores_of_killed_processes_are_removed(folder: Path) -> None:

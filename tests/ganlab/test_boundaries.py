@@ -35,7 +35,7 @@ from ganlab.pairs.lower_bounds import learn
 from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
 from ganlab.pairs.tiles import plan_rectangle, plan_tiles
 from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
-from ganlab.quality.manifold import count_inside, manifold_scores, radii_squared
+from ganlab.quality.manifold import Balls, count_inside, count_mutually, manifold_scores, radii_squared
 from ganlab.quality.scores import MOST_BYTES, MOST_IMAGES, scored_images
 from ganlab.statistics import correlation
 from ganlab.statistics.correlation import choose_distances, correlation_curve
@@ -504,6 +504,8 @@ def test_any_set_with_any_constants(data: st.DataObject) -> None:
         _SECOND=draw(5, 507),
         _WHOLE=draw(2, 124),
         _CHUNK=draw(1, 7, 512),
+        _ROUGH_CHUNK=draw(1, 7, 512),
+        _HIT_PASSES=draw(0, 2),
         _ROWS=draw(1, 3, 16, 512),
         _COLUMNS=draw(1, 5, 4096),
         _FIRST_PAIRS=draw(1, 64),
@@ -552,6 +554,8 @@ def test_balls_without_radii_are_refused(radii: Array) -> None:
 
 def test_centres_and_points_of_two_types_are_refused() -> None:
     with pytest.raises(ValueError, match="centres, points"):
+        count_inside(planted(5, 3), np.ones(5), planted(5, 3).astype(np.float32))
+    with pytest.raises(ValueError, match="real, generated"):
         manifold_scores(planted(9, 3), planted(9, 3).astype(np.float32))
 
 
@@ -564,6 +568,12 @@ def test_balls_and_curves_of_any_number_of_values(features: int) -> None:
     squared = brute(images, images)
     radii = np.sort(squared, axis=1)[:, 2]
     np.testing.assert_array_equal(radii_squared(images, 2), radii)
+    balls = (Balls(Images(images), own, None) for own in (radii, np.zeros(8)))
+    (inside, around), (other_inside, other_around) = count_mutually(*balls)
+    in_ours, in_others = squared <= radii[:, None], squared == 0
+    for within_radii, held, holding in ((in_ours, inside, other_around), (in_others, other_inside, around)):
+        np.testing.assert_array_equal(held, within_radii.sum(axis=1))
+        np.testing.assert_array_equal(holding, within_radii.sum(axis=0))
     for own in (radii, np.full(8, np.inf), np.zeros(8)):
         by_row, by_column = count_inside(images, own, images)
         np.testing.assert_array_equal(by_row, (squared <= own[:, None]).sum(axis=1))

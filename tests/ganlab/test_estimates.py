@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ganlab.pairs import closest, estimates, exact
 from ganlab.pairs.closest import candidates_within, closest_pairs, nearest, pairs_within
-from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes
+from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes, rough_distances
 from ganlab.pairs.exact import Images, as_images, squared_distances
 from ganlab.quality.embeddings.normalised import Normalised
 from ganlab.statistics import correlation
@@ -145,6 +145,54 @@ def test_bounds_hold_for_images_without_codes_among_those_that_have_them(monkeyp
     assert np.all(expected <= high)
     assert np.all(low[[2, 5, 7]] < 0)
     assert np.all(np.isinf(high[[2, 5, 7]]))
+
+
+ROUGH: dict[str, Callable[[Array], Array]] = {
+    "features": lambda x: x,
+    "far from 0": lambda x: x + np.float32(1e4),
+    "tiny": lambda x: x * np.float32(1e-19),  # their squares underflow
+    "denormal": lambda x: x * np.float32(1e-40),
+    "large": lambda x: x * np.float32(1e14),
+    "too large for squares": lambda x: x * np.float32(1e30),
+    "of all sizes": lambda x: x * np.float32(10) ** np.arange(-38, len(x) - 38).astype(np.float32)[:, None],
+}
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 512])
+@pytest.mark.parametrize("kind", ROUGH)
+def test_rough_distances_are_bounds(kind: str, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimates, "_ROUGH_CHUNK", chunk)
+    values = ROUGH[kind](np.random.default_rng(0).standard_normal((70, 1100)).astype(np.float32))
+    values[1:4] = values[0]
+    rows, columns = as_images(values), as_images(values[:9].copy())
+    bounds = rough_distances(rows, columns, np.arange(70), slice(0, 9))
+    expected = brute(values)[:, :9]
+    low, high = bounds.low.numpy(), bounds.high.numpy()
+    assert np.all(low <= expected)
+    assert np.all(expected <= high)
+    if kind in ("features", "tiny", "large"):
+        lengths = np.square(values - values[:9].mean(axis=0), dtype=np.float64).sum(axis=1)
+        assert np.all(high - low <= 1e-3 * (lengths[:, None] + lengths[:9]) + 1e-30), "and near each other"
+    assert np.isfinite(low).all()
+
+
+@pytest.mark.parametrize("mapped", ["0 to 1", "features", "uint8"])
+def test_rough_distances_of_images_with_codes_are_the_others(mapped: str) -> None:
+    values = {"uint8": noise(40), "features": np.sin(noise(40) + np.float32(0.1))}.get(mapped)
+    images = as_images(MAPS["0 to 1"](noise(40)) if values is None else values)
+    every, few = slice(0, 40), slice(3, 8)
+    rough, others = (each(images, images, every, few) for each in (rough_distances, bounded_distances))
+    assert torch.equal(rough.low, others.low) == (mapped != "features")
+
+
+def test_sums_too_large_for_float32_are_no_infinite_values() -> None:
+    values = np.full((3, 40), np.float32(3e38))
+    values[1] = 1
+    np.testing.assert_array_equal(as_images(values).values, values)
+    for wrong in (np.inf, -np.inf, np.nan):
+        values[2, 7] = wrong
+        with pytest.raises(ValueError, match="image 2 holds NaN or infinite values"):
+            as_images(values)
 
 
 @pytest.mark.parametrize("rows", [1, 2, 7])

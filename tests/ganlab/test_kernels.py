@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from vendi_score import vendi
 
+from ganlab.pairs.estimates import have_codes
+from ganlab.pairs.exact import as_images
 from ganlab.quality import kernels
 from ganlab.quality.kernels import (
     BLOCK_IMAGES,
@@ -15,6 +17,7 @@ from ganlab.quality.kernels import (
     bandwidth_of,
     kid_blocks,
     kid_interval,
+    products_of,
     rke,
     squared_mmd,
     vendi_score,
@@ -48,6 +51,19 @@ def test_squared_mmd_is_the_published_estimate(kind: str) -> None:
     # By hand: 1 within {0, 1}, 27 within {1, 2}, (1 + 1 + 8 + 27) / 4 between.
     few = [np.array([[x], [y]], np.float32) for x, y in ((0, 1), (1, 2))]
     assert squared_mmd(*few) == pytest.approx(1 + 27 - 2 * 37 / 4)
+
+
+def test_scores_of_8_bit_images_in_float32_are_those_of_their_values() -> None:
+    bytes_ = [images("uint8", count, (3, 6, 7), seed) for seed, count in enumerate((40, 30))]
+    rows = [each.astype(np.float32) * np.float32(0.031) - 3 for each in bytes_]
+    assert have_codes(*map(as_images, rows))
+    assert squared_mmd(*rows) == pytest.approx(mmd_by_formula(*rows), abs=1e-6)  # kernels are about 50
+    exact = rows[0].reshape(40, -1).astype(float)
+    products = exact @ exact.T
+    np.testing.assert_allclose(products_of(rows[0]), products, rtol=0, atol=1e-6 * products.max())
+    rows[1][7] = np.random.default_rng(0).normal(0, 2, rows[1][7].shape)  # one image without codes: none are taken
+    assert squared_mmd(*rows) == pytest.approx(mmd_by_formula(*rows), rel=1e-9)
+    assert vendi_score(rows[0]) == pytest.approx(vendi.score_dual(exact), rel=1e-6)
 
 
 def test_kid_is_the_mean_of_blocks_with_its_interval() -> None:
@@ -129,7 +145,7 @@ def test_time_and_memory_are_bounded() -> None:
 
 
 def test_images_of_more_features_than_are_taken_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = images("uint8", 6, (3, 7, 5))
+    rows = images("float32", 6, (3, 7, 5))
     monkeypatch.setattr(kernels, "_FEATURES", 32)
     assert vendi_score(rows) == pytest.approx(vendi.score_dual(rows.reshape(6, -1).astype(np.float64)), rel=1e-6)
     assert squared_mmd(rows, rows[:3]) == pytest.approx(mmd_by_formula(rows, rows[:3]), rel=1e-9)

@@ -14,11 +14,12 @@ from ganlab.pairs import filter_refine
 from ganlab.pairs import lower_bounds as screen
 from ganlab.pairs.closest import nearest
 from ganlab.pairs.estimates import Bounds, bounded_distances
-from ganlab.pairs.exact import Images, Read
+from ganlab.pairs.exact import Images, Read, squared_distances
 from ganlab.pairs.filter_refine import nearest_bounds
 from ganlab.pairs.lower_bounds import half_distances, learn
 from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
 from ganlab.pairs.tiles import Tile, plan_rectangle
+from ganlab.quality.manifold import balls_of, count_mutually
 
 Array = NDArray[Any]
 
@@ -114,6 +115,36 @@ def test_whichever_plan_is_cheapest_the_nearest_are_those_of_brute_force(
             np.testing.assert_array_equal(nearest(images, images, count).index[:, 1], index.ravel())
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float32"])
+@pytest.mark.parametrize("looks", [(0,), (1,), (0, 1), (), None])
+@pytest.mark.parametrize("neighbours", [1, 9])
+@pytest.mark.usefixtures("small_levels")
+def test_whichever_plan_is_cheapest_balls_of_two_sets_hold_what_those_of_brute_force_hold(
+    kind: str, looks: tuple[int, ...] | None, neighbours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the plan that is chosen (None), and of others."""
+    rng = np.random.default_rng(6)
+    real, generated = clustered(rng, kind), clustered(rng, kind)[:170]
+    ours, others = balls_of(real, neighbours), balls_of(generated, neighbours)
+    assert ours.screen is not None
+    levels = tuple(level for number, level in enumerate(ours.screen.levels) if number in (looks or ()))
+    order = rng.permutation(300), rng.permutation(170)
+    if looks is not None:
+        monkeypatch.setattr(filter_refine, "_cheapest", lambda *_: filter_refine.Plan(levels, True, order))
+    squared = squared_distances(
+        ours.centres, others.centres, *(each.ravel() for each in np.indices((300, 170)))
+    ).reshape(300, 170)
+    in_ours, in_others = squared <= ours.squared_radii[:, None], squared <= others.squared_radii
+    (inside, around), (other_inside, other_around) = count_mutually(ours, others)
+    for found, expected in (
+        (inside, in_ours.sum(axis=1)),
+        (around, in_others.sum(axis=1)),
+        (other_inside, in_others.sum(axis=0)),
+        (other_around, in_ours.sum(axis=0)),
+    ):
+        np.testing.assert_array_equal(found, expected)
+
+
 @pytest.mark.usefixtures("small_levels")
 def test_first_bounds_hold_as_many_columns_as_are_wanted_and_few_more() -> None:
     rng = np.random.default_rng(3)
@@ -167,9 +198,9 @@ def test_a_window_that_leaves_few_pairs_is_looked_at_whatever_survives(monkeypat
     learnt = replace(learnt, directions=np.ones((9, 300), np.int8), weights=np.full(9, 0.01))
     others = Images(images.values[:800].copy())
     monkeypatch.setattr(filter_refine, "_window", lambda *arguments: 0.2)
-    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), False, "cpu").levels == (9,)
+    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), None, "cpu").levels == (9,)
     monkeypatch.setattr(filter_refine, "_window", lambda *arguments: 1.0)
-    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), False, "cpu").levels == ()
+    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), None, "cpu").levels == ()
 
 
 def read_of(images: Array) -> Read:

@@ -134,11 +134,10 @@ def test_workers_learn_of_the_training_images_once_for_all_trials(prepared, monk
         draw(layout, trial)
     comparison._neighbours_screen.cache_clear()
     searches = []
-    monkeypatch.setattr(comparison, "learn_for_neighbours", lambda read, *sizes: searches.append(sizes[1]))
+    monkeypatch.setattr(comparison, "learn_for_neighbours", lambda read, *settings: searches.append(settings))
     measured = [key for key in measure(layout, spec) if key.trial != REFERENCE]
     assert len(measured) == 6
-    assert sorted(searches)[-2:] == [300, 600], "of each number of samples once"
-    assert len(searches) <= 3, "and of the training images themselves"
+    assert searches == [(300, 1, False)], "once for all sizes of samples, and for themselves"
 
 
 def test_a_damaged_record_is_made_again(sampled) -> None:
