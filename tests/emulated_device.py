@@ -15,7 +15,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
-from ganlab.pairs import devices, exact, filter_refine, lower_bounds
+from ganlab.pairs import devices, exact, lower_bounds, plan
 
 NAME = "lazy:0"  # a kind of device that torch knows, but that nothing in this process uses
 _COPIES = ("aten::_to_copy", "aten::copy_")
@@ -120,13 +120,13 @@ def emulated_device(memory: int = 2**32, free: int | None = None) -> Iterator[De
     patch = pytest.MonkeyPatch()
     patch.setattr(devices, "free_bytes", lambda name: memory - device.used() if free is None else free)
     patch.setattr(exact, "_TRIED", 64)  # of matrices by which the best product is chosen
-    chosen_once = exact._best_product, lower_bounds.vector_type, filter_refine._look_cost
+    chosen_once = exact._best_product, lower_bounds.vector_type, plan._look_cost
     for chosen in chosen_once:
         chosen.cache_clear()
     try:
         with _Mode():
             exact._best_product(NAME)
-            filter_refine._look_cost(NAME)
+            plan._look_cost(NAME)
             device.memory, device.largest, device.left, device.arrived = memory, 0, 0, 0
             yield device
     finally:

@@ -19,6 +19,12 @@ _GROUP = 32  # values of a row that are a group, of which the least is seen
 _MANY = 2  # where one group in so many may have a hit, hits are too many to be listed
 
 
+def slices(start: int, stop: int, size: int) -> Iterator[slice]:
+    """Parts of a range, in order, of one size but for the last."""
+    for first in range(start, stop, size):
+        yield slice(first, min(first + size, stop))
+
+
 def cached_parts(block: torch.Tensor) -> Iterator[slice]:
     """Rows of a block, so many at a time that several passes over their values stay in a processor's cache."""
     step = max(1, _CACHED_PAIRS // max(1, block.shape[1]))

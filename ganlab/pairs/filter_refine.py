@@ -5,20 +5,21 @@ for no more, with the certainty that the pair is within `sure_squared`.
 """
 
 from collections.abc import Callable, Iterator
-from functools import cache, partial
-from itertools import combinations
+from functools import partial
 from threading import Lock
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ganlab.pairs.blocks import Found, Least, cached_parts, find_within, groups_hit, within
-from ganlab.pairs.devices import accelerated, block_scale, least_seconds, sums_in_float32
+from ganlab.pairs.blocks import Found, Least, cached_parts, find_within, slices
+from ganlab.pairs.devices import accelerated, block_scale, sums_in_float32
 from ganlab.pairs.estimates import Bounds, as_limits, bounded_distances, have_codes, rough_distances
-from ganlab.pairs.exact import Array, Images, Index, integer_product, squared_distances
-from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, half_distances, vector_type
+from ganlab.pairs.exact import Array, Images, Index, squared_distances
+from ganlab.pairs.lower_bounds import PAIR_COST, Floats, Projection, Screen, half_distances
+from ganlab.pairs.pivots import likeliest
+from ganlab.pairs.plan import Plan, cheapest_plan
 from ganlab.pairs.threads import in_threads, one_thread_for_torch
 
 Mask = NDArray[np.bool_]
@@ -30,19 +31,6 @@ _COLUMNS = 4096
 _ACCELERATED_PAIR_COST = 2**14  # as PAIR_COST, where whole blocks cost so little; not measured
 _FLOAT64_PAIR_COST = 32  # of a float32 pair, against its share of a float64 product
 _FIRST_PAIRS = 64  # settled before bounds are looked at again; then four times as many
-_PIVOT_IMAGES = 4096  # most images of one pivot that are looked at for a first bound
-_PIVOT_COST = 300_000  # of one pivot, in looks at pairs of a pivot and an image
-_PROBES = 4  # pivots near a row whose images are looked at
-_CLUSTERS, _CLUSTER_IMAGES = 64, 256  # most clusters that bring images into order, and fewest images for each of them
-_JUDGED = 512  # rows, and columns, of any order, in which survival is measured
-_JUDGED_BLOCKS, _ONE_OF = 8, 32  # most blocks in their order in which it is measured, and the share of all blocks
-_GOLDEN = 0.618  # places spread evenly whatever their number
-# Of passing over one value of a look, and over one of an exact block, in products of two int8 values, on one processor.
-_LOOK_PASSES, _EXACT_PASSES = 400, 700
-_HIT_PASSES = 2  # more, of a look, over groups that have a hit
-_TIMED = 128, 1024  # values of vectors, and of images, by whose products the cost of a look is measured
-_TIMED_ROWS, _TIMED_COLUMNS = 128, 1024  # of them: so few that hardly anything comes between
-_LEAST_COST, _LARGEST_COST = 0.5, 8.0  # of a look's product: what lies outside was disturbed
 
 
 class Collector(Protocol):
@@ -139,7 +127,10 @@ def search_nearest(
     itself = rows is columns and row_start == column_start
     bounds = bounds_of(rows, row_start)
     column_bounds = bounds_of(columns, column_start) if mutual or itself else None
-    plan = _cheapest(rows, columns, screen, bounds, column_bounds, device, itself)
+    integers = rows.integer or have_codes(rows, columns)
+    exact_cost = None if integers else float(_FLOAT64_PAIR_COST * rows.features)
+    block = (_ROWS, _COLUMNS)
+    plan = cheapest_plan(rows, columns, screen, bounds, column_bounds, exact_cost, block, device, itself)
     if rows.integer and len(rows) >= len(columns):
         columns.keep_shifted()
     search = _Search(rows, columns, screen, collector, row_start, column_start, plan.mutual, device, plan)
@@ -147,191 +138,6 @@ def search_nearest(
     if plan.mutual and itself:
         every = np.arange(row_start, row_start + len(rows))
         collector.add(every, every, np.zeros(len(rows), np.int64 if rows.integer else np.float64))
-
-
-class Plan(NamedTuple):
-    """The way to search for the nearest.
-
-    Parameters
-    ----------
-    levels
-        The levels to look at, in turn; none for exact products of all.
-    mutual
-        Whether pairs matter within the bound of either image, so that each pair of a set is compared only once.
-    order
-        The numbers of the rows, and of the columns, in the order of clusters; None for that of first coordinates,
-        in which windows of the columns are compared with the rows.
-    """
-
-    levels: tuple[int, ...]
-    mutual: bool
-    order: tuple[Index, Index] | None
-
-
-def _cheapest(
-    rows: Images,
-    columns: Images,
-    screen: Screen | None,
-    bounds: Floats,
-    column_bounds: Floats | None,
-    device: str,
-    itself: bool = False,
-) -> Plan:
-    """The plan of the least cost, judged by what each level leaves of a sample of the pairs.
-
-    Bounds of columns are given where they matter; of a set with `itself` they need not be looked at.
-    """
-    levels, mutual = _levels(screen, rows, columns), column_bounds is not None
-    if screen is None or not levels:
-        return Plan((), mutual, None)
-    first_rows, first_columns = (screen.project(images, levels[0], device) for images in (rows, columns))
-    order = _by_clusters(first_rows, first_columns, bounds, column_bounds)
-    judged_rows, judged_columns = _judged(len(rows), 0.25), _judged(len(columns), 0.75)  # of one set no image twice
-    some_rows, some_columns = Images(rows.values[judged_rows]), Images(columns.values[judged_columns])
-    short_rows, short_columns, every = first_rows.take(judged_rows), first_columns.take(judged_columns), slice(0, None)
-    pairs_left, area_left = [], []
-    for depth, level in enumerate(levels):
-        if depth:
-            short_rows, short_columns = (screen.project(images, level, device) for images in (some_rows, some_columns))
-        left = _survive(screen, short_rows, every, short_columns, every, bounds[judged_rows], None)
-        pairs_left.append(float(left.double().mean()))
-        area_left.append(_area(left))
-    windows = _window(first_rows, first_columns, screen, bounds)
-    ordered = _area_in_order(screen, first_rows, first_columns, bounds, column_bounds, order)
-    integers = rows.integer or have_codes(rows, columns)
-    exact = rows.features + _EXACT_PASSES if integers else _FLOAT64_PAIR_COST * rows.features
-    look_cost = _look_cost(device)
-
-    def cost(chosen: tuple[int, ...], in_order: bool) -> float:
-        """Estimated cost of a plan for each of all pairs, in products of two int8 values."""
-        area = 1.0 if in_order else windows
-        total, left = 0.0, area
-        for depth in chosen:
-            passes = 1 + _HIT_PASSES * groups_hit(pairs_left[depth])
-            total += left * (levels[depth] * look_cost + _LOOK_PASSES * passes)
-            if in_order:
-                left = min(left, ordered * min(1.0, area_left[depth] / max(area_left[0], 1e-9)))
-            elif not integers:  # before a product of integers hardly any row or column of a window is left out
-                left = min(left, area * area_left[depth])
-        total += min(left * exact, pairs_left[chosen[-1]] * PAIR_COST * rows.features) if chosen else area * exact
-        return total * (0.5 if itself and in_order else 1.0)
-
-    some = [chosen for size in range(1, len(levels) + 1) for chosen in combinations(range(len(levels)), size)]
-    orders = (True,) if mutual and not itself else (True, False)  # windows are those of the bounds of rows
-    ways = [((), True), *((chosen, in_order) for chosen in some for in_order in orders)]
-    chosen, in_order = min(ways, key=lambda way: cost(*way))
-    return Plan(
-        tuple(levels[depth] for depth in chosen),
-        mutual and in_order,
-        order if in_order and (chosen or mutual) else None,
-    )
-
-
-def _survive(
-    screen: Screen,
-    rows: Projection,
-    row: Some,
-    columns: Projection,
-    column: Some,
-    bounds: Floats,
-    column_bounds: Floats | None,
-) -> torch.Tensor:
-    """(r, c) mask of the pairs of a block that a look leaves, of which no column's bound or every one is given."""
-    half = half_distances(rows, row, columns, column)
-    return within(half, *_limits(screen, half, rows.error[row], columns.error[column], bounds, column_bounds))
-
-
-def _limits(
-    screen: Screen,
-    half: torch.Tensor,
-    row_error: Floats,
-    column_error: Floats,
-    bounds: Floats,
-    column_bounds: Floats | None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The limits of the rows of a block of `half_distances`, and of its columns where these have bounds."""
-    limits = screen.half_limits(bounds, row_error + column_error.max(), half)
-    if column_bounds is None:
-        return limits, None
-    return limits, screen.half_limits(column_bounds, column_error + row_error.max(), half)
-
-
-def _area(left: torch.Tensor) -> float:
-    """Share of a block that the rows and columns with a pair left take."""
-    return float(left.any(dim=1).double().mean() * left.any(dim=0).double().mean())
-
-
-def _by_clusters(
-    rows: Projection, columns: Projection, bounds: Floats, column_bounds: Floats | None
-) -> tuple[Index, Index]:
-    """The numbers of rows and of columns in the order of clusters, so that images side by side are near each other.
-
-    Clusters are in the order of the first coordinates of their pivots; images in that of their bounds in a cluster, the
-    largest first.
-    """
-    clusters = max(1, min(_CLUSTERS, len(columns.squared) // _CLUSTER_IMAGES))
-    pivot = np.linspace(0, len(columns.squared) - 1, clusters).astype(int)
-    pivot = pivot[np.argsort(columns.first_coordinate[pivot], kind="stable")]
-    row_order = np.lexsort((-bounds, _nearest_pivots(rows, columns, pivot, 1)[:, 0]))
-    if rows is columns:
-        return row_order, row_order
-    among = np.zeros(len(columns.squared)) if column_bounds is None else -column_bounds
-    return row_order, np.lexsort((among, _nearest_pivots(columns, columns, pivot, 1)[:, 0]))
-
-
-def _area_in_order(
-    screen: Screen,
-    rows: Projection,
-    columns: Projection,
-    bounds: Floats,
-    column_bounds: Floats | None,
-    order: tuple[Index, Index],
-) -> float:
-    """Share of blocks that a first look leaves, measured in some blocks of images in order."""
-    row_blocks, column_blocks = -(-len(order[0]) // _ROWS), -(-len(order[1]) // _COLUMNS)
-    some = max(1, min(_JUDGED_BLOCKS, row_blocks * column_blocks // _ONE_OF))
-    area = 0.0
-    for number in range(some):
-        start = int((number + 0.5) * row_blocks / some) * _ROWS
-        first = int(number * _GOLDEN % 1 * column_blocks) * _COLUMNS
-        row, column = order[0][start : start + _ROWS], order[1][first : first + _COLUMNS]
-        other = None if column_bounds is None else column_bounds[column]
-        left = _survive(screen, rows, row, columns, column, bounds[row], other)
-        area += _area(left) / some
-    return area
-
-
-@cache
-def _look_cost(device: str) -> float:
-    """Cost of a product of two values of vectors, in products of two int8 values; tried once."""
-    short, long = _TIMED
-    sizes = (_TIMED_ROWS, _TIMED_COLUMNS)
-    vectors = [torch.ones(rows, short, dtype=vector_type(device), device=device) for rows in sizes]
-    images = [torch.ones(rows, long, dtype=torch.int8, device=device) for rows in sizes]
-    look, exact = least_seconds(
-        [lambda: vectors[0] @ vectors[1].T, lambda: integer_product(images[0], images[1], device)], device
-    )
-    return min(max((look / short) / (exact / long), _LEAST_COST), _LARGEST_COST)
-
-
-def _levels(screen: Screen | None, rows: Images, columns: Images) -> tuple[int, ...]:
-    return () if screen is None else screen.levels_for(rows, columns)
-
-
-def _judged(images: int, offset: float) -> Index:
-    """Places of images, evenly spaced, among which survival is measured."""
-    some = min(_JUDGED, -(-images // 2))
-    return ((np.arange(some) + offset) * (images / some)).astype(int)
-
-
-def _window(rows: Projection, columns: Projection, screen: Screen, bounds: Floats) -> float:
-    """Share of the pairs whose first coordinates are near enough for their row's bound."""
-    if not (np.isfinite(rows.squared).all() and np.isfinite(columns.squared).all()):
-        return 1.0
-    reach = screen.reach(bounds, rows.error + columns.error.max())
-    first = np.sort(columns.first_coordinate)
-    start, stop = (np.searchsorted(first, rows.first_coordinate + sign * reach) for sign in (-1, 1))
-    return float(np.mean(stop - start)) / len(first)
 
 
 @one_thread_for_torch()
@@ -347,9 +153,9 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
     bounds = np.full(len(rows), np.inf)
     if count > len(columns):
         return bounds
-    if screen is not None and (levels := _levels(screen, rows, columns)):
+    if screen is not None and (levels := screen.levels_for(rows, columns)):
         queries, references = (screen.project(images, levels[0], device) for images in (rows, columns))
-        places = _likeliest(queries, references, count)
+        places = likeliest(queries, references, count)
         full = np.flatnonzero((places >= 0).all(axis=1))
         squared = squared_distances(rows, columns, np.repeat(full, count), places[full].ravel())
         bounds[full] = squared.reshape(-1, count).max(axis=1)
@@ -360,7 +166,7 @@ def nearest_bounds(rows: Images, columns: Images, screen: Screen | None, count: 
         row = left[part]
         bounds[row] = _least(rough_distances(rows, columns, row, some, device).high, count)
 
-    in_threads(of_first, _slices(0, len(left), _ROWS), device)
+    in_threads(of_first, slices(0, len(left), _ROWS), device)
     return bounds
 
 
@@ -411,7 +217,7 @@ def search_few(
         with collecting:
             collector.add(i + row_start, j + column_start, squared)
 
-    in_threads(look, _slices(0, len(rows), _ROWS), device)
+    in_threads(look, slices(0, len(rows), _ROWS), device)
 
 
 def _least(values: torch.Tensor, count: int) -> Array:
@@ -420,57 +226,6 @@ def _least(values: torch.Tensor, count: int) -> Array:
         least: Array = np.partition(values.numpy(), count - 1, axis=1)[:, count - 1]
         return least
     return values.topk(count, dim=1, largest=False).values.amax(dim=1).cpu().numpy()
-
-
-def _likeliest(rows: Projection, columns: Projection, count: int) -> Index:
-    """(r, count) places of different columns that are likely to be near each row; -1 where too few were looked at."""
-    images, references = len(rows.squared), len(columns.squared)
-    looks = images * references * _PROBES / (images + references + _PIVOT_COST)
-    pivots = max(1, min(int(np.sqrt(looks)), references // (2 * count)))
-    probes_of_row = min(_PROBES, pivots)
-    pivot = np.linspace(0, len(columns.squared) - 1, pivots).astype(int)
-    near_columns = _nearest_pivots(columns, columns, pivot, probes_of_row)
-    near_rows = near_columns if rows is columns else _nearest_pivots(rows, columns, pivot, probes_of_row)
-    of_pivot = near_columns[:, 0]
-    by_pivot = np.argsort(of_pivot, kind="stable")
-    ends = np.searchsorted(of_pivot[by_pivot], np.arange(pivots + 1))
-    probes = near_rows.ravel()
-    by_probe = np.argsort(probes, kind="stable")
-    probe_ends = np.searchsorted(probes[by_probe], np.arange(pivots + 1))
-    value = np.full((images, probes_of_row, count), np.inf, np.float32)
-    place = np.full(value.shape, -1)
-
-    def look(number: int) -> None:
-        """Find the likeliest images of one pivot for the rows near it."""
-        members = by_pivot[ends[number] : min(ends[number + 1], ends[number] + _PIVOT_IMAGES)]
-        best = min(count, len(members))
-        for part in _slices(probe_ends[number], probe_ends[number + 1], _ROWS) if best else ():
-            row, probe = np.divmod(by_probe[part], probes_of_row)
-            half = half_distances(rows, row, columns, members).float()
-            least = half.topk(best, dim=1, largest=False)
-            value[row, probe, :best] = least.values.cpu().numpy()
-            place[row, probe, :best] = members[least.indices.cpu().numpy()]
-
-    in_threads(look, range(pivots), rows.device)
-    order = np.argpartition(value.reshape(images, -1), count - 1, axis=1)[:, :count]
-    likeliest: Index = np.take_along_axis(place.reshape(images, -1), order, axis=1)
-    return likeliest
-
-
-def _nearest_pivots(rows: Projection, columns: Projection, pivot: Index, count: int) -> Index:
-    """(r, count) numbers of the pivots nearest to each row."""
-
-    def nearest_of(row: slice) -> Index:
-        half = half_distances(rows, row, columns, pivot).float()
-        numbers: Index = half.topk(count, dim=1, largest=False).indices.cpu().numpy()
-        return numbers
-
-    return np.concatenate(in_threads(nearest_of, _slices(0, len(rows.squared), _COLUMNS), rows.device))
-
-
-def _slices(start: int, stop: int, size: int) -> Iterator[slice]:
-    for first in range(start, stop, size):
-        yield slice(first, min(first + size, stop))
 
 
 class _Search:
@@ -504,7 +259,10 @@ class _Search:
         self._ordered = ordered and self._row_numbers[-1] >= column_start  # else i < j of itself
         self._same = self._ordered and rows is columns and row_start == column_start
         self._projected: dict[int, tuple[Projection, Projection]] = {}
-        self._levels = _levels(screen, rows, columns) if plan is None else plan.levels
+        if plan is not None:
+            self._levels = plan.levels
+        else:
+            self._levels = () if screen is None else screen.levels_for(rows, columns)
         self._integers = rows.integer or have_codes(rows, columns)
         self._mutual = plan is not None and plan.mutual
         self._clustered = plan is not None and plan.order is not None
@@ -550,7 +308,7 @@ class _Search:
     def _settle_rows(self, row: slice) -> None:
         """Settle the pairs of a block of rows."""
         first, last = self._window(row)
-        for column in _slices(first, last, _COLUMNS * self._scale):
+        for column in slices(first, last, _COLUMNS * self._scale):
             self._settle(0, row, column)
 
     def _window(self, row: slice) -> tuple[int, int]:
@@ -595,7 +353,7 @@ class _Search:
         i, j = self._numbers(row, column)
         bounds, column_bounds = self._bounds(i), self._bounds(j) if self._mutual else None
         row_error, column_error = rows.error[block[0]], columns.error[block[1]]
-        limit, column_limit = _limits(self._screen, values, row_error, column_error, bounds, column_bounds)
+        limit, column_limit = self._screen.block_limits(values, row_error, column_error, bounds, column_bounds)
         found = _look_within(values, limit, column_limit)
         count = found.count
         if count > _FIRST_PAIRS:
@@ -689,8 +447,8 @@ class _Search:
 
     def _found_in_parts(self, row: Some, column: Some, bounded: Bounds) -> None:
         """Give the collector a block's pairs that are too many to be listed or counted at once."""
-        for place in _slices(0, len(bounded.low), _ROWS):
-            for other in _slices(0, bounded.low.shape[1], _COLUMNS):
+        for place in slices(0, len(bounded.low), _ROWS):
+            for other in slices(0, bounded.low.shape[1], _COLUMNS):
                 self._found(_part(row, place), _part(column, other), bounded.part(place, other))()
 
     def _count_or_add(self, row: Some, column: Some, near: Mask, low: Array, high: Array) -> None:

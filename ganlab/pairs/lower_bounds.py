@@ -145,6 +145,20 @@ class Screen:
         """(m,) limits, of the type and on the device of `half`, that `half_distances` of such pairs do not exceed."""
         return as_limits(np.minimum(np.square(self.reach(bounds, error)) / 2, _JUDGED_BELOW), half)
 
+    def block_limits(
+        self,
+        half: torch.Tensor,
+        row_error: Floats,
+        column_error: Floats,
+        bounds: Floats,
+        column_bounds: Floats | None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The limits of the rows of a block of `half_distances`, and of its columns where these have bounds."""
+        limits = self.half_limits(bounds, row_error + column_error.max(), half)
+        if column_bounds is None:
+            return limits, None
+        return limits, self.half_limits(column_bounds, column_error + row_error.max(), half)
+
     def project(self, images: Images, level: int, device: str = "cpu") -> Projection:
         """The vectors of images for one of the levels; they are kept with the images until another screen projects them.
 

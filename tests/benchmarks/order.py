@@ -11,11 +11,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from ganlab.pairs import filter_refine
+from ganlab.pairs import plan
 from ganlab.pairs.exact import Images
+from ganlab.pairs.filter_refine import nearest_bounds
 from ganlab.pairs.neighbours import learn_for_neighbours
+from ganlab.pairs.pivots import by_clusters
 from tests.benchmarks.real_pairs import real_sets
 
+BLOCK = 512, 4096
 COUNT = 2  # nearest images of each: itself, and the nearest other
 
 
@@ -24,17 +27,17 @@ def row(name: str, values: np.ndarray[Any, Any]) -> list[str]:
     images = Images(values.reshape(len(values), -1))
     screen = learn_for_neighbours(lambda start, stop: images.values[start:stop], len(images), COUNT, long=True)
     assert screen is not None
-    bounds = filter_refine.nearest_bounds(images, images, screen, COUNT)
+    bounds = nearest_bounds(images, images, screen, COUNT)
     projected = screen.project(images, screen.levels[0])
-    clusters = filter_refine._by_clusters(projected, projected, bounds, bounds)[0]
+    clusters = by_clusters(projected, projected, bounds, bounds)[0]
     orders = {"clusters": clusters, "bounds": np.argsort(-bounds, kind="stable"), "stored": np.arange(len(images))}
-    plan = filter_refine._cheapest(images, images, screen, bounds, bounds, "cpu", itself=True)
-    filter_refine._JUDGED_BLOCKS, filter_refine._ONE_OF = 64, 8
+    levels = plan.cheapest_plan(images, images, screen, bounds, bounds, None, BLOCK, itself=True).levels
+    plan._JUDGED_BLOCKS, plan._ONE_OF = 64, 8
     left = [
-        filter_refine._area_in_order(screen, projected, projected, bounds, bounds, (each, each))
+        plan._area_in_order(screen, projected, projected, bounds, bounds, (each, each), BLOCK)
         for each in orders.values()
     ]
-    taken = ", ".join(map(str, plan.levels)) or "none"
+    taken = ", ".join(map(str, levels)) or "none"
     return [f"{name} {len(images):,} × {images.features:,}", *(f"{share:.1%}" for share in left), taken]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
-from ganlab.pairs import blocks, estimates, exact, filter_refine
+from ganlab.pairs import blocks, estimates, exact, filter_refine, pivots, plan
 from ganlab.pairs import lower_bounds as screen
 from ganlab.pairs.closest import Closest, Pairs, closest_pairs, nearest, pairs_within
 from ganlab.pairs.collisions import LISTED, Collisions, compare_tile
@@ -467,11 +467,12 @@ class Constants:
         self._values = values
 
     def __enter__(self) -> None:
+        every = (blocks, exact, estimates, screen, pivots, plan, filter_refine)
+        places = [(name, [module for module in every if name in vars(module)]) for name in self._values]
+        assert all(len(modules) == 1 for _, modules in places), places
         self._patch = pytest.MonkeyPatch()
-        for name, value in self._values.items():
-            modules = [module for module in (blocks, exact, estimates, screen, filter_refine) if name in vars(module)]
-            assert len(modules) == 1
-            self._patch.setattr(modules[0], name, value)
+        for name, (module,) in places:
+            self._patch.setattr(module, name, self._values[name])
 
     def __exit__(self, *error: object) -> None:
         self._patch.undo()

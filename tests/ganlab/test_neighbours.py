@@ -10,14 +10,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ganlab.pairs import filter_refine
+from ganlab.pairs import filter_refine, pivots
 from ganlab.pairs import lower_bounds as screen
+from ganlab.pairs import plan as planning
 from ganlab.pairs.closest import nearest
 from ganlab.pairs.estimates import Bounds, bounded_distances
 from ganlab.pairs.exact import Images, Read, squared_distances
 from ganlab.pairs.filter_refine import nearest_bounds
 from ganlab.pairs.lower_bounds import half_distances, learn
 from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
+from ganlab.pairs.plan import Plan, cheapest_plan
 from ganlab.pairs.tiles import Tile, plan_rectangle
 from ganlab.quality.manifold import balls_of, count_mutually
 
@@ -100,11 +102,11 @@ def test_whichever_plan_is_cheapest_the_nearest_are_those_of_brute_force(
     levels = tuple(level for number, level in enumerate(learnt.levels) if number in looks)
     order, other = rng.permutation(300), rng.permutation(300)
 
-    def plan(rows: Images, columns: Images, *others: Any) -> filter_refine.Plan:
+    def plan(rows: Images, columns: Images, *others: Any) -> Plan:
         once = mutual and rows is columns
-        return filter_refine.Plan(levels, once, (order, order if once else other) if ordered else None)
+        return Plan(levels, once, (order, order if once else other) if ordered else None)
 
-    monkeypatch.setattr(filter_refine, "_cheapest", plan)
+    monkeypatch.setattr(filter_refine, "cheapest_plan", plan)
     for count, itself in ((1, True), (4, True), (3, False)):
         tile = Tile(0, 300, 0, 300)
         found = nearest_in_tile(read_of(images), read_of(images), tile, learnt, count, itself)
@@ -130,7 +132,7 @@ def test_whichever_plan_is_cheapest_balls_of_two_sets_hold_what_those_of_brute_f
     levels = tuple(level for number, level in enumerate(ours.screen.levels) if number in (looks or ()))
     order = rng.permutation(300), rng.permutation(170)
     if looks is not None:
-        monkeypatch.setattr(filter_refine, "_cheapest", lambda *_: filter_refine.Plan(levels, True, order))
+        monkeypatch.setattr(filter_refine, "cheapest_plan", lambda *_: Plan(levels, True, order))
     squared = squared_distances(
         ours.centres, others.centres, *(each.ravel() for each in np.indices((300, 170)))
     ).reshape(300, 170)
@@ -170,7 +172,7 @@ def test_few_queries_take_few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
         looks += 1
         return half_distances(*arguments)
 
-    monkeypatch.setattr(filter_refine, "half_distances", counted)
+    monkeypatch.setattr(pivots, "half_distances", counted)
     nearest_bounds(queries, references, learnt, 1)
     assert 1 <= looks < 12
 
@@ -197,10 +199,10 @@ def test_a_window_that_leaves_few_pairs_is_looked_at_whatever_survives(monkeypat
     learnt = learn(read_of(images.values), 1600, neighbours=1)
     learnt = replace(learnt, directions=np.ones((9, 300), np.int8), weights=np.full(9, 0.01))
     others = Images(images.values[:800].copy())
-    monkeypatch.setattr(filter_refine, "_window", lambda *arguments: 0.2)
-    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), None, "cpu").levels == (9,)
-    monkeypatch.setattr(filter_refine, "_window", lambda *arguments: 1.0)
-    assert filter_refine._cheapest(others, images, learnt, np.full(800, 1e7), None, "cpu").levels == ()
+    monkeypatch.setattr(planning, "_window", lambda *arguments: 0.2)
+    assert cheapest_plan(others, images, learnt, np.full(800, 1e7), None, None, (512, 4096)).levels == (9,)
+    monkeypatch.setattr(planning, "_window", lambda *arguments: 1.0)
+    assert cheapest_plan(others, images, learnt, np.full(800, 1e7), None, None, (512, 4096)).levels == ()
 
 
 def read_of(images: Array) -> Read:

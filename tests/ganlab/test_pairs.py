@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ganlab.pairs import exact, filter_refine
+from ganlab.pairs import exact, filter_refine, plan
 from ganlab.pairs import lower_bounds as screen
 from ganlab.pairs.closest import Pairs, closest_pairs, nearest, pairs_within
 from ganlab.pairs.estimates import bounded_distances
@@ -108,7 +108,7 @@ def levels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(filter_refine, "_COLUMNS", 90)
         monkeypatch.setattr(filter_refine, "_FIRST_PAIRS", 4)
     if request.param == "float32 products":
-        for module in (screen, filter_refine):
+        for module in (screen, plan):
             monkeypatch.setattr(module, "vector_type", lambda device: torch.float32)
         monkeypatch.setattr(exact, "_int8_is_best", lambda: False)
 
