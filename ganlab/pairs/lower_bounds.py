@@ -382,7 +382,6 @@ def _rest(squared: Floats, along: Floats, doubt: Floats, floor: float) -> tuple[
     return (high + low) / 2, (high - low) / 2
 
 
-@one_thread_for_torch()
 @np.errstate(over="raise", divide="raise", invalid="raise")
 def learn(
     read: Read, samples: int, count: int = 20, threshold_squared: float = 0.0, neighbours: int = 0
@@ -423,8 +422,10 @@ def learn(
     # Directions fit the images they were learnt from too well: the others judge them.
     judge = np.arange(len(sample)) % (2 * _RUN) < _RUN // 2
     between_judges = np.triu(judge[:, None] & judge, 1)
+    matrix = torch.from_numpy(centred[~judge]).to(vector_type("cpu"))
+    gram = (matrix @ matrix.T).float()
     for level in (_FIRST, _SECOND):
-        directions, weights = _directions(centred[~judge], level)
+        directions, weights = _directions(matrix, gram, level)
         screen = replace(screen, directions=directions, weights=weights)
         estimates = _estimates(screen, sample)
         if level == _FIRST:
@@ -471,17 +472,20 @@ def _power_of_two(values: Array, centre: Array) -> float:
     return float(2.0 ** np.clip(exponent, -120, 120))
 
 
-def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]:
-    """Principal directions in int8 and their weights, by subspace iteration; exactness is not needed, only the norm."""
-    kind = vector_type("cpu")
-    matrix = torch.from_numpy(centred).to(kind)
-    gram = (matrix @ matrix.T).float()
+def _directions(matrix: torch.Tensor, gram: torch.Tensor, count: int) -> tuple[NDArray[np.int8], Floats]:
+    """Principal directions of images in int8 and their weights, by subspace iteration from their inner products.
+
+    Exactness is not needed, only the norm.
+    """
     start = np.random.default_rng(0).standard_normal((len(gram), min(count + 5, len(gram))), dtype=np.float32)
     basis = torch.from_numpy(start)
     for _ in range(3):
-        basis = torch.linalg.qr(gram @ basis)[0]
-    spanned = (basis.T.contiguous().to(kind) @ matrix).float()
-    vectors = torch.linalg.eigh((spanned @ spanned.T).double())[1].float()
+        spread = gram @ basis
+        with one_thread_for_torch():
+            basis = torch.linalg.qr(spread)[0]
+    spanned = (basis.T.contiguous().to(matrix.dtype) @ matrix).float()
+    with one_thread_for_torch():
+        vectors = torch.linalg.eigh((spanned @ spanned.T).double())[1].float()
     directions = vectors[:, -count:].flip(1).T @ spanned  # the largest first
     largest = directions.abs().amax(dim=1, keepdim=True)
     some = largest[:, 0] > 0
@@ -489,7 +493,8 @@ def _directions(centred: Singles, count: int) -> tuple[NDArray[np.int8], Floats]
     products = integer_product(rounded, rounded).double()
     weights = products.diagonal().rsqrt()
     if len(weights):
-        longest = torch.linalg.eigvalsh(products * weights[:, None] * weights)[-1]
+        with one_thread_for_torch():
+            longest = torch.linalg.eigvalsh(products * weights[:, None] * weights)[-1]
         weights = weights / (longest.sqrt() * (1 + 2.0**-30))
     return rounded.numpy(), weights.numpy()
 

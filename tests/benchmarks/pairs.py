@@ -57,26 +57,23 @@ def noise(image_shape: tuple[int, int, int]) -> Callable[[int], Array]:
 
 
 def cosine_fields(image_shape: tuple[int, int, int], fields: int = 90) -> Callable[[int], Array]:
-    """Sums of cosine waves of any phase in each channel, the lowest frequencies first and strongest, and pixel noise."""
+    """Sums of cosine waves in each channel, those of low frequency the strongest, by random amplitudes, and pixel noise."""
     rng = np.random.default_rng()
     channels, height, width = image_shape
-    frequencies = np.array(
-        [(v, u) for v in range(-height // 2, height // 2) for u in range(width // 2) if (u, v) > (0, 0)]
-    )
-    order = np.argsort(np.hypot(*frequencies.T), kind="stable")[:fields]
-    lowest = frequencies[order]
+    grid = [(v, u) for v in range(-height // 2, height // 2) for u in range(width // 2) if (u, v) > (0, 0)]
+    lowest = np.array(sorted(grid, key=lambda wave: np.hypot(*wave))[:fields])
     y, x = np.mgrid[:height, :width].reshape(2, -1)
     angles = 2 * np.pi * (lowest[:, :1] * y / height + lowest[:, 1:] * x / width)
-    basis = np.concatenate([np.cos(angles), np.sin(angles)]).astype(np.float32)
-    weights = np.tile(1 / np.hypot(*lowest.T), 2).astype(np.float32)
-    weights *= 40 / np.linalg.norm(weights[:fields])
+    waves = np.cos(angles + rng.uniform(0, 2 * np.pi, (channels, fields, 1))).astype(np.float32)
+    weights = (1 / np.hypot(*lowest.T)).astype(np.float32)
+    weights *= 56 / np.linalg.norm(weights)
 
     def generate(count: int) -> Array:
-        images = np.empty((count, channels * height * width), np.uint8)
+        images = np.empty((count, channels, height * width), np.uint8)
         for start in range(0, count, 1000):
             part = images[start : start + 1000]
-            amplitudes = rng.standard_normal((len(part) * channels, 2 * fields), dtype=np.float32) * weights
-            values = (127.5 + amplitudes @ basis).reshape(part.shape)
+            amplitudes = rng.standard_normal((channels, len(part), fields), dtype=np.float32) * weights
+            values = 127.5 + (amplitudes @ waves).transpose(1, 0, 2)
             values += 2 * rng.standard_normal(values.shape, dtype=np.float32)
             part[:] = np.clip(np.rint(values), 0, 255)
         return images.reshape(count, *image_shape)
