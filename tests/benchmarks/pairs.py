@@ -57,7 +57,7 @@ def noise(image_shape: tuple[int, int, int]) -> Callable[[int], Array]:
 
 
 def cosine_fields(image_shape: tuple[int, int, int], fields: int = 90) -> Callable[[int], Array]:
-    """Sums of cosine waves in each channel, those of low frequency the strongest, by random amplitudes, and pixel noise."""
+    """Sums of cosine waves in each channel, by random amplitudes, those of low frequency the largest, and pixel noise."""
     rng = np.random.default_rng()
     channels, height, width = image_shape
     grid = [(v, u) for v in range(-height // 2, height // 2) for u in range(width // 2) if (u, v) > (0, 0)]
