@@ -4,12 +4,10 @@ Invariant: every random number is a function of (seed, purpose, step, shard) alo
 checkpoint makes the same weights and samples as one that was never interrupted (same type of device).
 """
 
-import ctypes
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -24,7 +22,6 @@ from ganlab.randomness import generator_for
 
 SAMPLE_BATCH = 512  # images per forward pass when sampling; fixed, since some kernels round differently by batch size
 PROBE_IMAGES = 500
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's <malloc.h>
 
 
 class NonFiniteError(RuntimeError):
@@ -179,18 +176,6 @@ def make_deterministic(threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next allocation, in place of giving it back to the system.
-
-    A training step frees what it allocates, and memory that comes from the system anew is cleared page by page: on a CPU
-    a twentieth of a step. The process stays as large as it once was. Libraries other than glibc are left as they are.
-    """
-    with suppress(AttributeError, OSError, TypeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 2**25)  # the most that glibc takes; larger blocks still come from the system
-        mallopt(_M_TRIM_THRESHOLD, 2**30)
 
 
 def draw(

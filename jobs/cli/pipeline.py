@@ -20,6 +20,7 @@ from rich.console import Console
 from cluster.local import local_dask, local_memory_bytes, local_processes, local_ray, local_resources
 from ganlab.data.datasets import Dataset
 from ganlab.data.pictures import Frames
+from ganlab.memory import keep_freed_memory
 from ganlab.quality.embedding import check_labelled
 from ganlab.quality.embeddings.names import default_embedding, needs_classifier
 from jobs.console.progress import Bar, PairsBar, SweepProgress, reading_bar, spinner
@@ -270,6 +271,7 @@ def measure_path(
     moved_copies: bool = False,
 ) -> SampleAnswer:
     """Measure anyone's samples; when it is long and they lie in a file, workers share the work, and it can be resumed."""
+    keep_freed_memory()
     reading = Reading(resize, skip_unreadable, frames, allow_missing)
     workers = local_resources()["CPU"]
     with reading_bar(console, "Reading pictures") as progress, local_processes(workers) as map_files:

@@ -16,8 +16,9 @@ from typing import Any
 
 import torch
 
+from ganlab.memory import keep_freed_memory
 from ganlab.models.families import Family, make_family
-from ganlab.models.train import Checkpoint, NonFiniteError, Request, keep_freed_memory, make_deterministic, train
+from ganlab.models.train import Checkpoint, NonFiniteError, Request, make_deterministic, train
 from ganlab.quality.fidelity import fidelity_probe
 from jobs.spec.checkpoints import check_checkpoint
 from jobs.spec.sweep import TrialSettings

@@ -23,10 +23,11 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from ganlab.memory import keep_freed_memory
 from ganlab.models.families import make_family
 from ganlab.models.families.dcgan import DCGAN, DCGANSettings
 from ganlab.models.networks import Discriminator, Generator, initialise
-from ganlab.models.train import Interrupted, Request, TrainSettings, keep_freed_memory, make_deterministic, train
+from ganlab.models.train import Interrupted, Request, TrainSettings, make_deterministic, train
 from jobs.spec.sweep import TrialSettings, load_spec
 from storage.layout import TrialLayout
 from storage.shards import BackgroundWriter, ShardPlan, ShardWriter, create_samples

@@ -159,7 +159,7 @@ def test_new_memory_is_not_filled_and_no_bit_depends_on_it(monkeypatch: pytest.M
 FAULTS = """
 import resource, sys, threading
 import numpy as np
-from ganlab.models.train import keep_freed_memory
+from ganlab.memory import keep_freed_memory
 
 def work():
     if sys.argv[1] == "keep":
