@@ -14,7 +14,7 @@ from rich.table import Table
 from ganlab.pairs import plan
 from ganlab.pairs.exact import Images
 from ganlab.pairs.filter_refine import nearest_bounds
-from ganlab.pairs.neighbours import learn_for_neighbours
+from ganlab.pairs.neighbours import is_long_search, learn_for_neighbours
 from ganlab.pairs.pivots import by_clusters
 from tests.benchmarks.real_pairs import real_sets
 
@@ -25,7 +25,8 @@ COUNT = 2  # nearest images of each: itself, and the nearest other
 def row(name: str, values: np.ndarray[Any, Any]) -> list[str]:
     """Shares of blocks of 512 x 4,096 pairs that the rows and columns with a pair left take, and the levels looked at."""
     images = Images(values.reshape(len(values), -1))
-    screen = learn_for_neighbours(lambda start, stop: images.values[start:stop], len(images), COUNT, long=True)
+    long = is_long_search(len(images), len(images), images.features)
+    screen = learn_for_neighbours(lambda start, stop: images.values[start:stop], len(images), COUNT, long)
     assert screen is not None
     bounds = nearest_bounds(images, images, screen, COUNT)
     projected = screen.project(images, screen.levels[0])
