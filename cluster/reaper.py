@@ -28,11 +28,12 @@ REQUESTS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR2}  # for
 def guarded(*folders: Path) -> Iterator[Callable[[], None]]:
     """Mark every process started in the context; when it ends, or this process dies of whatever, they are killed.
 
-    Yields a function to be called where all of them have ended and none can come: the end then takes no wait for others.
+    Yields a function to call once all of them have ended and none can follow: the context then ends without a wait for
+    others.
 
-    They search modules safely (`cluster.interpreter.safe_python`). Then `folders` are removed. The reaper is a process
-    in a session of its own that waits for the end of a pipe whose other end only this process holds: SIGKILL of the whole
-    process group closes the pipe and spares the reaper.
+    Marked processes search modules safely (`cluster.interpreter.safe_python`). When they are gone, `folders` are removed.
+    The reaper is a process in a session of its own that waits for the end of a pipe whose other end only this process
+    holds: SIGKILL of the whole process group closes the pipe and spares the reaper.
     """
     from cluster.interpreter import python, safe_python  # late: the reaper itself finds no package
 

@@ -27,9 +27,7 @@ _ENCODED_BYTES = 2**19  # of images at a time: they stay in the cache
 _SMALLEST, _LARGEST = 2.0**-40, 2.0**40  # of values: squares, and their sums, are ordinary float32 numbers
 _ROUNDED = 1.1 * 2.0**-19  # of squared lengths: the most that a distance by codes is wrong in float32
 _ROUGH_CHUNK = 512  # values added in float32 before float64 takes over
-_ROUGH = (
-    2.25 * (_ROUGH_CHUNK + 2) * 2.0**-23
-)  # of squared lengths: the most that a distance by products of float32 is wrong
+_ROUGH = 2.25 * (_ROUGH_CHUNK + 2) * 2.0**-23  # the same of a distance by a product of float32
 _TOO_FAR = 2.0**100  # squared length from which float32 has no room
 _LOWEST = -(2.0**100)  # a low bound of every distance
 
@@ -58,7 +56,7 @@ class Bounds(NamedTuple):
         return (self.low.double() + row[:, None]).add_(column)
 
     def part(self, row: slice, column: slice) -> "Bounds":
-        """Those of a part of the block."""
+        """Bounds of the pairs of some rows and some columns of the block."""
         slack = None if self.slack is None else (self.slack[0][row], self.slack[1][column])
         return Bounds(self.low[row, column], slack)
 
@@ -240,9 +238,10 @@ def bounded_distances(
 def rough_distances(
     rows: Images, columns: Images, row: slice | Index, column: slice | Index, device: str = "cpu"
 ) -> Bounds:
-    """The same for few columns: with these a product of float32 costs less than rows in float64 alone.
+    """Bounds on the squared distances of all pairs of a block of few columns: as `bounded_distances`, or wider.
 
-    Bounds of float32 images without codes are within about 10⁻⁴ of their squared distances from the mean column.
+    Of float32 images without codes they come from a product of float32, which costs less with few columns than making
+    float64 numbers of the rows, and are within about 10⁻⁴ of the images' squared distances from the mean column.
     """
     if rows.integer or have_codes(rows, columns):
         return bounded_distances(rows, columns, row, column, device)

@@ -16,13 +16,12 @@ from ganlab.pairs.devices import accelerated
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-
 _threads: ContextVar[int | None] = ContextVar("threads of in_threads here", default=None)
 
 
 @contextmanager
 def one_thread_for_torch() -> Iterator[None]:
-    """Between blocks, too, torch has one thread; `in_threads` has as many as torch had.
+    """Give torch one thread for the length of the context; `in_threads` has as many in it as torch had.
 
     Threads of one product, or of one of the many steps of a decomposition, wait for each other and keep their cores while
     they wait: beside other work that can take fifty times as long.

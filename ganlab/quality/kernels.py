@@ -138,7 +138,7 @@ class _Factors(NamedTuple):
     unit: float
 
     def take(self, some: slice) -> "_Factors":
-        """Those of some of the images."""
+        """The factors of some of the images, in their order."""
         return _Factors(self.values[some], self.step[some], self.offset[some], self.total[some], self.unit)
 
 
