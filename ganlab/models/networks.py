@@ -8,6 +8,8 @@ from itertools import pairwise
 
 from torch import Tensor, cat, nn
 
+from ganlab.models.convolutions import Conv2d, ConvTranspose2d
+
 
 def generator_for(shape: tuple[int, ...], latent_dim: int, width: int, kernel_size: int, refine: bool) -> nn.Module:
     """A network from latent vectors (n, latent_dim) to items of `shape`: images in [-1, 1], or points."""
@@ -57,13 +59,13 @@ class Generator(nn.Module):
         depth = stages(resolution)
         maps = width * 2 ** (depth if refine else depth - 1)
         layers: list[nn.Module] = [
-            nn.ConvTranspose2d(latent_dim, maps, 4, bias=False),
+            ConvTranspose2d(latent_dim, maps, 4, bias=False),
             nn.BatchNorm2d(maps),
             nn.ReLU(inplace=True),
         ]
         for stage in range(depth):
             if refine:
-                layers += [nn.Conv2d(maps, maps, 3, padding=1, bias=False), nn.BatchNorm2d(maps), nn.ReLU(inplace=True)]
+                layers += [Conv2d(maps, maps, 3, padding=1, bias=False), nn.BatchNorm2d(maps), nn.ReLU(inplace=True)]
             last = stage == depth - 1 and not refine
             following = channels if last else maps // 2
             layers.append(_doubling(maps, following, kernel_size, bias=last))
@@ -71,7 +73,7 @@ class Generator(nn.Module):
                 layers += [nn.BatchNorm2d(following), nn.ReLU(inplace=True)]
             maps = following
         if refine:
-            layers.append(nn.Conv2d(maps, channels, 3, padding=1))
+            layers.append(Conv2d(maps, channels, 3, padding=1))
         self.layers = nn.Sequential(*layers, nn.Tanh())
         self.latent_dim = latent_dim
 
@@ -100,20 +102,22 @@ class Discriminator(nn.Module):
     ) -> None:
         super().__init__()
         self.outputs = outputs
+        # Without batch statistics it is under a gradient penalty, and so differentiated twice.
+        convolution = Conv2d if normalise == "batch" else nn.Conv2d
         layers: list[nn.Module] = []
         maps = channels
         if refine:
-            layers += [nn.Conv2d(maps, width, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)]
+            layers += [convolution(maps, width, 3, padding=1), nn.LeakyReLU(0.2, inplace=True)]
             maps = width
         for stage in range(stages(resolution)):
             first = stage == 0 and not refine
             following = width if first else 2 * maps
-            layers += _block(maps, following, kernel_size, 2, "none" if first else normalise)
+            layers += _block(convolution, maps, following, kernel_size, 2, "none" if first else normalise)
             maps = following
             if refine:
-                layers += _block(maps, 2 * maps, 3, 1, normalise)
+                layers += _block(convolution, maps, 2 * maps, 3, 1, normalise)
                 maps = 2 * maps
-        self.layers = nn.Sequential(*layers, nn.Conv2d(maps, outputs, 4))
+        self.layers = nn.Sequential(*layers, convolution(maps, outputs, 4))
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.layers(images)
@@ -141,19 +145,21 @@ class Perceptron(nn.Module):
         return numbers.flatten() if self.outputs == 1 else numbers
 
 
-def _block(maps: int, following: int, kernel_size: int, stride: int, normalise: str) -> list[nn.Module]:
+def _block(
+    convolution: type[nn.Conv2d], maps: int, following: int, kernel_size: int, stride: int, normalise: str
+) -> list[nn.Module]:
     padding = (kernel_size - 1) // 2
-    convolution = nn.Conv2d(maps, following, kernel_size, stride, padding, bias=normalise == "none")
+    layer = convolution(maps, following, kernel_size, stride, padding, bias=normalise == "none")
     norms: dict[str, list[nn.Module]] = {
         "none": [],
         "batch": [nn.BatchNorm2d(following)],
         "layer": [nn.GroupNorm(1, following)],
     }
-    return [convolution, *norms[normalise], nn.LeakyReLU(0.2, inplace=True)]
+    return [layer, *norms[normalise], nn.LeakyReLU(0.2, inplace=True)]
 
 
 def _doubling(maps: int, following: int, kernel_size: int, bias: bool) -> nn.ConvTranspose2d:
-    return nn.ConvTranspose2d(
+    return ConvTranspose2d(
         maps, following, kernel_size, 2, padding=(kernel_size - 1) // 2, output_padding=kernel_size % 2, bias=bias
     )
 

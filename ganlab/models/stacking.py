@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ganlab.models import convolutions
 from ganlab.models.networks import Discriminator, Generator, Perceptron
 
 
@@ -160,7 +161,8 @@ class _GroupNorm(_Weighted):
 
 _LAYERS: dict[type[nn.Module], type[_Layer]] = {
     nn.Conv2d: _Convolution,
-    nn.ConvTranspose2d: _Convolution,
+    convolutions.Conv2d: _Convolution,
+    convolutions.ConvTranspose2d: _Convolution,
     nn.Linear: _Linear,
     nn.BatchNorm1d: _BatchNorm,
     nn.BatchNorm2d: _BatchNorm,

@@ -24,6 +24,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from ganlab.memory import keep_freed_memory
+from ganlab.models.convolutions import Conv2d, ConvTranspose2d
 from ganlab.models.families import make_family
 from ganlab.models.families.dcgan import DCGAN, DCGANSettings
 from ganlab.models.networks import Discriminator, Generator, initialise
@@ -119,8 +120,9 @@ def plain_loop(connection: Connection, case: Case) -> None:
     discriminator = Discriminator(
         model.discriminator_width, channels, resolution, model.kernel_size, model.refine, "batch"
     )
-    initialise(generator)
-    initialise(discriminator)
+    for network in (generator, discriminator):
+        initialise(network)
+        _have_layers_of_torch(network)
     loss = nn.BCEWithLogitsLoss()
     for_generator = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     for_discriminator = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
@@ -137,6 +139,14 @@ def plain_loop(connection: Connection, case: Case) -> None:
         for_generator.step()
         if turn_ends():
             return
+
+
+def _have_layers_of_torch(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, Conv2d):
+            module.__class__ = nn.Conv2d
+        elif isinstance(module, ConvTranspose2d):
+            module.__class__ = nn.ConvTranspose2d
 
 
 def our_loop(connection: Connection, case: Case, precision: str) -> None:
