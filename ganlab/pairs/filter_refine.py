@@ -263,6 +263,10 @@ class _Search:
             self._levels = plan.levels
         else:
             self._levels = () if screen is None else screen.levels_for(rows, columns)
+            # A second number of directions is learnt where the first leaves so many pairs that it will be looked at.
+            if screen is not None and (several := tuple(level for level in self._levels if level != rows.features)):
+                for images in (rows, columns):
+                    screen.project_together(images, several, device)
         self._integers = rows.integer or have_codes(rows, columns)
         self._mutual = plan is not None and plan.mutual
         self._clustered = plan is not None and plan.order is not None

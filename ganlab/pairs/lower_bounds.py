@@ -7,6 +7,7 @@ whatever the rounding. The derivation is in docs/pairs.md.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +34,7 @@ Singles = NDArray[np.float32]
 _EXTRA = 4  # columns for the bounds
 _FIRST = 123  # directions of the first level: with the length of the rest and the bounds, products of depth 128
 _SECOND = 507  # and of depth 512
+_SAYS_NOTHING = 2.0**-10  # of the variance along all directions: what the last ones may have together and be left out
 _WHOLE = 124  # images so short are looked at whole
 _DEPTH = 32  # depths are multiples of what matrix units take at once
 _SAMPLE = 1536
@@ -167,40 +169,52 @@ class Screen:
         ValueError
             Images of another type or size than those of the sample.
         """
+        return self.project_together(images, (level,), device)[0]
+
+    def project_together(self, images: Images, levels: tuple[int, ...], device: str = "cpu") -> tuple[Projection, ...]:
+        """`project` for several levels by one look at the images; those of fewer directions cost little beside it."""
         if images.features != len(self.centre) or images.integer != (self.centre.dtype == np.int8):
             raise ValueError(
                 f"images: got {images.features} {images.values.dtype} values per image; allowed are "
                 f"{len(self.centre)} like those the screen was learnt from; learn it from this sample"
             )
-        projected: Projection = images.derived((level, device), lambda: self._project(images, level, device), self)
-        return projected
+        together = cache(lambda: self._project(images, levels, device))
+        return tuple(
+            images.derived((level, device), lambda place=place: together()[place], self)  # type: ignore[misc]
+            for place, level in enumerate(levels)
+        )
 
-    def _project(self, images: Images, level: int, device: str) -> Projection:
-        whole = level == images.features
+    def _project(self, images: Images, levels: tuple[int, ...], device: str) -> list[Projection]:
+        whole = images.features in levels
         if accelerated(device) and images.integer and not whole:
-            return self._project_there(images, level, device)
-        vectors_of = self._vectors_of(images, level, device)
-        width = level if whole else level + 1
-        depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
-        vectors = torch.zeros(len(images), depth, dtype=vector_type(device))
-        squared, error = np.empty(len(images)), np.empty(len(images))
+            return [self._project_there(images, level, device) for level in levels]
+        vectors_of = self._vectors_of(images, levels, device)
+        widths = [level if whole else level + 1 for level in levels]
+        depths = [-(-(width + _EXTRA) // _DEPTH) * _DEPTH for width in widths]
+        vectors = [torch.zeros(len(images), depth, dtype=vector_type(device)) for depth in depths]
+        squared, error = np.empty((2, len(levels), len(images)))
         step = max(1, _PART_BYTES // (4 * images.features))
 
         def project(part: slice) -> None:
-            exact, wrong = vectors_of(part)
-            rounded = torch.from_numpy(exact).to(torch.bfloat16)
-            vectors[part, :width] = rounded
-            z = rounded.float().numpy()
-            length = _squared(z)
-            z -= exact
-            far = np.isinf(wrong)  # its vector is zero
-            error[part] = np.where(far, 0, wrong + 1.01 * np.sqrt(_squared(z)) + 2.0**-20 * np.sqrt(length))
-            squared[part] = np.where(far, -np.inf, length)
+            for place, (exact, wrong) in enumerate(vectors_of(part)):
+                rounded = torch.from_numpy(exact).to(torch.bfloat16)
+                vectors[place][part, : widths[place]] = rounded
+                z = rounded.float().numpy()
+                length = _squared(z)
+                z -= exact
+                far = np.isinf(wrong)  # its vector is zero
+                doubt = wrong + 1.01 * np.sqrt(_squared(z)) + 2.0**-20 * np.sqrt(length)
+                error[place, part] = np.where(far, 0, doubt)
+                squared[place, part] = np.where(far, -np.inf, length)
 
         in_threads(project, (slice(start, start + step) for start in range(0, len(images), step)), device)
-        vectors[:, width : width + 2] = 1
-        vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, depth))
-        return Projection(keep(vectors, device), squared, error, width, device)
+        for made, width, depth, lengths in zip(vectors, widths, depths, squared, strict=True):
+            made[:, width : width + 2] = 1
+            made[:, width + 2 : width + 4] = _two_parts(_half(lengths, depth))
+        return [
+            Projection(keep(made, device), lengths, wrong, width, device)
+            for made, lengths, wrong, width in zip(vectors, squared, error, widths, strict=True)
+        ]
 
     def _project_there(self, images: Images, level: int, device: str) -> Projection:
         """The same for uint8 images on an accelerator: float64 numbers in place of float32 ones, with the same errors."""
@@ -233,15 +247,19 @@ class Screen:
         vectors[:, width + 2 : width + 4] = _two_parts(_half(squared, depth)).to(vectors.device, kind)
         return Projection(vectors, squared, error, width, device)
 
-    def _vectors_of(self, images: Images, level: int, device: str) -> Callable[[slice], tuple[Singles, Floats]]:
-        """Function that returns unrounded vectors of some of the images, with a bound on the error of each."""
-        if level == images.features:
-            return lambda part: self._project_whole(images.values[part])
+    def _vectors_of(
+        self, images: Images, levels: tuple[int, ...], device: str
+    ) -> Callable[[slice], list[tuple[Singles, Floats]]]:
+        """Function that returns, for each level, unrounded vectors of some of the images, with a bound on each error."""
+        if images.features in levels:
+            (_,) = levels  # alone
+            return lambda part: [self._project_whole(images.values[part])]
+        directions = self.directions[: max(levels)]
         if have_codes(images):
-            codes, project_codes = codes_of(images), self._code_projector(level, device)
-            return lambda part: project_codes(codes.take(part))
-        project = self._projector(level, device)
-        return lambda part: project(images.values[part])
+            codes, project_codes = codes_of(images), self._code_projector(directions, device)
+            return lambda part: _to_levels(project_codes(codes.take(part)), levels)
+        project = self._projector(directions, device)
+        return lambda part: _to_levels(project(images.values[part]), levels)
 
     def _project_whole(self, values: Array) -> tuple[Singles, Floats]:
         if self.centre.dtype == np.int8:
@@ -260,27 +278,26 @@ class Screen:
         centred[far], squared[far] = 0, 0
         return centred, squared, np.where(far, np.inf, 2.0**-22 * np.sqrt(squared) + 2.0**-100)
 
-    def _projector(self, level: int, device: str) -> Callable[[Array], tuple[Singles, Floats]]:
-        """Function that returns unrounded projections of images, with a bound on the error of each."""
-        directions, weights = self.directions[:level], self.weights[:level]
+    def _projector(self, directions: NDArray[np.int8], device: str) -> Callable[[Array], "_Along"]:
+        """Function that returns what images are along directions."""
+        weights = self.weights[: len(directions)]
         if self.centre.dtype == np.int8:
             centre = self.centre.astype(np.int64)
             offset, centre_squared = directions.astype(np.int64) @ centre, centre @ centre
             stacked = torch.from_numpy(np.concatenate([directions, self.centre[None]]))
 
-            def project_integers(values: Array) -> tuple[Singles, Floats]:
+            def project_integers(values: Array) -> _Along:
                 shifted = signed(values)
                 product = integer_product(torch.from_numpy(shifted), stacked, device).cpu().numpy().astype(np.int64)
                 along = (product[:, :-1] - offset) * weights
                 squared = (squared_lengths(shifted) - 2 * product[:, -1] + centre_squared).astype(np.float64)
-                rest, wrong = _rest(squared, along, 2.0**-40 * squared, 0)
-                return np.column_stack([along, rest]).astype(np.float32), wrong
+                return _Along(along, squared, 2.0**-40 * squared, np.zeros(len(values)), 0)
 
             return project_integers
         frobenius = np.sqrt(np.sum(np.square(weights) * squared_lengths(directions)))
         columns = directions.T.astype(np.float32)
 
-        def project_floats(values: Array) -> tuple[Singles, Floats]:
+        def project_floats(values: Array) -> _Along:
             centred, squared, wrong = self._centred(values)
             along = np.zeros((len(values), len(weights)))
             for start in range(0, len(self.centre), _CHUNK):
@@ -289,20 +306,19 @@ class Screen:
             length = np.sqrt(squared)
             along_wrong = 1.1 * _CHUNK_ERROR * frobenius * length
             doubt = 1.1 * _CHUNK_ERROR * squared + along_wrong * (2.1 * length + along_wrong)
-            rest, rest_wrong = _rest(squared, along, doubt, _FLOOR)
-            return np.column_stack([along, rest]).astype(np.float32), wrong + along_wrong + rest_wrong
+            return _Along(along, squared, doubt, wrong + along_wrong, _FLOOR)
 
         return project_floats
 
-    def _code_projector(self, level: int, device: str) -> Callable[[Codes], tuple[Singles, Floats]]:
+    def _code_projector(self, directions: NDArray[np.int8], device: str) -> Callable[[Codes], "_Along"]:
         """The same for float32 images by their codes: what an image differs from these, its vector differs at most."""
-        directions, weights = self.directions[:level], self.weights[:level]
+        weights = self.weights[: len(directions)]
         centre, stacked = self.centre.astype(np.float64), torch.from_numpy(directions)
         centre_along, centre_total, centre_squared = directions @ centre, centre.sum(), centre @ centre
         total = directions.sum(axis=1, dtype=np.float64)
         rounding = 2.0**-50 * (len(centre) + 64)
 
-        def project_codes(codes: Codes) -> tuple[Singles, Floats]:
+        def project_codes(codes: Codes) -> _Along:
             product = integer_product(torch.from_numpy(codes.values), stacked, device).cpu().numpy()
             along = product * codes.step[:, None]
             along += codes.offset[:, None] * total
@@ -312,14 +328,13 @@ class Screen:
             squared = (codes.lengths_squared - 2 * on_centre + centre_squared) * self.scale**2
             # Float64 sums of codes, offset and centre, that weighted directions do not lengthen.
             size = codes.size_squared + centre_squared
-            along_wrong = rounding * np.sqrt(level) * self.scale * np.sqrt(size)
+            along_wrong = rounding * np.sqrt(len(directions)) * self.scale * np.sqrt(size)
             doubt = rounding * self.scale**2 * size
             far = np.isinf(codes.error) | ~(squared < _FAR)
             along[far], squared[far], doubt[far], along_wrong[far] = 0, 0, 0, 0
             doubt += along_wrong * (2.1 * np.sqrt(np.maximum(squared, 0)) + along_wrong)
-            rest, rest_wrong = _rest(squared, along, doubt, _FLOOR)
-            wrong = self.scale * np.where(far, 0, codes.error) + along_wrong + rest_wrong
-            return np.column_stack([along, rest]).astype(np.float32), np.where(far, np.inf, wrong)
+            wrong = self.scale * np.where(far, 0, codes.error) + along_wrong
+            return _Along(along, squared, doubt, np.where(far, np.inf, wrong), _FLOOR)
 
         return project_codes
 
@@ -369,6 +384,38 @@ def _squared(rows: Singles) -> Floats:
     parts = (rows[:, start : start + _CHUNK] for start in range(0, rows.shape[1], _CHUNK))
     underflow = np.full(len(rows), rows.shape[1] * 2.0**-126)
     return sum((np.einsum("nd,nd->n", part, part).astype(np.float64) for part in parts), underflow)
+
+
+class _Along(NamedTuple):
+    """What n images are along k directions, before rounding.
+
+    Parameters
+    ----------
+    along
+        (n, k) products.
+    squared, doubt
+        (n,) squared lengths of the images, and by how much these less those of `along` may be wrong.
+    wrong
+        (n,) the most by which `along` is wrong.
+    floor
+        Taken from the length of the rest: see `_rest`.
+    """
+
+    along: Floats
+    squared: Floats
+    doubt: Floats
+    wrong: Floats
+    floor: float
+
+
+def _to_levels(made: _Along, levels: tuple[int, ...]) -> list[tuple[Singles, Floats]]:
+    """Of each number of the directions, the first ones: unrounded vectors, and a bound on the error of each."""
+    vectors = []
+    for level in levels:
+        along = made.along[:, :level]
+        rest, rest_wrong = _rest(made.squared, along, made.doubt, made.floor)
+        vectors.append((np.column_stack([along, rest]).astype(np.float32), made.wrong + rest_wrong))
+    return vectors
 
 
 def _rest(squared: Floats, along: Floats, doubt: Floats, floor: float) -> tuple[Floats, Floats]:
@@ -483,10 +530,13 @@ def _directions(matrix: torch.Tensor, gram: torch.Tensor, count: int) -> tuple[N
         spread = gram @ basis
         with one_thread_for_torch():
             basis = torch.linalg.qr(spread)[0]
-    spanned = (basis.T.contiguous().to(matrix.dtype) @ matrix).float()
+    spanned = basis.T.contiguous().to(matrix.dtype) @ matrix
     with one_thread_for_torch():
-        vectors = torch.linalg.eigh((spanned @ spanned.T).double())[1].float()
-    directions = vectors[:, -count:].flip(1).T @ spanned  # the largest first
+        variances, vectors = torch.linalg.eigh((spanned @ spanned.T).double())
+    left_out = int((variances.cumsum(0) <= _SAYS_NOTHING * variances.sum()).sum())
+    depth = -(-(len(variances) - left_out + 1 + _EXTRA) // _DEPTH) * _DEPTH
+    largest_first = vectors[:, -min(count, depth - 1 - _EXTRA) :].flip(1).T.contiguous()
+    directions = (largest_first.to(matrix.dtype) @ spanned).float()
     largest = directions.abs().amax(dim=1, keepdim=True)
     some = largest[:, 0] > 0
     rounded = torch.round(directions[some] / largest[some] * 127).to(torch.int8)

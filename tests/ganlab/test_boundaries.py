@@ -216,6 +216,39 @@ def test_rows_read_and_projected_in_parts(rows: int, kind: str, monkeypatch: pyt
     assert np.all(apart <= (0 if kind == "uint8" else parts.error + whole.error))  # float32 sums depend on the part
 
 
+@pytest.mark.parametrize("kind", ["uint8", "float32", "codes"])
+def test_projected_together_as_alone(kind: str) -> None:
+    rng = np.random.default_rng(3)
+    values = 128 + rng.standard_normal((2000, 200)) @ rng.standard_normal((200, 600)) * (1e-3 if kind == "codes" else 2)
+    images = np.clip(values, 0, 255).astype("uint8" if kind == "uint8" else "float32")
+    learnt = learn(read(images), 2000, 20)
+    assert learnt is not None
+    assert len(learnt.directions) > screen._FIRST
+    levels = screen._FIRST, len(learnt.directions)
+    for together, level in zip(learnt.project_together(as_images(images[:70]), levels), levels, strict=True):
+        alone = learnt.project(as_images(images[:70]), level)
+        assert (together.width, together.vectors.shape) == (alone.width, alone.vectors.shape)
+        if kind == "uint8":
+            assert torch.equal(together.vectors, alone.vectors)
+            np.testing.assert_array_equal(together.error, alone.error)
+        apart = (together.vectors - alone.vectors)[:, : alone.width].double().norm(dim=1).numpy()
+        assert np.all(apart <= together.error + alone.error)
+        assert np.all(together.error >= 0.99 * alone.error)  # errors of more directions bound those of fewer
+
+
+@pytest.mark.parametrize(("share", "expected"), [(0.9, 27), (1.1, 59)])
+def test_directions_that_say_nothing_are_left_out(share: float, expected: int) -> None:
+    """27 directions, with the rest and the bounds, are products of depth 32; one more takes as much as 32 more."""
+    rng = np.random.default_rng(0)
+    last = share * screen._SAYS_NOTHING
+    variances = np.r_[np.full(27, (1 - last) / 27), np.full(30, last / 30)]
+    bases = [np.linalg.qr(rng.standard_normal((size, 57)))[0] for size in (100, 300)]
+    matrix = torch.from_numpy((bases[0] * np.sqrt(variances)) @ bases[1].T).float()
+    directions, weights = screen._directions(matrix, matrix @ matrix.T, 90)
+    assert directions.shape == (expected, 300)
+    assert weights.shape == (expected,)
+
+
 def test_float32_rows_in_memory_are_not_copied() -> None:
     """Rows that are read anew each time are; so are values in another order in memory, and those of uint8."""
     images = planted(5, 130).astype(np.float32)
