@@ -3,12 +3,9 @@
 Invariant: a format without instructions costs time and changes no result.
 """
 
-from functools import cache
-
 import torch
 
 
-@cache
 def has_bfloat16() -> bool:
     """True if this processor has instructions for bfloat16 (AVX512_BF16, AMX, Arm's BF16).
 
