@@ -19,9 +19,8 @@ from ganlab.models.precision import has_bfloat16
 # By kernel size, the channels up to which a transposed convolution of stride 2 is faster as a dense one.
 CHANNELS_MAX = {4: 12, 5: 24}
 # In bfloat16 a gradient of the weights is faster as one product of all that the kernels see (here "unfolded" images), if
-# there are many maps for each of few pixels; and so is the convolution itself, if its weights fill a core's cache.
-MAPS_MIN, MAPS_OF_A_PIXEL = 64, 2
-PIXELS_MAX, WEIGHTS_MIN = 16, 2**18
+# there are many maps of few pixels; and so is the convolution itself, if its weights fill a core's cache.
+PIXELS_MAX, MAPS_MIN, WEIGHTS_MIN = 16, 64, 2**18
 
 
 class Conv2d(nn.Conv2d):
@@ -122,8 +121,9 @@ def _is_shuffled(weight: Tensor, stride: int) -> bool:
 
 
 def _is_unfolded(weight: Tensor, narrow_size: int) -> bool:
-    many_maps = weight.shape[0] >= max(MAPS_MIN, MAPS_OF_A_PIXEL * narrow_size**2)
-    return many_maps and weight.dtype == torch.bfloat16 and has_bfloat16()  # products imitate it more slowly still
+    few_pixels_of_many_maps = narrow_size**2 <= PIXELS_MAX and weight.shape[0] >= MAPS_MIN
+    # Where bfloat16 is imitated, products of matrices are slower still than convolutions.
+    return few_pixels_of_many_maps and weight.dtype == torch.bfloat16 and has_bfloat16()
 
 
 # A convolution has a wide side, (n, C, S, S), and a narrow side, (n, M, s, s); its weights are (M, C, k, k).
@@ -132,8 +132,7 @@ def _is_unfolded(weight: Tensor, narrow_size: int) -> bool:
 def _narrow(wide: Tensor, weight: Tensor, bias: Tensor | None, stride: int, padding: int) -> Tensor:
     """The convolution."""
     size = (wide.shape[2] + 2 * padding - weight.shape[2]) // stride + 1
-    few_pixels_of_many_weights = size**2 <= PIXELS_MAX and weight.numel() >= WEIGHTS_MIN
-    if bias is None and _is_unfolded(weight, size) and few_pixels_of_many_weights:
+    if bias is None and _is_unfolded(weight, size) and weight.numel() >= WEIGHTS_MIN:
         made = _unfolded(wide, weight.shape[2], stride, padding, size) @ _rows(weight).t()
         return made.view(len(wide), size, size, -1).permute(0, 3, 1, 2)
     return functional.conv2d(wide, weight, bias, stride, padding)

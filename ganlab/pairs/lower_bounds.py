@@ -484,7 +484,7 @@ def learn(
         judged = estimates[between_judges]
         left = float(np.mean(judged <= bound))
         # Enough, or as many directions as matter, or hopeless with four times as many.
-        if left < _FEW or 4 * level > sample.features or np.mean(judged) < bound / 4:
+        if left < _FEW or len(directions) < level or 4 * level > sample.features or np.mean(judged) < bound / 4:
             break
         if neighbours and sample.integer and sample.features <= 2 * _SECOND:  # exact products cost less
             break

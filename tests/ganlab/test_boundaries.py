@@ -249,6 +249,20 @@ def test_directions_that_say_nothing_are_left_out(share: float, expected: int) -
     assert weights.shape == (expected,)
 
 
+@pytest.mark.parametrize(("rank", "asked"), [(40, [123]), (200, [123, 507])])
+def test_no_more_directions_where_some_were_left_out(
+    rank: int, asked: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(rank)
+    values = rng.standard_normal((2000, rank)) @ rng.standard_normal((rank, 600)) / rank**0.5
+    images = np.clip(128 + 30 * values, 0, 255).astype(np.uint8)
+    limit = float(np.quantile(brute(images[:400], images[400:800]), 0.05))
+    made, directions = [], screen._directions
+    monkeypatch.setattr(screen, "_directions", lambda *given: made.append(given[-1]) or directions(*given))
+    assert learn(read(images), 2000, 20, limit) is not None
+    assert made == asked
+
+
 def test_float32_rows_in_memory_are_not_copied() -> None:
     """Rows that are read anew each time are; so are values in another order in memory, and those of uint8."""
     images = planted(5, 130).astype(np.float32)
