@@ -112,7 +112,7 @@ def _as_computed(images: Tensor, weight: Tensor, bias: Tensor | None) -> tuple[T
 
 
 def _worth_it(weight: Tensor, stride: int, narrow_size: int) -> bool:
-    """Whether one of the three products has a faster form."""
+    """True if a layer of these weights has a faster form, of itself or of a gradient."""
     return _is_shuffled(weight, stride) or _is_unfolded(weight, narrow_size)
 
 
@@ -168,7 +168,7 @@ def _weight(wide: Tensor, narrow: Tensor, weight: Tensor, stride: int, padding: 
 
 
 def _unfolded(wide: Tensor, kernel: int, stride: int, padding: int, size: int) -> Tensor:
-    """What each pixel of the narrow side sees, (n · size², kernel² · channels)."""
+    """Patches of the wide side that the kernel meets at each pixel of the narrow one, (n · size², kernel² · channels)."""
     padded = functional.pad(_pixels(wide), (0, 0, padding, padding, padding, padding))
     batch, row, column, _ = padded.stride()
     seen = padded.as_strided(

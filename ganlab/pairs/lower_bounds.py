@@ -387,7 +387,7 @@ def _squared(rows: Singles) -> Floats:
 
 
 class _Along(NamedTuple):
-    """What n images are along k directions, before rounding.
+    """Products of n images with k directions, before rounding, with bounds on their errors.
 
     Parameters
     ----------
@@ -409,7 +409,7 @@ class _Along(NamedTuple):
 
 
 def _to_levels(made: _Along, levels: tuple[int, ...]) -> list[tuple[Singles, Floats]]:
-    """Of each number of the directions, the first ones: unrounded vectors, and a bound on the error of each."""
+    """Unrounded vectors of images for each level, the number of directions taken, with a bound on the error of each."""
     vectors = []
     for level in levels:
         along = made.along[:, :level]
