@@ -14,7 +14,7 @@ from ganlab.pairs.closest import Pairs, closest_pairs, nearest, pairs_within
 from ganlab.pairs.collisions import Collisions, compare_tile
 from ganlab.pairs.lower_bounds import learn
 from ganlab.pairs.tiles import plan_tiles
-from ganlab.quality.manifold import count_inside, radii_squared
+from ganlab.quality.manifold import balls_of, count_mutually
 
 Array = NDArray[Any]
 
@@ -69,6 +69,6 @@ def answers(images: Array, device: str) -> list[Array]:
         for tile in tiles
     ]
     counted = reduce(Collisions.merge, parts).to_arrays()
-    balls = count_inside(images, radii_squared(images, 2, device), half, device)
+    balls = count_mutually(balls_of(images, 2, device), balls_of(half, 2, device), device)
     pairs = [part for each in found for part in (each.index, each.squared_distance)]
-    return [*pairs, *(counted[name] for name in sorted(counted)), *balls]
+    return [*pairs, *(counted[name] for name in sorted(counted)), *balls[0], *balls[1]]

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ganlab.pairs.exact import Array, Images, Index, Read, as_images, check_same_kind
-from ganlab.pairs.filter_refine import search, search_nearest
-from ganlab.pairs.lower_bounds import Floats, Screen, learn
+from ganlab.pairs.filter_refine import search_nearest
+from ganlab.pairs.lower_bounds import Floats, Screen
 from ganlab.pairs.neighbours import is_long_search, learn_for_neighbours, nearest_images
 
 NEIGHBOURS = 5  # Naeem et al. 2020, section 4
@@ -83,44 +83,6 @@ def balls_of(images: Array | Images, neighbours: int = NEIGHBOURS, device: str =
     return Balls(rows, found.squared_distance[:, neighbours], screen)
 
 
-def count_inside(
-    centres: Array | Images,
-    squared_radii: Array,
-    points: Array | Images,
-    device: str = "cpu",
-    screen: Screen | None = None,
-) -> tuple[Index, Index]:
-    """Count which points lie in which balls.
-
-    Parameters
-    ----------
-    centres, points
-        (c, ...) and (p, ...) uint8 or float32, of one image shape.
-    squared_radii
-        (c,) of the balls around the centres, 0 or more.
-    screen
-        What was learnt from either set; by default it is learnt from the points.
-
-    Returns
-    -------
-    tuple of ndarray
-        (c,) int64, the points in each ball; (p,) int64, the balls that each point lies in.
-
-    Raises
-    ------
-    ValueError
-        Images that cannot be compared, or radii that are not one number >= 0 for each centre.
-    """
-    balls, others = as_images(centres, "centres"), as_images(points, "points")
-    check_same_kind(balls, others, "centres, points")
-    radii = _checked_radii(squared_radii, balls)
-    counter = _Counter(radii, len(balls), len(others))
-    if screen is None:
-        screen = learn(_reader(others), len(others), 1)
-    search(balls, others, screen, counter, column_start=len(balls), ordered=False, device=device)
-    return counter.inside[: len(balls)], counter.around[len(balls) :]
-
-
 def count_mutually(
     real: Balls, generated: Balls, device: str = "cpu"
 ) -> tuple[tuple[Index, Index], tuple[Index, Index]]:
@@ -139,22 +101,12 @@ def count_mutually(
     """
     rows, columns = real.centres, generated.centres
     check_same_kind(rows, columns, "real, generated")
-    counter = _Counter(np.concatenate([real.squared_radii, generated.squared_radii]), len(rows), len(columns))
+    counter = _Counter(np.concatenate([real.squared_radii, generated.squared_radii]))
     search_nearest(rows, columns, real.screen, counter, column_start=len(rows), mutual=True, device=device)
     (inside, other_inside), (around, other_around) = (
         np.split(each, [len(rows)]) for each in (counter.inside, counter.around)
     )
     return (inside, around), (other_inside, other_around)
-
-
-def _checked_radii(squared_radii: Array, balls: Images) -> Floats:
-    radii: Floats = np.asarray(squared_radii, dtype=np.float64)
-    if radii.shape != (len(balls),) or not (radii >= 0).all():
-        raise ValueError(
-            f"squared_radii: got {radii.shape} from {radii.min(initial=np.inf)}; allowed is one number >= 0 for each of "
-            f"{len(balls)} centres; see radii_squared"
-        )
-    return radii
 
 
 def manifold_scores(
@@ -200,16 +152,15 @@ def _reader(images: Images) -> Read:
 
 
 class _Counter:
-    """Counts the pairs within the radius of either image.
+    """Counts the pairs within the radius of either image, each of which comes twice.
 
-    Rows are numbered from 0, columns after them. Only images with a ball have a radius: rows, or all.
+    Rows are numbered from 0, columns after them.
     """
 
-    def __init__(self, squared_radii: Floats, rows: int, columns: int) -> None:
+    def __init__(self, squared_radii: Floats) -> None:
         self._radii = squared_radii
-        self._both = len(squared_radii) > rows
         self.sure_squared = float(squared_radii.min())
-        self.inside, self.around = np.zeros((2, rows + columns), np.int64)
+        self.inside, self.around = np.zeros((2, len(squared_radii)), np.int64)
 
     def bounds(self, i: Index) -> Floats:
         return self._radii[i]
@@ -224,8 +175,6 @@ class _Counter:
 
     def count(self, i: Index, j: Index, sure: NDArray[np.bool_]) -> None:
         by_row, by_column = sure.sum(axis=1), sure.sum(axis=0)
-        self.inside[i] += by_row
-        self.around[j] += by_column
-        if self._both:
-            self.inside[j] += by_column
-            self.around[i] += by_row
+        for counts in (self.inside, self.around):
+            counts[i] += by_row
+            counts[j] += by_column

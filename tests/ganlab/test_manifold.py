@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prdc import compute_prdc
 
-from ganlab.quality.manifold import count_inside, manifold_scores, radii_squared
+from ganlab.pairs.exact import as_images
+from ganlab.quality.manifold import Balls, count_mutually, manifold_scores, radii_squared
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -84,9 +85,11 @@ def test_radii_leave_each_image_out() -> None:
 
 
 def test_the_rim_belongs_to_the_ball() -> None:
-    by_ball, by_point = count_inside(np.array([[0], [100]], np.uint8), [9, 8], np.array([[3], [4], [103]], np.uint8))
-    assert by_ball.tolist() == [1, 0]
-    assert by_point.tolist() == [1, 0, 0]
+    balls = Balls(as_images(np.array([[0], [100]], np.uint8)), np.array([9, 8]), None)
+    points = Balls(as_images(np.array([[3], [4], [103]], np.uint8)), np.zeros(3), None)
+    (inside, _), (_, around) = count_mutually(balls, points)
+    assert inside.tolist() == [1, 0]
+    assert around.tolist() == [1, 0, 0]
 
 
 def test_too_few_images_are_refused() -> None:

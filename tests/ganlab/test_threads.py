@@ -19,7 +19,7 @@ from ganlab.pairs.lower_bounds import learn
 from ganlab.pairs.threads import in_threads
 from ganlab.pairs.tiles import Tile
 from ganlab.quality.embeddings.normalised import Normalised
-from ganlab.quality.manifold import count_inside
+from ganlab.quality.manifold import Balls, count_mutually
 from ganlab.statistics import correlation
 from ganlab.statistics.correlation import correlation_curve, curve_and_degrees, degrees_within
 
@@ -180,9 +180,10 @@ def test_answers_of_several_threads_are_those_of_brute_force(
         np.testing.assert_array_equal(collisions.degrees, duplicates)
         np.testing.assert_array_equal(collisions.closest.index, pairs[:20])
         radii = squared[np.arange(len(images)), near[:, 4]]
-        by_ball, by_point = count_inside(images, radii, images)
-        np.testing.assert_array_equal(by_ball, (squared <= radii[:, None]).sum(axis=1))
-        np.testing.assert_array_equal(by_point, (squared <= radii[:, None]).sum(axis=0))
+        balls = (Balls(as_images(some), radii[: len(some)], None) for some in (images, images[:270].copy()))
+        (inside, around), _ = count_mutually(*balls)
+        np.testing.assert_array_equal(inside, (squared[:, :270] <= radii[:, None]).sum(axis=1))
+        np.testing.assert_array_equal(around, (squared[:, :270] <= radii[:270]).sum(axis=1))
         at = np.sqrt(np.quantile(squared[i, j], [0.001, 0.01, 0.3, 0.9]))
         counts = [(np.sqrt(squared[i, j]) <= each).sum() for each in at]
         degrees = [(np.sqrt(squared) <= each).sum(axis=1) - 1 for each in at[:2]]
