@@ -14,6 +14,7 @@ from cluster.dask_node import cluster_map
 from cluster.ray_driver import cluster_ray
 from cluster.rendezvous import write_demand
 from cluster.site import Site
+from ganlab.quality.embeddings.names import folder_name
 from jobs.cli.cluster_file import load_site
 from jobs.cli.pipeline import train_all
 from jobs.cli.submit import demand_for, measure_memory_bytes, trials_on
@@ -102,7 +103,8 @@ class Results:
 
     def _measured(self, trial: TrialSettings) -> bool:
         steps = (*trial.samples.snapshots, trial.train.steps)
-        return any(self._layout.pair_record(trial.id, step).exists() for step in steps)
+        own = self._layout.in_space(folder_name(self._spec.collisions.embedding))
+        return any(own.pair_record(trial.id, step).exists() for step in steps)
 
     def due(self) -> bool:
         """True if there is something new and publishing is due."""

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from cluster.rendezvous import Demand
 from cluster.site import Site
+from ganlab.quality.embeddings.names import folder_name
 from jobs.cli.cluster_file import load_site, site_content
 from jobs.spec.validation import SpecError
 from jobs.watching.slurm_view import OnSlurm, on_slurm
@@ -68,10 +69,11 @@ def workers_now(spec: "Spec", kinds: Sequence[Site], layout: SweepLayout) -> tup
     from jobs.training.tune import sweep_trials
     from storage.trial_state import read_end
 
+    own = layout.in_space(folder_name(spec.collisions.embedding))
     done = [
         trial
         for trial in sweep_trials(layout, spec)
-        if read_end(layout.trial(trial.id)) and layout.pair_record(trial.id, trial.train.steps).exists()
+        if read_end(layout.trial(trial.id)) and own.pair_record(trial.id, trial.train.steps).exists()
     ]
     return workers_for(spec, kinds, len(spec.trials()) - len(done))
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ganlab.quality.embeddings.names import PIXELS, folder_name
 from monitoring.metrics import QUANTILES, MetricValues
 from storage.layout import SweepLayout
 from storage.progress import Measuring, read_measuring
@@ -27,7 +28,7 @@ class PairsView:
     """Reads the pairs of one sweep."""
 
     def __init__(self, layout: SweepLayout) -> None:
-        self._layout = layout
+        self._sweep = self._layout = layout
         self._records: dict[str, dict[int, tuple[Signature, PairCounts]]] = {}
         self._copies: dict[str, dict[int, tuple[Signature, bool]]] = {}
         self._folders: dict[str, Signature] = {}
@@ -36,10 +37,20 @@ class PairsView:
         self._compared = 0.0
 
     def look(
-        self, new: MetricValues, trials: Iterable[TrialWatch], now: float, confidence: float, *, moved: bool = False
+        self,
+        new: MetricValues,
+        trials: Iterable[TrialWatch],
+        now: float,
+        confidence: float,
+        *,
+        embedding: str = PIXELS,
+        moved: bool = False,
     ) -> None:
-        """Fill in the metrics of pairs; `moved` where moved copies are looked for."""
+        """Fill in the metrics of pairs in an embedding; `moved` where moved copies are looked for."""
         trials = list(trials)
+        own = self._sweep.in_space(folder_name(embedding))
+        if own != self._layout:
+            self._layout, self._records, self._copies, self._folders = own, {}, {}, {}
         for trial_id in (REFERENCE, *(trial.id for trial in trials)):
             try:
                 self._read(trial_id, confidence, moved)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from ganlab.quality.embeddings.names import PIXELS
 from jobs.watching.cluster_view import ClusterView
 from jobs.watching.pairs_view import PairsView, family_of, snapshots_of
 from monitoring.metrics import ATTEMPT_ENDS, QUANTILES, TRIAL_STATES, MetricValues
@@ -79,8 +80,14 @@ class SweepWatch:
         new.set("ganlab_sweep_active", active)
         running = self._look_at_trials(new, active, now + self._offset)
         settings = self._spec[1].get("collisions", {})
-        confidence, moved = settings.get("confidence", 0.95), settings.get("moved_copies", False)
-        self._pairs.look(new, self._trials.values(), now, confidence, moved=moved)
+        self._pairs.look(
+            new,
+            self._trials.values(),
+            now,
+            settings.get("confidence", 0.95),
+            embedding=str(settings.get("embedding", PIXELS)),
+            moved=settings.get("moved_copies", False),
+        )
         for stage, at in (("measure", self._pairs.newest), ("report", _time_of(self.layout.report))):
             if at:
                 new.set("ganlab_last_success_timestamp_seconds", at - self._offset, stage)

@@ -1,5 +1,6 @@
 """The measuring driver's part that needs no cluster: results while others still train."""
 
+import pytest
 import xarray as xr
 
 from cluster.site import Site
@@ -14,6 +15,17 @@ SITE = [Site(nodes=1, time_min=1)]
 def finish(layout, trial) -> None:
     register(layout, trial, {"seed": trial.seed})
     run_trial(layout.root, trial, lambda row: None)
+
+
+@pytest.mark.parametrize("embedding", ["pixels", "normalised"])
+def test_what_is_measured_of_a_trial_under_way_is_news(prepared, embedding: str) -> None:
+    layout, spec = prepared(seeds=1, collisions={"embedding": embedding, "sample_sizes": [10, 100]})
+    (trial,) = spec.trials()
+    finish(layout, trial)
+    layout.trial(trial.id).outcome.unlink()  # as while it trains
+    results = Results(layout, spec, SITE)
+    results.update(map, lambda done, total, left: None)
+    assert results.due()
 
 
 def test_early_trials_are_measured_before_the_sweep_ends_and_results_are_not_rewritten_for_each(prepared) -> None:

@@ -108,14 +108,17 @@ def test_no_more_workers_than_the_trials_left_can_use(prepared, site) -> None:
     assert nodes_of(workers_for(spec, where, 1)) == 2  # one trial over two nodes
 
 
-def test_trials_that_are_done_start_no_workers(prepared, site) -> None:
-    layout, spec = prepared(resources={"gpus_per_trial": 2}, seeds=3)
+@pytest.mark.parametrize("embedding", ["pixels", "normalised"])
+def test_trials_that_are_done_start_no_workers(prepared, site, embedding: str) -> None:
+    layout, spec = prepared(
+        resources={"gpus_per_trial": 2}, seeds=3, collisions={"embedding": embedding, "sample_sizes": [10, 100]}
+    )
     assert nodes_of(workers_now(spec, load_site(site), layout)) == 3
     for trial in spec.trials()[:2]:
         own = layout.trial(trial.id)
         own.root.mkdir(parents=True)
         write_outcome(own, Outcome("stopped", step=12))
-        record = layout.pair_record(trial.id, trial.train.steps)
+        record = layout.in_space(embedding).pair_record(trial.id, trial.train.steps)
         record.parent.mkdir(parents=True)
         record.touch()
         assert nodes_of(workers_now(spec, load_site(site), layout)) == 3 - spec.trials().index(trial) - 1

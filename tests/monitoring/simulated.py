@@ -10,6 +10,7 @@ import numpy as np
 
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_worker
 from ganlab.data.datasets import Dataset
+from ganlab.quality.embeddings.names import PIXELS, folder_name
 from jobs.cli.pipeline import prepare_folder
 from jobs.measuring.measure import MeasureContext, measure_sweep
 from jobs.spec.sweep import check_spec
@@ -22,7 +23,7 @@ from storage.outcome import Failure, Outcome, write_outcome
 STATES = ("completed", "running", "waiting", "failed")
 
 
-def simulated(root: Path, trials: int, workers: int = 0, images: int = 1000) -> SweepLayout:
+def simulated(root: Path, trials: int, workers: int = 0, images: int = 1000, embedding: str = PIXELS) -> SweepLayout:
     """Make the folder of a sweep of so many trials, a quarter of them in each of STATES, and so many worker jobs."""
     from sklearn.datasets import load_digits
 
@@ -33,10 +34,12 @@ def simulated(root: Path, trials: int, workers: int = 0, images: int = 1000) -> 
             "model": {"family": "dcgan", "latent_dim": 4, "generator_width": 4, "discriminator_width": 4},
             "train": {"steps": 40, "batch_size": 8, "log_every": 4},
             "samples": {"snapshots": [5], "images_per_snapshot": images, "final_images": images},
+            "collisions": {"embedding": embedding, "sample_sizes": [10, 100]},
             "seeds": trials,
         }
     )
     layout = SweepLayout(root)
+    records = layout.in_space(folder_name(embedding))
     digits = np.rint(load_digits().images[:300, None] * (255 / 16)).astype(np.uint8)
     prepare_folder(spec, layout, Dataset(digits))
     first, *others = spec.trials()
@@ -49,7 +52,7 @@ def simulated(root: Path, trials: int, workers: int = 0, images: int = 1000) -> 
         own, state = layout.trial(trial.id), STATES[number % len(STATES)]
         if state != "waiting":
             shutil.copytree(layout.trial(first.id).root, own.root)
-            shutil.copytree(layout.pair_record(first.id, 0).parent, layout.pair_record(trial.id, 0).parent)
+            shutil.copytree(records.pair_record(first.id, 0).parent, records.pair_record(trial.id, 0).parent)
         own.root.mkdir(exist_ok=True)
         settings = json.dumps({"seed": trial.seed, "settings": trial.model_dump(mode="json")})
         own.settings.write_text(settings)

@@ -104,6 +104,18 @@ def test_a_folder_in_figures(sweep: SweepLayout) -> None:
     assert set(new.values) <= set(METRICS)
 
 
+def test_a_sweep_that_is_compared_in_another_space_is_measured_too(tmp_path: Path) -> None:
+    layout = simulated(tmp_path / "sweep", trials=4, images=200, embedding="normalised")
+    watch = SweepWatch(layout)
+    new = watch.look()
+    assert new.get("ganlab_snapshots", "measured") == 6
+    assert new.get("ganlab_pairs", "compared") == 6 * 200 * 199 / 2
+    assert new.get("ganlab_last_success_timestamp_seconds", "measure") > 0
+    layout.spec.write_text(layout.spec.read_text("utf-8").replace("normalised", "pixels"), "utf-8")  # measured anew
+    new = watch.look()
+    assert new.get("ganlab_snapshots", "measured") == new.get("ganlab_pairs", "compared") == 0
+
+
 def test_a_gpu_that_does_not_say_how_busy_it_is_is_not_taken_for_idle(sweep: SweepLayout) -> None:
     """A part of a GPU (MIG), on the first of three nodes."""
     path = ClusterFolder(sweep.cluster).worker("2_0")
