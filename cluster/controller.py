@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from cluster.runs import note_folders, read_run
 from cluster.scheduler import (
     RefusedError,
     SchedulerError,
+    Submission,
     ask,
     can_requeue,
     queue,
@@ -47,6 +49,7 @@ from cluster.supervise import LONGEST_DELAY_S, Failures, Process, TerminationSig
 POLL_S = 0.5
 DISK_S = 5.0  # between two tries while the shared disk is full, read-only or away
 LOOK_S = 5.0  # between looks at the head's ports
+SUBMITTED_S = 60.0  # from the controller's submission until the ids of all jobs are recorded, at most
 OLD_WORKERS_S = 8.0  # for workers of an older generation to save their work before a new one is published
 WRONG_INPUT = 2  # the exit code of a command that would fail again in the same way
 STARTS = 5
@@ -281,25 +284,42 @@ class _Controller:
 
         A job that had handed over and was requeued all the same finds another one named there, and ends.
         """
-        submission = read_submission(self.folder)
+        submission = self._submitted()
         if self.orders is None or submission is None:
             return
         try:
             if submission.controller != self.job.id:
                 jobs = {job.id: job.state for job in queue(submission)}
-                if self.job.id != submission.successor and submission.controller in jobs:
+                if submission.controller in jobs and not self._succeeds(submission):
                     raise _Superseded
                 controllers = tuple(dict.fromkeys([*submission.controllers, self.job.id]))
                 submission = replace(submission, controller=self.job.id, successor="", controllers=controllers)
-                write_submission(self.folder, submission)
+                self._record(partial(write_submission, self.folder, submission))
+                if self.notice.received is not None:
+                    raise self._told_to_go()
             if earlier := [job for job in submission.controllers if job != self.job.id]:
                 ask(["scancel", "--quiet", *earlier])  # one that was requeued waits for nothing
             if can_requeue(self.job.id) or submission.successor:
                 return
             successor = self.orders.successor(submission.name, f"afterany:{self.job.id}")
-            write_submission(self.folder, replace(submission, successor=successor))
+            self._record(partial(write_submission, self.folder, replace(submission, successor=successor)))
         except (SchedulerError, RefusedError) as error:
             log.info("no successor: %s", error)
+
+    def _submitted(self) -> Submission | None:
+        """What was submitted; without ids where the command that wrote it was killed before it had them."""
+        deadline = time.monotonic() + SUBMITTED_S
+        while True:
+            submission = read_submission(self.folder)
+            if submission is None or submission.controller or time.monotonic() > deadline:
+                return submission
+            if self.notice.wait(POLL_S):
+                raise self._told_to_go()
+
+    def _succeeds(self, submission: Submission) -> bool:
+        """True if this job was submitted to follow the recorded controller, be it that this was never recorded."""
+        known = [job for job in (submission.controller, *submission.controllers) if job]
+        return self.job.id == submission.successor or all(int(self.job.id) > int(job) for job in known)
 
     def _is_cancelled(self) -> bool:
         """Return True if somebody has cancelled this job by hand: SLURM says so in the job's log."""
@@ -318,7 +338,8 @@ class _Controller:
             if not submission.successor:
                 successor = self.orders.successor(submission.name)
                 controllers = (*submission.controllers, successor)
-                write_submission(self.folder, replace(submission, controller=successor, controllers=controllers))
+                submission = replace(submission, controller=successor, controllers=controllers)
+                self._record(partial(write_submission, self.folder, submission))
         except (SchedulerError, RefusedError) as error:
             log.info("no successor: %s", error)
             return False
@@ -329,19 +350,22 @@ class _Controller:
         if not self.notice.wait(seconds):
             return
         submission = read_submission(self.folder)
-        if submission is not None and submission.controller != self.job.id:
+        if submission is not None and submission.controller not in ("", self.job.id):
             raise _Superseded
-        again = self.notice.received == signal.SIGUSR2
-        reason = (
-            "its time ends, or it is preempted" if again else "SLURM ends the job: requeued, preempted or cancelled"
-        )
-        self._publish("leaving", reason)
+        end = self._told_to_go()
+        self._publish("leaving", end.reason)
         self._end_processes()
-        if not again and self._is_cancelled():
+        if end.code == TERMINATED and self._is_cancelled():
             fail("its job was cancelled (scancel)")
         if self._hand_over():
-            raise JobEnd(HANDED_OVER, reason)
-        raise JobEnd(REQUEUE if again else TERMINATED, reason)
+            raise JobEnd(HANDED_OVER, end.reason)
+        raise end
+
+    def _told_to_go(self) -> JobEnd:
+        """How this job ends when SLURM has asked for its node."""
+        if self.notice.received == signal.SIGUSR2:
+            return JobEnd(REQUEUE, "its time ends, or it is preempted")
+        return JobEnd(TERMINATED, "SLURM ends the job: requeued, preempted or cancelled")
 
     def _end_processes(self) -> None:
         """End the head before the commands: else it would end their trials, which now save their work by themselves."""
@@ -364,9 +388,19 @@ class _Controller:
     def _publish(self, state: HeadState, reason: str = "") -> None:
         log.info("generation %d: %s%s", self.generation, state, f"; {reason}" if reason else "")
         head = Head(self.job.id, self.job.restart, self.generation, state, reason, host=self.job.node)
+        if state == "running":
+            head = replace(head, **self.addresses)
+        self._record(partial(write_head, self.folder, head))
+
+    def _record(self, write: Callable[[], None]) -> None:
+        """Write a record, again and again while the disk is full, until SLURM asks for the node: others do without."""
         while True:
             try:
-                return write_head(self.folder, replace(head, **self.addresses) if state == "running" else head)
+                write()
+                return
             except OSError as error:
-                if error.errno not in PASSING or self.notice.wait(DISK_S):
+                if error.errno not in PASSING:
                     raise
+                log.info("%s; again in %.0f s", error, DISK_S)
+                if self.notice.wait(DISK_S):
+                    return

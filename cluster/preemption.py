@@ -80,5 +80,5 @@ def _marks(folder: Path, *kinds: str) -> list[Path]:
 def _alive(pid: int) -> bool:
     """True if the process runs; False for a zombie, whose parent was killed too."""
     with suppress(OSError):
-        return Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()[0] != "Z"
     return False

@@ -164,7 +164,7 @@ def _processes(variable: str) -> dict[int, tuple[int, bool | None]]:
             continue
         try:
             environment = (folder / "environ").read_bytes()
-            status = (folder / "stat").read_text().rpartition(")")[2].split()
+            status = (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
         except OSError:  # ended meanwhile, or another user's
             continue
         if status[0] not in "ZX":

@@ -37,7 +37,6 @@ WORDS = {
     "vanished": "gone without a word",
 }
 DEATHS = tuple(WORDS)  # ends that nobody asked for
-NOBODYS = ("completed", "requeued", "cancelled")
 OF_THE_NODE = ("not_started", "failed")
 LOG_BYTES = 20_000
 

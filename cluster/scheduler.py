@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from cluster.rendezvous import ClusterFolder, read_json, write_json
+from cluster.rendezvous import PASSING, ClusterFolder, read_json, write_json
 
 ANSWER_S = 60  # a busy controller of SLURM may take long, but not for ever
 
@@ -141,7 +141,11 @@ def cancel(folder: Path) -> Submission | None:
     """
     submission = read_submission(folder)
     if submission is not None:
-        ClusterFolder(folder).cancelled.touch()
+        try:
+            ClusterFolder(folder).cancelled.touch()
+        except OSError as error:  # a full disk: the jobs are cancelled all the same
+            if error.errno not in PASSING:
+                raise
         ask(["scancel", "--quiet", f"--name={submission.name}", f"--user={submission.user}"])
     return submission
 
@@ -154,7 +158,7 @@ def tasks_of(job_id: str) -> int:
     total = 0
     for part in found[1].split(","):
         numbers = re.match(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
-        if numbers is not None:  # long lists end in "..."
+        if numbers is not None:
             first, last, step = numbers[1], numbers[2] or numbers[1], numbers[3] or "1"
             total += (int(last) - int(first)) // int(step) + 1
     return total
@@ -189,10 +193,11 @@ def outside_any_job() -> dict[str, str]:
 
     A new job must not take after it: the mark of the controller's processes would have its reaper kill the job.
     """
-    keep = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS", "SLURM_TIME_FORMAT")
+    ours = {"SLURM_TIME_FORMAT": "standard", "SLURM_BITSTR_LEN": "0"}  # the second: squeue writes lists in full
+    keep = ("SLURM_CONF", "SLURM_JWT", "SLURM_CLUSTERS", *ours)
     return {
         name: value
-        for name, value in (os.environ | {"SLURM_TIME_FORMAT": "standard"}).items()
+        for name, value in (os.environ | ours).items()
         if name in keep or not name.startswith(("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_", "GANLAB_"))
     }
 
@@ -225,8 +230,11 @@ def default_memory_mb(partition: str | None, cpus: int) -> float | None:
 
 
 def keep_off(job_ids: Iterable[str], nodes: Iterable[str]) -> None:
-    """Keep waiting jobs from starting on some nodes, in place of those named before. Raises SchedulerError."""
-    ask(["scontrol", "update", f"JobId={','.join(job_ids)}", f"ExcNodeList={','.join(sorted(nodes))}"])
+    """Keep waiting jobs from starting on some nodes, beside those named before. Raises SchedulerError."""
+    for job_id in job_ids:
+        listed = _fields(ask(["scontrol", "show", "job", "--oneliner", job_id])).get("ExcNodeList", "(null)")
+        both = dict.fromkeys([*([] if listed == "(null)" else [listed]), *sorted(nodes)])
+        ask(["scontrol", "update", f"JobId={job_id}", f"ExcNodeList={','.join(both)}"])
 
 
 def _fields(text: str) -> dict[str, str]:

@@ -95,7 +95,7 @@ class Workers(_Job):
     nodes: Count
     """Number of worker jobs."""
     array_parallelism: Count | None = None
-    """Largest number of them that run at once; null: all."""
+    """Largest number of tasks of a job array that run at once; null: all. Jobs in place of lost ones are other arrays."""
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     """GPUs of each worker job."""
     gpu_type: str | None = None

@@ -32,6 +32,7 @@ from cluster.scheduler import (
     ask,
     largest_array,
     outside_any_job,
+    read_submission,
     write_submission,
 )
 from cluster.script import first_lines, last_lines
@@ -123,12 +124,24 @@ def submit(kinds: Sequence[Site], jobs: Jobs, after: str = "") -> Submission:
             "SLURM is not installed here: there is no command sbatch; `ganlab run` runs a sweep on this machine alone"
         )
     largest = largest_array()
-    name = f"ganlab-{jobs.name}-{secrets.token_hex(4)}"
+    before = read_submission(jobs.folder)
+    submission = Submission(
+        f"ganlab-{jobs.name}-{secrets.token_hex(4)}",
+        "",
+        (),
+        sum(kind.nodes for kind in kinds),
+        socket.gethostname(),
+        getpass.getuser(),
+        time.strftime("%FT%T%z"),
+        asked={kind.name: kind.nodes for kind in kinds},
+    )
     _prepare(jobs)
+    # By their name the jobs are found, should this command be killed before it has their ids.
+    write_submission(jobs.folder, submission)
     ids: dict[str, str | None] = {}  # kind of worker, by the array's id
     controller = ""
     try:
-        for array in _arrays(kinds, jobs, name, largest):
+        for array in _arrays(kinds, jobs, submission.name, largest):
             dependency = f"after:{controller}" if controller else f"afterok:{after}" if after else ""
             number = _queue(kinds[0], jobs, array.when(dependency) if dependency else array)
             controller = controller or number
@@ -136,19 +149,14 @@ def submit(kinds: Sequence[Site], jobs: Jobs, after: str = "") -> Submission:
     except BaseException:
         if ids:
             ask(["scancel", "--quiet", *ids])
+        if before is None:
+            ClusterFolder(jobs.folder).submission.unlink(missing_ok=True)
+        else:
+            write_submission(jobs.folder, before)
         raise
     workers = {number: kind for number, kind in ids.items() if kind is not None}
-    submission = Submission(
-        name,
-        controller,
-        tuple(workers),
-        sum(kind.nodes for kind in kinds),
-        socket.gethostname(),
-        getpass.getuser(),
-        time.strftime("%FT%T%z"),
-        controllers=(controller,),
-        asked={kind.name: kind.nodes for kind in kinds},
-        kinds=workers,
+    submission = replace(
+        submission, controller=controller, workers=tuple(workers), controllers=(controller,), kinds=workers
     )
     write_submission(jobs.folder, submission)
     return submission

@@ -162,7 +162,7 @@ class _Worker:
     def _check_controller(self) -> None:
         """Raise JobEnd when the controller has died for good, by its script's record, and no other will come."""
         submission = read_submission(self.folder)
-        if submission is None or submission.successor:
+        if submission is None or submission.successor or not submission.controller:
             return
         run = newest_run(self.folder, self.job.logs, submission.controller)
         if run is not None and run.given_up:

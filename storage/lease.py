@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -64,6 +64,11 @@ class Lease:
         if self.lost:
             raise LeaseLostError(self._trial.root.name)
 
+    @property
+    def superseded(self) -> Callable[[], None]:
+        """A check for other processes: it raises LeaseLostError once another lease of the trial has been taken."""
+        return partial(_check_newest, self._trial, self.number)
+
     def release(self) -> None:
         """Let another process have the trial at once."""
         self._over.set()
@@ -77,7 +82,7 @@ class Lease:
             before = time.monotonic()
             try:
                 os.utime(self._path)  # which needs no room on a full disk
-                self._taken = self._taken or max(_numbers(self._trial)) > self.number
+                self._taken = self._taken or max(_numbers(self._trial), default=0) > self.number
             except FileNotFoundError:
                 self._taken = not self._over.is_set()
             except OSError:
@@ -124,6 +129,11 @@ def _claim(trial: TrialLayout, number: int) -> Path:
 
 def _numbers(trial: TrialLayout) -> list[int]:
     return [int(name.removesuffix(".json")) for name in os.listdir(trial.leases) if name[0] != "."]
+
+
+def _check_newest(trial: TrialLayout, number: int) -> None:
+    if max(_numbers(trial), default=0) > number:
+        raise LeaseLostError(trial.root.name)
 
 
 def _take(trial: TrialLayout, number: int, token: str) -> bool:
@@ -173,7 +183,7 @@ def _place() -> dict[str, str]:
 def _began(pid: object) -> str:
     """Return when a process of this machine began, in ticks since the boot; empty when it has ended."""
     with suppress(OSError, IndexError):
-        fields = Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()
+        fields = Path("/proc", str(pid), "stat").read_text(errors="replace").rpartition(")")[2].split()
         if fields[0] not in "ZX":
             return fields[19]
     return ""

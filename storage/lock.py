@@ -18,6 +18,7 @@ from typing import IO
 
 from storage.layout import SweepLayout
 
+ASKED_S = 0.5  # longer than it takes to ask who holds a lock
 NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
@@ -43,8 +44,11 @@ def sweep_lock(layout: SweepLayout, command: str) -> Iterator[None]:
     """
     layout.lock.parent.mkdir(parents=True, exist_ok=True)
     with layout.lock.open("a+") as file:
-        if (holder := _held(layout, file, fcntl.LOCK_EX)) is not None:
-            raise SweepBusyError(layout, holder)
+        deadline = time.monotonic() + ASKED_S
+        while (holder := _held(layout, file, fcntl.LOCK_EX)) is not None:
+            if time.monotonic() > deadline:  # else it may be held by one who only asks for its holder
+                raise SweepBusyError(layout, holder)
+            time.sleep(ASKED_S / 10)
         file.truncate(0)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         json.dump({"command": command, "host": socket.gethostname(), "pid": os.getpid(), "since": started}, file)
@@ -57,18 +61,27 @@ def sweep_lock(layout: SweepLayout, command: str) -> Iterator[None]:
 
 @contextmanager
 def publishing(layout: SweepLayout) -> Iterator[None]:
-    """Write results and report from the files, one process at a time: the last to write is the last to have read.
-
-    Where the file system has no locks nothing is waited for.
-    """
-    layout.publishing.parent.mkdir(parents=True, exist_ok=True)
-    with layout.publishing.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
+    """Write results and report from the files, one process at a time: the last to write is the last to have read."""
+    with one_at_a_time(layout.publishing):
         yield
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made, after whoever has it now; it is not waited for without such locks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        wait_for_lock(file.fileno())
+        yield
+
+
+def wait_for_lock(descriptor: int) -> None:
+    """Take the lock of an open file, after whoever has it now; do nothing where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def is_unused(layout: SweepLayout) -> bool:
@@ -82,7 +95,10 @@ def is_sweep(layout: SweepLayout) -> bool:
 
 
 def lock_holder(layout: SweepLayout) -> str | None:
-    """Description of the command that holds the sweep's lock; None if it is free. Read-only: does not take the lock."""
+    """Description of the command that holds the sweep's lock; None if it is free.
+
+    The lock is taken for a moment, together with others that ask so, and nothing is written.
+    """
     if not layout.lock.exists():
         return None
     with layout.lock.open("r") as file:
@@ -90,7 +106,7 @@ def lock_holder(layout: SweepLayout) -> str | None:
 
 
 def _held(layout: SweepLayout, file: IO[str], kind: int) -> str | None:
-    """Take the lock of `kind`, or say who has it."""
+    """Take the lock of `kind`; if another process has it, the description of that one."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

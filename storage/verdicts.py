@@ -7,7 +7,6 @@ never changed. What a crash leaves of a line is passed over and harms no other.
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 
 from storage.atomic import make_folder, sync_folder
 from storage.layout import SweepLayout
+from storage.lock import wait_for_lock
 
 DUPLICATE, DISTINCT, UNDECIDED = "duplicate", "distinct", "undecided"
 VERDICTS = (DUPLICATE, DISTINCT, UNDECIDED)
@@ -89,7 +89,7 @@ def append_verdict(layout: SweepLayout, verdict: Verdict) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
     try:
         # The lock serves file systems that append in two steps (NFS), and keeps the look at the last byte true.
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        wait_for_lock(descriptor)
         size = os.fstat(descriptor).st_size
         if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line  # a crash cut the last line off: it ends here, and is passed over

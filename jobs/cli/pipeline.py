@@ -75,6 +75,7 @@ def run_sweep(spec: Spec, layout: SweepLayout, console: Console) -> int:
     if dataset is not None:
         try_imported(spec.trials(), dataset.images.shape[1:], spec.source, spec.resources.torch_device)
     with sweep_lock(layout, f"ganlab run {spec.source}"):
+        check_no_jobs(layout)
         prepare_folder(spec, layout, dataset, console)
         train_all(spec, layout, console, local_ray, trials_at_a_time(spec, local_resources()))
         measure_all(spec, layout, console)
@@ -126,6 +127,7 @@ def measure_folder(
     check_memory(spec, layout, None, measuring(spec)[1], HERE)
     check_unused(layout)
     with sweep_lock(layout, f"ganlab measure {layout.root}"):
+        check_no_jobs(layout)
         measure_all(spec, layout, console)
 
 
@@ -171,11 +173,18 @@ def check_folder(spec: Spec, layout: SweepLayout, console: Console) -> Dataset |
 
 def check_unused(layout: SweepLayout) -> None:
     """Raise SweepBusyError when another command, or jobs on SLURM, work on the sweep."""
+    if (holder := lock_holder(layout)) is not None:
+        raise SweepBusyError(layout, holder)
+    check_no_jobs(layout)
+
+
+def check_no_jobs(layout: SweepLayout) -> None:
+    """Raise SweepBusyError when jobs on SLURM work on the sweep."""
     from jobs.watching.slurm_view import on_slurm  # late: most sweeps never meet SLURM
 
     slurm = on_slurm(layout)
-    if (holder := lock_holder(layout) or (slurm.holder if slurm else None)) is not None:
-        raise SweepBusyError(layout, holder)
+    if slurm is not None and slurm.holder is not None:
+        raise SweepBusyError(layout, slurm.holder)
 
 
 def prepare_folder(spec: Spec, layout: SweepLayout, dataset: Dataset | None, console: Console | None = None) -> None:

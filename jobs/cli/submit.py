@@ -23,7 +23,7 @@ from jobs.spec.validation import SpecError
 from jobs.watching.slurm_view import OnSlurm, on_slurm
 from storage.atomic import whole_folder, write_bytes
 from storage.layout import SweepLayout
-from storage.lock import sweep_lock
+from storage.lock import is_unused, sweep_lock
 
 if TYPE_CHECKING:
     from cluster.scheduler import Submission
@@ -259,25 +259,27 @@ def submit_sweep(
     if (warning := tiny_memory(useful)) is not None:
         console.print(f"{site_path}: {warning}")
     from cluster.slurm import submit  # late: a refusal takes no seconds
-    from jobs.cli.pipeline import check_folder, check_memory, prepare_folder
+    from jobs.cli.pipeline import check_folder, check_memory, check_no_jobs, prepare_folder
 
     dataset = check_folder(spec, layout, console)
     memory = spec.resources.measure_memory_bytes(measure_memory_bytes(spec, kinds))
     more = f"a larger measure_memory_gb; in {site_path} fewer measure_workers, or a larger mem_gb"
     check_memory(spec, layout, dataset, memory, more)
-    new = not layout.root.exists()
-    try:
-        with sweep_lock(layout, f"ganlab submit {spec.source}"):
+    absent = not layout.root.exists()
+    with sweep_lock(layout, f"ganlab submit {spec.source}"):
+        check_no_jobs(layout)  # another command may have queued some while the images were read
+        new = absent and is_unused(layout)
+        try:
             check_shared([kind for kind in few if kind.nodes], layout.cluster)
             prepare_folder(spec, layout, dataset, console)
             layout.trained.unlink(missing_ok=True)
             write_bytes(layout.site, yaml.safe_dump(site_content(kinds), sort_keys=False).encode())
             copy_code(layout)
             return submit(few, jobs_for(spec, layout), after)
-    except RefusedError:
-        if new:
-            shutil.rmtree(layout.root, ignore_errors=True)
-        raise
+        except RefusedError:
+            if new:
+                shutil.rmtree(layout.root, ignore_errors=True)
+            raise
 
 
 def jobs_for(spec: "Spec", layout: SweepLayout) -> "Jobs":

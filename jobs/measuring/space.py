@@ -25,6 +25,7 @@ from jobs.measuring.comparison import Map, Source
 from jobs.spec.validation import SpecError
 from storage.features import CHUNK_ROWS, Features, read_features, read_record, write_features, write_record
 from storage.layout import SweepLayout
+from storage.lock import one_at_a_time
 from storage.reference import read_reference
 from storage.samples import DamagedShardError
 
@@ -229,10 +230,14 @@ def embed(
 
     for key, each in missing.items():
         try:
-            computed = blocks(each.images)
-            first = next(computed)
-            shape = (each.images.shape[0], first[1].shape[1])
-            found[key] = write_features(each.path, shape, each.fingerprint, chain([first], computed))
+            with one_at_a_time(each.path.with_name(f".{each.path.name}.lock")):
+                kept = read_features(each.path, each.fingerprint)  # another command may have computed them meanwhile
+                if kept is None:
+                    computed = blocks(each.images)
+                    first = next(computed)
+                    shape = (each.images.shape[0], first[1].shape[1])
+                    kept = write_features(each.path, shape, each.fingerprint, chain([first], computed))
+            found[key] = kept
         except DamagedShardError as error:
             found[key] = error
         except EmbeddingError as error:

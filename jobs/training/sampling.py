@@ -108,6 +108,7 @@ def sample_checkpoint(path: Path, images: int, out: Path, seed: int, device: str
         family.prepare(np.empty((0, *shape)))
         make_folder(out)
         with sweep_lock(SweepLayout(out), f"ganlab sample {path}"):
+            _check_folder(layout, settings)  # another command may have filled it while the model was loaded
             write_json(layout.settings, settings)
             create_samples(layout, plan)
             committed = committed_shards(layout, plan)

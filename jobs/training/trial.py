@@ -215,10 +215,12 @@ class _FileCheckpoint(Checkpoint):
         return state
 
     def _usable(self) -> dict[str, Any] | None:
-        if not self._path.exists():
+        try:
+            content = self._path.read_bytes()
+        except FileNotFoundError:
             return None
         try:
-            state: dict[str, Any] = torch.load(self._path, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except Exception:  # damaged: the trial starts over and comes to the same bits
             return None
         return state if state["step"] < self._first_missing else None

@@ -111,7 +111,7 @@ class _Work:
             begin_attempt(own)
             beside = [each for each in others if read_end(layout.trial(each.id)) is None]
             try:
-                outcome = self._train(trial, report, beside, latest["others"].__setitem__, lease.check)
+                outcome = self._train(trial, report, beside, latest["others"].__setitem__, lease)
             except LeaseLostError:  # the attempt is another process's now
                 raise
             except Interrupted as interruption:
@@ -131,7 +131,7 @@ class _Work:
         report: Callable[[Mapping[str, Any]], None],
         beside: Sequence[TrialSettings],
         report_other: Callable[[str, Mapping[str, Any]], None],
-        guard: Callable[[], None],
+        lease: Lease,
     ) -> Outcome:
         from jobs.training.trial import TrialOptions, run_trial
 
@@ -146,8 +146,8 @@ class _Work:
             from jobs.training.data_parallel import run_data_parallel
 
             held = {"CPU": resources.cpus_per_trial, "GPU": resources.gpus_per_trial}
-            return run_data_parallel(self.sweep, trial, report, held, options)
-        options = replace(options, stop=leaving, guard=guard)
+            return run_data_parallel(self.sweep, trial, report, held, replace(options, guard=lease.superseded))
+        options = replace(options, stop=leaving, guard=lease.check)
         with busy():
             if beside:
                 from jobs.training.stacked_trials import run_replicas

@@ -53,8 +53,8 @@ class ClusterView:
 
     @property
     def name(self) -> str:
-        """The cluster's name for the label of that name: of SLURM, or of this host."""
-        return str((read_json(self._folder.submission) or {}).get("cluster") or socket.gethostname())
+        """The name of this host, for the label `cluster`."""
+        return socket.gethostname()
 
     @property
     def controlled(self) -> bool:

@@ -154,7 +154,7 @@ def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[
         told = "cancelled"
     why = f": {head.reason}" if head and head.reason and not slurm.cancelled else ""
     where = f" on {own[0].node}" if own and own[0].node else ""
-    lines.append(f"controller: job {submission.controller}{where}, {told}{why}")
+    lines.append(f"controller: job {submission.controller or 'unknown'}{where}, {told}{why}")
     waits = [job for job in slurm.jobs or () if job.id == submission.successor]
     if waits:
         lines.append(f"successor of the controller: job {submission.successor}, which begins when that ends")

@@ -1,16 +1,26 @@
 """A controller keeps its commands alive through the death of Ray's head, ends when they have, and leaves nothing."""
 
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Collection
 from pathlib import Path
 
 import psutil
+import pytest
 
-from cluster.job import DONE, FAILED, HANDED_OVER, TERMINATED
+from cluster import controller
+from cluster.controller import _Controller, _Superseded
+from cluster.job import DONE, FAILED, HANDED_OVER, TERMINATED, Job, JobEnd
 from cluster.rendezvous import read_head, read_workers
-from cluster.scheduler import Submission, write_submission
+from cluster.scheduler import QueuedJob, Submission, read_submission, write_submission
+from cluster.site import Site
+from cluster.slurm import Jobs, _prepare
+from cluster.supervise import TerminationSignal
 from tests.cluster.conftest import JOB, Supervisors
 
 CONTROLLER, WORKER = str(JOB + 2), f"{JOB + 3}_0"
@@ -164,3 +174,90 @@ def test_a_controller_that_has_a_successor_leaves_the_record_alone(supervisors: 
     controller.terminate()
     assert controller.wait(30) == HANDED_OVER
     assert read_head(supervisors.folder) == before
+
+
+@pytest.fixture
+def made(folder: Path) -> _Controller:
+    """A controller of job 50 that has not begun."""
+    _prepare(Jobs("test", folder / "cluster", folder / "logs", folder, ()))
+    site = Site.model_validate({"nodes": 1, "time_min": 1})
+    return _Controller(
+        Job("50", 0, "here", folder / "logs"), folder / "cluster", site, TerminationSignal(), [], Submits()
+    )
+
+
+class Submits:
+    """Takes every order."""
+
+    def workers(self, name: str, kind: str, count: int, left_out: Collection[str]) -> list[str]:
+        raise AssertionError
+
+    def successor(self, name: str, dependency: str = "") -> str:
+        return "60"
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_keeps_no_controller_from_coming_back(made: _Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_submission(made.folder, Submission("x", "50", ("9",), 1, "h", "u", "t", controllers=("50",)))
+    monkeypatch.setattr(controller, "write_head", full)
+    monkeypatch.setattr(controller, "write_submission", full)
+    made.notice._handle(signal.SIGUSR2, None)
+    with pytest.raises(JobEnd) as ended:
+        made._sleep(1)
+    assert ended.value.code == HANDED_OVER  # its successor, 60, was submitted, and nothing says so
+
+
+@pytest.mark.parametrize(
+    ("submission", "takes_over"),
+    [
+        (Submission("x", "41", (), 1, "h", "u", "t", controllers=("41",)), True),  # its order was never recorded
+        (Submission("x", "41", (), 1, "h", "u", "t", successor="50", controllers=("41",)), True),
+        (Submission("x", "51", (), 1, "h", "u", "t", controllers=("50", "51")), False),  # it had handed over
+        (Submission("x", "50", (), 1, "h", "u", "t", controllers=("50",)), True),
+    ],
+)
+def test_which_controller_a_job_takes_over_from(
+    made: _Controller, monkeypatch: pytest.MonkeyPatch, submission: Submission, takes_over: bool
+) -> None:
+    there = [QueuedJob(job, "COMPLETING", "", "n1", "", 0.0) for job in submission.controllers]
+    monkeypatch.setattr(controller, "queue", lambda _: there)
+    monkeypatch.setattr(controller, "can_requeue", lambda _: True)
+    monkeypatch.setattr(controller, "ask", lambda _: "")
+    write_submission(made.folder, submission)
+    if takes_over:
+        made._take_over()
+    else:
+        with pytest.raises(_Superseded):
+            made._take_over()
+    now = read_submission(made.folder)
+    assert now is not None
+    assert now.controller == ("50" if takes_over else "51")
+
+
+def test_a_controller_waits_for_the_ids_that_the_submission_still_writes(
+    made: _Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "can_requeue", lambda _: True)
+    whole = Submission("x", "50", ("51",), 1, "h", "u", "t", controllers=("50",), kinds={"51": "gpu"})
+    write_submission(made.folder, Submission("x", "", (), 1, "h", "u", "t"))
+    writing = threading.Timer(0.3, write_submission, [made.folder, whole])
+    writing.start()
+    made._take_over()
+    writing.join()
+    assert read_submission(made.folder) == whole
+
+
+def test_a_submission_that_was_killed_before_it_knew_its_ids_has_a_name(
+    made: _Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(controller, "SUBMITTED_S", 0.1)
+    monkeypatch.setattr(controller, "queue", lambda _: [])
+    monkeypatch.setattr(controller, "can_requeue", lambda _: True)
+    write_submission(made.folder, Submission("new", "", (), 1, "h", "u", "t"))
+    made._take_over()
+    now = read_submission(made.folder)
+    assert now is not None
+    assert (now.name, now.controller) == ("new", "50")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from cluster.reaper import MARK, guarded, marked, remove_semaphores, sweep
+from tests.waiting import until
 
 pytestmark = pytest.mark.process
 
@@ -44,6 +45,20 @@ def test_a_killed_command_leaves_nothing(signal_number: int) -> None:
     while marked(mark):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_a_process_whose_name_is_no_text_hides_no_other() -> None:
+    name = "import ctypes, time; ctypes.CDLL(None).prctl(15, b'gr\\xc3'); print(flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", name], stdout=subprocess.PIPE) as odd:
+        odd.stdout.readline()
+        try:
+            with guarded():
+                mark = os.environ[MARK]
+                child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+                until(lambda: marked(mark))
+            assert child.wait() == -signal.SIGKILL
+        finally:
+            odd.kill()
 
 
 def test_leaving_the_context_ends_what_was_started_in_it() -> None:

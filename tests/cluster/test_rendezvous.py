@@ -1,8 +1,13 @@
 """Records are read whole while they are replaced, and tell what they were told."""
 
+import errno
 import json
+import os
+import stat
 import threading
 from pathlib import Path
+
+import pytest
 
 from cluster.rendezvous import (
     ClusterFolder,
@@ -61,3 +66,18 @@ def test_workers_come_in_the_order_of_their_tasks(folder: Path) -> None:
         write_worker(folder, WorkerState(job, 0, "n1", "joined"))
     (folder / "workers" / ".12_3.json.1.partial").write_text("{")
     assert [worker.job_id for worker in read_workers(folder)] == ["9", "12_2", "12_10"]
+
+
+def test_a_file_system_that_syncs_names_by_itself_takes_records_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync = os.fsync
+
+    def refusing(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refusing)
+    write_json(folder / "record.json", {"number": 1})
+    assert read_json(folder / "record.json") == {"number": 1}

@@ -1,8 +1,11 @@
 """What SLURM's commands say is understood; that they are missing is said."""
 
+import os
+from pathlib import Path
+
 import pytest
 
-from cluster.scheduler import SchedulerError, ask, outside_any_job, tasks_of
+from cluster.scheduler import SchedulerError, ask, keep_off, outside_any_job, tasks_of
 
 
 @pytest.mark.parametrize(
@@ -11,6 +14,23 @@ from cluster.scheduler import SchedulerError, ask, outside_any_job, tasks_of
 )
 def test_tasks_of_a_line_of_squeue(job: str, tasks: int) -> None:
     assert tasks_of(job) == tasks
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("listed", "left_out"), [("(null)", "n7"), ("n[1-3],n9", "n[1-3],n9,n7")])
+def test_a_job_keeps_off_the_nodes_that_its_site_leaves_out_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, listed: str, left_out: str
+) -> None:
+    asked = folder / "asked"
+    (folder / "scontrol").write_text(
+        f'#!/bin/sh\necho "$@" >> "{asked}"\n'
+        f'[ "$1" = show ] && echo "JobId=$4 ReqNodeList=(null) ExcNodeList={listed} Features=(null)"\nexit 0\n'
+    )
+    (folder / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    keep_off(["5", "6"], {"n7"})
+    updates = [line for line in asked.read_text().splitlines() if line.startswith("update")]
+    assert updates == [f"update JobId={job} ExcNodeList={left_out}" for job in (5, 6)]
 
 
 @pytest.mark.process
@@ -29,4 +49,5 @@ def test_a_job_submitted_from_a_job_takes_nothing_over(monkeypatch: pytest.Monke
     kept = outside_any_job()
     assert kept["SLURM_CONF"] == "/etc/mine.conf"
     assert kept["SBATCH_ACCOUNT"] == "mine"
+    assert kept["SLURM_BITSTR_LEN"] == "0"  # lists of tasks in full
     assert not {"SLURM_JOB_ID", "SLURM_MEM_PER_CPU"} & set(kept)

@@ -16,6 +16,7 @@ from cluster.controller import Child
 from cluster.job import HANDED_OVER, Job
 from cluster.rendezvous import ClusterFolder
 from cluster.runs import DEATHS, WORDS, Run, bad_nodes, deaths, note_folders, read_runs
+from cluster.scheduler import RefusedError, Submission, read_submission
 from cluster.script import RESTARTS_AFTER_MEMORY, first_lines, last_lines
 from cluster.site import Site, shipped_sites
 from cluster.slurm import Jobs, Orders, _shares, job_scripts
@@ -84,6 +85,35 @@ def test_lost_workers_of_a_kind_are_replaced_by_that_kind_alone(folder: Path, mo
         ("workers cpu 2", 1, "p-cpu", "n1,n2"),
         ("controller", 1, "p-gpu", None),
     ]
+
+
+def test_a_submission_is_recorded_by_name_before_sbatch_is_asked_and_taken_back_when_it_refuses(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, cancelled = jobs(folder), []
+    seen: list[Submission | None] = []
+
+    def queue(site: Site, _: Jobs, array: Any) -> str:
+        seen.append(read_submission(made.folder))
+        if array.kind is not None and len(seen) > 2:
+            raise RefusedError("sbatch refuses")
+        return str(100 + len(seen))
+
+    monkeypatch.setattr(slurm.shutil, "which", lambda _: "sbatch")
+    monkeypatch.setattr(slurm, "largest_array", lambda: 1001)
+    monkeypatch.setattr(slurm, "ask", cancelled.append)
+    monkeypatch.setattr(slurm, "_queue", queue)
+    kinds = [Site(nodes=2, time_min=60)]
+    done = slurm.submit(kinds, made)
+    assert read_submission(made.folder) == done
+    assert (done.controller, done.workers) == ("101", ("102",))
+    first = seen[0]
+    assert first is not None
+    assert (first.name, first.controller, first.workers) == (done.name, "", ())
+    with pytest.raises(RefusedError):
+        slurm.submit(kinds, made)
+    assert cancelled == [["scancel", "--quiet", "103"]]
+    assert read_submission(made.folder) == done
 
 
 def test_every_key_arrives(folder: Path) -> None:

@@ -22,6 +22,7 @@ from ganlab.randomness import generator_for
 from jobs.spec.checkpoints import check_checkpoint
 from jobs.spec.sweep import check_spec, load_spec
 from jobs.spec.validation import SpecError
+from jobs.training import sampling
 from jobs.training.sampling import read_checkpoint_file
 from storage.layout import SweepLayout, TrialLayout
 from storage.samples import Samples
@@ -109,6 +110,20 @@ def test_a_moved_checkpoint_is_the_same_and_a_changed_one_is_not(home: Path) -> 
         "holds samples of other settings: model was"
         in call("sample", "g.yaml", "--images", "600", "--out", "out").stderr
     )
+
+
+def test_a_folder_that_another_command_fills_meanwhile_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, once = sampling.make_family, iter([True])
+
+    def slow(*arguments: Any) -> Any:
+        if next(once, False):
+            assert call("sample", "g.yaml", "--images", "600", "--out", "out").exit_code == 0
+        return make(*arguments)
+
+    monkeypatch.setattr(sampling, "make_family", slow)
+    result = call("sample", "g.yaml", "--images", "600", "--out", "out", "--seed", "1")
+    assert result.exit_code == 2
+    assert "holds samples of other settings: seed was 0 and is 1" in result.stderr
 
 
 @pytest.mark.process

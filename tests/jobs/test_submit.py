@@ -1,5 +1,6 @@
 """What `ganlab submit` does on this side of SLURM; the rest is tested on a real one, in tests/slurm."""
 
+import errno
 import json
 import os
 import shlex
@@ -9,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
-from cluster import scheduler
+from cluster import checks, scheduler, slurm
 from cluster.rendezvous import ClusterFolder, Head, WorkerState, write_head, write_worker
 from cluster.scheduler import Submission, write_submission
+from jobs.cli import pipeline
 from jobs.cli.cluster_file import load_site
 from jobs.cli.pipeline import check_unused
 from jobs.cli.submit import (
@@ -21,6 +24,7 @@ from jobs.cli.submit import (
     check_fits,
     copy_code,
     held,
+    submit_sweep,
     trials_on,
     unused_gpus,
     unused_kinds,
@@ -300,6 +304,48 @@ def test_a_cancelled_sweep_is_free(prepared, no_slurm) -> None:
     submitted(layout, "running")
     ClusterFolder(layout.cluster).cancelled.touch()
     check_unused(layout)
+
+
+@pytest.mark.process
+def test_a_sweep_that_another_command_submits_meanwhile_is_left_alone(prepared, site, folder, monkeypatch) -> None:
+    """While this one reads the images; SLURM would refuse its jobs, too."""
+    layout, spec = SweepLayout(folder / "out"), prepared()[1]
+    scheduler_says(folder, monkeypatch, squeue="echo '41|RUNNING|None|n1|1:00|2026-01-02T03:04:05'")
+    for name in ("check_site", "check_shared", "tiny_memory"):
+        monkeypatch.setattr(checks, name, lambda *_: None)
+    read = pipeline.check_folder
+
+    def reading(*arguments):
+        dataset = read(*arguments)
+        pipeline.prepare_folder(spec, layout, dataset)
+        submitted(layout)
+        return dataset
+
+    def refused(*_):
+        raise scheduler.RefusedError("sbatch refuses: QOSMaxSubmitJobPerUserLimit")
+
+    monkeypatch.setattr(pipeline, "check_folder", reading)
+    monkeypatch.setattr(slurm, "submit", refused)
+    with pytest.raises(SweepBusyError, match="in use by SLURM jobs 41"):
+        submit_sweep(spec, site, layout, Console())
+    assert layout.reference.exists()
+    monkeypatch.setattr(pipeline, "check_folder", read)
+    other = SweepLayout(folder / "other")
+    with pytest.raises(scheduler.RefusedError):
+        submit_sweep(spec, site, other, Console())
+    assert not other.root.exists()
+
+
+@pytest.mark.process
+def test_a_full_disk_keeps_nobody_from_cancelling(prepared, folder, monkeypatch) -> None:
+    layout, _ = prepared()
+    submitted(layout, "running")
+    asked = scheduler_says(
+        folder, monkeypatch, squeue="echo '41|RUNNING|None|n1|1:00|2026-01-02T03:04:05'", scancel="exit 0"
+    )
+    monkeypatch.setattr(Path, "touch", lambda *_, **__: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    assert cancel_sweep(layout).unknown == ""
+    assert "scancel --quiet --name=ganlab-x --user=ada" in asked.read_text()
 
 
 def test_cancelling_what_was_never_submitted(prepared) -> None:

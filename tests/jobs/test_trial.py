@@ -108,6 +108,26 @@ def test_a_damaged_checkpoint_only_costs_time(prepared, undisturbed, damage) -> 
     np.testing.assert_array_equal(images(layout, spec), undisturbed[0])
 
 
+def test_a_checkpoint_that_can_not_be_read_now_is_not_taken_for_damaged(prepared, monkeypatch) -> None:
+    layout, spec = prepared()
+    run(layout, spec, checkpoint_every_s=1e-9)
+    path, read = own(layout, spec).checkpoint, Path.read_bytes
+    before = path.read_bytes()
+    own(layout, spec).outcome.unlink()
+
+    def failing(self: Path) -> bytes:
+        if self == path:
+            raise OSError(errno.EIO, "Input/output error")
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        run(layout, spec)
+    monkeypatch.undo()
+    assert path.read_bytes() == before
+    assert run(layout, spec).status == "completed"
+
+
 def test_history_reads_the_same_after_a_rerun(prepared, undisturbed) -> None:
     layout, spec = prepared()
     run(layout, spec, checkpoint_every_s=1e-9)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -167,3 +168,12 @@ def test_a_claim_that_disappears_or_is_outbid_is_lost(trial: TrialLayout, monkey
                 held.check()
         for left in trial.leases.iterdir():
             left.unlink()
+
+
+def test_another_process_can_see_that_the_lease_is_superseded(trial: TrialLayout) -> None:
+    with hold_lease(trial) as held:
+        check = pickle.loads(pickle.dumps(held.superseded))
+        check()
+        (trial.leases / "00000009.json").touch()
+        with pytest.raises(LeaseLostError):
+            check()

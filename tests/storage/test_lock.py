@@ -6,12 +6,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from storage.layout import SweepLayout
-from storage.lock import SweepBusyError, is_unused, lock_holder, sweep_lock
+from storage.lock import SweepBusyError, is_unused, lock_holder, one_at_a_time, sweep_lock
 
 HOLD = """
 import sys, time
@@ -75,4 +77,41 @@ def test_without_locks_a_command_on_another_host_is_believed_and_the_remedy_name
         pass
     layout.lock.unlink()
     with sweep_lock(layout, "another"):
+        pass
+
+
+def test_who_only_asks_keeps_nobody_out(layout) -> None:
+    layout.cluster.mkdir(parents=True)
+    layout.lock.write_text(json.dumps({"command": "ganlab run", "host": "n1", "pid": 1, "since": "then"}))  # killed
+    with layout.lock.open("r") as asking:
+        fcntl.flock(asking, fcntl.LOCK_SH)
+        answered = threading.Timer(0.2, fcntl.flock, [asking, fcntl.LOCK_UN])
+        answered.start()
+        with sweep_lock(layout, "another"):
+            assert "`another`" in lock_holder(layout)
+        answered.join()
+
+
+def test_of_several_that_hold_the_lock_of_a_file_each_is_alone(folder: Path) -> None:
+    inside, most = 0, 0
+
+    def hold() -> None:
+        nonlocal inside, most
+        with one_at_a_time(folder / "new" / "lock"):
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.05)
+            inside -= 1
+
+    threads = [threading.Thread(target=hold) for _ in range(5)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_without_locks_nobody_is_waited_for(folder: Path, monkeypatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "no locks")))
+    with one_at_a_time(folder / "lock"), one_at_a_time(folder / "lock"):
         pass

@@ -1,5 +1,7 @@
 """Verdicts on disk: none is lost, whoever writes and however a writer ends."""
 
+import errno
+import fcntl
 import json
 import os
 import resource
@@ -164,3 +166,9 @@ def test_a_writer_killed_at_any_moment_loses_nothing_acknowledged(sweep: SweepLa
     found = {line.id for line in read_verdicts(sweep)}
     assert len(acknowledged) > 8
     assert found.issuperset(acknowledged)
+
+
+def test_a_file_system_without_locks_takes_verdicts_too(sweep: SweepLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no locks")))
+    append_verdict(sweep, LINE)
+    assert read_verdicts(sweep) == [LINE]

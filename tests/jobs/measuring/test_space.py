@@ -1,6 +1,11 @@
 """Measuring in the classifier's top layer, and what is computed beside the pairs."""
 
+import errno
+import fcntl
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -172,3 +177,28 @@ def test_damaged_features_are_named(prepared) -> None:
     damaged = measure_sweep(MeasureContext(layout, settings, 2**30, map, quiet), spec.trials()).damaged
     assert set(damaged) == {Snapshot(trial.id, 6)}
     assert "delete" in str(damaged[Snapshot(trial.id, 6)])
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_two_commands_that_need_the_same_features_compute_them_once(prepared, monkeypatch, locks: bool) -> None:
+    layout, spec, _ = sampled(prepared, embedding="normalised")
+    run, computed, both = space_module._run, [], threading.Barrier(2)
+
+    def slow(task):
+        computed.append((type(task.images.source), task.images.first, task.start))
+        time.sleep(0.2)
+        return run(task)
+
+    def command(context: MeasureContext):
+        both.wait()
+        return measure_sweep(context, spec.trials())
+
+    monkeypatch.setattr(space_module, "_run", slow)
+    if not locks:  # then each computes what it needs, and neither harms the other: here one after the other
+        monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSYS, "no locks")))
+        both = threading.Barrier(1)
+    context = MeasureContext(layout, spec.collisions, 2**30, map, quiet)
+    with ThreadPoolExecutor(2 if locks else 1) as pool:
+        measured = [each.result() for each in [pool.submit(command, context) for _ in range(2)]]
+    assert [each.damaged for each in measured] == [{}, {}]
+    assert len(computed) == len(set(computed)) > 1
