@@ -79,7 +79,7 @@ class _Pace:
         return self.fruitless + 1 if theirs and all(map(_did_nothing, theirs)) else 0
 
     def hopeless(self, runs: Sequence[Run], some_left_out: bool) -> bool:
-        """True if further submissions are likely to be in vain."""
+        """True if further submissions are likely to do nothing."""
         refused = self.refusals >= REFUSALS or (some_left_out and self.refusals > 0)
         return refused or self.in_vain(runs) >= FRUITLESS
 
@@ -172,7 +172,7 @@ class Replacements:
         return bool(missing)
 
     def _hopeful(self, runs: Sequence[Run]) -> list[str]:
-        """Kinds of which further submissions are not in vain."""
+        """Kinds of which further submissions may do something."""
         return [kind for kind, pace in self.paces.items() if not pace.hopeless(runs, bool(self.left_out))]
 
     def _submit(self, submission: Submission, kind: str, count: int, runs: Sequence[Run]) -> Submission:

@@ -39,7 +39,7 @@ class Submission:
     tasks
         How many worker jobs were asked for.
     host, user, submitted
-        Who submitted them, where, and when (ISO 8601).
+        Host from which, user by whom, and time when (ISO 8601) they were submitted.
     successor
         Id of the job that waits for the end of a controller that can't requeue itself; empty without one.
     controllers
@@ -164,7 +164,7 @@ def tasks_of(job_id: str) -> int:
     return total
 
 
-def ask(command: Sequence[str], stdin: str | None = None) -> str:
+def ask(command: Sequence[str]) -> str:
     """Run one of SLURM's commands and return what it prints.
 
     Raises
@@ -174,7 +174,7 @@ def ask(command: Sequence[str], stdin: str | None = None) -> str:
     """
     try:
         done = subprocess.run(
-            command, input=stdin, capture_output=True, text=True, timeout=ANSWER_S, check=False, env=outside_any_job()
+            command, capture_output=True, text=True, timeout=ANSWER_S, check=False, env=outside_any_job()
         )
     except FileNotFoundError:
         raise SchedulerError(

@@ -259,7 +259,7 @@ def _arrays(kinds: Sequence[Site], jobs: Jobs, name: str, largest: int) -> Itera
 
 
 def _shares(total: int, sizes: list[int]) -> list[int]:
-    """Split what may run at once over arrays, in proportion, at least 1 each."""
+    """Split what may run at once over arrays, in proportion; at least 1 each, so that the sum may be larger."""
     before = [sum(sizes[:number]) for number in range(len(sizes) + 1)]
     ends = [total * end // before[-1] for end in before]
     return [max(1, last - first) for first, last in pairwise(ends)]

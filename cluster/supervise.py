@@ -181,7 +181,7 @@ def node_folder(base: Path, name: str) -> Iterator[Path]:
     """Make a folder on the node's own disk that only this user can read, and remove it at the end.
 
     Folders left by jobs whose every process was killed at once go first. A folder in use is locked by its supervisor.
-    Whoever may be killed gives the folder to the reaper too.
+    A caller that may be killed gives the folder to the reaper too.
     """
     prefix = f"ganlab{os.getuid()}-"
     base.mkdir(parents=True, exist_ok=True)

@@ -222,7 +222,7 @@ def sufficient_pool(weights: int, epsilon: float) -> float:
 
 
 def sufficient_encoder_pool(weights: int, epsilon: float) -> float:
-    """The same of the encoder–decoder theorem: p log² p / ε² (Arora, Risteski & Zhang 2018, theorem 3)."""
+    """Pool size of the encoder–decoder theorem without constants: p log² p / ε² (Arora, Risteski & Zhang 2018, thm 3)."""
     return weights * math.log(weights) ** 2 / epsilon**2
 
 

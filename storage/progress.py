@@ -18,10 +18,9 @@ WRITE_EVERY_S = 2.0
 
 @dataclass(frozen=True)
 class Measuring:
-    """Pairs compared and to compare in this round, tiles left of it, its start and when this was written (unix time)."""
+    """Pairs compared in this round, tiles left of it, its start and when this was written (unix time)."""
 
     pairs_done: float
-    pairs_total: float
     tiles_left: int
     started: float
     written: float
@@ -40,7 +39,7 @@ def recorded(layout: SweepLayout, progress: Callable[[float, float, int], None])
         with suppress(OSError):
             layout.metrics.mkdir(exist_ok=True)
             partial = layout.measuring.with_name(f".{layout.measuring.name}.{os.getpid()}.partial")
-            partial.write_text(json.dumps(asdict(Measuring(done, total, tiles_left, started, time.time()))))
+            partial.write_text(json.dumps(asdict(Measuring(done, tiles_left, started, time.time()))))
             os.replace(partial, layout.measuring)
 
     return record

@@ -35,7 +35,7 @@ class Reference:
     dtype : numpy.dtype
         Type of the values: uint8 of images, float32 of points.
     fingerprint : str
-        What `write_reference` was told the images are.
+        Name of the images, as `write_reference` was given it.
     shard_images : int
         Images in one file.
     held_out : int

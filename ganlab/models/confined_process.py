@@ -1,7 +1,8 @@
 """Program of the process that unpickles a user's model and runs it; a script, which imports nothing of this project.
 
 Invariant: before a byte of the file is unpickled, the kernel (Landlock) has taken away the rights to write, create or
-remove files outside of the folder given, to look into other processes or signal them, and to open TCP connections.
+remove files outside of the folder given and to look into other processes; from Linux 6.7 on to open TCP connections, and
+from 6.12 on to signal other processes.
 
 Arguments: the folder, then the request as JSON (see `ganlab.models.confined`). Messages on the two pipes are .npy arrays;
 an answer begins with one byte, 1 for an array and 0 for the text of an error.

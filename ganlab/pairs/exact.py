@@ -393,7 +393,7 @@ def _product_int8(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 def _product_aligned_int8(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    """The same, of matrices filled up with zeros to sizes that cuBLAS takes."""
+    """Products of int8 matrices that are filled up with zeros to sizes that cuBLAS takes."""
     return _product_int8(_filled(a), _filled(b))[: len(a), : len(b)]
 
 

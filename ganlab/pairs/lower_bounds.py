@@ -217,7 +217,7 @@ class Screen:
         ]
 
     def _project_there(self, images: Images, level: int, device: str) -> Projection:
-        """The same for uint8 images on an accelerator: float64 numbers in place of float32 ones, with the same errors."""
+        """Project uint8 images on an accelerator: in float64 in place of float32, with the same bounds of errors."""
         width = level + 1
         depth = -(-(width + _EXTRA) // _DEPTH) * _DEPTH
         directions, centre = self.directions[:level].astype(np.int64), self.centre.astype(np.int64)
@@ -311,7 +311,7 @@ class Screen:
         return project_floats
 
     def _code_projector(self, directions: NDArray[np.int8], device: str) -> Callable[[Codes], "_Along"]:
-        """The same for float32 images by their codes: what an image differs from these, its vector differs at most."""
+        """Project float32 images by their codes: what an image differs from these, its vector differs at most."""
         weights = self.weights[: len(directions)]
         centre, stacked = self.centre.astype(np.float64), torch.from_numpy(directions)
         centre_along, centre_total, centre_squared = directions @ centre, centre.sum(), centre @ centre

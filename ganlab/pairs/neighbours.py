@@ -161,7 +161,7 @@ def nearest_images(
     column_start: int = 0,
     device: str = "cpu",
 ) -> Neighbours:
-    """The same for images in memory, whose first ones have the numbers `row_start` and `column_start`."""
+    """Nearest columns of each row; their numbers begin at `column_start` and `row_start`."""
     wanted, found = count + itself, Neighbours.create(row_start, len(rows), count)
     if screen is None and are_few(rows, columns, wanted):
         collector = _Nearest(found, np.full(len(rows), np.inf), itself)

@@ -46,11 +46,6 @@ class ManifoldScores:
     generated_images: int
 
 
-def radii_squared(images: Array | Images, neighbours: int = NEIGHBOURS, device: str = "cpu") -> Array:
-    """(n,) squared distance of each image to its k-th nearest other one; ValueError for k or fewer images."""
-    return balls_of(images, neighbours, device).squared_radii
-
-
 @dataclass(frozen=True, eq=False)
 class Balls:
     """Balls around the images of a set.

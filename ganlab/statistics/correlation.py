@@ -88,7 +88,7 @@ def choose_distances(images: Array, threshold: float, others: npt.ArrayLike = ()
 def curve_and_degrees(
     images: Array | Images, distances: npt.ArrayLike, rate_distances: npt.ArrayLike
 ) -> tuple[CorrelationCurve, Counts]:
-    """Count pairs as `correlation_curve` and `degrees_within` do, looking once at each pair.
+    """Count the pairs of a set within each distance, and the duplicates of each image, looking once at each pair.
 
     Parameters
     ----------
@@ -117,30 +117,6 @@ def correlation_curve(images: Array | Images, distances: npt.ArrayLike) -> Corre
         Images that cannot be compared, or distances that are not rising, negative or not finite.
     """
     return _counted(as_images(images, at_least=2), _checked(distances), np.empty(0))[0]
-
-
-@np.errstate(over="raise", divide="raise", invalid="raise")
-def degrees_within(images: Array | Images, distances: npt.ArrayLike) -> Counts:
-    """Count the duplicates of each image of a set at several distances, by looking at all pairs.
-
-    Parameters
-    ----------
-    images
-        (n, ...) uint8 or float32, n >= 2.
-    distances : array (t,)
-        Distances (not squared), in any order.
-
-    Returns
-    -------
-    int64 (t, n)
-
-    Raises
-    ------
-    ValueError
-        As `correlation_curve`.
-    """
-    rows = as_images(images, at_least=2)
-    return _counted(rows, np.empty(0), np.asarray(distances, dtype=np.float64))[1]
 
 
 def pairs_curve(squared: npt.ArrayLike, samples: int, distances: npt.ArrayLike) -> CorrelationCurve:

@@ -162,7 +162,7 @@ class Held:
     unused_gpus, unused_cpus
         Of each worker, that the trials running on it leave free; of the kind where it is most.
     kinds
-        The same by kind of worker.
+        What the jobs of each kind of worker hold.
     """
 
     workers: int
@@ -175,7 +175,7 @@ class Held:
 
     @property
     def words(self) -> str:
-        """The same in one line."""
+        """What the jobs hold, in one line."""
         by = " and ".join(f"{kind.workers} {kind.named}s of {kind.minutes} min" for kind in self.kinds)
         parts = [
             f"at most {self.gpu_hours:.1f} GPU-hours and {self.cpu_hours:.1f} CPU-hours, by {by}",

@@ -75,9 +75,9 @@ def filled(text: str, width: int) -> str:
     return "\n".join("\n".join(parts) for parts in lines)
 
 
-def counted(count: float, noun: str, plural: str = "") -> str:
+def counted(count: float, noun: str) -> str:
     """A count with its noun: 1 trial, 1,024 trials."""
-    return f"{count:,.0f} {noun if count == 1 else plural or f'{noun}s'}"
+    return f"{count:,.0f} {noun if count == 1 else f'{noun}s'}"
 
 
 def value_words(value: object) -> str:

@@ -473,7 +473,7 @@ def _screen(images: _Named, count: int, threshold_squared: float) -> Screen | No
 
 @lru_cache(maxsize=2)
 def _neighbours_screen(reference: _Named, count: int, long: bool) -> Screen | None:
-    """The same for the nearest images of a reference."""
+    """Screen of the nearest images of a reference, learnt by every worker for itself."""
     return learn_for_neighbours(reference.source.read, reference.source.shape[0], count, long)
 
 

@@ -112,7 +112,7 @@ class SampleFacts:
     distinct_curve : Rarefaction
         Distinct images among samples of other sizes.
     diversity_ratio_at : float64 (t,) or None
-        The same at each distance of the curve.
+        Diversity ratio at each distance of the curve.
     """
 
     record: PairRecord

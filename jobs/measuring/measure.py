@@ -84,11 +84,11 @@ class SnapshotImages:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """uint8."""
+        """uint8 of images, float32 of points."""
         return self.source.dtype
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Images [start, stop), uint8 (n, C, H, W)."""
+        """Images [start, stop): uint8 (n, C, H, W), or float32 (n, values) of points."""
         return self.source.read(self.first + start, self.first + stop)
 
 

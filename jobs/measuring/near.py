@@ -75,7 +75,7 @@ def near_pairs(
     map
         `map(function, items)` gives results in any order.
     progress
-        Is told how many snapshots are done, of how many.
+        Called with (snapshots done, snapshots in all).
     """
     found: dict[Snapshot, NearPairs] = {}
     names = {each.snapshot: _fingerprint(each, widest) for each in wanted}

@@ -19,13 +19,13 @@ PREFIX = "import:"  # as in ganlab.models.families.imported, which loads torch
 CHECKPOINT = "checkpoint"  # as in ganlab.models.families, likewise
 FORM = "import:package.module:factory"
 FILES = ("checkpoint", "code")
-"""Keys of a model whose files' content is a part of its trial's id: of strangers' own families the first alone."""
+"""Keys of a model whose files' content is a part of its trial's id: of users' own families the first alone."""
 SETTINGS_FILES = ("config", "scheduler")
 """Keys of the family ``checkpoint`` that hold a mapping, or the path of a JSON file that holds it."""
 
 
 def settle_checkpoints(model: Any, path: KeyPath = ("model",)) -> Any:
-    """Return a model section with the content's hash beside the path of the files of strangers' models.
+    """Return a model section with the content's hash beside the path of the files of users' models.
 
     Those are ``checkpoint``, and of the family ``checkpoint`` the folder ``code``, too.
     ``checkpoint: weights.pt`` becomes ``{path: /here/weights.pt, sha256: …}``, also in a list of alternatives; so it
@@ -125,7 +125,7 @@ def content_hash(path: Path) -> str:
 
 
 def identity(settings: BaseModel) -> dict[str, Any]:
-    """Return settings as plain data without the paths of strangers' files, of which the hashes count."""
+    """Return settings as plain data without the paths of users' files, of which the hashes count."""
     return settings.model_dump(mode="json", exclude={name: {"path"} for name in hashed_files(settings)})
 
 
@@ -136,7 +136,7 @@ def hashed_files(settings: BaseModel) -> dict[str, Any]:
 
 
 def check_checkpoint(model: BaseModel) -> None:
-    """Raise ValueError when a file that a stranger's model is made from is not the one that the trial is of."""
+    """Raise ValueError when a file that a user's model is made from is not the one that the trial is of."""
     for name, file in hashed_files(model).items():
         try:
             found = content_hash(file.path)

@@ -172,7 +172,7 @@ def _parameter_counts(model: Any, train: Any, shape: tuple[int, ...]) -> tuple[t
     except Exception:
         if model.family in FAMILIES:
             raise
-        return ()  # a stranger's family need not know of a device without numbers, nor its code be here any more
+        return ()  # a user's family need not know of a device without numbers, nor its code be here any more
     return tuple(
         (name, sum(parameter.numel() for parameter in network.parameters())) for name, network in networks.items()
     )

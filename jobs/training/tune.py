@@ -205,9 +205,9 @@ def processes_on(spec: Spec, node: Mapping[str, float]) -> int:
     return fit
 
 
-def trials_at_a_time(spec: Spec, node: Mapping[str, float], nodes: int = 1) -> int:
-    """Number of trials that run at a time on so many nodes, each with so many "CPU" and "GPU"; 0 if none fits."""
-    return processes_on(spec, node) * nodes // spec.workers_per_trial
+def trials_at_a_time(spec: Spec, node: Mapping[str, float]) -> int:
+    """Number of trials that run at a time on a machine with so many "CPU" and "GPU"; 0 if none fits."""
+    return processes_on(spec, node) // spec.workers_per_trial
 
 
 def run_trials(layout: SweepLayout, spec: Spec, progress: SweepProgress, concurrent: int) -> None:

@@ -93,7 +93,7 @@ def keep_code(spec: "Spec", layout: SweepLayout) -> None:
 
 
 def _tops(spec: "Spec") -> list[str]:
-    """Outermost packages or modules of the strangers' models in a sweep file."""
+    """Outermost packages or modules of the users' models in a sweep file."""
     return sorted({name.removeprefix(PREFIX).split(":")[0].split(".")[0] for name in families_named(spec.model)})
 
 

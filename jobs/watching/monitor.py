@@ -1,7 +1,7 @@
 """The exporter of one sweep: looks at its folder now and then, and serves what it saw to Prometheus.
 
-Invariant: it goes on whatever happens to the folder; it writes nothing there but the list of scrape targets, which it
-removes when it ends on purpose; a scrape reads no file and waits for none.
+Invariant: it goes on whatever happens to the folder; it writes only in the folder `metrics`, and removes the list of
+scrape targets when it ends on purpose; a scrape reads no file and waits for none.
 """
 
 import os

@@ -35,7 +35,7 @@ from ganlab.pairs.lower_bounds import learn
 from ganlab.pairs.neighbours import Neighbours, nearest_in_tile
 from ganlab.pairs.tiles import plan_rectangle, plan_tiles
 from ganlab.quality.frechet import MOST_FEATURES, Moments, frechet_distance, moments_of
-from ganlab.quality.manifold import Balls, count_mutually, manifold_scores, radii_squared
+from ganlab.quality.manifold import Balls, balls_of, count_mutually, manifold_scores
 from ganlab.quality.scores import MOST_BYTES, MOST_IMAGES, scored_images
 from ganlab.statistics import correlation
 from ganlab.statistics.correlation import choose_distances, correlation_curve
@@ -607,7 +607,7 @@ def test_balls_and_curves_of_any_number_of_values(features: int) -> None:
     images = planted(8, features)
     squared = brute(images, images)
     radii = np.sort(squared, axis=1)[:, 2]
-    np.testing.assert_array_equal(radii_squared(images, 2), radii)
+    np.testing.assert_array_equal(balls_of(images, 2).squared_radii, radii)
     for own in (np.zeros(8), np.full(8, np.inf)):
         balls = (Balls(Images(images), each, None) for each in (radii, own))
         (inside, around), (other_inside, other_around) = count_mutually(*balls)

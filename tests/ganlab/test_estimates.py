@@ -15,7 +15,7 @@ from ganlab.pairs.estimates import as_limits, bounded_distances, have_codes, rou
 from ganlab.pairs.exact import Images, as_images, squared_distances
 from ganlab.quality.embeddings.normalised import Normalised
 from ganlab.statistics import correlation
-from ganlab.statistics.correlation import correlation_curve, degrees_within
+from ganlab.statistics.correlation import correlation_curve, curve_and_degrees
 
 Array = NDArray[Any]
 SHAPE = (3, 6, 7)
@@ -221,7 +221,7 @@ def test_curves_of_normalised_images_are_those_of_brute_force(
     np.testing.assert_array_equal(found.within, [(distances <= each).sum() for each in at])
     every = np.sqrt(brute(images))
     np.fill_diagonal(every, np.inf)
-    np.testing.assert_array_equal(degrees_within(images, at), [(every <= each).sum(axis=1) for each in at])
+    np.testing.assert_array_equal(curve_and_degrees(images, [], at)[1], [(every <= each).sum(axis=1) for each in at])
 
 
 def test_few_pairs_of_normalised_images_are_computed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from prdc import compute_prdc
 
 from ganlab.pairs.exact import as_images
-from ganlab.quality.manifold import Balls, count_mutually, manifold_scores, radii_squared
+from ganlab.quality.manifold import Balls, balls_of, count_mutually, manifold_scores
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -80,8 +80,8 @@ def test_a_collapsed_generator_is_precise_and_covers_nothing() -> None:
 
 def test_radii_leave_each_image_out() -> None:
     images = np.array([[0], [0], [3], [10]], np.uint8)
-    assert radii_squared(images, 1).tolist() == [0, 0, 9, 49]
-    assert radii_squared(images, 3).tolist() == [100, 100, 49, 100]
+    assert balls_of(images, 1).squared_radii.tolist() == [0, 0, 9, 49]
+    assert balls_of(images, 3).squared_radii.tolist() == [100, 100, 49, 100]
 
 
 def test_the_rim_belongs_to_the_ball() -> None:

@@ -21,7 +21,7 @@ from ganlab.pairs.tiles import Tile
 from ganlab.quality.embeddings.normalised import Normalised
 from ganlab.quality.manifold import Balls, count_mutually
 from ganlab.statistics import correlation
-from ganlab.statistics.correlation import correlation_curve, curve_and_degrees, degrees_within
+from ganlab.statistics.correlation import correlation_curve, curve_and_degrees
 
 Array = NDArray[Any]
 
@@ -191,7 +191,6 @@ def test_answers_of_several_threads_are_those_of_brute_force(
         np.testing.assert_array_equal(curve.within, counts)
         np.testing.assert_array_equal(by_image, degrees)
         np.testing.assert_array_equal(correlation_curve(images, at).within, counts)
-        np.testing.assert_array_equal(degrees_within(images, at[:2]), degrees)
         candidates = candidates_within(images, float(at[2]))
         assert candidates.within(float(exact.squared_limit(at[2]))).sum() == counts[2]
 

@@ -203,15 +203,15 @@ def test_a_replica_that_cannot_begin_does_not_keep_the_others_waiting(prepared, 
 
 
 @pytest.mark.parametrize(
-    ("resources", "workers", "node", "nodes", "fit"),
+    ("resources", "workers", "node", "fit"),
     [
-        ({"cpus_per_trial": 2}, 1, {"CPU": 5, "GPU": 0}, 3, 6),
-        ({"gpus_per_trial": 0.2}, 1, {"CPU": 64, "GPU": 1}, 1, 5),
-        ({"gpus_per_trial": 0.1}, 1, {"CPU": 64, "GPU": 1}, 2, 20),
-        ({"gpus_per_trial": 4}, 4, {"CPU": 8, "GPU": 2}, 3, 1),
-        ({"gpus_per_trial": 3}, 1, {"CPU": 8, "GPU": 2}, 3, 0),
+        ({"cpus_per_trial": 2}, 1, {"CPU": 5, "GPU": 0}, 2),
+        ({"gpus_per_trial": 0.2}, 1, {"CPU": 64, "GPU": 1}, 5),
+        ({"gpus_per_trial": 0.1}, 1, {"CPU": 64, "GPU": 2}, 20),
+        ({"gpus_per_trial": 4}, 4, {"CPU": 8, "GPU": 5}, 1),
+        ({"gpus_per_trial": 3}, 1, {"CPU": 8, "GPU": 2}, 0),
     ],
 )
-def test_trials_that_fit(prepared, resources, workers, node, nodes, fit) -> None:
+def test_trials_that_fit(prepared, resources, workers, node, fit) -> None:
     _, spec = prepared(train={**SHORT, "workers": workers}, resources=resources)
-    assert trials_at_a_time(spec, node, nodes) == fit
+    assert trials_at_a_time(spec, node) == fit

@@ -58,7 +58,7 @@ class FashionMnistSettings(RealSettings):
         return self._idx().files()
 
     def _idx(self) -> IdxSettings:
-        """The same images by their files' names."""
+        """Settings of the same images, with the names of their files."""
         start = "train" if self.split == "train" else "t10k"
         if not self.path.is_dir():
             raise ValueError(

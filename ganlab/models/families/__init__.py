@@ -58,12 +58,12 @@ __all__ = [
 
 
 def settings_class(name: str) -> type[BaseModel]:
-    """Settings that a sweep file gives for the family of this name; imports nothing of a stranger's."""
+    """Settings that a sweep file gives for the family of this name; imports nothing of a user's."""
     return ImportedSettings if name.startswith(PREFIX) else FAMILIES[name].Settings
 
 
 def family_of(model: Any) -> type[Family]:
-    """The family that these settings are for. ValueError when it is a stranger's and can't be imported."""
+    """The family that these settings are for. ValueError when it is a user's and can't be imported."""
     return imported_family(model) if isinstance(model, ImportedSettings) else FAMILIES[model.family]
 
 

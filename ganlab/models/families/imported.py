@@ -1,6 +1,6 @@
 """Models that are not ours: any callable that makes images, or a whole `Family`, named ``import:package.module:factory``.
 
-Invariant: what a stranger's model draws is checked before it is used: equal random numbers give equal images, others
+Invariant: what a user's model draws is checked before it is used: equal random numbers give equal images, others
 give others, and every batch has the number, shape and type that were asked for.
 """
 
@@ -35,7 +35,7 @@ class ModelError(ValueError):
 
 
 class CheckpointFile(BaseModel):
-    """A stranger's file of weights, or folder of files."""
+    """A user's file of weights, or folder of files."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -46,7 +46,7 @@ class CheckpointFile(BaseModel):
 
 
 class ImportedSettings(BaseModel):
-    """A stranger's model; every other key is given to its factory."""
+    """A user's model; every other key is given to its factory."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -109,7 +109,7 @@ def imported_family(settings: ImportedSettings) -> type[Family]:
 
 
 def settings_of_subclass(family: type[Family], settings: ImportedSettings) -> BaseModel:
-    """The settings of a stranger's `Family`, checked by its own `Settings`. Raises ValueError: one sentence."""
+    """The settings of a user's `Family`, checked by its own `Settings`. Raises ValueError: one sentence."""
     name_wanted = "family" in family.Settings.model_fields and family.Settings.model_fields["family"].is_required()
     given = {**({"family": settings.family} if name_wanted else {}), **settings.keys}
     try:

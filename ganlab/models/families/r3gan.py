@@ -38,7 +38,7 @@ class R3GANSettings(BaseModel):
     generator_width: Width = 64
     """Maps of the generator's stages up to 32×32; at 64×64 half, and at 128×128 a quarter as many."""
     discriminator_width: Width = 64
-    """The same of the discriminator."""
+    """Maps of the discriminator's stages, as of the generator's."""
     blocks: Annotated[int, Field(ge=1, le=16)] = 1
     """Residual blocks at each size of both networks; the paper has 2."""
     gradient_penalty: Annotated[float, Field(ge=0)] = 1.0
