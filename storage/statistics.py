@@ -224,7 +224,7 @@ STATISTICS: tuple[Statistic, ...] = (
         TRIAL,
         "images",
         "distinct images expected among as many samples as the smallest snapshot has",
-        "rarefaction: distinct_expected between two sample_multiples",
+        "rarefaction",
         over_seeds="arithmetic",
         matched=True,
     ),

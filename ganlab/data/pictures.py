@@ -185,6 +185,8 @@ def list_pictures(folder: Path) -> Listing:
                 left_out["hidden"] += 1
             elif _is_folder(entry):
                 (linked_folders if entry.is_symlink() else folders).append(name)
+            elif not entry.is_symlink() and not entry.is_file():
+                left_out["no file"] += 1  # a pipe, whose end would never come
             elif not entry.name.lower().endswith(SUFFIXES):
                 suffixes[os.path.splitext(entry.name)[1].lower() or "without suffix"] += 1
             elif entry.is_symlink():
@@ -491,7 +493,9 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _take(real: str, name: str, files: list[str], taken: set[str], left_out: Counter[str]) -> None:
     """Add a picture to `files`, unless its real file is among those taken."""
-    if real in taken:
+    if os.path.exists(real) and not os.path.isfile(real):
+        left_out["no file"] += 1
+    elif real in taken:
         left_out["linked more than once"] += 1
     else:
         taken.add(real)

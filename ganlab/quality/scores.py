@@ -104,11 +104,11 @@ class Scores:
     frechet : float
         Fréchet distance to the real images (of real images: of one half to the other); NaN where it cannot be had.
     curve : CorrelationCurve
-        Of the images looked at.
+        Of at most `MOST_IMAGES` of the images, however many real ones there are.
     without_ball : int
         Real images that have so many exact copies that their ball has radius 0 and holds ties alone.
     rate_degrees : int64 (r, m)
-        Duplicates of each image looked at among these, at each of the distances of `RealSide.rate_distances`.
+        Duplicates of each image of the curve among these, at each of the distances of `RealSide.rate_distances`.
     detail : float64 (2, m) or None
         Fine and finest detail (`ganlab.quality.detail`) of the images looked at; None of what is no picture.
     frechet_at_infinity, vendi, rke : float
@@ -245,7 +245,7 @@ def needed_distances(threshold: float, rates: Sequence[DuplicateDistance]) -> li
 
 
 def score(read: Read, count: int, real: RealSide, order: Index | None = None) -> Scores:
-    """Score a sample of generated images: its first ones, as many as `real` was prepared for.
+    """Score a sample of generated images: its first ones, as many as `real` was prepared for; pairs are of more of them.
 
     Parameters
     ----------
@@ -255,7 +255,9 @@ def score(read: Read, count: int, real: RealSide, order: Index | None = None) ->
         Numbers of the images in random order; by default as they are stored, for images that are independent so.
     """
     images = min(count, len(real.images))
-    first = LookedAt(read(0, images) if order is None else take(read, order[:images]))
+    looked = max(images, scored_images(count, count, read(0, 1).nbytes))
+    everyone = LookedAt(read(0, looked) if order is None else take(read, order[:looked]))
+    first = everyone.first(images)
     without_ball = 0 if real.balls is None else int((real.balls.squared_radii == 0).sum())
     manifold = None
     if real.balls is not None and not without_ball and images > NEIGHBOURS:
@@ -264,7 +266,7 @@ def score(read: Read, count: int, real: RealSide, order: Index | None = None) ->
     if real.moments is not None and min(count, real.moments.count) >= 2:
         frechet = frechet_distance(moments_of(read, count), real.moments)
         at_infinity = frechet_at_infinity(first.images, real.moments)
-    curve, rate_degrees = curve_and_degrees(first.rows, real.distances, real.rate_distances)
+    curve, rate_degrees = curve_and_degrees(everyone.rows, real.distances, real.rate_distances)
     return Scores(
         manifold,
         frechet,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy import special
 
 from ganlab.statistics.correlation import CorrelationCurve, pairs_curve
 from ganlab.statistics.duplicate_distance import DuplicateDistance
@@ -54,8 +55,16 @@ class Diversity:
 
     @property
     def ratio_high(self) -> float:
-        """Upper end of the interval of `ratio`; infinite without a duplicate."""
-        return self.real.probability * self.high
+        """Upper end of the interval of `ratio`; infinite without a duplicate.
+
+        Copies among the real images may be of the data set alone, stored twice, or of the source, which draws some images
+        again and again: then a perfect generator does so, too. So the end is where both are covered.
+        """
+        real, generated = self.real, self.generated
+        if not real.copies or generated.one_sided:
+            return real.probability * self.high
+        up = math.hypot(math.log(real.with_copies_high / real.with_copies), math.log(generated.p2 / generated.p2_low))
+        return max(real.probability * self.high, real.with_copies / generated.p2 * math.exp(up))
 
 
 def diversity(
@@ -99,7 +108,9 @@ def diversity(
     return diversity_of(estimate(duplicates, samples, confidence), curve, real)
 
 
-def diversity_of(generated: Estimate, curve: CorrelationCurve, real: DuplicateDistance) -> Diversity:
+def diversity_of(
+    generated: Estimate, curve: CorrelationCurve, real: DuplicateDistance, close: CorrelationCurve | None = None
+) -> Diversity:
     """Estimate the effective number at a rate from the estimate at its distance.
 
     Parameters
@@ -111,13 +122,21 @@ def diversity_of(generated: Estimate, curve: CorrelationCurve, real: DuplicateDi
         pairs at all of them.
     real : DuplicateDistance
         Distance of the rate, of the same level as the estimate.
+    close : CorrelationCurve, optional
+        Pairs of all these images within the same distances, right up to `real.distance`, where `curve` has some.
     """
     places = np.searchsorted(curve.distances, real.distances)
     assert len(set(curve.pairs[places].tolist())) == 1, "counts of different pairs do not compare"
-    nearest, nearer, here, farther = curve.within[places] + _HALF
+    nearest, nearer, here = (curve if close is None else close).within[places[:3]] + _HALF
     pairs = math.comb(generated.samples, 2)
     centre = max(generated.duplicates, _HALF) / pairs
-    above = math.hypot(math.log(generated.p2_high_by_variance / centre), math.log(farther / here))
+    beyond, counted = int(curve.within[places[3]] - curve.within[places[2]]), int(curve.pairs[places[0]])
+    if counted == pairs:
+        farther = math.log1p(beyond / here)
+    else:  # of some of the pairs, as many as there may be where so few were seen
+        most = float(special.gammaincinv(beyond + 1, (1 + generated.confidence) / 2))
+        farther = math.log1p(most / counted / centre)
+    above = math.hypot(math.log(generated.p2_high_by_variance / centre), farther)
     above = max(above, math.log(generated.p2_high / centre))
     low = 1 / min(centre * math.exp(above), 1.0)
     if generated.one_sided:

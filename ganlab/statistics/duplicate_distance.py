@@ -1,6 +1,6 @@
 """The distance within which two images count as duplicates: that of a given share of the pairs of different real images.
 
-Invariant: copies among the real images change neither the pairs that are counted nor their number, and more real images
+Invariant: copies among the real images change neither the distance nor the pairs that it rests on, and more real images
 of one source change how well the distance is known, not what it is.
 """
 
@@ -58,6 +58,9 @@ class DuplicateDistance:
     pairs, within : int
         Pairs of different real images, and how many of them are at most `distance` apart. Equal distances can make
         ``within / pairs`` larger than `rate`.
+    with_copies, with_copies_high : float
+        Share of all pairs of the real images, copies with them, that are at most `distance` apart, and the upper end of
+        its interval: what p2 is if the source itself repeats images.
     """
 
     distance: float
@@ -69,6 +72,8 @@ class DuplicateDistance:
     copies: int
     pairs: int
     within: int
+    with_copies: float
+    with_copies_high: float
 
     @property
     def distances(self) -> tuple[float, float, float, float]:
@@ -171,14 +176,21 @@ class _ClosePairs:
         Largest squared distance of which all pairs are listed.
     kept : bool (n,)
         The images that are no copies of others.
-    images : int
-        Images that were compared.
+    with_copies : Candidates
+        Pairs of all n images.
+    times : int64 (n,)
+        How often each of these was there.
     """
 
     pairs: Candidates
     squared_limit: float
     kept: npt.NDArray[np.bool_]
-    images: int
+    with_copies: Candidates
+    times: npt.NDArray[np.int64]
+
+    @property
+    def images(self) -> int:
+        return int(self.times.sum())
 
     @property
     def different(self) -> int:
@@ -202,6 +214,14 @@ class _ClosePairs:
         near = self.pairs.index[self.pairs.within(distance**2)]
         return np.bincount(near.ravel(), minlength=len(self.kept))[self.kept]
 
+    def degrees_with_copies(self, distance: float) -> npt.NDArray[np.int64]:
+        """(images,) the same of every image that was there."""
+        i, j = self.with_copies.index[self.with_copies.within(distance**2)].T
+        degrees = self.times - 1
+        for one, other in ((i, j), (j, i)):
+            degrees = degrees + np.bincount(one, self.times[other], len(degrees)).astype(np.int64)
+        return np.repeat(degrees, self.times)
+
 
 def _distances(
     images: Array, rates: Sequence[float], confidence: float, order: npt.NDArray[np.int64] | None
@@ -224,11 +244,12 @@ def _distances(
 
 def _close_pairs(rows: Array, share: float) -> _ClosePairs:
     """List the closest pairs of different images, about this share of all, at least."""
-    first = _first_of_equal(rows)
+    group = _groups_of_equal(rows)
+    first = np.unique(group, return_index=True)[1]
     distinct = _picked(rows, first)
     if len(distinct) < 2:
         none = Candidates(Images(distinct), np.empty((0, 2), np.int64), np.empty(0), np.empty(0))
-        return _ClosePairs(none, math.inf, np.ones(len(distinct), bool), len(rows))
+        return _ClosePairs(none, math.inf, np.ones(len(distinct), bool), none, np.bincount(group))
     typical = _pair_distances(distinct[:_PILOT])
     copy_distance = COPY_SHARE * float(np.median(typical))
     beyond = typical[typical > copy_distance]
@@ -236,14 +257,14 @@ def _close_pairs(rows: Array, share: float) -> _ClosePairs:
     listed = (len(typical) - len(beyond)) / len(typical) + share
     most = int(math.sqrt(2 * _MOST_LISTED / listed))
     if most < len(distinct):
-        distinct, rows = distinct[:most], rows[: first[most]]
+        distinct, group = distinct[:most], group[: first[most]]
     everything = math.comb(len(distinct), 2) <= _ALL_PAIRS or share >= 1
     limit = _reach(distinct) if everything else float(np.quantile(beyond, share))
     reach = max(limit, 2 * copy_distance)
     close = candidates_within(distinct, reach)
     kept = _one_of_each(close, len(distinct), copy_distance)
     both_kept = kept[close.index[:, 0]] & kept[close.index[:, 1]]
-    return _ClosePairs(close.take(both_kept), float(squared_limit(reach)), kept, len(rows))
+    return _ClosePairs(close.take(both_kept), float(squared_limit(reach)), kept, close, np.bincount(group))
 
 
 def _picked(rows: Array, numbers: npt.NDArray[np.int64]) -> Array:
@@ -252,12 +273,11 @@ def _picked(rows: Array, numbers: npt.NDArray[np.int64]) -> Array:
     return picked
 
 
-def _first_of_equal(rows: Array) -> npt.NDArray[np.int64]:
-    """Places of the images that equal none before them."""
-    places: dict[bytes, int] = {}
-    for place, row in enumerate(rows):
-        places.setdefault(hashlib.blake2b(row, digest_size=16).digest(), place)
-    return np.array(list(places.values()), dtype=np.int64)
+def _groups_of_equal(rows: Array) -> npt.NDArray[np.int64]:
+    """(n,) number of each image's group of equal ones, in the order in which these are first seen."""
+    groups: dict[bytes, int] = {}
+    digests = (hashlib.blake2b(row, digest_size=16).digest() for row in rows)
+    return np.array([groups.setdefault(digest, len(groups)) for digest in digests], dtype=np.int64)
 
 
 def _reach(rows: Array) -> float:
@@ -307,7 +327,11 @@ def _distance(close: _ClosePairs, rate: float, confidence: float) -> DuplicateDi
     low, by_variance = (close.kth(within * p2.p2 / high) for high in (p2.p2_high, p2.p2_high_by_variance))
     high = close.kth(min(within * p2.p2 / p2.p2_low, close.total))
     copies = close.images - close.different
-    return DuplicateDistance(distance, low, by_variance, high, rate, close.images, copies, close.total, within)
+    if copies and math.isfinite(distance):
+        p2 = estimate_from_degrees(close.degrees_with_copies(distance), confidence)
+    return DuplicateDistance(
+        distance, low, by_variance, high, rate, close.images, copies, close.total, within, p2.p2, p2.p2_high
+    )
 
 
 def _expected(rate: float, images: int) -> float:

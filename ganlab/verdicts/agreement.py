@@ -9,6 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+LEAST_PAIRS = 50
+"""Judged by two or more, for an interval."""
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -78,7 +81,9 @@ def fleiss_kappa(counts: npt.ArrayLike) -> float:
 
 
 def agreement(verdicts: npt.ArrayLike, confidence: float = 0.95, draws: int = 1000, seed: int = 0) -> Agreement:
-    """Agreement of all reviewers, with a bootstrap interval over pairs.
+    """Agreement of all reviewers, with a bootstrap interval over pairs where `LEAST_PAIRS` were judged by two or more.
+
+    Of fewer the interval is too short, often of length 0: of 20 pairs it holds the truth in 77 to 88 of 100 cases.
 
     Parameters
     ----------
@@ -103,7 +108,8 @@ def agreement(verdicts: npt.ArrayLike, confidence: float = 0.95, draws: int = 10
     drawn = np.array([kappa(random.integers(0, len(table), len(table))) for _ in range(draws)])
     drawn = drawn[np.isfinite(drawn)]
     tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, (tail, 1 - tail)) if len(drawn) else (np.nan, np.nan)
+    known = len(table) >= LEAST_PAIRS and len(drawn)
+    low, high = np.quantile(drawn, (tail, 1 - tail)) if known else (np.nan, np.nan)
     return Agreement(
         "Cohen" if two else "Fleiss", kappa(np.arange(len(table))), float(low), float(high), observed, len(table)
     )

@@ -491,7 +491,7 @@ def export(folder: Path, form: str, out: Path | None, as_json: bool) -> None:
 @click.option(
     "--test", type=_Path(path_type=Path), help="Real images that the model was not trained on; needs --reference."
 )
-@click.option("--resize", type=_Whole(min=1), metavar="PIXELS", help="Crop and resize pictures of a folder.")
+@click.option("--resize", type=_Whole(4, 4096), metavar="PIXELS", help="Crop and resize pictures of a folder.")
 @click.option("--skip-unreadable", is_flag=True, help="Leave out pictures that can't be read.")
 @click.option(
     "--frames",
@@ -545,6 +545,7 @@ def measure(
     with loading():
         from jobs.cli.pipeline import measure_folder, measure_path
         from jobs.cli.show import show_results, show_samples
+        from jobs.report.page import check_page
         from jobs.spec.sections import FromReal
         from jobs.spec.validation import SpecError
         from storage.layout import SweepLayout
@@ -561,6 +562,8 @@ def measure(
         measure_folder(layout, console, embedding, moved_copies=moved_copies)
         show_results(layout, as_json)
         return
+    if page is not None:
+        check_page(page)
     if threshold is not None and rate is not None:
         raise click.UsageError(f"got --threshold {threshold:g} and --rate {rate:g}; allowed: one of them")
     try:

@@ -14,7 +14,7 @@ from ganlab.quality.fidelity import MANIFOLD_QUANTILE
 from jobs.measuring.calibrate import verdict_answers
 from jobs.measuring.cells import Axes, numbered_from, rate_values, real_values, sample_values, stacked
 from jobs.measuring.distance import ChosenDistance, RealImages
-from jobs.measuring.facts import MULTIPLES, RealFacts, SampleFacts, gate_of, sample_facts
+from jobs.measuring.facts import RealFacts, SampleFacts, gate_of, sample_facts
 from jobs.measuring.known_modes import mode_cell
 from jobs.measuring.matched import common_size_values, matched_values
 from jobs.measuring.measure import REFERENCE, Snapshot, fingerprints, read_moved
@@ -79,7 +79,10 @@ def write_answers(
         return own | numbered_from(first, sample_values(facts, axes))
 
     variables: dict[str, Any] = stacked([[cell(trial, step) for step in steps] for trial in trials])
-    variables |= common_size_values(variables, MULTIPLES)
+    measured = [[found.get(Snapshot(trial.id, step)) for step in steps] for trial in trials]
+    variables |= common_size_values(
+        [[None if each is None else each.record.degrees for each in row] for row in measured]
+    )
     logged_steps, losses = _losses(layout, trials)
     variables |= _own_measures(layout, trials, steps)
     variables |= _costs(layout, trials)

@@ -16,7 +16,7 @@ from ganlab.quality.fidelity import RealNeighbours, fidelity_ratio, realistic
 from ganlab.quality.gate import DEFAULT_GATE, Evidence, Gate, Judgement, Quality, judge
 from ganlab.quality.scores import Scores
 from ganlab.statistics.classes import ClassEstimate, estimate_by_class
-from ganlab.statistics.correlation import CorrelationCurve, diversity_ratio
+from ganlab.statistics.correlation import CorrelationCurve, diversity_ratio, pairs_curve
 from ganlab.statistics.diversity import FACTORS, Diversity, diversity_of
 from ganlab.statistics.hill_numbers import (
     EffectiveNumber,
@@ -235,7 +235,7 @@ def sample_facts(
         judgement = judge(evidence(record, scores, to_original), real.held_out, gate)
         copied = copying(to_original, original.neighbour, real.images.copies, confidence, blurred=judgement.blurred)
         among = support_within(pairs, inside[numbers[:below]], confidence)
-        ratio_to_real = _ratio_to_real(support, scores, real)
+        ratio_to_real = _ratio_to_real(record, support, scores, real)
         at_rates = _at_rates(scores, real, confidence)
         if sharpened is not None and real.facts.scores is not None:
             diversity_at = diversity_ratio(sharpened.curve, real.facts.scores.curve)
@@ -268,15 +268,19 @@ def sample_facts(
     )
 
 
-def _ratio_to_real(support: Estimate, scores: Scores | None, real: RealFacts) -> tuple[float, float, float]:
+def _ratio_to_real(
+    record: PairRecord, support: Estimate, scores: Scores | None, real: RealFacts
+) -> tuple[float, float, float]:
     """p2 of the real images over p2 of the samples, and its interval.
 
     Where the distance stands for a rate of real pairs, the interval has the uncertainty of the distance, and copies among
-    the real images count for nothing. Without a duplicate among the samples the ratio is its lower bound.
+    the real images count for its upper end alone. Without a duplicate among the samples the ratio is its lower bound.
     """
     chosen = real.images.chosen.real
     if chosen is not None and scores is not None:
-        found = diversity_of(support, scores.curve, chosen)
+        whole = record.listed_below == record.samples
+        close = pairs_curve(record.listed_squared, record.samples, scores.curve.distances) if whole else None
+        found = diversity_of(support, scores.curve, chosen, close)
         return found.ratio, found.ratio_low, found.ratio_high
     low, high = ratio_interval(real.facts.support, support)
     return (low if support.one_sided else real.facts.support.p2 / support.p2), low, high

@@ -1,41 +1,43 @@
 """Figures of trials at one fidelity, and in one number of samples, where trials can be compared.
 
-Invariant: a function of the results' variables; a snapshot below the quality gate, or of a trial that did not complete,
+Invariant: a function of what is measured; a snapshot below the quality gate, or of a trial that did not complete,
 enters no figure.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ganlab.pairs.exact import Index
+from ganlab.statistics.hill_numbers import rarefaction
 from ganlab.statistics.matching import at_fidelity, matched_fidelity
 from storage.statistics import STATISTICS, Statistic
 
 
-def common_size_values(variables: Mapping[str, Any], multiples: Sequence[float]) -> dict[str, Any]:
-    """Interpolate the distinct images of each snapshot at the number of samples of the smallest one.
+def common_size_values(degrees: Sequence[Sequence[Index | None]]) -> dict[str, Any]:
+    """Distinct images among as many samples of each snapshot as the smallest one has, by rarefaction.
 
     Parameters
     ----------
-    variables : mapping
-        Of the results: `samples` (t, s), and `distinct_expected` (t, s, m) at the multiples of them.
-    multiples : sequence of float (m,)
+    degrees : sequence (t) of sequence (s) of int64 (n,) or None
+        Duplicates of each sample; None of a snapshot that is not measured.
 
     Returns
     -------
     mapping
         `common_sample_size`, and `distinct_at_common_size` (t, s); empty while no snapshot is measured.
     """
-    if "distinct_expected" not in variables:
+    sizes = [len(each) for row in degrees for each in row if each is not None]
+    if not sizes:
         return {}
-    samples = np.asarray(variables["samples"], dtype=np.float64)
-    expected = np.asarray(variables["distinct_expected"])
-    common = float(np.nanmin(samples))
-    found = np.full(samples.shape, np.nan)
-    for place in zip(*np.nonzero(np.isfinite(samples)), strict=True):
-        found[place] = np.interp(common, np.multiply(multiples, samples[place]), expected[place])
-    return {"common_sample_size": common, "distinct_at_common_size": found}
+    common = min(sizes)
+    found = [
+        [math.nan if each is None else float(rarefaction(each, np.array([common])).distinct[0]) for each in row]
+        for row in degrees
+    ]
+    return {"common_sample_size": float(common), "distinct_at_common_size": np.array(found)}
 
 
 def matched_values(variables: Mapping[str, Any], status: Sequence[str]) -> dict[str, Any]:

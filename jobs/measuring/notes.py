@@ -6,13 +6,17 @@ Invariant: a note states what was counted over whole sets; a figure that is not 
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from ganlab.pairs.content import Digests, are_among, distinct_images, same_images
 from ganlab.quality.manifold import NEIGHBOURS
 from ganlab.statistics.duplicate_distance import RATE, RATES, DuplicateDistance, images_needed
+from jobs.measuring.comparison import Source
 from jobs.measuring.distance import GIVEN, NO_RATE, ChosenDistance
 from jobs.measuring.facts import SampleFacts
 
 COPIES_WORTH_A_NOTE = 0.01  # share of the real images
+RAISED = 1.1  # times as many of the real pairs are duplicates with copies as without: these are worth a note, too
 REMEDY = "remove the copies from the reference"
 
 
@@ -47,8 +51,20 @@ def content_notes(own: Digests, real: Digests | None, held_out: Digests | None =
     if real is None:
         return within
     of_real = _copies_of_real(own, real)
-    beside = [] if held_out is None else _copies_of_training(held_out, real)
+    beside = [] if held_out is None else [*_copies_of_training(held_out, real), *_copies_of_held_out(own, held_out)]
     return [*of_real, *within, *_copies_within("copies-in-reference", "reference images", real), *beside]
+
+
+def type_notes(samples: Source, judged: bool) -> list[Note]:
+    """Say where samples that look like pictures are not looked at as pictures; `judged` against real ones."""
+    few_channels = len(samples.shape) == 4 and (samples.shape[1] in (1, 3, 4) or samples.shape[3] in (1, 3, 4))
+    if not (judged and few_channels) or (samples.dtype == np.uint8 and samples.shape[1] in (1, 3)):
+        return []
+    text = (
+        f"Samples of {samples.dtype} and shape {tuple(samples.shape[1:])} are not looked at for noise and blur; give "
+        "pictures as uint8, 0 to 255, of shape (channels, height, width)."
+    )
+    return [Note("no-pictures", text)]
 
 
 def figure_notes(facts: SampleFacts, real: SampleFacts | None, chosen: ChosenDistance) -> list[Note]:
@@ -95,9 +111,10 @@ def _rate_notes(real: DuplicateDistance) -> list[Note]:
             f" as near as {real.rate:g} of the real pairs, a larger distance."
         )
         notes.append(Note("rate", text))
-    if real.copies > COPIES_WORTH_A_NOTE * real.images:
+    if real.copies > COPIES_WORTH_A_NOTE * real.images or real.with_copies > RAISED * real.probability:
         text = (
-            f"{real.copies:,} of {real.images:,} real images are copies of others, and were set aside for the distance."
+            f"{real.copies:,} of {real.images:,} real images are copies of others, and were set aside for the distance; "
+            "where the ratio's interval ends above, they count: their source may repeat images, too."
         )
         notes.append(Note("copies-set-aside", text))
     return notes
@@ -130,11 +147,23 @@ def _copies_of_training(held_out: Digests, training: Digests) -> list[Note]:
     ]
 
 
+def _copies_of_held_out(own: Digests, held_out: Digests) -> list[Note]:
+    """Say how many samples are held-out images: a model has seen these, or the samples are no model's."""
+    copies, images = int(are_among(own, held_out).sum()), len(own)
+    if not copies:
+        return []
+    some = f"{copies:,} of the {images:,} samples ({100 * copies / images:.3g} %)"
+    text = "are exact copies of held-out images: what is judged against these says less"
+    return [Note("held-out-in-samples", f"{some} {text}.")]
+
+
 def _copies_within(kind: str, name: str, digests: Digests) -> list[Note]:
     images, distinct = len(digests), distinct_images(digests)
     if distinct == images:
         return []
     if distinct == 1:
         return [Note(kind, f"The {images:,} {name} are copies of one image.")]
-    text = f"The {images:,} {name} are {distinct:,} distinct images and {images - distinct:,} exact copies of these."
+    copies = images - distinct
+    some = f"{copies:,} exact {'copy' if copies == 1 else 'copies'} of these"
+    text = f"The {images:,} {name} are {distinct:,} distinct images and {some}."
     return [Note(kind, text)]

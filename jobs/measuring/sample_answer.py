@@ -37,7 +37,7 @@ from jobs.measuring.comparison import (
 from jobs.measuring.distance import ChosenDistance, Joined, RealImages, choose_distance, real_rates, wanted_rates
 from jobs.measuring.facts import RealFacts, SampleFacts, sample_facts
 from jobs.measuring.moved import moved_comparison, moved_neighbours, nearest_over_moves
-from jobs.measuring.notes import Note, content_notes, figure_notes
+from jobs.measuring.notes import Note, content_notes, figure_notes, type_notes
 from jobs.measuring.samples import Embedded, MovedSets, Opened, in_embedding
 from jobs.measuring.space import PIXELS, Space
 from jobs.spec.sections import Threshold
@@ -228,6 +228,7 @@ def measure_samples(
             None if reference is None else content[reference],
             None if held_out is None else content[held_out],
         ),
+        *type_notes(samples.source, reference is not None),
         *figure_notes(facts, None if real is None else real.facts, chosen),
     ]
     return SampleAnswer(samples, reference, held_out, space, chosen, facts, real, notes)

@@ -228,7 +228,8 @@ def check_alike(samples: Opened, real: Opened, option: str = "--reference") -> N
     if theirs.shape[1:] != ours.shape[1:] or theirs.dtype != ours.dtype:
         raise SpecError(
             f"{option} holds {theirs.dtype} of shape {theirs.shape[1:]}, the samples {ours.dtype} of shape "
-            f"{ours.shape[1:]}; allowed: the same"
+            f"{ours.shape[1:]}; allowed: the same (of pictures in folders --resize makes one size; of arrays, "
+            "uint8 from 0 to 255 beside uint8)"
         )
 
 

@@ -11,6 +11,7 @@ from ganlab.quality.copying import DECIDING, MOST_SEEN, Word
 from jobs.console.words import magnitude
 from jobs.report.table import FAULT_WORDS, Interval, Results, Row, Table, number_words, ratio_words
 
+LEAST_SHOWN = 0.5  # without a duplicate nothing is said where twice as many as among real images might not have shown
 DECEIVING = {
     "copies": "it is that of the images they copy",
     "noise": "bad samples look diverse",
@@ -75,6 +76,8 @@ def relative_sentence(row: Row) -> str:
             "Neither two generated images nor two real ones are duplicates: nothing is said of one against the other."
         )
     words = f"two generated images are duplicates {relative_words(ratio)}."
+    if ratio.is_lower_bound and ratio.low < LEAST_SHOWN:
+        return f"Too few samples to say how diverse they are, without a duplicate among them: {words}"
     if ratio.low <= 1 <= ratio.high:
         return f"No less diverse than the real images, as far as these samples show: {words}"
     if ratio.high < 1:
@@ -151,10 +154,10 @@ def copying_words(row: Row, here: Results) -> str:
         control = f" Shifts by a pixel and mirror images were looked at, too.{control}"
     seen = number_words(row.values["copied_share_seen"], ".1%")
     if word == Word.NONE_SEEN:
-        return f"No sign of copying (a share of {seen} would have been seen).{control}"
+        return f"No sign of copying (exact copies would have been seen from {seen} of the samples on).{control}"
     names = ("copied_share_at", "copied_share_at_low", "copied_share_at_high")
     shares = [Interval(*(float(here[name].sel(near_quantile=near)) for name in names)) for near in DECIDING]
-    share = max(shares, key=lambda each: each.low if each.low > 0 else -1)
+    share = next((each for each in reversed(shares) if each.low > 0), shares[-1])  # that of the tables, where it shows
     return (
         f"Copies: {share.words('.1%')} of the samples lie as near to training images as copies, beyond what "
         f"{'held-out' if held_out else 'other training'} images do.{control}"

@@ -15,6 +15,7 @@ import numpy as np
 from ganlab.quality.copying import Word
 from ganlab.quality.moves import MOVE_NAMES, MOVES
 from jobs.report.mosaics import Picture, mosaic
+from jobs.spec.validation import SpecError
 from storage.atomic import write_bytes
 
 Images = Sequence[np.ndarray | None]
@@ -57,6 +58,18 @@ class CopyShown:
     copy: int
     distance: float
     move: str
+
+
+def check_page(path: Path) -> None:
+    """Raise SpecError where a report would replace something else than a report."""
+    if not path.exists():
+        return
+    if path.is_file():
+        with path.open("rb") as file:
+            if b'<meta name="generator" content="ganlab ' in file.read(1000):
+                return
+    found = f"got '{path}', which holds something else; allowed: a new file, or an older report"
+    raise SpecError(found, source="--report")
 
 
 def copies_shown(here: Any, training: Take, samples: Take) -> list[CopyShown]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ganlab.statistics.intervals import wilson_interval
+from ganlab.verdicts.agreement import LEAST_PAIRS
 from jobs.console.words import magnitude
 from jobs.report.mosaics import Picture, mosaic
 from jobs.report.svg import FAINT, FONT_PX, INK, REAL, SERIES, chart_style, new_figure, to_svg
@@ -19,6 +21,7 @@ from storage.samples import DamagedShardError, Samples
 from storage.verdicts import DUPLICATE
 
 PAIRS_SHOWN = 48
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -144,7 +147,9 @@ def _sentences(results: Results) -> Iterator[str]:
         )
     if int(results["agreement_pairs"]) > 0:
         kappa = number("agreement_kappa")
-        words = f"kappa {kappa:.2f} ({number('agreement_kappa_low'):.2f} – {number('agreement_kappa_high'):.2f})"
+        low, high = number("agreement_kappa_low"), number("agreement_kappa_high")
+        interval = f"{low:.2f} – {high:.2f}" if math.isfinite(low) else f"no interval below {LEAST_PAIRS} pairs"
+        words = f"kappa {kappa:.2f} ({interval})"
         pairs, observed = int(results["agreement_pairs"]), number("agreement_observed")
         yield (
             f"On the {pairs:,} pairs that two or more judged, {observed:.0%} of the verdicts agree"
@@ -171,7 +176,11 @@ def _cells(results: Results, row: Row, place: int) -> list[str]:
         return [row.label, row.support_words, words, NOT_MEASURED, NOT_MEASURED]
     samples, size = row.values["n_judged_samples"], row.values["judged_sample_size"]
     bound = row.values.get("judged_published_support")
-    published = f"more than {magnitude(size**2)}" if bound is None else f"at most {magnitude(bound)}"
+    low, high = wilson_interval(row.values["judged_collisions"], samples, CONFIDENCE)
+    if low <= 0.5 <= high:  # a duplicate may be more or less likely than not
+        published = "too few samples"
+    else:
+        published = f"more than {magnitude(size**2)}" if bound is None else f"at most {magnitude(bound)}"
     hits = f"{row.values['judged_collisions']} of {samples} samples of {size:,}"
     return [row.label, row.support_words, words, hits, published]
 

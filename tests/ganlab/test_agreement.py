@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from ganlab.verdicts.agreement import agreement, cohen_kappa, fleiss_kappa
+from ganlab.verdicts.agreement import LEAST_PAIRS, agreement, cohen_kappa, fleiss_kappa
 
 
 def test_cohen_of_a_table_by_hand() -> None:
@@ -48,3 +48,12 @@ def test_three_reviewers_are_fleiss_and_missing_verdicts_are_left_out() -> None:
 @pytest.mark.parametrize("table", [np.empty((0, 2)), [[0, -1], [-1, 1]], [[0, 0], [0, 0]]])
 def test_where_nothing_can_be_said_kappa_is_nan(table: object) -> None:
     assert math.isnan(agreement(table, draws=20).kappa)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("pairs", "known"), [(LEAST_PAIRS - 1, False), (LEAST_PAIRS, True)])
+def test_of_few_pairs_there_is_no_interval(pairs: int, known: bool) -> None:
+    """It would be of length 0 where all agree, whatever the next pairs would show."""
+    verdicts = np.repeat(np.arange(pairs)[:, None] % 2, 2, axis=1)
+    found = agreement(verdicts)
+    assert found.kappa == 1
+    assert np.isfinite([found.low, found.high]).all() == known

@@ -8,8 +8,10 @@ import pytest
 from scipy import stats
 
 from ganlab.pairs.closest import pairs_within
-from ganlab.statistics.diversity import Diversity, diversity, sensitivity
+from ganlab.statistics.correlation import pairs_curve
+from ganlab.statistics.diversity import Diversity, diversity, diversity_of, sensitivity
 from ganlab.statistics.duplicate_distance import DuplicateDistance, duplicate_distance
+from ganlab.statistics.support import estimate
 from tests.benchmarks.coverage import LEAST
 
 RATE = 1e-2
@@ -100,3 +102,67 @@ def test_sensitivity_counts_pairs_around_the_distance() -> None:
     assert curve.within.tolist() == [(distances <= at).sum() for at in curve.distances]
     assert curve.effective_number.tolist() == [len(i) / count for count in curve.within]
     assert np.isinf(sensitivity(np.empty(0), 300, 0.1).effective_number).all()
+
+
+def repeating(count: int, seed: int, share: float) -> np.ndarray:
+    """Draws of a source that gives one image again and again, with a probability of `share`."""
+    drawn = normal(count, seed)
+    drawn[np.random.default_rng([seed, 1]).random(count) < share] = 5
+    return drawn
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.05, math.inf), (0.2, math.inf), (0.0, 1.6)])
+def test_a_source_that_repeats_images_is_not_held_against_a_generator_of_the_same_source(share, most) -> None:
+    """And without copies nothing is added to the interval."""
+    found = [
+        measured(repeating(1500, 100 + seed, share), duplicate_distance(repeating(400, seed, share), RATE))
+        for seed in range(30)
+    ]
+    assert sum(each.ratio_low <= 1 <= each.ratio_high for each in found) >= 27
+    assert np.median([each.ratio_high for each in found]) < most
+    if not share:
+        assert all(each.ratio_high == each.real.probability * each.high for each in found)
+
+
+def test_images_that_a_data_set_holds_twice_make_nobody_less_diverse() -> None:
+    """Neither a generator of the same source, which repeats none."""
+    real = normal(400, 0)
+    once, twice = duplicate_distance(real, RATE), duplicate_distance(np.repeat(real, 2, axis=0), RATE)
+    assert (twice.distance, twice.copies, twice.images) == (once.distance, 400, 800)
+    assert once.with_copies == once.probability
+    pairs = 4 * once.within + 400
+    assert twice.with_copies == pytest.approx(pairs / math.comb(800, 2))
+    generated = normal(1500, 1)
+    assert measured(generated, twice).ratio_low == measured(generated, once).ratio_low <= 1
+    assert measured(generated, twice).ratio_high >= measured(generated, once).ratio_high >= 1
+
+
+@pytest.mark.parametrize("spread", [1.0, 2.0])
+def test_the_distance_counts_where_pairs_beyond_it_are_those_of_some_of_the_images(spread: float) -> None:
+    distance_squared = 2 * stats.chi2.ppf(RATE, 3)
+    truth = RATE / stats.chi2.cdf(distance_squared / (2 * spread**2), 3)
+    held = 0
+    for seed in range(40):
+        real, generated = duplicate_distance(normal(150, seed), RATE), normal(1500, 1000 + seed, spread)
+        whole = pairs_within(generated, real.high)
+        some = pairs_within(generated[:400], real.high)
+        inside = whole.index[whole.squared_distance <= real.distance**2]
+        found = diversity_of(
+            estimate(inside, 1500),
+            pairs_curve(some.squared_distance, 400, real.distances),
+            real,
+            pairs_curve(whole.squared_distance, 1500, real.distances),
+        )
+        held += found.ratio_low <= truth <= found.ratio_high
+        assert found.ratio_low <= measured(generated, real).ratio_low * 1.05
+        assert found.ratio_high == measured(generated, real).ratio_high
+    assert held >= 36
+
+
+def test_of_some_images_without_any_pair_the_distance_may_matter_much() -> None:
+    real, generated = duplicate_distance(normal(150, 0), RATE), normal(1500, 1, 2.0)
+    whole = pairs_within(generated, real.high)
+    sample = estimate(whole.index[whole.squared_distance <= real.distance**2], 1500)
+    none = pairs_curve([], 30, real.distances)
+    close = pairs_curve(whole.squared_distance, 1500, real.distances)
+    assert diversity_of(sample, none, real, close).ratio_low < 0.5 * measured(generated, real).ratio_low

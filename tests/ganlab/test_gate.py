@@ -79,6 +79,20 @@ def test_blurred_images_that_are_near_duplicates_are_blurred(every: int, distinc
         assert (ignored.passes, ignored.blurred) == (True, True)
 
 
+@pytest.mark.parametrize("count", [20, 30, 100, 1000])
+def test_few_images_are_not_far_by_chance(count: int) -> None:
+    """Of one law with the held-out images, of so heavy tails that medians of few differ by much."""
+    draws = [np.abs(np.random.default_rng(seed).standard_cauchy((2, count))) for seed in range(200)]
+    far = sum(judge(Evidence(own), Evidence(others)).quality is Quality.FAR for own, others in draws)
+    assert far <= 6
+
+
+@pytest.mark.parametrize(("ratio", "count", "word"), [(3.0, 30, "far"), (1.35, 3000, "far"), (1.15, 3000, "passed")])
+def test_samples_that_lie_farther_are_far(ratio: float, count: int, word: str) -> None:
+    held_out, samples = np.random.default_rng(0).gamma(9, size=(2, count))
+    assert judge(Evidence(ratio * samples), Evidence(held_out)).quality == word
+
+
 def test_a_trifle_in_a_million_passes() -> None:
     """Two in a hundred more copies, and two in a hundred more far images, are significant and small."""
     rng = np.random.default_rng(0)

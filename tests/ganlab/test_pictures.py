@@ -261,6 +261,19 @@ def test_each_real_file_is_read_once_and_keeps_its_own_name(folder: Path) -> Non
 # --- faults ---
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_pipe_is_no_picture_and_is_not_waited_for(folder: Path, linked: bool) -> None:
+    (folder / "set").mkdir()
+    Image.new("L", (8, 8)).save(folder / "set" / "a.png")
+    pipe = folder / "pipe.png" if linked else folder / "set" / "pipe.png"
+    os.mkfifo(pipe)
+    if linked:
+        (folder / "set" / "pipe.png").symlink_to(pipe)
+    listing = list_pictures(folder / "set")
+    assert listing.files == ("a.png",)
+    assert listing.left_out == {"no file": 1}
+
+
 def test_links_that_lead_nowhere_are_unreadable_pictures(folder: Path) -> None:
     save(folder / "set" / "a.png", GREY)
     (folder / "set" / "dangling.png").symlink_to("nothing")

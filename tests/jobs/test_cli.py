@@ -195,3 +195,25 @@ def test_every_command_that_answers_can_answer_in_json() -> None:
     for name, command in main.commands.items():
         options = {option for parameter in command.params for option in parameter.opts}
         assert ("--json" in options) == (name not in serving), name
+
+
+def test_a_report_replaces_nothing_but_a_report(folder: Path) -> None:
+    samples = folder / "samples.npy"
+    np.save(samples, np.random.default_rng(0).integers(0, 256, (40, 1, 8, 8), dtype=np.uint8))
+    before = samples.read_bytes()
+    refused = call("measure", samples, "--threshold", "30", "--report", samples)
+    assert refused.exit_code == 2
+    assert f"--report: got '{samples}', which holds something else; allowed: a new file" in refused.stderr
+    assert samples.read_bytes() == before
+    assert call("measure", samples, "--threshold", "30", "--report", folder).exit_code == 2
+    page = folder / "page.html"
+    for _ in range(2):
+        assert call("measure", samples, "--threshold", "30", "--report", page).exit_code == 0
+    assert page.read_bytes().startswith(b"<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize("pixels", ["1", "3", "4097", "100000"])
+def test_pictures_of_no_use_or_beyond_memory_are_refused(folder: Path, pixels: str) -> None:
+    refused = call("measure", folder, "--resize", pixels)
+    assert refused.exit_code == 2
+    assert f"got {pixels}; allowed: a whole number from 4 to 4096" in refused.stderr

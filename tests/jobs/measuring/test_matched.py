@@ -90,16 +90,21 @@ def test_nothing_is_said_where_no_two_trials_can_be_compared(variables: dict[str
 
 
 def test_distinct_images_are_compared_among_equally_many_samples() -> None:
-    """Snapshots of one generator, of 1,000 and of 4,000 samples, show as many distinct images among 1,000."""
-    multiples = (0.25, 0.5, 1.0)
-    kinds = 5000.0
-    samples = np.array([[1000.0, 4000.0, np.nan]])
-    expected = np.stack([kinds * (1 - np.exp(-samples * multiple / kinds)) for multiple in multiples], axis=2)
-    found = common_size_values({"samples": samples, "distinct_expected": expected}, multiples)
+    """Snapshots of one generator, of 1,000 to 100,000 samples, show as many distinct images among 1,000."""
+    kinds, rng = 5000, np.random.default_rng(0)
+
+    def degrees(samples: int) -> np.ndarray:
+        drawn = rng.integers(0, kinds, samples)
+        return np.bincount(drawn)[drawn] - 1
+
+    small, large, largest = degrees(1000), degrees(4000), degrees(100_000)
+    found = common_size_values([[small, large, largest], [None, small, None]])
     assert found["common_sample_size"] == 1000
-    among = kinds * (1 - np.exp(-1000 / kinds))
-    np.testing.assert_allclose(found["distinct_at_common_size"], [[among, among, np.nan]])
-    assert common_size_values({"samples": samples}, multiples) == {}
+    seen = float((1 / (small + 1)).sum())
+    expected = kinds * (1 - (1 - 1 / kinds) ** 1000)
+    np.testing.assert_allclose(found["distinct_at_common_size"][0], [seen, expected, expected], rtol=0.01)
+    np.testing.assert_allclose(found["distinct_at_common_size"][1], [np.nan, seen, np.nan])
+    assert common_size_values([[None]]) == {}
 
 
 def test_figure_table_and_json_say_the_matched_number_and_who_never_reaches_it() -> None:

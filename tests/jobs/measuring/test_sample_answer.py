@@ -423,7 +423,7 @@ def test_real_images_are_not_called_copies(folder: Path, sets_of_digits: dict[st
     assert abs(found["copying_z"]) < 4
     assert set(found["copied_shares"]) == {"0.001", "0.01", "0.05"}
     seen = f"{found['copied_share_seen']:.1%}"
-    assert f"No sign of copying (a share of {seen} would have been seen)." in words
+    assert f"No sign of copying (exact copies would have been seen from {seen} of the samples on)." in words
     # And what would have been seen is seen: copies in place of as many of the same samples.
     count = int(np.ceil(found["copied_share_seen"] * len(sets_of_digits["others"])))
     with_copies = np.concatenate([sets_of_digits["training"][:count], sets_of_digits["others"][count:]])
@@ -554,7 +554,7 @@ def test_the_interval_of_the_ratio_is_that_of_all_pairs_of_the_sample(folder: Pa
     [
         (
             None,
-            r"No less diverse than the real images, .* duplicates at most [\d.k]+ times as often as two real ones\.",
+            r"Too few samples to say .* without a duplicate among them: .* at most [\d.k]+ times as often",
         ),
         (500.0, "Neither two generated images nor two real ones are duplicates"),
     ],
@@ -569,3 +569,32 @@ def test_without_a_duplicate_the_ratio_is_a_bound(folder: Path, threshold: float
     assert given["diversity_ratio"] == given["diversity_ratio_low"]
     assert given["diversity_ratio_high"] is None
     assert re.match(words, next(sample_lines(answer)))
+
+
+@pytest.mark.parametrize(
+    ("scale", "dtype", "order", "noted"),
+    [
+        (1, np.uint8, (0, 1, 2, 3), False),
+        (1 / 255, np.float32, (0, 1, 2, 3), True),
+        (1 / 255, np.float32, (0, 2, 3, 1), True),
+        (1, np.uint8, (0, 2, 3, 1), True),
+    ],
+)
+def test_pictures_that_are_not_looked_at_as_pictures_are_named(folder: Path, scale, dtype, order, noted) -> None:
+    random = np.random.default_rng(0)
+    for name in ("real", "samples"):
+        images = random.integers(0, 256, (600, 3, 8, 8), dtype=np.uint8)
+        np.save(folder / f"{name}.npy", (images * np.float32(scale)).astype(dtype).transpose(order))
+    answer = measure_path(folder / "samples.npy", None, folder / "real.npy", None, SILENT)
+    assert ("no-pictures" in {note.kind for note in answer.notes}) == noted
+
+
+def test_samples_that_are_the_held_out_images_are_named(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in ("real", "test", "other"):
+        np.save(folder / f"{name}.npy", random.integers(0, 256, (600, 1, 8, 8), dtype=np.uint8))
+    for samples, kinds in (("test", {"held-out-in-samples"}), ("other", set())):
+        answer = measure_path(
+            folder / f"{samples}.npy", None, folder / "real.npy", None, SILENT, test=folder / "test.npy"
+        )
+        assert {note.kind for note in answer.notes} == kinds
