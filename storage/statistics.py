@@ -169,7 +169,8 @@ STATISTICS: tuple[Statistic, ...] = (
         TRIAL,
         "1",
         "chance of a duplicate among real images over that among samples",
-        "real p2 / p2 at the same distance: 1 for a perfect generator; copies among the real images are left out",
+        "real p2 / p2 at the same distance: 1 for a perfect generator; copies among the real images count for its upper "
+        "end alone",
         interval="of both counts and, for a rate of real pairs, of the distance",
         tables=("diversity",),
         heading="diversity ratio",
@@ -195,8 +196,8 @@ STATISTICS: tuple[Statistic, ...] = (
         (*TRIAL, "distance_factor"),
         "images",
         "effective number of images (order 2) at a part of the distance",
-        "pairs / pairs within distance_factor times the threshold: of all pairs up to the threshold, beyond it of the "
-        "scored images",
+        "pairs / pairs within distance_factor times the threshold: of all pairs up to the threshold, beyond it of at "
+        "most 10,000 images",
     ),
     Statistic(
         "distinct_seen",
@@ -285,7 +286,7 @@ STATISTICS: tuple[Statistic, ...] = (
         (*TRIAL, "real_rate"),
         "images",
         "effective number of images (order 2) at the distance of a rate of real pairs",
-        f"{_INVERSE_SIMPSON}; of the scored images",
+        f"{_INVERSE_SIMPSON}; of at most 10,000 images",
         interval="of the sample and the distance",
     ),
     Statistic(
@@ -293,7 +294,7 @@ STATISTICS: tuple[Statistic, ...] = (
         (*TRIAL, "real_rate"),
         "1",
         "chance of a duplicate among real images over that among samples, at the distance of a rate of real pairs",
-        "real p2 / p2 of the scored images",
+        "real p2 / p2 of at most 10,000 images",
         interval="of the sample and the distance",
     ),
     Statistic(
