@@ -25,7 +25,7 @@ from storage.samples import Samples, read_numbers
 
 IMAGE_NAMES = ("images", "points")
 LABEL_NAMES = ("labels", "label", "y", "targets")
-FORMATS = "an array as .npy, .npz or a Zarr folder"
+FORMATS = "an array as .npy, .npz or a Zarr folder (of pictures, the folder that they lie in)"
 NOT_NUMBERS = {
     "O": "Python objects",
     "U": "text",
