@@ -87,7 +87,7 @@ def usage() -> Iterator[Case]:
         ("measure x.npy --embedding normalized", "did you mean normalised?"),
         ("measure x.npy --report .", "File '.' is a directory"),
         ("measure sweep --threshold 3", "--threshold", "a sweep has its own settings"),
-        ("measure sweep --resize 3", "--resize", "a sweep has its own settings"),
+        ("measure sweep --resize 8", "--resize", "a sweep has its own settings"),
         ("measure sweep --reference sweep", "--reference", "a sweep has its own settings"),
         ("measure sweep --test sweep", "--test", "a sweep has its own settings"),
         ("measure sweep --report x.html", "--report", "a sweep has its own settings"),
@@ -126,7 +126,7 @@ def usage() -> Iterator[Case]:
             "a finite number above 0 and below 1",
             ("nan", "-1", "0", "1", "2", "1e-400", "often", "''"),
         ),
-        ("measure x.npy --resize", "a whole number of at least 1", ("0", "-8", "2.5", "8x8", "inf")),
+        ("measure x.npy --resize", "a whole number from 4 to 4096", ("0", "-8", "2.5", "8x8", "inf")),
     ):
         for number in numbers:
             yield Case(
