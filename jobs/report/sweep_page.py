@@ -264,7 +264,8 @@ def _count_sentences(table: Table) -> Iterator[str]:
         yield f"Samples of {counted(copies, 'trial')} {near}."
     elif words.count(Word.NONE_SEEN) == len(words) > 0:
         seen = max(row.values["copied_share_seen"] for row in table.trials if row.values.get("copying"))
-        yield f"No sign of copying in any trial (a share of {number_words(seen, '.1%')} would have been seen)."
+        from_on = f"from {number_words(seen, '.1%')} of the samples on"
+        yield f"No sign of copying in any trial (exact copies would have been seen {from_on})."
     collapsed = sum(row.collapsed for row in table.trials)
     if collapsed:
         share = f"over {1 / COLLAPSED_RATIO:.0f} times as frequent as among the real images"

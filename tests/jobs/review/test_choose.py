@@ -73,7 +73,7 @@ def test_a_blind_review_mixes_in_real_pairs_and_shuffles_for_each(small: SweepLa
     assert all(pair.pair[0] == pair.pair[1] for pair in real if pair.chosen == "same")
 
 
-def test_the_choice_is_the_same_tomorrow_and_after_more_trials(small: SweepLayout, tmp_path) -> None:
+def test_the_choice_is_the_same_again_and_of_fewer_pairs_a_part_of_it(small: SweepLayout) -> None:
     assert chosen(small).fingerprint == chosen(small).fingerprint
     assert chosen(small, blind=True).fingerprint != chosen(small).fingerprint
     # Each snapshot has one random order, of which more or less is shown: the pairs of fewer are among those of more.
