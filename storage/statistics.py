@@ -556,7 +556,7 @@ STATISTICS: tuple[Statistic, ...] = (
         COPIED,
         "1",
         "number of a training image that most samples copy",
-        "nearest to most of the samples that copied_share counts",
+        "nearest to most of the samples within the smallest distance that shows copies",
         "int64",
     ),
     Statistic("copied_times", COPIED, "images", "samples that copy that training image", "counted", "int64"),

@@ -88,8 +88,8 @@ class Copying:
     held_out : int
         Held-out images; 0 where the training images stand in for them.
     copied, times, copy : int64 (k,)
-        Training images with most copies: their numbers, how many samples within the distance of `USUAL` are nearest to
-        each, and the number of the nearest one.
+        Training images with most copies: their numbers, how many samples within the smallest distance that shows copies
+        (else that of `USUAL`) are nearest to each, and the number of the nearest one.
     """
 
     word: Word
@@ -146,7 +146,9 @@ def copying(
     )
     found = any(each.low > 0 for each in shares if each.quantile in DECIDING)
     usual = next(each for each in shares if each.quantile == USUAL)
-    near = np.flatnonzero(distance <= usual.distance)
+    # Within the smallest distance that shows copies fewer samples are near by chance.
+    shown = next((each for each in shares if each.quantile in DECIDING and each.low > 0), usual)
+    near = np.flatnonzero(distance <= shown.distance)
     copied, times, copy = _most_copied(near, distance, neighbour)
     cells = real.cells
     result = Copying(

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 from ganlab.pairs.closest import nearest
 from ganlab.quality.copying import (
     QUANTILES,
+    SHOWN,
     USUAL,
     Copying,
     Word,
@@ -181,3 +182,15 @@ def test_the_training_images_copied_most_are_named() -> None:
     assert answer.authenticity == expected
     assert answer.held_out_authenticity == (control > own[found[1].index[:, 1]]).mean()
     assert math.isfinite(answer.z_in_cells)
+
+
+def test_the_images_shown_are_copies_and_not_those_that_are_near_by_chance() -> None:
+    """A hundred images copied once each; four samples lie near another one, no nearer than some real images do."""
+    rng = np.random.default_rng(0)
+    real, samples = rng.normal(20, 2, (2, 20_000))
+    neighbour = np.arange(len(samples))
+    samples[:100], neighbour[:100] = 0, np.arange(100)
+    samples[100:104], neighbour[100:104] = np.quantile(real, 0.005), 500
+    found = copying(samples, neighbour, RealNeighbours(rng.normal(20, 2, 20_000), real))
+    assert found.word is Word.COPIES
+    assert found.copied.tolist() == list(range(SHOWN))
