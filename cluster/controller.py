@@ -49,7 +49,7 @@ from cluster.supervise import LONGEST_DELAY_S, Failures, Process, TerminationSig
 POLL_S = 0.5
 DISK_S = 5.0  # between two tries while the shared disk is full, read-only or away
 LOOK_S = 5.0  # between looks at the head's ports
-SUBMITTED_S = 60.0  # from the controller's submission until the ids of all jobs are recorded, at most
+SUBMITTED_S = 60.0  # without news of a submission that has not ended
 OLD_WORKERS_S = 8.0  # for workers of an older generation to save their work before a new one is published
 WRONG_INPUT = 2  # the exit code of a command that would fail again in the same way
 STARTS = 5
@@ -159,6 +159,7 @@ class _Controller:
         self.generation += 1
         served = None
         self._publish("starting")
+        self._sleep(0)
         try:
             with leased_ports() as ports:
                 self._start_head(ports)
@@ -228,7 +229,8 @@ class _Controller:
             for kept in self.kept:
                 self._keep(kept)
             if all(kept.finished for kept in self.kept if kept.child.required):
-                self._publish("done")
+                if not self._publish("done"):
+                    self._sleep(0)  # the next controller says it
                 raise JobEnd(DONE, "")
             self._check_head()
             if self._every("head", LOOK_S):
@@ -295,8 +297,6 @@ class _Controller:
                 controllers = tuple(dict.fromkeys([*submission.controllers, self.job.id]))
                 submission = replace(submission, controller=self.job.id, successor="", controllers=controllers)
                 self._record(partial(write_submission, self.folder, submission))
-                if self.notice.received is not None:
-                    raise self._told_to_go()
             if earlier := [job for job in submission.controllers if job != self.job.id]:
                 ask(["scancel", "--quiet", *earlier])  # one that was requeued waits for nothing
             if can_requeue(self.job.id) or submission.successor:
@@ -307,14 +307,14 @@ class _Controller:
             log.info("no successor: %s", error)
 
     def _submitted(self) -> Submission | None:
-        """What was submitted; without ids where the command that wrote it was killed before it had them."""
-        deadline = time.monotonic() + SUBMITTED_S
-        while True:
-            submission = read_submission(self.folder)
-            if submission is None or submission.controller or time.monotonic() > deadline:
-                return submission
+        """What was submitted; without the controller's id where the command was killed before it wrote it."""
+        submission, since = read_submission(self.folder), time.monotonic()
+        while submission is not None and not submission.controller and time.monotonic() - since < SUBMITTED_S:
             if self.notice.wait(POLL_S):
-                raise self._told_to_go()
+                break
+            if (now := read_submission(self.folder)) != submission:
+                submission, since = now, time.monotonic()
+        return submission
 
     def _succeeds(self, submission: Submission) -> bool:
         """True if this job was submitted to follow the recorded controller, be it that this was never recorded."""
@@ -335,10 +335,10 @@ class _Controller:
         if self.orders is None or submission is None or ClusterFolder(self.folder).cancelled.exists():
             return False
         try:
-            if not submission.successor:
+            if submission.successor in ("", self.job.id):
                 successor = self.orders.successor(submission.name)
                 controllers = (*submission.controllers, successor)
-                submission = replace(submission, controller=successor, controllers=controllers)
+                submission = replace(submission, controller=successor, successor="", controllers=controllers)
                 self._record(partial(write_submission, self.folder, submission))
         except (SchedulerError, RefusedError) as error:
             log.info("no successor: %s", error)
@@ -350,7 +350,7 @@ class _Controller:
         if not self.notice.wait(seconds):
             return
         submission = read_submission(self.folder)
-        if submission is not None and submission.controller not in ("", self.job.id):
+        if submission is not None and submission.controller != self.job.id and not self._succeeds(submission):
             raise _Superseded
         end = self._told_to_go()
         self._publish("leaving", end.reason)
@@ -385,22 +385,23 @@ class _Controller:
             self.looked[what] = now
         return due
 
-    def _publish(self, state: HeadState, reason: str = "") -> None:
+    def _publish(self, state: HeadState, reason: str = "") -> bool:
+        """Tell the workers; False where SLURM has asked for the node before it could be written."""
         log.info("generation %d: %s%s", self.generation, state, f"; {reason}" if reason else "")
         head = Head(self.job.id, self.job.restart, self.generation, state, reason, host=self.job.node)
         if state == "running":
             head = replace(head, **self.addresses)
-        self._record(partial(write_head, self.folder, head))
+        return self._record(partial(write_head, self.folder, head))
 
-    def _record(self, write: Callable[[], None]) -> None:
-        """Write a record, again and again while the disk is full, until SLURM asks for the node: others do without."""
+    def _record(self, write: Callable[[], None]) -> bool:
+        """Write a record, again and again while the disk is full; False once SLURM has asked for the node."""
         while True:
             try:
                 write()
-                return
+                return True
             except OSError as error:
                 if error.errno not in PASSING:
                     raise
                 log.info("%s; again in %.0f s", error, DISK_S)
                 if self.notice.wait(DISK_S):
-                    return
+                    return False

@@ -10,7 +10,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -188,8 +188,7 @@ class Replacements:
             self._record()
             return submission
         pace.refusals, pace.refusal, pace.fruitless, pace.newest = 0, "", fruitless, tuple(ids)
-        kinds = {**submission.kinds, **dict.fromkeys(ids, kind)}
-        submission = replace(submission, workers=(*submission.workers, *ids), kinds=kinds)
+        submission = submission.with_workers(ids, kind)
         write_submission(self.folder, submission)
         self._record()
         log.info("%d workers%s were gone; submitted %s", count, f" {kind}" if kind else "", ", ".join(ids))

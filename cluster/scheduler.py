@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -66,6 +66,11 @@ class Submission:
     def wanted(self) -> Mapping[str, int]:
         """How many worker jobs of each kind were asked for."""
         return self.asked or {"": self.tasks}
+
+    def with_workers(self, ids: Sequence[str], kind: str) -> "Submission":
+        """Return it with more worker jobs of a kind."""
+        kinds = {**self.kinds, **dict.fromkeys(ids, kind)}
+        return replace(self, workers=(*self.workers, *ids), kinds=kinds)
 
     def kind_of(self, job_id: str) -> str:
         """Kind of a worker job."""
@@ -231,10 +236,17 @@ def default_memory_mb(partition: str | None, cpus: int) -> float | None:
 
 def keep_off(job_ids: Iterable[str], nodes: Iterable[str]) -> None:
     """Keep waiting jobs from starting on some nodes, beside those named before. Raises SchedulerError."""
+    refusals = []
     for job_id in job_ids:
-        listed = _fields(ask(["scontrol", "show", "job", "--oneliner", job_id])).get("ExcNodeList", "(null)")
-        both = dict.fromkeys([*([] if listed == "(null)" else [listed]), *sorted(nodes)])
-        ask(["scontrol", "update", f"JobId={job_id}", f"ExcNodeList={','.join(both)}"])
+        try:
+            listed = _fields(ask(["scontrol", "show", "job", "--oneliner", job_id])).get("ExcNodeList", "(null)")
+            before = [] if listed == "(null)" else re.split(r",(?![^\[]*\])", listed)  # at commas outside of brackets
+            both = dict.fromkeys([*before, *sorted(nodes)])
+            ask(["scontrol", "update", f"JobId={job_id}", f"ExcNodeList={','.join(both)}"])
+        except SchedulerError as error:  # it may have begun meanwhile; the others still wait
+            refusals.append(str(error))
+    if refusals:
+        raise SchedulerError("; ".join(refusals))
 
 
 def _fields(text: str) -> dict[str, str]:

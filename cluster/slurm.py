@@ -138,26 +138,28 @@ def submit(kinds: Sequence[Site], jobs: Jobs, after: str = "") -> Submission:
     _prepare(jobs)
     # By their name the jobs are found, should this command be killed before it has their ids.
     write_submission(jobs.folder, submission)
-    ids: dict[str, str | None] = {}  # kind of worker, by the array's id
     controller = ""
     try:
         for array in _arrays(kinds, jobs, submission.name, largest):
             dependency = f"after:{controller}" if controller else f"afterok:{after}" if after else ""
             number = _queue(kinds[0], jobs, array.when(dependency) if dependency else array)
-            controller = controller or number
-            ids[number] = array.kind
+            if array.kind is None:
+                controller = number
+            else:  # without the controller, which waits while this record changes
+                submission = submission.with_workers([number], array.kind)
+                write_submission(jobs.folder, submission)
     except BaseException:
-        if ids:
-            ask(["scancel", "--quiet", *ids])
-        if before is None:
-            ClusterFolder(jobs.folder).submission.unlink(missing_ok=True)
+        try:  # by their name, since the id of the last one may be lost
+            ask(["scancel", "--quiet", f"--name={submission.name}", f"--user={submission.user}"])
+        except SchedulerError:  # the record stays: jobs that may be there have its name
+            pass
         else:
-            write_submission(jobs.folder, before)
+            if before is None:
+                ClusterFolder(jobs.folder).submission.unlink(missing_ok=True)
+            else:
+                write_submission(jobs.folder, before)
         raise
-    workers = {number: kind for number, kind in ids.items() if kind is not None}
-    submission = replace(
-        submission, controller=controller, workers=tuple(workers), controllers=(controller,), kinds=workers
-    )
+    submission = replace(submission, controller=controller, controllers=(controller,))
     write_submission(jobs.folder, submission)
     return submission
 

@@ -132,7 +132,7 @@ def _numbers(trial: TrialLayout) -> list[int]:
 
 
 def _check_newest(trial: TrialLayout, number: int) -> None:
-    if max(_numbers(trial), default=0) > number:
+    if max(patiently(lambda: _numbers(trial)), default=0) > number:
         raise LeaseLostError(trial.root.name)
 
 

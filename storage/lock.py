@@ -42,13 +42,7 @@ def sweep_lock(layout: SweepLayout, command: str) -> Iterator[None]:
     SweepBusyError
         Naming the command that holds it, its host, process and start.
     """
-    layout.lock.parent.mkdir(parents=True, exist_ok=True)
-    with layout.lock.open("a+") as file:
-        deadline = time.monotonic() + ASKED_S
-        while (holder := _held(layout, file, fcntl.LOCK_EX)) is not None:
-            if time.monotonic() > deadline:  # else it may be held by one who only asks for its holder
-                raise SweepBusyError(layout, holder)
-            time.sleep(ASKED_S / 10)
+    with _locked(layout) as file:
         file.truncate(0)
         started = time.strftime("%Y-%m-%d %H:%M:%S")
         json.dump({"command": command, "host": socket.gethostname(), "pid": os.getpid(), "since": started}, file)
@@ -57,6 +51,35 @@ def sweep_lock(layout: SweepLayout, command: str) -> Iterator[None]:
             yield
         finally:
             file.truncate(0)
+
+
+def _locked(layout: SweepLayout) -> IO[str]:
+    """Open the lock's file and take the lock. Raises SweepBusyError."""
+    deadline = time.monotonic() + ASKED_S
+    while True:
+        layout.lock.parent.mkdir(parents=True, exist_ok=True)
+        file = layout.lock.open("a+")
+        try:
+            holder = _held(layout, file, fcntl.LOCK_EX)
+            if holder is None and _is_there(layout.lock, file):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        if (
+            holder is not None and time.monotonic() > deadline
+        ):  # else it may be held by one who only asks for its holder
+            raise SweepBusyError(layout, holder)
+        time.sleep(ASKED_S / 10)
+
+
+def _is_there(path: Path, file: IO[str]) -> bool:
+    """True if the open file is the one of that name: its holder may have removed the folder at its end."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 @contextmanager

@@ -171,7 +171,11 @@ def list_pictures(folder: Path) -> Listing:
         if not folders:
             linked_files.sort()
             for name in linked_files:
-                _take(os.path.realpath(folder / name), name, files, real_files, left_out)
+                real = os.path.realpath(folder / name)
+                if os.path.exists(real) and not os.path.isfile(real):
+                    left_out["pipe or device"] += 1
+                else:
+                    _take(real, name, files, real_files, left_out)
             break
         place = folders.pop()
         real = os.path.realpath(folder / place)
@@ -186,7 +190,7 @@ def list_pictures(folder: Path) -> Listing:
             elif _is_folder(entry):
                 (linked_folders if entry.is_symlink() else folders).append(name)
             elif not entry.is_symlink() and not entry.is_file():
-                left_out["no file"] += 1  # a pipe, whose end would never come
+                left_out["pipe or device"] += 1  # whose end would never come
             elif not entry.name.lower().endswith(SUFFIXES):
                 suffixes[os.path.splitext(entry.name)[1].lower() or "without suffix"] += 1
             elif entry.is_symlink():
@@ -493,9 +497,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _take(real: str, name: str, files: list[str], taken: set[str], left_out: Counter[str]) -> None:
     """Add a picture to `files`, unless its real file is among those taken."""
-    if os.path.exists(real) and not os.path.isfile(real):
-        left_out["no file"] += 1
-    elif real in taken:
+    if real in taken:
         left_out["linked more than once"] += 1
     else:
         taken.add(real)

@@ -151,7 +151,8 @@ def _far(distance: Floats, held_out: Floats, largest_ratio: float) -> float:
     """Share of samples that lie too far off: of most of them, or of more than a few by far."""
     median = np.median(held_out)
     beyond = distance > largest_ratio * median
-    if _bounded_difference(_share(beyond), _share(held_out > median)) > 0:
+    larger = np.median(distance) > largest_ratio * median
+    if larger and _bounded_difference(_share(beyond), _share(held_out > median)) > 0:
         return float(beyond.mean())
     limit = largest_ratio * np.quantile(held_out, FAR_QUANTILE)
     return _excess(distance > limit, held_out > limit)

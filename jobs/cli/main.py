@@ -337,7 +337,8 @@ def cancel(folder: Path, as_json: bool) -> None:
     from jobs.cli.submit import cancel_sweep
 
     before = cancel_sweep(_sweep_folder(folder))
-    jobs = (before.submission.controller, *before.submission.workers)
+    recorded = (before.submission.controller, *before.submission.workers)
+    jobs = tuple(filter(None, recorded)) or tuple(job.id for job in before.jobs or ())
     if as_json:
         click.echo(
             json.dumps({"folder": str(folder.absolute()), "jobs": jobs, "cancelled": before.jobs != []}, indent=2)

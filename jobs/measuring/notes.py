@@ -6,14 +6,12 @@ Invariant: a note states what was counted over whole sets; a figure that is not 
 import math
 from typing import NamedTuple
 
-import numpy as np
-
 from ganlab.pairs.content import Digests, are_among, distinct_images, same_images
 from ganlab.quality.manifold import NEIGHBOURS
 from ganlab.statistics.duplicate_distance import RATE, RATES, DuplicateDistance, images_needed
-from jobs.measuring.comparison import Source
 from jobs.measuring.distance import GIVEN, NO_RATE, ChosenDistance
 from jobs.measuring.facts import SampleFacts
+from jobs.measuring.samples import Opened
 
 COPIES_WORTH_A_NOTE = 0.01  # share of the real images
 RAISED = 1.1  # times as many of the real pairs are duplicates with copies as without: these are worth a note, too
@@ -55,14 +53,18 @@ def content_notes(own: Digests, real: Digests | None, held_out: Digests | None =
     return [*of_real, *within, *_copies_within("copies-in-reference", "reference images", real), *beside]
 
 
-def type_notes(samples: Source, judged: bool) -> list[Note]:
+def type_notes(samples: Opened, judged: bool) -> list[Note]:
     """Say where samples that look like pictures are not looked at as pictures; `judged` against real ones."""
-    few_channels = len(samples.shape) == 4 and (samples.shape[1] in (1, 3, 4) or samples.shape[3] in (1, 3, 4))
-    if not (judged and few_channels) or (samples.dtype == np.uint8 and samples.shape[1] in (1, 3)):
+    shape = samples.source.shape[1:]
+    if not judged or samples.pictures is not None or len(shape) != 3:
+        return []
+    channels_first, channels_last = shape[0] in (1, 3, 4), shape[2] in (1, 3, 4)
+    sides = shape[1:] if channels_first else shape[:2]
+    if not (channels_first or channels_last) or min(sides) == 1:
         return []
     text = (
-        f"Samples of {samples.dtype} and shape {tuple(samples.shape[1:])} are not looked at for noise and blur; give "
-        "pictures as uint8, 0 to 255, of shape (channels, height, width)."
+        f"Samples of {samples.source.dtype} and shape {tuple(shape)} are not looked at for noise and blur; give pictures "
+        "as uint8, 0 to 255, of one or three channels."
     )
     return [Note("no-pictures", text)]
 

@@ -228,7 +228,7 @@ def measure_samples(
             None if reference is None else content[reference],
             None if held_out is None else content[held_out],
         ),
-        *type_notes(samples.source, reference is not None),
+        *type_notes(samples, reference is not None),
         *figure_notes(facts, None if real is None else real.facts, chosen),
     ]
     return SampleAnswer(samples, reference, held_out, space, chosen, facts, real, notes)

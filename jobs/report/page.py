@@ -61,12 +61,12 @@ class CopyShown:
 
 
 def check_page(path: Path) -> None:
-    """Raise SpecError where a report would replace something else than a report."""
+    """Raise SpecError where a report would replace something else than a report or an empty file."""
     if not path.exists():
         return
     if path.is_file():
         with path.open("rb") as file:
-            if b'<meta name="generator" content="ganlab ' in file.read(1000):
+            if not (begin := file.read(1000)) or b'<meta name="generator" content="ganlab ' in begin:
                 return
     found = f"got '{path}', which holds something else; allowed: a new file, or an older report"
     raise SpecError(found, source="--report")

@@ -178,7 +178,7 @@ def _cells(results: Results, row: Row, place: int) -> list[str]:
     bound = row.values.get("judged_published_support")
     low, high = wilson_interval(row.values["judged_collisions"], samples, CONFIDENCE)
     if low <= 0.5 <= high:  # a duplicate may be more or less likely than not
-        published = "too few samples"
+        published = "too close to ½ to say"
     else:
         published = f"more than {magnitude(size**2)}" if bound is None else f"at most {magnitude(bound)}"
     hits = f"{row.values['judged_collisions']} of {samples} samples of {size:,}"

@@ -143,7 +143,8 @@ def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[
     own = [job for job in slurm.jobs or () if job.id == submission.controller]
     runs = [run for run in slurm.runs if run.job_id == submission.controller]
     told: str = head.state if head else ("not started" if own else "never started")
-    gone = slurm.jobs is not None and not own and not (head and head.state in ("done", "failed"))
+    unrecorded = not submission.controller and bool(slurm.jobs)  # its submission goes on, or was killed
+    gone = slurm.jobs is not None and not own and not (head and head.state in ("done", "failed")) and not unrecorded
     if own and own[0].state == "PENDING":
         told = f"queued ({own[0].reason})"
     elif gone and runs:
@@ -154,7 +155,10 @@ def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[
         told = "cancelled"
     why = f": {head.reason}" if head and head.reason and not slurm.cancelled else ""
     where = f" on {own[0].node}" if own and own[0].node else ""
-    lines.append(f"controller: job {submission.controller or 'unknown'}{where}, {told}{why}")
+    if unrecorded:
+        lines.append("controller: its id is not recorded (yet); it is among the jobs that follow")
+    else:
+        lines.append(f"controller: job {submission.controller or 'unknown'}{where}, {told}{why}")
     waits = [job for job in slurm.jobs or () if job.id == submission.successor]
     if waits:
         lines.append(f"successor of the controller: job {submission.successor}, which begins when that ends")
@@ -164,7 +168,7 @@ def _slurm_lines(slurm: OnSlurm, layout: SweepLayout, unfinished: bool) -> list[
         words = ", ".join(f"{count} {state}" for state, count in states[kind].most_common())
         if jobs or words:
             name = f"workers {kind}" if kind else "workers"
-            ids = f" ({'job' if asked == 1 else 'jobs'} {', '.join(jobs)})"
+            ids = f" ({'job' if asked == 1 else 'jobs'} {', '.join(jobs)})" if jobs else ""
             lines.append(f"{name}{ids}: {words or 'none left'} of {asked}")
     if slurm.jobs is None:
         lines.append(f"whether the jobs still exist is not known: {slurm.unknown}")

@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -169,7 +171,7 @@ def test_a_controller_that_is_cancelled_by_hand_ends_the_sweep(supervisors: Supe
 
 def test_a_controller_that_has_a_successor_leaves_the_record_alone(supervisors: Supervisors) -> None:
     """The successor has cancelled it."""
-    controller = started(supervisors, "77")
+    controller = started(supervisors, str(JOB + 9))
     before = read_head(supervisors.folder)
     controller.terminate()
     assert controller.wait(30) == HANDED_OVER
@@ -189,10 +191,14 @@ def made(folder: Path) -> _Controller:
 class Submits:
     """Takes every order."""
 
+    def __init__(self) -> None:
+        self.submitted: list[str] = []
+
     def workers(self, name: str, kind: str, count: int, left_out: Collection[str]) -> list[str]:
         raise AssertionError
 
     def successor(self, name: str, dependency: str = "") -> str:
+        self.submitted.append(dependency)
         return "60"
 
 
@@ -235,6 +241,62 @@ def test_which_controller_a_job_takes_over_from(
     now = read_submission(made.folder)
     assert now is not None
     assert now.controller == ("50" if takes_over else "51")
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+@pytest.mark.parametrize("named", ["", "41"])
+def test_a_controller_that_is_told_to_go_while_it_takes_over_has_a_successor(
+    made: _Controller, monkeypatch: pytest.MonkeyPatch, recorded: bool, named: str
+) -> None:
+    """Whether the disk takes its record or not."""
+    monkeypatch.setattr(controller, "queue", lambda _: [])
+    monkeypatch.setattr(controller, "can_requeue", lambda _: False)
+    monkeypatch.setattr(controller, "ask", lambda _: "")
+    write_submission(made.folder, Submission("x", named, (), 1, "h", "u", "t", successor="50" if named else ""))
+    if not recorded:
+        monkeypatch.setattr(controller, "write_submission", full)
+        monkeypatch.setattr(controller, "write_head", full)
+    made.notice._handle(signal.SIGUSR2, None)
+    made._take_over()
+    with pytest.raises(JobEnd) as ended:
+        made._run_generation()
+    assert ended.value.code == HANDED_OVER
+    assert isinstance(made.orders, Submits)
+    assert made.orders.submitted, "a successor"
+
+
+def test_what_is_done_is_said_by_the_next_controller_where_the_disk_takes_no_record(
+    made: _Controller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_submission(made.folder, Submission("x", "50", (), 1, "h", "u", "t", controllers=("50",)))
+    monkeypatch.setattr(controller, "write_head", full)
+    made.notice._handle(signal.SIGUSR2, None)
+    with pytest.raises(JobEnd) as ended:
+        made._serve()
+    assert ended.value.code == HANDED_OVER
+
+
+def test_a_controller_waits_while_a_submission_goes_on(made: _Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(controller, "SUBMITTED_S", 1.5)
+    monkeypatch.setattr(controller, "can_requeue", lambda _: True)
+    part = Submission("x", "", (), 3, "h", "u", "t")
+    write_submission(made.folder, part)
+
+    def submit() -> None:
+        now = part
+        for number in range(51, 54):
+            time.sleep(0.9)
+            now = now.with_workers([str(number)], "gpu")
+            write_submission(made.folder, now)
+        write_submission(made.folder, replace(now, controller="50", controllers=("50",)))
+
+    writing = threading.Thread(target=submit)
+    writing.start()
+    made._take_over()
+    writing.join()
+    whole = read_submission(made.folder)
+    assert whole is not None
+    assert (whole.controller, whole.workers) == ("50", ("51", "52", "53"))
 
 
 def test_a_controller_waits_for_the_ids_that_the_submission_still_writes(

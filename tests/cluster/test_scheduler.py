@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import scheduler
 from cluster.scheduler import SchedulerError, ask, keep_off, outside_any_job, tasks_of
 
 
@@ -17,7 +18,7 @@ def test_tasks_of_a_line_of_squeue(job: str, tasks: int) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("listed", "left_out"), [("(null)", "n7"), ("n[1-3],n9", "n[1-3],n9,n7")])
+@pytest.mark.parametrize(("listed", "left_out"), [("(null)", "n7"), ("n[1,3],n9", "n[1,3],n9,n7"), ("n7,n9", "n7,n9")])
 def test_a_job_keeps_off_the_nodes_that_its_site_leaves_out_too(
     folder: Path, monkeypatch: pytest.MonkeyPatch, listed: str, left_out: str
 ) -> None:
@@ -31,6 +32,22 @@ def test_a_job_keeps_off_the_nodes_that_its_site_leaves_out_too(
     keep_off(["5", "6"], {"n7"})
     updates = [line for line in asked.read_text().splitlines() if line.startswith("update")]
     assert updates == [f"update JobId={job} ExcNodeList={left_out}" for job in (5, 6)]
+
+
+def test_one_job_that_has_begun_meanwhile_keeps_no_other_from_being_kept_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    updated = []
+
+    def ask(command: list[str]) -> str:
+        if command[-1] == "5":
+            raise SchedulerError("no longer pending")
+        if command[1] == "update":
+            updated.append(command[2])
+        return "ExcNodeList=(null)"
+
+    monkeypatch.setattr(scheduler, "ask", ask)
+    with pytest.raises(SchedulerError, match="no longer pending"):
+        scheduler.keep_off(["5", "6"], {"n7"})
+    assert updated == ["JobId=6"]
 
 
 @pytest.mark.process

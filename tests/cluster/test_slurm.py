@@ -110,9 +110,12 @@ def test_a_submission_is_recorded_by_name_before_sbatch_is_asked_and_taken_back_
     first = seen[0]
     assert first is not None
     assert (first.name, first.controller, first.workers) == (done.name, "", ())
+    assert done.kinds == {"102": ""}
     with pytest.raises(RefusedError):
         slurm.submit(kinds, made)
-    assert cancelled == [["scancel", "--quiet", "103"]]
+    name = cancelled[0][2].removeprefix("--name=")
+    assert name != done.name
+    assert cancelled == [["scancel", "--quiet", f"--name={name}", f"--user={done.user}"]]
     assert read_submission(made.folder) == done
 
 

@@ -87,6 +87,13 @@ def test_few_images_are_not_far_by_chance(count: int) -> None:
     assert far <= 6
 
 
+def test_a_median_within_the_limit_is_not_far_however_many_lie_at_it() -> None:
+    held_out = np.repeat([1.0, 2.0, 2.2], [30, 60, 10])
+    samples = np.repeat([2.0, 2.45, 2.6], [40, 15, 45])
+    assert np.median(samples) / np.median(held_out) < 1.25
+    assert judge(Evidence(samples), Evidence(held_out), Gate(faults=(Quality.FAR,))).passes
+
+
 @pytest.mark.parametrize(("ratio", "count", "word"), [(3.0, 30, "far"), (1.35, 3000, "far"), (1.15, 3000, "passed")])
 def test_samples_that_lie_farther_are_far(ratio: float, count: int, word: str) -> None:
     held_out, samples = np.random.default_rng(0).gamma(9, size=(2, count))

@@ -271,7 +271,7 @@ def test_a_pipe_is_no_picture_and_is_not_waited_for(folder: Path, linked: bool) 
         (folder / "set" / "pipe.png").symlink_to(pipe)
     listing = list_pictures(folder / "set")
     assert listing.files == ("a.png",)
-    assert listing.left_out == {"no file": 1}
+    assert listing.left_out == {"pipe or device": 1}
 
 
 def test_links_that_lead_nowhere_are_unreadable_pictures(folder: Path) -> None:

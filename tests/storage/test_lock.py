@@ -4,6 +4,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -115,3 +116,21 @@ def test_without_locks_nobody_is_waited_for(folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOLCK, "no locks")))
     with one_at_a_time(folder / "lock"), one_at_a_time(folder / "lock"):
         pass
+
+
+def test_the_lock_of_a_folder_that_is_gone_is_none(layout) -> None:
+    """A refused submission removes the folder that it made, while others wait for its lock."""
+    inside = threading.Event()
+
+    def refused() -> None:
+        with sweep_lock(layout, "ganlab submit"):
+            inside.set()
+            time.sleep(0.2)
+            shutil.rmtree(layout.root)
+
+    thread = threading.Thread(target=refused)
+    thread.start()
+    inside.wait()
+    with sweep_lock(layout, "ganlab run"):
+        assert "`ganlab run`" in lock_holder(layout)
+    thread.join()
