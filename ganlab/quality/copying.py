@@ -173,8 +173,8 @@ def copying(
 def mann_whitney(samples: Floats, held_out: Floats) -> float:
     """Standardised number of pairs in which the sample lies farther, ties half (Meehan et al. 2020, section 4.1).
 
-    Much below 0 samples are nearer to the training images than held-out images are; normal with variance 1 where both
-    are of one law.
+    Much below 0 samples are nearer to the training images than held-out images are; about normal with variance 1 where
+    both are of one law without ties. With ties the variance is less; where training images stand in it may be more.
     """
     m, n, ordered = len(samples), len(held_out), np.sort(held_out)
     farther = np.searchsorted(ordered, samples, "left").sum() + np.searchsorted(ordered, samples, "right").sum()
