@@ -1,6 +1,7 @@
 """Lost workers are replaced, within a budget, never on nodes that failed them, and not for ever in vain."""
 
 import itertools
+import math
 import time
 from collections.abc import Collection
 from pathlib import Path
@@ -18,7 +19,7 @@ class Site:
     """A scheduler with a clock: jobs start as soon as they are submitted, and end when a test says so."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder, self.now = folder / "cluster", time.monotonic()
+        self.folder, self.now = folder / "cluster", float(math.ceil(time.monotonic()))  # sums of seconds are exact
         self.files = ClusterFolder(self.folder)
         self.files.runs.mkdir(parents=True)
         write_submission(self.folder, Submission("x", "1", ("2",), 3, "h", "u", "t", controllers=("1",)))
