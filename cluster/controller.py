@@ -307,7 +307,7 @@ class _Controller:
             log.info("no successor: %s", error)
 
     def _submitted(self) -> Submission | None:
-        """What was submitted; without the controller's id where the command was killed before it wrote it."""
+        """Record of the submission, awaited while that goes on; without the controller's id if it was killed."""
         submission, since = read_submission(self.folder), time.monotonic()
         while submission is not None and not submission.controller and time.monotonic() - since < SUBMITTED_S:
             if self.notice.wait(POLL_S):

@@ -215,7 +215,7 @@ class _ClosePairs:
         return np.bincount(near.ravel(), minlength=len(self.kept))[self.kept]
 
     def degrees_with_copies(self, distance: float) -> npt.NDArray[np.int64]:
-        """(images,) the same of every image that was there."""
+        """(images,) the number of images at most so far from each, copies with them on both sides."""
         i, j = self.with_copies.index[self.with_copies.within(distance**2)].T
         degrees = self.times - 1
         for one, other in ((i, j), (j, i)):

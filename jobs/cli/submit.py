@@ -175,7 +175,7 @@ class Held:
 
     @property
     def words(self) -> str:
-        """What the jobs hold, in one line."""
+        """Hours of the jobs and what each leaves unused, in one line."""
         by = " and ".join(f"{kind.workers} {kind.named}s of {kind.minutes} min" for kind in self.kinds)
         parts = [
             f"at most {self.gpu_hours:.1f} GPU-hours and {self.cpu_hours:.1f} CPU-hours, by {by}",

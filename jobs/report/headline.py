@@ -78,6 +78,8 @@ def relative_sentence(row: Row) -> str:
     words = f"two generated images are duplicates {relative_words(ratio)}."
     if ratio.is_lower_bound and ratio.low < LEAST_SHOWN:
         return f"Too few samples to say how diverse they are, without a duplicate among them: {words}"
+    if ratio.high >= 1 and ratio.value**2 < LEAST_SHOWN * ratio.low:  # copies among the real images raise the upper end
+        return f"Whether they are less diverse than the real images is not known, since copies are among these: {words}"
     if ratio.low <= 1 <= ratio.high:
         return f"No less diverse than the real images, as far as these samples show: {words}"
     if ratio.high < 1:

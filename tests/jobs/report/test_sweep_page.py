@@ -671,6 +671,8 @@ def test_collapsed_is_said_against_the_real_images(values: dict[str, float], col
         ((0.2, 0.1, 0.3), "Less diverse than the real images: "),
         ((0.9, 0.7, 1.1), "No less diverse than the real images, as far as these samples show: "),
         ((2.0, 1.5, 2.7), "Fewer duplicates than among the real images: "),
+        ((0.5, 0.3, 1.0), "No less diverse than the real images, as far as these samples show: "),
+        ((0.05, 0.04, 30.0), "Whether they are less diverse than the real images is not known, since copies are among"),
     ],
 )
 def test_no_sentence_claims_more_diversity_than_the_real_images_have(
